@@ -1,0 +1,1 @@
+//! The one API that every front end calls.

@@ -1,0 +1,1 @@
+//! Images: references, registries, blobs, layers and their store.

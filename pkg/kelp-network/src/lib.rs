@@ -1,0 +1,1 @@
+//! Networks: pasta, ports, hosts and name resolution files.

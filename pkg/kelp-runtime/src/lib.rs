@@ -1,0 +1,1 @@
+//! From an OCI runtime specification to a process.

@@ -1,0 +1,1 @@
+//! Container records, names, locks and the status machine.

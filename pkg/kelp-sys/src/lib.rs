@@ -1,0 +1,1 @@
+//! System calls: one thin wrapper each, no policy.

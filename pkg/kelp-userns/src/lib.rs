@@ -1,0 +1,1 @@
+//! User namespaces: subordinate ids, id maps, entering.

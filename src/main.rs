@@ -1,0 +1,2 @@
+//! kelp: picks the role from the name it is called by.
+fn main() {}
