@@ -1,0 +1,69 @@
+//! execve(2) and what has to be reset before it.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// A null-terminated array of C strings, as execve(2) takes it, built before a fork.
+pub struct CStringArray {
+    pointers: Vec<*const libc::c_char>,
+    strings: Vec<CString>,
+}
+
+impl CStringArray {
+    /// Takes the strings.
+    pub fn new(strings: Vec<CString>) -> Self {
+        let pointers = strings
+            .iter()
+            .map(|string| string.as_ptr())
+            .chain(std::iter::once(std::ptr::null()))
+            .collect();
+        Self { pointers, strings }
+    }
+
+    /// The strings.
+    pub fn strings(&self) -> &[CString] {
+        &self.strings
+    }
+}
+
+/// Replaces the program; returns only on failure.
+pub fn execve(program: &CStr, argv: &CStringArray, envp: &CStringArray) -> io::Error {
+    // SAFETY: program is null-terminated; both arrays end in null and point into strings that the
+    // CStringArray values own.
+    unsafe {
+        libc::execve(
+            program.as_ptr(),
+            argv.pointers.as_ptr(),
+            envp.pointers.as_ptr(),
+        )
+    };
+    io::Error::last_os_error()
+}
+
+/// Replaces the program by the file that `fd` names; returns only on failure.
+pub fn fexecve(fd: BorrowedFd<'_>, argv: &CStringArray, envp: &CStringArray) -> io::Error {
+    // SAFETY: the path is an empty C string, which AT_EMPTY_PATH allows; the arrays as in execve.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            argv.pointers.as_ptr(),
+            envp.pointers.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    io::Error::last_os_error()
+}
+
+/// Sets every signal to its default action and unblocks all of them: ignored signals and the mask
+/// survive execve(2), and the Rust runtime ignores SIGPIPE.
+pub fn reset_signals() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL runs no code. Errors (SIGKILL, SIGSTOP, numbers the C library keeps) mean
+        // that there is nothing to reset.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    crate::signal::set_mask(&crate::signal::SignalSet::empty());
+}

@@ -1,0 +1,51 @@
+//! Descriptors: close_range(2), dup3(2), and those handed over at exec.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// Marks every descriptor from `first` on as close-on-exec.
+pub fn cloexec_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: CLOSE_RANGE_CLOEXEC closes nothing; it sets a flag on descriptors of this process.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            first as libc::c_uint,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    };
+    check(result)
+}
+
+/// Makes `target` a copy of `fd` that stays open across exec.
+///
+/// For a child between fork and exec: whatever `target` named before is closed.
+pub fn dup_to(fd: BorrowedFd<'_>, target: RawFd) -> io::Result<()> {
+    if fd.as_raw_fd() == target {
+        // SAFETY: F_SETFD with no flags changes only the descriptor's close-on-exec bit.
+        let result = unsafe { libc::fcntl(target, libc::F_SETFD, 0) };
+        return check(libc::c_long::from(result));
+    }
+    // SAFETY: dup2 is given one borrowed descriptor and a number; see the doc about the number.
+    let result = unsafe { libc::dup2(fd.as_raw_fd(), target) };
+    check(libc::c_long::from(result))
+}
+
+/// Takes ownership of a descriptor that this process was started with, and sets close-on-exec.
+///
+/// Returns `EBADF` if nothing is open there. Each number may be taken once.
+pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl on a number that may not be open fails with EBADF and has no other effect.
+    let result = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    check(libc::c_long::from(result))?;
+    // SAFETY: the descriptor is open, and was put there by the process that exec'ed this one for
+    // it to own.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+pub(crate) fn check(result: libc::c_long) -> io::Result<()> {
+    if result == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}

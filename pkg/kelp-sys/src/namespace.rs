@@ -1,0 +1,30 @@
+//! ioctl_ns(2): what a namespace descriptor tells about itself.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::fd::check;
+
+const NS_GET_PARENT: libc::c_ulong = 0xb702;
+const NS_GET_OWNER_UID: libc::c_ulong = 0xb704;
+
+/// The user id (in the caller's user namespace) of the process that made this user namespace.
+pub fn owner_uid(userns: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut uid: libc::uid_t = 0;
+    // SAFETY: NS_GET_OWNER_UID stores one uid_t at the pointer, which is valid for it.
+    let result = unsafe { libc::ioctl(userns.as_raw_fd(), NS_GET_OWNER_UID as _, &raw mut uid) };
+    check(libc::c_long::from(result))?;
+    Ok(uid)
+}
+
+/// The parent of a user or pid namespace.
+///
+/// # Errors
+/// `EPERM` if the parent is outside of the caller's own namespace.
+pub fn parent(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: NS_GET_PARENT takes no argument.
+    let fd = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_PARENT as _) };
+    check(libc::c_long::from(fd))?;
+    // SAFETY: the ioctl returned a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
