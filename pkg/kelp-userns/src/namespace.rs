@@ -1,0 +1,207 @@
+//! Making a user namespace with a map.
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use kelp_sys::clone::{Child, CloneFlags, clone3};
+use kelp_sys::exec::CStringArray;
+use kelp_sys::process::{Exit, wait_pidfd};
+use kelp_sys::spawn::Spawn;
+use rustix::event::pause;
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{
+    Pid, Signal, geteuid, getppid, pidfd_send_signal, set_parent_process_death_signal,
+};
+
+use crate::error::{Error, forbidden};
+use crate::map::{IdMap, IdMapping, lines};
+
+/// A user namespace held by a descriptor.
+#[derive(Debug)]
+pub struct UserNamespace {
+    fd: OwnedFd,
+    map: IdMap,
+}
+
+impl UserNamespace {
+    /// Makes a namespace with this map.
+    ///
+    /// A child is cloned into it, waits while its map is written from outside, and ends; the
+    /// descriptor keeps the namespace. newuidmap and newgidmap run side by side.
+    pub fn create(map: IdMap) -> Result<Self, Error> {
+        map.validate()?;
+        let parent = rustix::process::getpid();
+        let child = clone3(CloneFlags::NEWUSER, None, || {
+            // The signal is set first and the parent looked at second, so that a parent killed in
+            // between is noticed by one of the two.
+            let _ = set_parent_process_death_signal(Some(Signal::KILL));
+            while getppid() == Some(parent) {
+                pause();
+            }
+            0
+        })
+        .map_err(|error| forbidden(&error))?;
+        let placeholder = Placeholder(child);
+        let pid = placeholder.0.pid;
+        write_maps(pid, &map)?;
+        let fd = open_namespace(pid)?;
+        Ok(Self { fd, map })
+    }
+
+    pub(crate) fn from_parts(fd: OwnedFd, map: IdMap) -> Self {
+        Self { fd, map }
+    }
+
+    /// Its id map.
+    pub fn map(&self) -> &IdMap {
+        &self.map
+    }
+}
+
+impl AsFd for UserNamespace {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The waiting child; killed and reaped when it is no longer needed, whatever happens.
+struct Placeholder(Child);
+
+impl Drop for Placeholder {
+    fn drop(&mut self) {
+        let _ = pidfd_send_signal(&self.0.pidfd, Signal::KILL);
+        let _ = wait_pidfd(self.0.pidfd.as_fd());
+    }
+}
+
+fn open_namespace(pid: Pid) -> Result<OwnedFd, Error> {
+    let path = format!("/proc/{}/ns/user", pid.as_raw_nonzero());
+    rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| Error::io(format!("open {path}"))(e.into()))
+}
+
+fn write_maps(pid: Pid, map: &IdMap) -> Result<(), Error> {
+    let number = pid.as_raw_nonzero();
+    if geteuid().is_root() {
+        write_map(&format!("/proc/{number}/uid_map"), &map.uids)?;
+        return write_map(&format!("/proc/{number}/gid_map"), &map.gids);
+    }
+    if map.is_single() && map.gids.len() == 1 && map.gids[0].size == 1 {
+        // One's own ids need no privilege, once setgroups(2) is given up (user_namespaces(7)).
+        let setgroups = format!("/proc/{number}/setgroups");
+        fs::write(&setgroups, "deny").map_err(Error::io(format!("write {setgroups}")))?;
+        write_map(&format!("/proc/{number}/uid_map"), &map.uids)?;
+        return write_map(&format!("/proc/{number}/gid_map"), &map.gids);
+    }
+    let uids = start_newidmap("newuidmap", pid, &map.uids)?;
+    let gids = start_newidmap("newgidmap", pid, &map.gids)?;
+    uids.finish()?;
+    gids.finish()
+}
+
+fn write_map(path: &str, map: &[IdMapping]) -> Result<(), Error> {
+    // One write(2): the kernel takes a map once and whole.
+    fs::write(path, lines(map)).map_err(Error::io(format!("write {path}")))
+}
+
+struct Newidmap {
+    name: &'static str,
+    child: Child,
+    output: fs::File,
+}
+
+fn start_newidmap(name: &'static str, pid: Pid, map: &[IdMapping]) -> Result<Newidmap, Error> {
+    let program = find_program(name).ok_or_else(|| {
+        Error::Newidmap(format!(
+            "{name} is not installed; it maps the ids of /etc/subuid and /etc/subgid \
+             (Debian and Ubuntu: apt install uidmap; Fedora: dnf install shadow-utils)"
+        ))
+    })?;
+    let mut argv = vec![cstring(name), cstring(&pid.as_raw_nonzero().to_string())];
+    for line in map {
+        for number in [line.container, line.host, line.size] {
+            argv.push(cstring(&number.to_string()));
+        }
+    }
+    let (read, write) =
+        pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::io("make a pipe")(e.into()))?;
+    let spawn = Spawn {
+        program: cstring(&program.to_string_lossy()),
+        argv: CStringArray::new(argv),
+        envp: CStringArray::new(Vec::new()),
+        fds: vec![(write.as_fd(), 1), (write.as_fd(), 2)],
+        userns: None,
+        session: false,
+        death_signal: None,
+    };
+    let child = spawn
+        .start()
+        .map_err(Error::io(format!("run {}", program.display())))?;
+    Ok(Newidmap {
+        name,
+        child,
+        output: read.into(),
+    })
+}
+
+impl Newidmap {
+    fn finish(mut self) -> Result<(), Error> {
+        let exit = wait_pidfd(self.child.pidfd.as_fd())
+            .map_err(Error::io(format!("wait for {}", self.name)))?;
+        if exit == Exit::Code(0) {
+            return Ok(());
+        }
+        let mut said = String::new();
+        let _ = (&mut self.output).take(4096).read_to_string(&mut said);
+        let said = said.trim().lines().next_back().unwrap_or_default();
+        Err(Error::Newidmap(explain_newidmap(self.name, said)))
+    }
+}
+
+fn explain_newidmap(name: &str, said: &str) -> String {
+    let file = if name == "newuidmap" {
+        "/etc/subuid"
+    } else {
+        "/etc/subgid"
+    };
+    if said.contains("Operation not permitted") || said.contains("not owned") {
+        return format!(
+            "{name} may not write the map ({said}): it must be setuid root or have its file \
+             capability (chmod u+s, or setcap cap_setuid,cap_setgid+ep)"
+        );
+    }
+    format!("{name} refused the map ({said}): check this user's line in {file}")
+}
+
+fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin"];
+    std::env::split_paths(&path)
+        .chain(usual.iter().map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|file| {
+            rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file()
+        })
+}
+
+fn cstring(text: &str) -> CString {
+    CString::new(text).unwrap_or_default()
+}
+
+/// Whether a namespace can be made at all: `Err` names what forbids it.
+pub fn probe() -> Result<(), Error> {
+    let child = clone3(CloneFlags::NEWUSER, None, || 0).map_err(|error| forbidden(&error))?;
+    match wait_pidfd(child.pidfd.as_fd()) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::io("wait for a child")(error)),
+    }
+}
+
+/// For `doctor`: where a program is, as [`UserNamespace::create`] would find it.
+pub fn newidmap_program(name: &str) -> io::Result<PathBuf> {
+    find_program(name).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+}

@@ -1,0 +1,108 @@
+//! Sharing one user namespace between live containers, with no process that only holds it.
+//!
+//! Each monitor registers its pid in `userns/<map key>/<pid>` of the runtime directory. Whoever
+//! needs a namespace opens `/proc/<pid>/ns/user` of one of them. The pid may have been recycled: the
+//! descriptor counts only if the namespace was made by this user, from this namespace, with this
+//! very map, so that at worst it is another, equal namespace.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::process::getuid;
+
+use crate::error::Error;
+use crate::map::{IdMap, parse_lines};
+use crate::namespace::UserNamespace;
+
+/// Joins the namespace of a live monitor with this map, or makes one.
+pub fn join_or_create(runtime_dir: &Path, map: IdMap) -> Result<UserNamespace, Error> {
+    match join(runtime_dir, &map) {
+        Some(namespace) => Ok(namespace),
+        None => UserNamespace::create(map),
+    }
+}
+
+/// Joins the namespace of a live monitor with this map, if there is one.
+pub fn join(runtime_dir: &Path, map: &IdMap) -> Option<UserNamespace> {
+    let directory = directory(runtime_dir, map);
+    for entry in fs::read_dir(directory).ok()?.flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        if let Some(fd) = open_equal(pid, map) {
+            return Some(UserNamespace::from_parts(fd, map.clone()));
+        }
+        // A monitor that was killed could not remove its entry.
+        let _ = fs::remove_file(entry.path());
+    }
+    None
+}
+
+/// A monitor's entry; removed when it is dropped.
+#[derive(Debug)]
+pub struct Registration(PathBuf);
+
+/// Tells others that the calling process's namespace, which has the map named by `key`, can be
+/// joined. `pid` is the caller's.
+pub fn register(runtime_dir: &Path, key: &str, pid: u32) -> Result<Registration, Error> {
+    let directory = runtime_dir.join("userns").join(key);
+    let path = directory.join(pid.to_string());
+    let create = || fs::File::create(&path);
+    create()
+        .or_else(|error| match error.kind() {
+            io::ErrorKind::NotFound => fs::create_dir_all(&directory).and_then(|()| create()),
+            _ => Err(error),
+        })
+        .map_err(Error::io(format!("create {}", path.display())))?;
+    Ok(Registration(path))
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn directory(runtime_dir: &Path, map: &IdMap) -> PathBuf {
+    runtime_dir.join("userns").join(map.key())
+}
+
+fn open_equal(pid: u32, map: &IdMap) -> Option<OwnedFd> {
+    let open = |name: &str| {
+        rustix::fs::open(
+            format!("/proc/{pid}/{name}"),
+            OFlags::RDONLY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .ok()
+    };
+    let namespace = open("ns/user")?;
+    let owner = kelp_sys::namespace::owner_uid(namespace.as_fd()).ok()?;
+    if owner != getuid().as_raw() {
+        return None;
+    }
+    let parent = kelp_sys::namespace::parent(namespace.as_fd()).ok()?;
+    let own = rustix::fs::stat("/proc/self/ns/user").ok()?;
+    let parent = rustix::fs::fstat(&parent).ok()?;
+    if (parent.st_dev, parent.st_ino) != (own.st_dev, own.st_ino) {
+        return None;
+    }
+    let equal = |name: &str, lines: &[crate::IdMapping]| {
+        let text = fs::read_to_string(format!("/proc/{pid}/{name}")).ok()?;
+        (parse_lines(&text)? == lines).then_some(())
+    };
+    equal("uid_map", &map.uids)?;
+    equal("gid_map", &map.gids)?;
+    // The files above were opened by number: the process that has the map must be the one whose
+    // namespace was opened, so the namespace is looked at once more.
+    let again = open("ns/user")?;
+    let (first, second) = (
+        rustix::fs::fstat(&namespace).ok()?,
+        rustix::fs::fstat(&again).ok()?,
+    );
+    (first.st_ino == second.st_ino).then_some(namespace)
+}
