@@ -1,1 +1,22 @@
 //! Container records, names, locks and the status machine.
+//!
+//! Invariants: a record is a directory of small files, each written under a temporary name and
+//! renamed; a name is reserved by creating one symbolic link; whether a container's monitor lives
+//! is told by the lock that it holds and by nothing else. No function here takes a lock that
+//! another container's command could be holding.
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod file;
+pub mod id;
+pub mod liveness;
+pub mod name;
+pub mod paths;
+pub mod record;
+pub mod status;
+
+pub use error::Error;
+pub use id::ContainerId;
+pub use paths::Paths;
+pub use record::{ExitRecord, Record, RunRecord};
+pub use status::Status;

@@ -1,0 +1,77 @@
+//! Small files, written whole or not at all.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::Error;
+
+/// Whether a write must outlive a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// It may be lost with the machine: the record of a `--rm` container.
+    None,
+    /// Synced before it is renamed, and its directory after.
+    Synced,
+}
+
+/// Replaces `path` by `content`: a reader sees the old file or the new one, never a part.
+pub fn write(path: &Path, content: &[u8], durability: Durability) -> Result<(), Error> {
+    let what = || format!("write {}", path.display());
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(format!(".{}~", std::process::id()));
+    let result = (|| -> io::Result<()> {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)?;
+        file.write_all(content)?;
+        if durability == Durability::Synced {
+            file.sync_data()?;
+        }
+        fs::rename(&temporary, path)?;
+        if durability == Durability::Synced {
+            let parent = path.parent().unwrap_or(Path::new("/"));
+            fs::File::open(parent)?.sync_all()?;
+        }
+        Ok(())
+    })();
+    if result.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    result.map_err(Error::io(what()))
+}
+
+/// [`write`] of a value as JSON.
+pub fn write_json<T: Serialize>(
+    path: &Path,
+    value: &T,
+    durability: Durability,
+) -> Result<(), Error> {
+    let text = serde_json::to_vec(value).map_err(|source| Error::Json {
+        what: path.display().to_string(),
+        source,
+    })?;
+    write(path, &text, durability)
+}
+
+/// Reads a JSON file; `None` if it is not there.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => return Ok(None),
+        Err(error) => return Err(Error::io(format!("read {}", path.display()))(error)),
+    };
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|source| Error::Json {
+            what: path.display().to_string(),
+            source,
+        })
+}

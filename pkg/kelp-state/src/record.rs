@@ -1,0 +1,138 @@
+//! The parts of a container's record that are the same for every container: where it is, what runs,
+//! and how it ended.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::file::{self, Durability};
+use crate::id::ContainerId;
+use crate::liveness;
+use crate::paths::Paths;
+use crate::status::Status;
+
+/// What is known of a running container; in the runtime directory, so a reboot takes it along
+/// where that is a tmpfs, and the boot id tells where it is not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// The init's process id, as the host counts.
+    pub pid: u32,
+    /// The init's start time in clock ticks since boot (proc_pid_stat(5), field 22).
+    pub start_time: u64,
+    /// The monitor's process id.
+    pub monitor: u32,
+    /// `/proc/sys/kernel/random/boot_id` at the start.
+    pub boot_id: String,
+    /// When the program was executed.
+    pub started: SystemTime,
+    /// The cgroup, relative to the mount of cgroup v2; empty without one.
+    #[serde(default)]
+    pub cgroup: String,
+    /// Whether the container is paused.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// What a shell would show: the code, or 128 and the signal.
+    pub code: i32,
+    /// Whether the kernel killed it for memory.
+    #[serde(default)]
+    pub oom_killed: bool,
+    /// When it was started; `None` if it never was.
+    pub started: Option<SystemTime>,
+    /// When it ended, or when somebody found out.
+    pub finished: SystemTime,
+    /// Why it ended, where that is not the program's own doing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
+}
+
+/// A container's place on disk.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Whose.
+    pub id: ContainerId,
+    /// What lasts.
+    pub data: PathBuf,
+    /// What ends with the boot.
+    pub runtime: PathBuf,
+}
+
+impl Record {
+    /// The record of `id`, which need not exist.
+    pub fn new(paths: &Paths, id: ContainerId) -> Self {
+        Self {
+            data: paths.container(&id),
+            runtime: paths.container_runtime(&id),
+            id,
+        }
+    }
+
+    /// Every container's record, in no order.
+    pub fn all(paths: &Paths) -> Vec<Self> {
+        fs::read_dir(paths.containers())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .map(|id| Self::new(paths, id))
+            .collect()
+    }
+
+    /// What runs, if something was started and has not ended by the book.
+    pub fn run(&self) -> Result<Option<RunRecord>, Error> {
+        file::read_json(&self.runtime.join("run.json"))
+    }
+
+    /// Writes what runs.
+    pub fn write_run(&self, run: &RunRecord) -> Result<(), Error> {
+        file::write_json(&self.runtime.join("run.json"), run, Durability::None)
+    }
+
+    /// How it ended last.
+    pub fn exit(&self) -> Result<Option<ExitRecord>, Error> {
+        file::read_json(&self.data.join("exit.json"))
+    }
+
+    /// Writes how it ended, and takes what ran away: in this order, so that a kill in between leaves
+    /// an exit, and a run whose monitor is gone.
+    pub fn write_exit(&self, exit: &ExitRecord, durability: Durability) -> Result<(), Error> {
+        file::write_json(&self.data.join("exit.json"), exit, durability)?;
+        let _ = fs::remove_file(self.runtime.join("run.json"));
+        Ok(())
+    }
+
+    /// Whether its monitor lives.
+    pub fn is_alive(&self) -> bool {
+        liveness::is_alive(&self.runtime)
+    }
+
+    /// Its status, from the files and the lock.
+    pub fn status(&self) -> Result<Status, Error> {
+        let alive = self.is_alive();
+        let run = self.run()?;
+        let exited = alive || run.is_some() || self.data.join("exit.json").exists();
+        Ok(Status::derive(alive, run.as_ref(), exited))
+    }
+}
+
+/// The id of this boot of the machine.
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|text| text.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// A process's start time in clock ticks since boot; with the pid it names a process for one boot.
+pub fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command name, in parentheses, may hold anything; the fields count from behind it.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+}
