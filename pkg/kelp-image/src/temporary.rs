@@ -1,0 +1,170 @@
+//! What is being made, under `<data>/tmp`.
+//!
+//! Each entry is held by an flock(2) of its maker. An entry whose lock is free was left by a process
+//! that was killed: the next prune removes it. An entry is made and locked in two steps, so a collector
+//! may take the lock in between; the maker notices (the lock is taken, or its name is gone) and makes
+//! another.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+
+use crate::Error;
+
+/// Makes a directory and its parents, closed to other users (mode 0700).
+pub(crate) fn make_directory(path: &Path) -> Result<(), Error> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(Error::io(format!("make directory {}", path.display())))
+}
+
+/// A file being written; removed when dropped unless it was renamed.
+#[derive(Debug)]
+pub(crate) struct TemporaryFile {
+    file: File,
+    path: PathBuf,
+    renamed: bool,
+}
+
+impl TemporaryFile {
+    /// Makes and locks a file `<directory>/<kind>-…`.
+    pub(crate) fn create(directory: &Path, kind: &str) -> Result<Self, Error> {
+        let (path, file) = make_locked(directory, kind, |path| {
+            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?;
+            Ok(file.into())
+        })?;
+        Ok(Self {
+            file,
+            path,
+            renamed: false,
+        })
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(crate) fn file_mut(&mut self) -> &mut File {
+        &mut self.file
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file its final name, replacing what has it.
+    pub(crate) fn persist(mut self, to: &Path) -> Result<(), Error> {
+        fs::rename(&self.path, to).map_err(Error::io(format!(
+            "rename {} to {}",
+            self.path.display(),
+            to.display()
+        )))?;
+        self.renamed = true;
+        Ok(())
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        if !self.renamed {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Makes and locks a directory `<directory>/<kind>-…`; the lock lasts as long as the file.
+pub(crate) fn create_directory(directory: &Path, kind: &str) -> Result<(PathBuf, File), Error> {
+    make_locked(directory, kind, |path| {
+        rustix::fs::mkdir(path, Mode::RWXU)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+    })
+}
+
+/// A path `<directory>/<kind>-…` that nothing has yet.
+pub(crate) fn unused_path(directory: &Path, kind: &str) -> PathBuf {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    directory.join(format!(
+        "{kind}-{}-{:x}{:08x}-{count}",
+        std::process::id(),
+        now.tv_sec,
+        now.tv_nsec
+    ))
+}
+
+fn make_locked(
+    directory: &Path,
+    kind: &str,
+    make: impl Fn(&Path) -> io::Result<File>,
+) -> Result<(PathBuf, File), Error> {
+    for _ in 0..64 {
+        let path = unused_path(directory, kind);
+        let file = match make(&path) {
+            Ok(file) => file,
+            // Another process's name, or a collector came in between mkdir and open.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound
+                ) && directory.is_dir() =>
+            {
+                continue;
+            }
+            Err(error) => return Err(Error::io(format!("make {}", path.display()))(error)),
+        };
+        let locked = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if locked && is_named(&file, &path) {
+            return Ok((path, file));
+        }
+    }
+    Err(Error::Io {
+        what: format!("make an entry in {}", directory.display()),
+        source: io::ErrorKind::AlreadyExists.into(),
+    })
+}
+
+fn is_named(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(held), Ok(named)) => held.dev() == named.dev() && held.ino() == named.ino(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_file_is_gone_and_a_kept_one_has_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let dropped = TemporaryFile::create(directory.path(), "x").unwrap();
+        let path = dropped.path().to_owned();
+        drop(dropped);
+        assert!(!path.exists());
+        let kept = TemporaryFile::create(directory.path(), "x").unwrap();
+        kept.persist(&directory.path().join("name")).unwrap();
+        assert!(directory.path().join("name").exists());
+    }
+
+    #[test]
+    fn a_directory_is_locked_while_it_is_held() {
+        let parent = tempfile::tempdir().unwrap();
+        let (path, lock) = create_directory(parent.path(), "layer").unwrap();
+        let other = File::open(&path).unwrap();
+        assert!(flock(&other, FlockOperation::NonBlockingLockExclusive).is_err());
+        drop(lock);
+        assert!(flock(&other, FlockOperation::NonBlockingLockExclusive).is_ok());
+    }
+}
