@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::digest::Digest;
+use crate::reference::ReferenceError;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,18 @@ pub enum Error {
         /// The cause.
         source: serde_json::Error,
     },
+    /// A name that is none.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// The registry, or the configuration for it, refuses this user.
+    #[error("{0}")]
+    Denied(String),
+    /// The registry does not have what was asked for.
+    #[error("{0}")]
+    NotInRegistry(String),
+    /// The registry could not be reached, or failed.
+    #[error("{0}")]
+    Registry(String),
     /// Something given by the user or a registry makes no sense.
     #[error("{0}")]
     Invalid(String),

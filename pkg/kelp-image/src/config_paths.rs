@@ -1,0 +1,62 @@
+//! Where podman's and docker's configuration files are: read from the environment once.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// The directories and variables that the files of registries, credentials and certificates are
+/// found by.
+#[derive(Debug, Clone, Default)]
+pub struct ConfigPaths {
+    /// `/etc`.
+    pub etc: PathBuf,
+    /// `$HOME`.
+    pub home: Option<PathBuf>,
+    /// `$XDG_CONFIG_HOME`, else `~/.config`.
+    pub config_home: Option<PathBuf>,
+    /// `$XDG_CACHE_HOME`, else `~/.cache`.
+    pub cache_home: Option<PathBuf>,
+    /// `$XDG_RUNTIME_DIR`.
+    pub runtime_dir: Option<PathBuf>,
+    /// `$CONTAINERS_REGISTRIES_CONF`.
+    pub registries_conf: Option<PathBuf>,
+    /// `$REGISTRY_AUTH_FILE`.
+    pub registry_auth_file: Option<PathBuf>,
+    /// `$DOCKER_CONFIG`, else `~/.docker`.
+    pub docker_config: Option<PathBuf>,
+}
+
+impl ConfigPaths {
+    /// Reads the environment.
+    pub fn from_env() -> Self {
+        let home = variable("HOME");
+        let beneath_home = |name| home.as_deref().map(|home: &Path| home.join(name));
+        Self {
+            etc: PathBuf::from("/etc"),
+            config_home: variable("XDG_CONFIG_HOME").or_else(|| beneath_home(".config")),
+            cache_home: variable("XDG_CACHE_HOME").or_else(|| beneath_home(".cache")),
+            runtime_dir: variable("XDG_RUNTIME_DIR"),
+            registries_conf: variable("CONTAINERS_REGISTRIES_CONF"),
+            registry_auth_file: variable("REGISTRY_AUTH_FILE"),
+            docker_config: variable("DOCKER_CONFIG").or_else(|| beneath_home(".docker")),
+            home,
+        }
+    }
+
+    /// A file or directory of the containers projects' in the user's configuration.
+    pub(crate) fn user_containers(&self, name: &str) -> Option<PathBuf> {
+        let home = self.config_home.as_ref()?;
+        Some(home.join("containers").join(name))
+    }
+
+    /// The same for the whole machine.
+    pub(crate) fn system_containers(&self, name: &str) -> PathBuf {
+        self.etc.join("containers").join(name)
+    }
+}
+
+/// An empty variable counts as unset, as the XDG base directory specification asks.
+fn variable(name: &str) -> Option<PathBuf> {
+    env::var_os(name)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+}

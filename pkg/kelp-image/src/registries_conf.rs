@@ -1,0 +1,674 @@
+//! registries.conf, version 2: which registries are asked for a name, in what order and how.
+//!
+//! The format is containers-registries.conf(5). The main file comes first, then every
+//! `registries.conf.d/*.conf` of the machine and of the user in the order of their names; a later
+//! file replaces single settings, whole `[[registry]]` tables of the same prefix, and single
+//! aliases.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::Error;
+use crate::config_paths::ConfigPaths;
+use crate::reference::{DOCKER_HUB, Reference};
+
+/// What to do with a name that has no registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShortNameMode {
+    /// More than one possible registry is a question, and an error where nobody can answer.
+    Enforcing,
+    /// More than one possible registry is a question, and where nobody can answer all are tried.
+    #[default]
+    Permissive,
+    /// All registries of the list are tried; aliases mean nothing.
+    Disabled,
+}
+
+/// All of registries.conf and its drop-ins.
+#[derive(Debug, Clone, Default)]
+pub struct RegistriesConf {
+    /// `unqualified-search-registries`; `None` where no file says anything.
+    pub search: Option<Vec<String>>,
+    /// `short-name-mode`.
+    pub short_name_mode: ShortNameMode,
+    /// `credential-helpers`.
+    pub credential_helpers: Vec<String>,
+    aliases: BTreeMap<String, Alias>,
+    registries: Vec<Registry>,
+}
+
+/// What a short name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// The repository.
+    pub target: Reference,
+    /// The file that says so.
+    pub file: PathBuf,
+}
+
+/// A `[[registry]]` table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registry {
+    /// The names that the table is about begin with this.
+    pub prefix: String,
+    /// What the prefix is replaced by; empty leaves the name as it is.
+    pub location: String,
+    /// Plain HTTP and unknown certificates are allowed.
+    pub insecure: bool,
+    /// Nothing may be pulled.
+    pub blocked: bool,
+    /// What is tried before the registry itself.
+    pub mirrors: Vec<Mirror>,
+}
+
+/// A `[[registry.mirror]]` table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// What the prefix is replaced by.
+    pub location: String,
+    /// Plain HTTP and unknown certificates are allowed.
+    pub insecure: bool,
+    /// Which names it is asked for.
+    pub pull: PullFromMirror,
+}
+
+/// Which names a mirror is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PullFromMirror {
+    /// All.
+    #[default]
+    All,
+    /// Names with a digest.
+    DigestOnly,
+    /// Names without a digest.
+    TagOnly,
+}
+
+/// One place that a name can be fetched from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The name there.
+    pub reference: Reference,
+    /// Plain HTTP and unknown certificates are allowed.
+    pub insecure: bool,
+}
+
+impl RegistriesConf {
+    /// Reads the files. That one is missing is no error, unless
+    /// `$CONTAINERS_REGISTRIES_CONF` names it.
+    pub fn load(paths: &ConfigPaths) -> Result<Self, Error> {
+        let mut conf = Self::default();
+        if let Some(file) = &paths.registries_conf {
+            let text = fs::read_to_string(file)
+                .map_err(|source| config_error(file, &source.to_string()))?;
+            conf.merge(&text, file)?;
+        } else {
+            let user = paths.user_containers("registries.conf");
+            let system = paths.system_containers("registries.conf");
+            for file in user.into_iter().chain([system]) {
+                if conf.merge_file(&file)? {
+                    break;
+                }
+            }
+        }
+        let directories = [
+            Some(paths.system_containers("registries.conf.d")),
+            paths.user_containers("registries.conf.d"),
+        ];
+        for directory in directories.into_iter().flatten() {
+            for file in drop_ins(&directory)? {
+                conf.merge_file(&file)?;
+            }
+        }
+        // Where podman keeps what its users answered to its question; written by podman alone.
+        if let Some(cache) = &paths.cache_home {
+            let file = cache.join("containers/short-name-aliases.conf");
+            if let Some(text) = read_if_there(&file)? {
+                conf.merge_aliases(&text, &file)?;
+            }
+        }
+        Ok(conf)
+    }
+
+    /// Reads one file; whether it exists.
+    fn merge_file(&mut self, file: &Path) -> Result<bool, Error> {
+        match read_if_there(file)? {
+            Some(text) => {
+                self.merge(&text, file)?;
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+
+    /// Takes in the text of `file` over what is there already.
+    pub fn merge(&mut self, text: &str, file: &Path) -> Result<(), Error> {
+        let raw = RawConf::parse(text, file)?;
+        if raw.registries.is_some() {
+            return Err(config_error(
+                file,
+                "this is version 1 of the format; write unqualified-search-registries = [...] and \
+                 [[registry]] tables instead (containers-registries.conf(5))",
+            ));
+        }
+        if let Some(search) = raw.unqualified_search_registries {
+            self.search = Some(search);
+        }
+        if let Some(mode) = raw.short_name_mode {
+            self.short_name_mode = mode;
+        }
+        if let Some(helpers) = raw.credential_helpers {
+            self.credential_helpers = helpers;
+        }
+        for registry in raw.registry {
+            let registry = registry.check(file)?;
+            self.registries.retain(|old| old.prefix != registry.prefix);
+            self.registries.push(registry);
+        }
+        self.add_aliases(raw.aliases, file)
+    }
+
+    fn merge_aliases(&mut self, text: &str, file: &Path) -> Result<(), Error> {
+        let raw = RawConf::parse(text, file)?;
+        self.add_aliases(raw.aliases, file)
+    }
+
+    fn add_aliases(&mut self, aliases: BTreeMap<String, String>, file: &Path) -> Result<(), Error> {
+        for (name, target) in aliases {
+            // An empty value takes back what an earlier file said.
+            if target.is_empty() {
+                self.aliases.remove(&name);
+                continue;
+            }
+            let target = Reference::parse(&target)
+                .map_err(|source| config_error(file, &format!("alias {name:?}: {source}")))?;
+            if target.tag().is_some() || target.digest().is_some() {
+                let reason = format!("alias {name:?}: {target} has a tag or a digest");
+                return Err(config_error(file, &reason));
+            }
+            let file = file.to_owned();
+            self.aliases.insert(name, Alias { target, file });
+        }
+        Ok(())
+    }
+
+    /// What the short name with this path stands for.
+    pub fn alias(&self, path: &str) -> Option<&Alias> {
+        self.aliases.get(path)
+    }
+
+    /// The registries that short names are looked for in: docker's where nothing is configured.
+    pub fn search(&self) -> Vec<String> {
+        match &self.search {
+            Some(search) => search.clone(),
+            None => vec![DOCKER_HUB.to_owned()],
+        }
+    }
+
+    /// The table with the longest prefix that fits.
+    pub fn registry_for(&self, reference: &Reference) -> Option<&Registry> {
+        let name = reference.to_string();
+        self.registries
+            .iter()
+            .filter(|registry| matched_length(&registry.prefix, &name).is_some())
+            .max_by_key(|registry| registry.prefix.len())
+    }
+
+    /// The table for a registry's host alone, as `login` needs it.
+    pub fn registry_for_host(&self, host: &str) -> Option<&Registry> {
+        self.registries
+            .iter()
+            .filter(|registry| matched_length(&registry.prefix, host).is_some())
+            .max_by_key(|registry| registry.prefix.len())
+    }
+
+    /// The places to fetch a name from, in order: mirrors, then the registry itself.
+    pub fn endpoints(&self, reference: &Reference) -> Result<Vec<Endpoint>, Error> {
+        let Some(registry) = self.registry_for(reference) else {
+            return Ok(vec![Endpoint {
+                reference: reference.clone(),
+                insecure: false,
+            }]);
+        };
+        if registry.blocked {
+            return Err(Error::Denied(format!(
+                "registry {} is blocked: registries.conf has blocked = true for the prefix {}",
+                reference.registry(),
+                registry.prefix
+            )));
+        }
+        let by_digest = reference.digest().is_some();
+        let mirrors = registry.mirrors.iter().filter(|mirror| match mirror.pull {
+            PullFromMirror::All => true,
+            PullFromMirror::DigestOnly => by_digest,
+            PullFromMirror::TagOnly => !by_digest,
+        });
+        let mut endpoints = Vec::new();
+        for mirror in mirrors {
+            endpoints.push(Endpoint {
+                reference: rewrite(reference, &registry.prefix, &mirror.location)?,
+                insecure: mirror.insecure,
+            });
+        }
+        endpoints.push(Endpoint {
+            reference: rewrite(reference, &registry.prefix, &registry.location)?,
+            insecure: registry.insecure,
+        });
+        Ok(endpoints)
+    }
+}
+
+fn rewrite(reference: &Reference, prefix: &str, location: &str) -> Result<Reference, Error> {
+    let name = reference.to_string();
+    match matched_length(prefix, &name) {
+        Some(length) if !location.is_empty() => {
+            Ok(Reference::parse(&format!("{location}{}", &name[length..]))?)
+        }
+        _ => Ok(reference.clone()),
+    }
+}
+
+/// How much of `name` the prefix stands for, if it fits: whole path components only, and
+/// `*.example.com` for every host beneath example.com.
+fn matched_length(prefix: &str, name: &str) -> Option<usize> {
+    let length = if let Some(domain) = prefix.strip_prefix('*') {
+        let (domain, path) = match domain.split_once('/') {
+            Some((domain, _)) => (domain, &domain_path(prefix)[..]),
+            None => (domain, ""),
+        };
+        let authority = name.split('/').next().unwrap_or(name);
+        // A port in the prefix must be there; without one, any port fits.
+        let host_end = if domain.contains(':') {
+            authority.len()
+        } else {
+            authority
+                .rfind(':')
+                .filter(|colon| !authority[*colon..].contains(']'))
+                .unwrap_or(authority.len())
+        };
+        let host = &authority[..host_end];
+        if !(domain.starts_with('.') && host.len() > domain.len() && host.ends_with(domain)) {
+            return None;
+        }
+        if !path.is_empty() && !name[host_end..].starts_with(path) {
+            return None;
+        }
+        host_end + path.len()
+    } else {
+        if !name.starts_with(prefix) {
+            return None;
+        }
+        prefix.len()
+    };
+    match name.as_bytes().get(length) {
+        None | Some(b'/' | b'@') => Some(length),
+        // In a host, what follows a colon is a port: another registry. Behind a path it is a tag.
+        Some(b':') if prefix.contains('/') || prefix.starts_with('*') => Some(length),
+        Some(_) => None,
+    }
+}
+
+/// What follows the host in a wildcard prefix, with its slash.
+fn domain_path(prefix: &str) -> String {
+    prefix
+        .split_once('/')
+        .map(|(_, path)| format!("/{path}"))
+        .unwrap_or_default()
+}
+
+fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(config_error(directory, &error.to_string())),
+    };
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "conf")
+        })
+        .collect();
+    files.sort();
+    Ok(files)
+}
+
+fn read_if_there(file: &Path) -> Result<Option<String>, Error> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(config_error(file, &error.to_string())),
+    }
+}
+
+fn config_error(file: &Path, reason: &str) -> Error {
+    Error::Invalid(format!("{}: {reason}", file.display()))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct RawConf {
+    unqualified_search_registries: Option<Vec<String>>,
+    short_name_mode: Option<ShortNameMode>,
+    credential_helpers: Option<Vec<String>>,
+    #[serde(default)]
+    registry: Vec<RawRegistry>,
+    #[serde(default)]
+    aliases: BTreeMap<String, String>,
+    /// Version 1's table.
+    registries: Option<toml::Table>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct RawRegistry {
+    #[serde(default)]
+    prefix: String,
+    #[serde(default)]
+    location: String,
+    #[serde(default)]
+    insecure: bool,
+    #[serde(default)]
+    blocked: bool,
+    #[serde(default)]
+    mirror: Vec<RawMirror>,
+    #[serde(default)]
+    mirror_by_digest_only: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct RawMirror {
+    location: String,
+    #[serde(default)]
+    insecure: bool,
+    pull_from_mirror: Option<PullFromMirror>,
+}
+
+impl RawConf {
+    fn parse(text: &str, file: &Path) -> Result<Self, Error> {
+        toml::from_str(text).map_err(|error| {
+            let line = error
+                .span()
+                .map(|span| text[..span.start].matches('\n').count() + 1);
+            let message = error.message().replace('\n', " ");
+            let reason = match line {
+                Some(line) => format!("line {line}: {message}"),
+                None => message,
+            };
+            config_error(file, &reason)
+        })
+    }
+}
+
+impl RawRegistry {
+    fn check(self, file: &Path) -> Result<Registry, Error> {
+        let tidy = |text: &str| -> Result<String, Error> {
+            if text.contains("://") {
+                let reason = format!("{text:?}: a registry is a host and a path, not a URL");
+                return Err(config_error(file, &reason));
+            }
+            Ok(text.trim_end_matches('/').to_owned())
+        };
+        let location = tidy(&self.location)?;
+        let mut prefix = tidy(&self.prefix)?;
+        if prefix.is_empty() {
+            if location.is_empty() {
+                let reason = "a [[registry]] needs a prefix or a location";
+                return Err(config_error(file, reason));
+            }
+            prefix.clone_from(&location);
+        }
+        if prefix.contains('*')
+            && !(prefix.starts_with("*.") && prefix.matches('*').count() == 1 && prefix.len() > 2)
+        {
+            let reason =
+                format!("prefix {prefix:?}: a wildcard can only be `*.` in front of a host");
+            return Err(config_error(file, &reason));
+        }
+        let mut mirrors = Vec::new();
+        for mirror in self.mirror {
+            let pull = match (self.mirror_by_digest_only, mirror.pull_from_mirror) {
+                (true, None) => PullFromMirror::DigestOnly,
+                (true, Some(_)) => {
+                    let reason = format!(
+                        "registry {prefix:?}: mirror-by-digest-only and pull-from-mirror exclude \
+                         each other"
+                    );
+                    return Err(config_error(file, &reason));
+                }
+                (false, pull) => pull.unwrap_or_default(),
+            };
+            mirrors.push(Mirror {
+                location: tidy(&mirror.location)?,
+                insecure: mirror.insecure,
+                pull,
+            });
+        }
+        Ok(Registry {
+            prefix,
+            location,
+            insecure: self.insecure,
+            blocked: self.blocked,
+            mirrors,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conf(text: &str) -> RegistriesConf {
+        let mut conf = RegistriesConf::default();
+        conf.merge(text, Path::new("test.conf")).unwrap();
+        conf
+    }
+
+    fn refused(text: &str) -> String {
+        RegistriesConf::default()
+            .merge(text, Path::new("test.conf"))
+            .unwrap_err()
+            .to_string()
+    }
+
+    fn endpoints(conf: &RegistriesConf, name: &str) -> Vec<String> {
+        conf.endpoints(&Reference::parse(name).unwrap())
+            .unwrap()
+            .iter()
+            .map(|endpoint| {
+                let mark = if endpoint.insecure { " insecure" } else { "" };
+                format!("{}{mark}", endpoint.reference)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_prefix_fits_whole_components() {
+        for (prefix, name, rest) in [
+            ("example.com", "example.com/a:t", Some("/a:t")),
+            ("example.com", "example.com:5000/a", None),
+            ("example.com", "example.community/a", None),
+            ("example.com:5000", "example.com:5000/a", Some("/a")),
+            ("example.com/a", "example.com/a:t", Some(":t")),
+            ("example.com/a", "example.com/ab", None),
+            ("example.com/a:t", "example.com/a:t", Some("")),
+            ("example.com/a:t", "example.com/a:tt", None),
+            ("*.example.com", "a.example.com/b", Some("/b")),
+            ("*.example.com", "a.b.example.com/c:t", Some("/c:t")),
+            ("*.example.com", "a.example.com:5000/c", Some(":5000/c")),
+            ("*.example.com", "example.com/b", None),
+            ("*.example.com", "a.example.com.evil/b", None),
+            ("*.example.com", "evil/a.example.com/b", None),
+            ("*.example.com/x", "a.example.com/x/y", Some("/y")),
+            ("*.example.com/x", "a.example.com/xy", None),
+        ] {
+            let found = matched_length(prefix, name).map(|length| &name[length..]);
+            assert_eq!(found, rest, "{prefix} {name}");
+        }
+    }
+
+    #[test]
+    fn mirrors_come_first_and_the_longest_prefix_wins() {
+        let conf = conf(
+            r#"
+            [[registry]]
+            location = "docker.io"
+            [[registry.mirror]]
+            location = "mirror.gcr.io"
+            [[registry.mirror]]
+            location = "localhost:5000/hub"
+            insecure = true
+            pull-from-mirror = "digest-only"
+            [[registry.mirror]]
+            location = "tags.example"
+            pull-from-mirror = "tag-only"
+
+            [[registry]]
+            prefix = "docker.io/library"
+            location = "internal.example/base"
+            insecure = true
+
+            [[registry]]
+            prefix = "*.wild.example"
+            [[registry.mirror]]
+            location = "flat.example/w"
+        "#,
+        );
+        assert_eq!(
+            endpoints(&conf, "docker.io/a/b:t"),
+            [
+                "mirror.gcr.io/a/b:t",
+                "tags.example/a/b:t",
+                "docker.io/a/b:t"
+            ]
+        );
+        let digest = format!("@sha256:{}", "0".repeat(64));
+        assert_eq!(
+            endpoints(&conf, &format!("docker.io/a/b{digest}")),
+            [
+                format!("mirror.gcr.io/a/b{digest}"),
+                format!("localhost:5000/hub/a/b{digest} insecure"),
+                format!("docker.io/a/b{digest}"),
+            ]
+        );
+        assert_eq!(
+            endpoints(&conf, "docker.io/alpine"),
+            ["internal.example/base/alpine insecure"]
+        );
+        assert_eq!(
+            endpoints(&conf, "a.wild.example/x"),
+            ["flat.example/w/x", "a.wild.example/x"]
+        );
+        assert_eq!(endpoints(&conf, "quay.io/x"), ["quay.io/x"]);
+    }
+
+    #[test]
+    fn a_blocked_registry_is_an_error() {
+        let conf = conf("[[registry]]\nprefix = \"docker.io/evil\"\nblocked = true\n");
+        let error = conf
+            .endpoints(&Reference::parse("docker.io/evil/x").unwrap())
+            .unwrap_err();
+        assert!(matches!(error, Error::Denied(_)), "{error}");
+        assert_eq!(endpoints(&conf, "docker.io/good/x"), ["docker.io/good/x"]);
+    }
+
+    #[test]
+    fn later_files_replace_what_earlier_ones_say() {
+        let mut conf = conf(
+            r#"
+            unqualified-search-registries = ["a.example", "b.example"]
+            short-name-mode = "enforcing"
+            [aliases]
+            "x" = "quay.io/x/x"
+            "y" = "quay.io/y/y"
+            [[registry]]
+            prefix = "p.example"
+            blocked = true
+        "#,
+        );
+        conf.merge(
+            "[aliases]\nx = \"\"\nz = \"quay.io/z\"\n[[registry]]\nprefix = \"p.example\"\n",
+            Path::new("later.conf"),
+        )
+        .unwrap();
+        assert_eq!(conf.search(), ["a.example", "b.example"]);
+        assert_eq!(conf.short_name_mode, ShortNameMode::Enforcing);
+        assert_eq!(conf.alias("x"), None);
+        assert_eq!(conf.alias("y").unwrap().file, Path::new("test.conf"));
+        assert_eq!(conf.alias("z").unwrap().target.name(), "quay.io/z");
+        assert_eq!(endpoints(&conf, "p.example/x"), ["p.example/x"]);
+        conf.merge("unqualified-search-registries = []", Path::new("l"))
+            .unwrap();
+        assert!(conf.search().is_empty());
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        for (text, message) in [
+            ("\nx = ", "test.conf: line 2: "),
+            ("short-name-mode = \"maybe\"", "line 1: unknown variant"),
+            ("[registries.search]\nregistries = []", "version 1"),
+            (
+                "[[registry]]\ninsecure = true",
+                "needs a prefix or a location",
+            ),
+            ("[[registry]]\nprefix = \"a.*.b\"", "wildcard"),
+            ("[[registry]]\nlocation = \"https://a.b\"", "not a URL"),
+            ("[aliases]\nx = \"x\"", "no registry"),
+            ("[aliases]\nx = \"quay.io/x:t\"", "tag or a digest"),
+            (
+                "[[registry]]\nlocation = \"a.b\"\nmirror-by-digest-only = true\n\
+                 [[registry.mirror]]\nlocation = \"c\"\npull-from-mirror = \"all\"",
+                "exclude",
+            ),
+        ] {
+            let error = refused(text);
+            assert!(error.contains(message), "{text}: {error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_are_read_in_order() {
+        let etc = tempfile::tempdir().unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let paths = ConfigPaths {
+            etc: etc.path().to_owned(),
+            config_home: Some(home.path().to_owned()),
+            ..ConfigPaths::default()
+        };
+        assert_eq!(
+            RegistriesConf::load(&paths).unwrap().search(),
+            ["docker.io"]
+        );
+        let write = |base: &Path, name: &str, search: &str| {
+            let file = base.join("containers").join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            let text = format!("unqualified-search-registries = [\"{search}\"]");
+            fs::write(file, text).unwrap();
+        };
+        let search = || RegistriesConf::load(&paths).unwrap().search().join(",");
+        write(etc.path(), "registries.conf", "one.example");
+        assert_eq!(search(), "one.example");
+        write(home.path(), "registries.conf", "two.example");
+        assert_eq!(search(), "two.example");
+        write(etc.path(), "registries.conf.d/10-a.conf", "three.example");
+        write(etc.path(), "registries.conf.d/05-a.conf", "four.example");
+        write(etc.path(), "registries.conf.d/20-not", "five.example");
+        assert_eq!(search(), "three.example");
+        write(home.path(), "registries.conf.d/00.conf", "six.example");
+        assert_eq!(search(), "six.example");
+        let missing = ConfigPaths {
+            registries_conf: Some(home.path().join("nowhere")),
+            ..paths.clone()
+        };
+        assert!(RegistriesConf::load(&missing).is_err());
+    }
+}
