@@ -3,14 +3,23 @@
 
 pub mod auth;
 pub mod blob;
+pub mod certs;
+pub(crate) mod challenge;
 pub mod config_paths;
 pub(crate) mod credential_helper;
 pub mod digest;
+pub(crate) mod dns;
 pub mod error;
+pub(crate) mod http;
+pub mod manifest;
+pub mod platform;
 pub mod reference;
 pub mod registries_conf;
+pub mod registry;
 pub mod short_name;
 pub(crate) mod temporary;
+pub(crate) mod token;
+pub mod unpacker;
 
 pub use digest::Digest;
 pub use error::{Error, Result};

@@ -1,0 +1,480 @@
+//! A repository in a registry: manifests and blobs over HTTP (OCI distribution specification).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
+use reqwest::{Response, StatusCode, Url};
+use serde::Deserialize;
+use tokio::sync::OnceCell;
+
+use crate::Error;
+use crate::auth::AuthFiles;
+use crate::digest::{Algorithm, Digest, Hasher};
+use crate::http::{Failure, Request, Transport, explain};
+use crate::manifest::{ACCEPT, MANIFEST_LIMIT};
+use crate::reference::{DOCKER_HUB, Reference};
+use crate::registries_conf::Endpoint;
+use crate::token::Authorizer;
+
+/// Where the docker hub's API is.
+const DOCKER_HUB_API: &str = "registry-1.docker.io";
+
+/// The longest that a `Retry-After` is obeyed.
+const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often and how patiently a request is repeated.
+#[derive(Debug, Clone, Copy)]
+pub struct Retries {
+    /// How many times after the first.
+    pub limit: u32,
+    /// The pause before the first repetition; each further one is twice as long.
+    pub delay: Duration,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            limit: 3,
+            delay: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Retries {
+    fn pause(self, attempt: u32) -> Duration {
+        self.delay.saturating_mul(1 << attempt.min(5))
+    }
+}
+
+/// One repository, by way of one endpoint.
+pub(crate) struct Repository {
+    transport: Arc<Transport>,
+    reference: Reference,
+    insecure: bool,
+    retries: Retries,
+    authorizer: Authorizer,
+    base: OnceCell<Url>,
+}
+
+/// A document with its digest and the media type that came with it.
+pub(crate) struct Fetched {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: Digest,
+    pub(crate) media_type: Option<String>,
+}
+
+/// A blob's answer, which may be less or more than was asked for.
+pub(crate) struct BlobStream {
+    response: Response,
+    url: Url,
+    /// The position of the first byte in the blob.
+    pub(crate) start: u64,
+}
+
+impl Repository {
+    pub(crate) fn new(
+        transport: Arc<Transport>,
+        endpoint: &Endpoint,
+        auth: AuthFiles,
+        retries: Retries,
+    ) -> Self {
+        let scope = format!("repository:{}:pull", endpoint.reference.repository());
+        Self {
+            authorizer: Authorizer::new(auth, endpoint.reference.name(), Some(scope)),
+            transport,
+            reference: endpoint.reference.clone(),
+            insecure: endpoint.insecure,
+            retries,
+            base: OnceCell::new(),
+        }
+    }
+
+    /// Fetches a manifest by tag or digest. By digest, the content has been verified.
+    pub(crate) async fn manifest(&self, name: &str) -> Result<Fetched, Error> {
+        let path = format!("{}/manifests/{name}", self.reference.repository());
+        let what = format!("reading manifest {name} in {}", self.reference.name());
+        let response = self.get(&path, &what, ACCEPT, 0, false).await?;
+        let media_type = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
+        let bytes = read_document(response, MANIFEST_LIMIT, &what).await?;
+        let expected: Option<Digest> = name.parse().ok();
+        let digest = verify(&what, &bytes, expected.as_ref())?;
+        Ok(Fetched {
+            bytes,
+            digest,
+            media_type,
+        })
+    }
+
+    /// Fetches a small blob whole, verified: a config.
+    pub(crate) async fn document(
+        &self,
+        digest: &Digest,
+        limit: usize,
+    ) -> Result<Vec<u8>, Error> {
+        let path = format!("{}/blobs/{digest}", self.reference.repository());
+        let what = format!("reading blob {digest} in {}", self.reference.name());
+        let response = self.get(&path, &what, "*/*", 0, true).await?;
+        let bytes = read_document(response, limit, &what).await?;
+        verify(&what, &bytes, Some(digest))?;
+        Ok(bytes)
+    }
+
+    /// Starts to fetch a blob at a position. Its content has not been verified.
+    pub(crate) async fn blob(&self, digest: &Digest, from: u64) -> Result<BlobStream, Error> {
+        let path = format!("{}/blobs/{digest}", self.reference.repository());
+        let what = format!("reading blob {digest} in {}", self.reference.name());
+        let response = self.get(&path, &what, "*/*", from, true).await?;
+        let start = if response.status() == StatusCode::PARTIAL_CONTENT {
+            range_start(response.headers()).ok_or_else(|| {
+                Error::Registry(format!("{what}: the answer does not say its range"))
+            })?
+        } else {
+            0
+        };
+        Ok(BlobStream {
+            url: response.url().clone(),
+            response,
+            start,
+        })
+    }
+
+    /// How long to wait before a download that broke off is continued, or `None` to give up.
+    pub(crate) fn retry_pause(&self, attempt: u32) -> Option<Duration> {
+        (attempt < self.retries.limit).then(|| self.retries.pause(attempt))
+    }
+
+    async fn get(
+        &self,
+        path: &str,
+        what: &str,
+        accept: &'static str,
+        from: u64,
+        verified_later: bool,
+    ) -> Result<Response, Error> {
+        let base = self.base().await?;
+        // The path is made of a checked reference and a checked digest or tag.
+        let url = base
+            .join(path)
+            .map_err(|error| Error::Invalid(format!("{what}: {error}")))?;
+        let mut request = Request {
+            accept,
+            from,
+            allow_downgrade: verified_later,
+            insecure: self.insecure,
+            ..Request::get(url)
+        };
+        let mut authorized_anew = false;
+        let mut attempt = 0;
+        loop {
+            let authorization = self.authorizer.current();
+            request.authorization = authorization.header();
+            let (response, own) = match self.transport.send(&request).await {
+                Ok(answer) => answer,
+                Err(failure) if failure.transient && attempt < self.retries.limit => {
+                    tokio::time::sleep(self.retries.pause(attempt)).await;
+                    attempt += 1;
+                    continue;
+                }
+                Err(failure) => return Err(failure.into()),
+            };
+            let status = response.status();
+            if status == StatusCode::OK || (status == StatusCode::PARTIAL_CONTENT && from > 0) {
+                return Ok(response);
+            }
+            // Another host's challenge is not obeyed: it would get this one's credentials.
+            if status == StatusCode::UNAUTHORIZED && own && !authorized_anew {
+                self.authorizer
+                    .authorize(
+                        &self.transport,
+                        &request,
+                        response.headers(),
+                        &authorization,
+                    )
+                    .await?;
+                authorized_anew = true;
+                continue;
+            }
+            let may_pass = status == StatusCode::TOO_MANY_REQUESTS
+                || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
+            if may_pass && attempt < self.retries.limit {
+                let pause =
+                    retry_after(response.headers()).unwrap_or_else(|| self.retries.pause(attempt));
+                tokio::time::sleep(pause).await;
+                attempt += 1;
+                continue;
+            }
+            return Err(self.refusal(what, response, own).await);
+        }
+    }
+
+    /// The API's root. An insecure registry is asked by HTTPS first, then by plain HTTP.
+    async fn base(&self) -> Result<&Url, Error> {
+        self.base
+            .get_or_try_init(|| {
+                find_base(&self.transport, self.reference.registry(), self.insecure)
+            })
+            .await
+    }
+
+    async fn refusal(&self, what: &str, response: Response, own: bool) -> Error {
+        let status = response.status();
+        let body = read_limited(response, 64 << 10).await.unwrap_or_default();
+        refusal(self.reference.registry(), what, status, &body, own)
+    }
+}
+
+impl BlobStream {
+    /// The next piece, or `None` at the end.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, Failure> {
+        let chunk = self.response.chunk().await;
+        chunk.map_err(|error| {
+            let failure = explain(&error, &self.url);
+            // Whatever cuts a body off may not cut the next one.
+            Failure {
+                transient: true,
+                ..failure
+            }
+        })
+    }
+}
+
+/// Finds the API's root URL of a registry, `host[:port]`.
+pub(crate) async fn find_base(
+    transport: &Transport,
+    registry: &str,
+    insecure: bool,
+) -> Result<Url, Error> {
+    let host = match registry {
+        DOCKER_HUB => DOCKER_HUB_API,
+        other => other,
+    };
+    let root = |scheme: &str| {
+        Url::parse(&format!("{scheme}://{host}/v2/"))
+            .map_err(|error| Error::Invalid(format!("registry {registry}: {error}")))
+    };
+    let https = root("https")?;
+    if !insecure {
+        return Ok(https);
+    }
+    let request = Request {
+        insecure,
+        ..Request::get(https.clone())
+    };
+    match transport.send(&request).await {
+        Ok(_) => Ok(https),
+        Err(failure) if failure.unreachable => {
+            let http = root("http")?;
+            let request = Request {
+                insecure,
+                ..Request::get(http.clone())
+            };
+            let (response, _) = transport.send(&request).await?;
+            // Many TLS servers answer plain HTTP with this status; the failure that HTTPS met is
+            // then the one to show.
+            if response.status() == StatusCode::BAD_REQUEST {
+                return Err(failure.into());
+            }
+            Ok(http)
+        }
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+/// Puts a registry's refusal into one line with the way out.
+pub(crate) fn refusal(
+    registry: &str,
+    what: &str,
+    status: StatusCode,
+    body: &[u8],
+    own: bool,
+) -> Error {
+    let said = said(body);
+    let reason = said.unwrap_or_else(|| {
+        format!(
+            "the {} answered {status}",
+            if own {
+                "registry"
+            } else {
+                "server that it redirects to"
+            }
+        )
+    });
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Denied(format!(
+            "{what}: {reason}; the repository may not exist or may need credentials: \
+             kelp login {registry}"
+        )),
+        StatusCode::NOT_FOUND => Error::NotInRegistry(format!("{what}: {reason}")),
+        StatusCode::TOO_MANY_REQUESTS => Error::Registry(format!(
+            "{what}: {reason}; wait, or raise the limit with kelp login {registry}"
+        )),
+        _ => Error::Registry(format!("{what}: {reason}")),
+    }
+}
+
+/// The first error of a registry's JSON, as one printable line.
+fn said(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Body {
+        errors: Vec<Said>,
+    }
+    #[derive(Deserialize)]
+    struct Said {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let body: Body = serde_json::from_slice(body).ok()?;
+    let first = body.errors.into_iter().next()?;
+    let code = first.code.to_ascii_lowercase().replace('_', " ");
+    let text = match (code.as_str(), first.message.as_str()) {
+        ("", "") => return None,
+        (code, "") => code.to_owned(),
+        ("", message) => message.to_owned(),
+        (code, message) if message.eq_ignore_ascii_case(code) => code.to_owned(),
+        (code, message) => format!("{code}: {message}"),
+    };
+    // A registry's text is shown on a terminal: nothing but one line of printable characters.
+    Some(
+        text.chars()
+            .map(|character| {
+                if character.is_control() {
+                    ' '
+                } else {
+                    character
+                }
+            })
+            .take(300)
+            .collect(),
+    )
+}
+
+async fn read_document(response: Response, limit: usize, what: &str) -> Result<Vec<u8>, Error> {
+    let url = response.url().clone();
+    match read_limited(response, limit).await {
+        Ok(bytes) if bytes.len() > limit => Err(Error::Invalid(format!(
+            "{what}: it is larger than {} MiB",
+            limit >> 20
+        ))),
+        Ok(bytes) => Ok(bytes),
+        Err(error) => Err(Error::Registry(format!(
+            "{what}: {}",
+            explain(&error, &url).message
+        ))),
+    }
+}
+
+/// Reads at most one chunk more than `limit` bytes.
+async fn read_limited(mut response: Response, limit: usize) -> Result<Vec<u8>, reqwest::Error> {
+    let mut bytes = Vec::new();
+    while bytes.len() <= limit {
+        match response.chunk().await? {
+            Some(chunk) => bytes.extend_from_slice(&chunk),
+            None => break,
+        }
+    }
+    Ok(bytes)
+}
+
+fn verify(what: &str, bytes: &[u8], expected: Option<&Digest>) -> Result<Digest, Error> {
+    let algorithm = expected.map_or(Algorithm::Sha256, Digest::algorithm);
+    let mut hasher = Hasher::new(algorithm);
+    hasher.update(bytes);
+    let actual = hasher.finish();
+    match expected {
+        Some(expected) if *expected != actual => Err(Error::DigestMismatch {
+            what: what.to_owned(),
+            expected: expected.clone(),
+            actual,
+        }),
+        _ => Ok(actual),
+    }
+}
+
+/// `Content-Range: bytes 10-99/100` begins at 10.
+fn range_start(headers: &HeaderMap) -> Option<u64> {
+    let value = headers.get(CONTENT_RANGE)?.to_str().ok()?;
+    let (start, _) = value.trim().strip_prefix("bytes ")?.split_once('-')?;
+    start.trim().parse().ok()
+}
+
+/// `Retry-After` in seconds; a date is treated as none, for it depends on two clocks.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers
+        .get(RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_LIMIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_registry_says_is_one_printable_line() {
+        for (body, expected) in [
+            (
+                r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#,
+                Some("manifest unknown"),
+            ),
+            (
+                r#"{"errors":[{"code":"DENIED","message":"requested access is denied"}]}"#,
+                Some("denied: requested access is denied"),
+            ),
+            (
+                "{\"errors\":[{\"message\":\"a\\n\\u001b[31mb\"}]}",
+                Some("a  [31mb"),
+            ),
+            (r#"{"errors":[]}"#, None),
+            ("<html>", None),
+        ] {
+            assert_eq!(said(body.as_bytes()).as_deref(), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_names_the_way_out() {
+        let denied = refusal("r.example", "reading", StatusCode::FORBIDDEN, b"", true);
+        assert!(matches!(denied, Error::Denied(_)));
+        assert!(denied.to_string().contains("kelp login r.example"));
+        let missing = refusal("r.example", "reading", StatusCode::NOT_FOUND, b"", true);
+        assert!(matches!(missing, Error::NotInRegistry(_)));
+    }
+
+    #[test]
+    fn headers_are_read_strictly() {
+        for (value, expected) in [
+            ("bytes 10-99/100", Some(10)),
+            ("bytes 10-99/*", Some(10)),
+            ("10-99/100", None),
+            ("bytes */100", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_RANGE, value.parse().unwrap());
+            assert_eq!(range_start(&headers), expected, "{value}");
+        }
+        for (value, expected) in [("3", Some(3)), ("9999", Some(60)), ("Wed, 21 Oct", None)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
+            let seconds = retry_after(&headers).map(|pause| pause.as_secs());
+            assert_eq!(seconds, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn pauses_grow() {
+        let retries = Retries::default();
+        let seconds: Vec<u64> = (0..3).map(|n| retries.pause(n).as_secs()).collect();
+        assert_eq!(seconds, [1, 2, 4]);
+    }
+}
