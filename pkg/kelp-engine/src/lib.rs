@@ -1,1 +1,33 @@
 //! The one API that every front end calls.
+//!
+//! Invariants: front ends parse and print, the engine does; [`Error::kind`] is all that a front end
+//! needs to choose an exit code, an HTTP status or a gRPC code. Nothing here prints, and nothing
+//! here is asynchronous.
+#![forbid(unsafe_code)]
+
+pub mod container;
+pub mod error;
+pub mod events;
+pub mod host;
+pub mod image;
+pub mod internal;
+pub mod spec;
+
+pub use error::{Error, Kind};
+pub use kelp_state::{ContainerId, Paths, Status};
+
+/// kelp for one user: where everything is, and what the user configured.
+#[derive(Debug)]
+pub struct Engine {
+    /// The directories.
+    pub paths: Paths,
+}
+
+impl Engine {
+    /// From the environment; makes the directories that are missing.
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self {
+            paths: Paths::from_env()?,
+        })
+    }
+}

@@ -1,1 +1,20 @@
-//! Watches one container: stdio, log, attach, exit record.
+//! Watches one container: stdio, log, attach, exit record, clean-up.
+//!
+//! Invariant: the monitor is small. It is a fresh exec inside the container's user namespace, has
+//! one thread and one poll loop, and sleeps unless something happens. Output is drained to its end
+//! before the exit is published; the exit is published before the lock is released.
+#![forbid(unsafe_code)]
+
+pub mod attach;
+pub mod error;
+mod finish;
+pub mod launch;
+pub mod log;
+pub mod protocol;
+pub mod role;
+mod start;
+mod stream;
+mod watch;
+
+pub use error::Error;
+pub use launch::Launch;

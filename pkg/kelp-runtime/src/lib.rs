@@ -1,1 +1,27 @@
 //! From an OCI runtime specification to a process.
+//!
+//! Invariants: plan, then act: [`plan::Plan`] holds everything that can be known before the first
+//! namespace exists, and the init only executes it. Paths of a container are resolved by descriptor
+//! beneath its root. The process inside sees descriptors 0, 1, 2 and what was asked for.
+#![forbid(unsafe_code)]
+
+pub mod capabilities;
+pub mod cgroup;
+mod chown;
+mod console;
+pub mod copy_up;
+pub mod error;
+mod init;
+pub mod launch;
+pub mod message;
+pub mod mount_plan;
+mod mounts;
+pub mod plan;
+mod process;
+mod reaper;
+pub mod resources;
+pub mod rootfd;
+mod rootfs;
+pub mod user;
+
+pub use error::Error;

@@ -14,6 +14,7 @@ pub mod name;
 pub mod paths;
 pub mod record;
 pub mod status;
+pub mod trash;
 
 pub use error::Error;
 pub use id::ContainerId;

@@ -102,3 +102,21 @@ pub fn clone3(
         }),
     }
 }
+
+/// Forks, and swaps the roles: returns in the child, while the parent runs `parent` and exits with
+/// what that returns. For a process that becomes the reaper of what it was about to become.
+///
+/// The caller must have one thread.
+pub fn fork_and(parent: impl FnOnce(Pid) -> i32) -> io::Result<()> {
+    // SAFETY: the caller has one thread, so the child's copy of the address space has no lock held.
+    let pid = unsafe { libc::fork() };
+    match pid {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(()),
+        pid => {
+            let code = parent(Pid::from_raw(pid).expect("fork returned a positive pid"));
+            // SAFETY: _exit runs no exit handlers, which belong to the program that never was.
+            unsafe { libc::_exit(code) }
+        }
+    }
+}

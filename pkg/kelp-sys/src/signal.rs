@@ -85,3 +85,33 @@ pub fn die_of(signal: i32) {
     // SAFETY: raise takes a number and no pointer.
     unsafe { libc::raise(signal) };
 }
+
+/// SIGCHLD
+pub const SIGCHLD: i32 = libc::SIGCHLD;
+
+/// Blocks every signal that can be blocked, for [`wait`].
+pub fn wait_set() -> io::Result<SignalSet> {
+    let mut set = SignalSet::empty();
+    // SAFETY: set.0 is a valid sigset_t.
+    check(libc::c_long::from(unsafe {
+        libc::sigfillset(&raw mut set.0)
+    }))?;
+    set_mask(&set);
+    Ok(set)
+}
+
+/// Waits for one of the blocked signals; `None` when interrupted.
+pub fn wait(set: &SignalSet) -> Option<i32> {
+    let mut signal = 0;
+    // SAFETY: set.0 is initialised and signal is a valid place.
+    let result = unsafe { libc::sigwait(&raw const set.0, &raw mut signal) };
+    (result == 0).then_some(signal)
+}
+
+/// Sends a signal by number to a child that has not been reaped.
+pub fn kill(pid: rustix::process::Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: kill takes two numbers.
+    check(libc::c_long::from(unsafe {
+        libc::kill(pid.as_raw_nonzero().get(), signal)
+    }))
+}

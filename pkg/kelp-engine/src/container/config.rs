@@ -1,0 +1,204 @@
+//! What a container is asked to be, and what is kept of it: `config.json` in the record.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use kelp_monitor::launch::LogDriver;
+use kelp_state::file;
+use kelp_state::{ContainerId, Paths, Record};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// A request for a new container. What is left out comes from the image, then from the defaults.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct CreateOptions {
+    /// The image, as the user named it; or with `rootfs`, nothing.
+    pub image: String,
+    /// A directory of the host to be the root, instead of an image.
+    pub rootfs: Option<PathBuf>,
+    /// The command and its arguments; empty for the image's.
+    pub command: Vec<String>,
+    /// Replaces the image's entrypoint; a single empty string takes it away.
+    pub entrypoint: Option<Vec<String>>,
+    /// A name; generated where there is none.
+    pub name: Option<String>,
+    /// Whether a container that has the name is removed first.
+    pub replace: bool,
+    /// `KEY=VALUE`, later ones win.
+    pub env: Vec<String>,
+    /// Variables of the image to leave out.
+    pub unset_env: Vec<String>,
+    /// The working directory.
+    pub workdir: Option<PathBuf>,
+    /// `user[:group]`, names or numbers.
+    pub user: Option<String>,
+    /// Further groups.
+    pub groups: Vec<String>,
+    /// The host's name inside.
+    pub hostname: Option<String>,
+    /// Labels, over those of the image.
+    pub labels: BTreeMap<String, String>,
+    /// OCI annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Whether standard input stays open.
+    pub interactive: bool,
+    /// Whether there is a terminal.
+    pub tty: bool,
+    /// Whether it is removed once it has ended.
+    pub remove: bool,
+    /// Whether the root can't be written.
+    pub read_only: bool,
+    /// Whether, where the root can't be written, /run, /tmp and /var/tmp can.
+    pub read_only_tmpfs: bool,
+    /// Every capability, every device, and no mask.
+    pub privileged: bool,
+    /// Capabilities to add; `ALL` for all.
+    pub cap_add: Vec<String>,
+    /// Capabilities to take away.
+    pub cap_drop: Vec<String>,
+    /// Whether exec gives no privilege.
+    pub no_new_privileges: bool,
+    /// Whether kelp's own reaper is process 1.
+    pub init: bool,
+    /// Namespaces.
+    pub namespaces: Namespaces,
+    /// Bind mounts, volumes and tmpfs.
+    pub mounts: Vec<oci_spec::runtime::Mount>,
+    /// The size of /dev/shm in bytes.
+    pub shm_size: Option<u64>,
+    /// Limits by name: soft and hard.
+    pub ulimits: Vec<(String, u64, u64)>,
+    /// Kernel parameters of its namespaces.
+    pub sysctl: BTreeMap<String, String>,
+    /// Devices of the host.
+    pub devices: Vec<PathBuf>,
+    /// The file mode mask.
+    pub umask: Option<u32>,
+    /// From -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+    /// Limits of its cgroup.
+    pub resources: Option<oci_spec::runtime::LinuxResources>,
+    /// The signal that asks it to stop, by number.
+    pub stop_signal: Option<i32>,
+    /// Seconds until it is killed after that.
+    pub stop_timeout: Option<u64>,
+    /// How output is kept.
+    pub log_driver: Option<LogDriver>,
+    /// Where, instead of in the record.
+    pub log_path: Option<PathBuf>,
+    /// Bytes after which the log is rotated; 0 for never.
+    pub log_max_size: u64,
+    /// How many logs are kept.
+    pub log_max_files: u32,
+    /// A file that gets the container's id.
+    pub cid_file: Option<PathBuf>,
+    /// A file that gets the init's process id.
+    pub pid_file: Option<PathBuf>,
+    /// `HOST:IP` lines for /etc/hosts.
+    pub add_hosts: Vec<String>,
+    /// Name servers.
+    pub dns: Vec<String>,
+    /// The keys that detach, for later attaches.
+    pub detach_keys: Option<String>,
+    /// The command line that asked for it, for inspect.
+    pub create_command: Vec<String>,
+}
+
+/// Which namespaces a container gets.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Namespaces {
+    /// Processes.
+    pub pid: Namespace,
+    /// System V and POSIX queues.
+    pub ipc: Namespace,
+    /// Host name.
+    pub uts: Namespace,
+    /// cgroup view.
+    pub cgroup: Namespace,
+    /// Network.
+    pub network: Network,
+    /// User ids.
+    pub user: UserMode,
+}
+
+/// One namespace of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Namespace {
+    /// Its own.
+    #[default]
+    Private,
+    /// The host's.
+    Host,
+    /// Another container's.
+    Container(String),
+    /// That of a file.
+    Path(PathBuf),
+}
+
+/// The network of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Network {
+    /// Its own, with nothing but a loopback interface.
+    None,
+    /// The host's.
+    #[default]
+    Host,
+    /// Another container's.
+    Container(String),
+    /// That of a file.
+    Path(PathBuf),
+}
+
+/// How the ids inside relate to those outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UserMode {
+    /// Root inside is the user outside, the others come from the subordinate range.
+    #[default]
+    Host,
+    /// The user keeps these ids, by default its own.
+    KeepId {
+        /// User id inside.
+        uid: Option<u32>,
+        /// Group id inside.
+        gid: Option<u32>,
+    },
+    /// The user is not mapped.
+    NoMap,
+}
+
+/// What is kept of a container.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Config {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created: SystemTime,
+    /// The image's full name.
+    pub image_name: String,
+    /// The image's id; empty for a directory.
+    pub image_id: String,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// The entrypoint, for inspect.
+    pub entrypoint: Vec<String>,
+    /// Labels of image and request.
+    pub labels: BTreeMap<String, String>,
+    /// The signal that asks it to stop.
+    pub stop_signal: i32,
+    /// Seconds until it is killed after that.
+    pub stop_timeout: u64,
+    /// What was asked for.
+    pub options: CreateOptions,
+}
+
+impl Config {
+    /// Reads a container's; a record without one is of a container that is being made or removed.
+    pub fn read(paths: &Paths, id: &ContainerId) -> Result<Option<Self>, Error> {
+        let record = Record::new(paths, id.clone());
+        Ok(file::read_json(&record.data.join("config.json"))?)
+    }
+}

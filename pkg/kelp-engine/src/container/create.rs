@@ -1,0 +1,339 @@
+//! `create`: everything about a container is decided and written; nothing runs.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use kelp_monitor::launch::{Launch, LogConfig, LogDriver, Network as LaunchNetwork};
+use kelp_runtime::plan::Extras;
+use kelp_state::file::{self, Durability};
+use kelp_state::{ContainerId, Record, name};
+use oci_spec::image::Config as ImageConfig;
+use oci_spec::runtime::LinuxNamespaceType;
+
+use crate::container::config::{Config, CreateOptions, Namespace, Network};
+use crate::image::Base;
+use crate::spec::{self, FILES};
+use crate::{Engine, Error, host};
+
+/// Signal 15, unless the image or the request says otherwise.
+const SIGTERM: i32 = 15;
+
+impl Engine {
+    /// Makes a container from a request whose image is present; its id.
+    pub fn create_container(&self, options: CreateOptions) -> Result<ContainerId, Error> {
+        let id = ContainerId::random();
+        let map = host::id_map(&options.namespaces.user)?;
+        let base = self.base(&options, &map)?;
+        let record = Record::new(&self.paths, id.clone());
+        if let Some(path) = &options.cid_file {
+            check_absent(path)?;
+        }
+        let made = Directory::make(&record)?;
+        let prepared = self.prepare(&options, &base, &record, &map)?;
+        let name = self.reserve_name(&options, &id)?;
+        let durability = if options.remove {
+            Durability::None
+        } else {
+            Durability::Synced
+        };
+        let launch = Launch {
+            name: name.clone(),
+            ..prepared
+        };
+        let result = (|| {
+            file::write_json(&record.data.join("launch.json"), &launch, Durability::None)?;
+            if let Some(path) = &options.cid_file {
+                fs::write(path, id.as_str())
+                    .map_err(Error::io(format!("write {}", path.display())))?;
+            }
+            let config = config(options, &base, id.clone(), name.clone(), &launch);
+            // Last: a record without it is of a container that never was.
+            file::write_json(&record.data.join("config.json"), &config, durability)?;
+            Ok::<_, Error>(())
+        })();
+        if let Err(error) = result {
+            name::release(&self.paths, &name, &id);
+            return Err(error);
+        }
+        made.keep();
+        Ok(id)
+    }
+
+    fn reserve_name(&self, options: &CreateOptions, id: &ContainerId) -> Result<String, Error> {
+        if let Some(name) = &options.name {
+            if options.replace {
+                if let Some(owner) = name::owner(&self.paths, name) {
+                    self.remove_container(&owner, true)?;
+                }
+            }
+            name::reserve(&self.paths, name, id)?;
+            return Ok(name.clone());
+        }
+        loop {
+            let name = crate::container::names::generate();
+            match name::reserve(&self.paths, &name, id) {
+                Ok(()) => return Ok(name),
+                Err(kelp_state::Error::NameInUse { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn prepare(
+        &self,
+        options: &CreateOptions,
+        base: &Base,
+        record: &Record,
+        map: &kelp_userns::IdMap,
+    ) -> Result<Launch, Error> {
+        let image = &base.config;
+        let hostname = self.hostname(options, &record.id);
+        let joined = self.joined_namespaces(options)?;
+        let mut spec = spec::build(options, image, &record.data, &hostname, &joined)?;
+        if spec
+            .process()
+            .as_ref()
+            .and_then(|p| p.args().as_ref())
+            .is_none_or(Vec::is_empty)
+        {
+            return Err(Error::invalid(
+                "no command specified on command line or as CMD or ENTRYPOINT in this image",
+            ));
+        }
+        spec.set_version("1.2.1".to_owned());
+        write_files(options, record, &hostname)?;
+        let resources = match &options.resources {
+            Some(resources) => kelp_runtime::resources::settings(resources)?,
+            None => Vec::new(),
+        };
+        let user = options.user.clone().or_else(|| image.user().clone());
+        Ok(Launch {
+            spec,
+            rootfs: base.rootfs(&record.data),
+            extras: Extras {
+                user: Some(user.unwrap_or_default()),
+                groups: options.groups.clone(),
+                set_home: true,
+                init: options.init,
+                single_id: map.is_single(),
+            },
+            resources,
+            cgroup: true,
+            log: LogConfig {
+                driver: options.log_driver.unwrap_or(LogDriver::K8sFile),
+                path: options
+                    .log_path
+                    .clone()
+                    .unwrap_or_else(|| record.data.join("ctr.log")),
+                max_size: options.log_max_size,
+                max_files: options.log_max_files.max(1),
+            },
+            stdin: options.interactive,
+            network: LaunchNetwork::Given,
+            remove: options.remove,
+            name: String::new(),
+            image: base.name.clone(),
+            map_key: map.key(),
+            pid_file: options.pid_file.clone(),
+            cid_file: options.cid_file.clone(),
+            stop_signal: SIGTERM,
+            anonymous_volumes: Vec::new(),
+        })
+    }
+
+    fn hostname(&self, options: &CreateOptions, id: &ContainerId) -> String {
+        if let Some(name) = &options.hostname {
+            return name.clone();
+        }
+        if options.namespaces.uts == Namespace::Private {
+            return id.short().to_owned();
+        }
+        rustix::system::uname()
+            .nodename()
+            .to_string_lossy()
+            .into_owned()
+    }
+
+    fn joined_namespaces(
+        &self,
+        options: &CreateOptions,
+    ) -> Result<HashMap<LinuxNamespaceType, PathBuf>, Error> {
+        let names = &options.namespaces;
+        let mut joined = HashMap::new();
+        let network = match &names.network {
+            Network::Container(id) => Namespace::Container(id.clone()),
+            Network::Path(path) => Namespace::Path(path.clone()),
+            Network::Host => Namespace::Host,
+            Network::None => Namespace::Private,
+        };
+        for (typ, file, namespace) in [
+            (LinuxNamespaceType::Pid, "pid", &names.pid),
+            (LinuxNamespaceType::Ipc, "ipc", &names.ipc),
+            (LinuxNamespaceType::Uts, "uts", &names.uts),
+            (LinuxNamespaceType::Cgroup, "cgroup", &names.cgroup),
+            (LinuxNamespaceType::Network, "net", &network),
+        ] {
+            match namespace {
+                Namespace::Private | Namespace::Host => {}
+                Namespace::Path(path) => {
+                    joined.insert(typ, path.clone());
+                }
+                Namespace::Container(other) => {
+                    let run = self.running(other)?;
+                    joined.insert(typ, PathBuf::from(format!("/proc/{}/ns/{file}", run.pid)));
+                }
+            }
+        }
+        Ok(joined)
+    }
+}
+
+fn check_absent(path: &Path) -> Result<(), Error> {
+    if path.exists() {
+        return Err(Error::conflict(format!(
+            "container id file \"{}\" exists: remove it, or choose another",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+/// The files that are mounted over those of the image.
+fn write_files(options: &CreateOptions, record: &Record, hostname: &str) -> Result<(), Error> {
+    for (name, _) in FILES {
+        let content = match *name {
+            "hosts" => hosts(options, hostname),
+            "hostname" => format!("{hostname}\n"),
+            "resolv.conf" => resolv_conf(options),
+            _ => String::new(),
+        };
+        let path = record.data.join(name);
+        fs::write(&path, content).map_err(Error::io(format!("write {}", path.display())))?;
+    }
+    Ok(())
+}
+
+fn hosts(options: &CreateOptions, hostname: &str) -> String {
+    use std::fmt::Write;
+    let mut text = format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost\n");
+    for line in &options.add_hosts {
+        if let Some((name, address)) = line.split_once(':') {
+            let _ = writeln!(text, "{address}\t{name}");
+        }
+    }
+    text
+}
+
+fn resolv_conf(options: &CreateOptions) -> String {
+    if options.dns.is_empty() {
+        return fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    }
+    options
+        .dns
+        .iter()
+        .map(|server| format!("nameserver {server}\n"))
+        .collect()
+}
+
+fn config(
+    options: CreateOptions,
+    base: &Base,
+    id: ContainerId,
+    name: String,
+    launch: &Launch,
+) -> Config {
+    let mut labels: std::collections::BTreeMap<_, _> = base
+        .config
+        .labels()
+        .clone()
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
+    labels.extend(options.labels.clone());
+    Config {
+        id,
+        name,
+        created: SystemTime::now(),
+        image_name: base.name.clone(),
+        image_id: base.id.clone(),
+        command: launch
+            .spec
+            .process()
+            .as_ref()
+            .and_then(|process| process.args().clone())
+            .unwrap_or_default(),
+        entrypoint: entrypoint(&options, &base.config),
+        labels,
+        stop_signal: options.stop_signal.unwrap_or(launch.stop_signal),
+        stop_timeout: options.stop_timeout.unwrap_or(10),
+        options,
+    }
+}
+
+fn entrypoint(options: &CreateOptions, image: &ImageConfig) -> Vec<String> {
+    options
+        .entrypoint
+        .clone()
+        .or_else(|| image.entrypoint().clone())
+        .unwrap_or_default()
+}
+
+/// The record's directory while it is being made; removed if the making fails.
+struct Directory {
+    path: PathBuf,
+    kept: bool,
+}
+
+impl Directory {
+    fn make(record: &Record) -> Result<Self, Error> {
+        let create = |path: &Path| {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(path)
+        };
+        create(&record.data).map_err(Error::io(format!("create {}", record.data.display())))?;
+        let made = Self {
+            path: record.data.clone(),
+            kept: false,
+        };
+        for name in ["upper", "work"] {
+            let path = record.data.join(name);
+            // The upper directory is the container's root directory: others may enter it.
+            fs::DirBuilder::new()
+                .mode(0o755)
+                .create(&path)
+                .map_err(Error::io(format!("create {}", path.display())))?;
+        }
+        Ok(made)
+    }
+
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if !self.kept {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+/// The root of a container from a directory of the host.
+pub(crate) fn directory_base(path: &Path) -> Result<Base, Error> {
+    let path = fs::canonicalize(path).map_err(Error::io(format!(
+        "find root file system {}",
+        path.display()
+    )))?;
+    Ok(Base {
+        name: path.display().to_string(),
+        id: String::new(),
+        config: ImageConfig::default(),
+        root: crate::image::BaseRoot::Directory(path),
+    })
+}

@@ -1,0 +1,94 @@
+//! Finding containers, and settling those whose monitor was killed.
+
+use std::time::SystemTime;
+
+use kelp_runtime::cgroup::Cgroup;
+use kelp_state::file::Durability;
+use kelp_state::{ContainerId, ExitRecord, Record, RunRecord, Status, name, record};
+
+use crate::{Engine, Error, Kind};
+
+/// 128 + SIGKILL: how a container ends whose monitor was killed.
+const KILLED: i32 = 137;
+
+impl Engine {
+    /// The container that a name, an id or the beginning of one means.
+    pub fn find_container(&self, text: &str) -> Result<ContainerId, Error> {
+        Ok(name::find(&self.paths, text)?)
+    }
+
+    /// A container's status; one whose monitor was killed is settled first.
+    pub fn status(&self, id: &ContainerId) -> Result<Status, Error> {
+        let record = Record::new(&self.paths, id.clone());
+        if record.run()?.is_some() && !record.is_alive() {
+            self.settle(&record)?;
+        }
+        Ok(record.status()?)
+    }
+
+    /// What runs in the container that `text` means.
+    pub fn running(&self, text: &str) -> Result<RunRecord, Error> {
+        let id = self.find_container(text)?;
+        let record = Record::new(&self.paths, id.clone());
+        match record.run()? {
+            Some(run) if record.is_alive() => Ok(run),
+            _ => Err(Error::new(
+                Kind::Conflict,
+                format!(
+                    "can only use a running container: {} is {}",
+                    id.short(),
+                    record.status()?
+                ),
+            )),
+        }
+    }
+
+    /// Finishes the record of a container whose monitor was killed, or whose boot has ended: what is
+    /// left of it is killed, and its exit written.
+    pub(crate) fn settle(&self, record: &Record) -> Result<(), Error> {
+        let Some(run) = record.run()? else {
+            return Ok(());
+        };
+        let same_boot = run.boot_id == record::boot_id();
+        if same_boot {
+            if !run.cgroup.is_empty() {
+                if let Ok(cgroup) = Cgroup::open(&run.cgroup) {
+                    let _ = cgroup.kill();
+                    cgroup.remove();
+                }
+            }
+            kill_init(&run);
+        }
+        let error = if same_boot {
+            "the container's monitor was killed"
+        } else {
+            "the machine was restarted"
+        };
+        record.write_exit(
+            &ExitRecord {
+                code: KILLED,
+                oom_killed: false,
+                started: Some(run.started),
+                finished: SystemTime::now(),
+                error: error.to_owned(),
+            },
+            Durability::None,
+        )?;
+        Ok(())
+    }
+}
+
+/// The init has a parent-death signal, which a program that changes its credentials loses.
+fn kill_init(run: &RunRecord) {
+    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+    let Some(pid) = Pid::from_raw(run.pid as i32) else {
+        return;
+    };
+    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return;
+    };
+    // Looked at after the pidfd was opened: the number can't change hands any more.
+    if record::start_time(run.pid) == Some(run.start_time) {
+        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+    }
+}

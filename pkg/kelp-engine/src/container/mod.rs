@@ -1,0 +1,13 @@
+//! Containers: one file a verb.
+
+pub mod attach;
+pub mod config;
+pub mod create;
+
+pub mod find;
+mod names;
+pub mod remove;
+pub mod signal;
+pub mod start;
+
+pub use config::{Config, CreateOptions};

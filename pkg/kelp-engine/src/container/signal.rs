@@ -1,0 +1,136 @@
+//! `kill`, `stop`, `wait`, `pause`: signals and states of a running container.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use kelp_monitor::attach::Connection;
+use kelp_runtime::cgroup::Cgroup;
+use kelp_state::{ContainerId, Record, RunRecord, liveness, record};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::{Engine, Error, Kind};
+
+impl Engine {
+    /// Sends a signal to a running container's init.
+    pub fn kill_container(&self, id: &ContainerId, signal: i32) -> Result<(), Error> {
+        let (_, pidfd) = self.init_of(id)?;
+        kelp_sys::signal::pidfd_send(pidfd.as_fd(), signal)
+            .map_err(Error::io(format!("signal container {}", id.short())))
+    }
+
+    /// Asks a container to stop, and kills it when `timeout` (`None` for its own) has passed.
+    /// Whether it was running.
+    pub fn stop_container(
+        &self,
+        id: &ContainerId,
+        timeout: Option<Duration>,
+    ) -> Result<bool, Error> {
+        let config = self.config(id)?;
+        let status = self.status(id)?;
+        if status.can_remove() {
+            return Ok(false);
+        }
+        let Ok((_, pidfd)) = self.init_of(id) else {
+            return Ok(false);
+        };
+        if status == kelp_state::Status::Paused {
+            self.pause_container(id, false)?;
+        }
+        let timeout = timeout.unwrap_or(Duration::from_secs(config.stop_timeout));
+        let _ = kelp_sys::signal::pidfd_send(pidfd.as_fd(), config.stop_signal);
+        if !ends_within(&pidfd, timeout)? {
+            let _ = kelp_sys::signal::pidfd_send(pidfd.as_fd(), 9);
+        }
+        // The monitor lets go of its lock when the record is written.
+        liveness::wait_until_gone(&Record::new(&self.paths, id.clone()).runtime)?;
+        Ok(true)
+    }
+
+    /// Waits until a container does not run; its exit code.
+    pub fn wait_container(&self, id: &ContainerId) -> Result<i32, Error> {
+        let record = Record::new(&self.paths, id.clone());
+        // A connection tells the code also of a container that is removed at its end.
+        let connection = Connection::open(&record.runtime).ok();
+        if let Some(connection) = connection.filter(|_| record.is_alive()) {
+            if let Ok(Some(code)) = connection.exited() {
+                return Ok(code);
+            }
+        }
+        liveness::wait_until_gone(&record.runtime)?;
+        self.status(id)?;
+        Ok(record.exit()?.map_or(0, |exit| exit.code))
+    }
+
+    /// Freezes or thaws a container.
+    pub fn pause_container(&self, id: &ContainerId, pause: bool) -> Result<(), Error> {
+        let record = Record::new(&self.paths, id.clone());
+        let run = self.running(id.as_str())?;
+        if run.paused == pause {
+            let (verb, state) = if pause {
+                ("pause", "paused")
+            } else {
+                ("unpause", "not paused")
+            };
+            return Err(Error::conflict(format!(
+                "can't {verb} container {}: it is {state}",
+                id.short()
+            )));
+        }
+        let cgroup = Cgroup::open(&run.cgroup)
+            .ok()
+            .filter(|_| !run.cgroup.is_empty())
+            .ok_or_else(|| {
+                Error::new(
+                    Kind::Failed,
+                    "pausing needs a cgroup, and this container has none: start kelp in a systemd \
+                     user session, or in a unit with Delegate=yes",
+                )
+            })?;
+        cgroup
+            .freeze(pause)
+            .map_err(Error::io(format!("freeze container {}", id.short())))?;
+        Connection::open(&record.runtime)
+            .map_err(Error::io("connect to the container's monitor"))?
+            .paused(pause)?;
+        Ok(())
+    }
+
+    /// What runs, and a pidfd of its init.
+    pub(crate) fn init_of(&self, id: &ContainerId) -> Result<(RunRecord, OwnedFd), Error> {
+        let not_running = || {
+            Error::new(
+                Kind::Conflict,
+                format!(
+                    "can only kill running containers. {id} is in state exited: container state improper"
+                ),
+            )
+        };
+        let run = self.running(id.as_str())?;
+        let pid = Pid::from_raw(run.pid as i32).ok_or_else(not_running)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| not_running())?;
+        // Looked at after the pidfd was opened: the number can't change hands any more.
+        if record::start_time(run.pid) != Some(run.start_time) {
+            return Err(not_running());
+        }
+        Ok((run, pidfd))
+    }
+}
+
+/// Whether the process ends before the time has passed.
+fn ends_within(pidfd: &OwnedFd, time: Duration) -> Result<bool, Error> {
+    let deadline = std::time::Instant::now() + time;
+    loop {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        let timeout = rustix::time::Timespec {
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(Error::io("wait for the container")(error)),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The hidden roles, and starting them.
+
+use std::ffi::{CString, OsStr};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::sync::OnceLock;
+
+use kelp_sys::clone::Child;
+use kelp_sys::exec::CStringArray;
+use kelp_sys::spawn::Spawn;
+use kelp_userns::UserNamespace;
+
+use crate::{ContainerId, Engine, Error};
+
+/// Runs the hidden role that `args` name; the exit code.
+pub fn run(args: &[String]) -> i32 {
+    let words: Vec<_> = args.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["monitor", id] => monitor(id),
+        ["discard", path] => discard(path),
+        _ => 125,
+    }
+}
+
+fn monitor(id: &str) -> i32 {
+    let (Ok(id), Ok(engine)) = (id.parse::<ContainerId>(), Engine::open()) else {
+        return 125;
+    };
+    kelp_monitor::role::run(&engine.paths, id)
+}
+
+fn discard(path: &str) -> i32 {
+    i32::from(std::fs::remove_dir_all(path).is_err())
+}
+
+/// Starts this binary in a hidden role, inside `userns`, in a session of its own.
+pub(crate) fn spawn(
+    role: &[&str],
+    userns: &UserNamespace,
+    fds: Vec<(BorrowedFd<'_>, RawFd)>,
+) -> Result<Child, Error> {
+    let mut argv = vec![cstring("kelp"), cstring("internal")];
+    argv.extend(role.iter().copied().map(cstring));
+    let envp = std::env::vars_os()
+        .filter_map(|(name, value)| {
+            let mut entry = name.into_vec();
+            entry.push(b'=');
+            entry.extend(value.into_vec());
+            CString::new(entry).ok()
+        })
+        .collect();
+    Spawn {
+        program: own_binary()?,
+        argv: CStringArray::new(argv),
+        envp: CStringArray::new(envp),
+        fds,
+        userns: Some(userns.as_fd()),
+        session: true,
+        death_signal: None,
+    }
+    .start()
+    .map_err(Error::io(format!("start `kelp internal {}`", role[0])))
+}
+
+/// The file that this process was executed from, also if it has been replaced since.
+fn own_binary() -> Result<CString, Error> {
+    static PATH: OnceLock<Option<CString>> = OnceLock::new();
+    PATH.get_or_init(|| {
+        let path = std::fs::read_link("/proc/self/exe").ok()?;
+        if path.exists() {
+            return Some(cstring_os(path.as_os_str()));
+        }
+        Some(cstring("/proc/self/exe"))
+    })
+    .clone()
+    .ok_or_else(|| {
+        Error::io("find kelp's own binary: is /proc mounted?")(std::io::Error::from(
+            std::io::ErrorKind::NotFound,
+        ))
+    })
+}
+
+fn cstring(text: &str) -> CString {
+    cstring_os(OsStr::new(text))
+}
+
+fn cstring_os(text: &OsStr) -> CString {
+    CString::new(text.as_bytes()).unwrap_or_default()
+}

@@ -1,0 +1,375 @@
+//! From a request and an image to an OCI specification.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use kelp_runtime::capabilities::{self, CapSet, CapSets};
+use oci_spec::image::Config as ImageConfig;
+use oci_spec::runtime::{
+    Linux, LinuxNamespace, LinuxNamespaceType, Mount, PosixRlimit, PosixRlimitBuilder,
+    PosixRlimitType, Process, Root, Spec, User,
+};
+
+use crate::Error;
+use crate::container::config::{CreateOptions, Namespace, Network};
+
+/// The PATH of a container whose image has none.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// What is not for a container to see (containers-common's masked paths).
+const MASKED: &[&str] = &[
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/fs/selinux",
+];
+
+const READ_ONLY: &[&str] = &[
+    "/proc/asound",
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
+/// Files of the record that are mounted into the container.
+pub const FILES: &[(&str, &str)] = &[
+    ("hosts", "/etc/hosts"),
+    ("hostname", "/etc/hostname"),
+    ("resolv.conf", "/etc/resolv.conf"),
+    ("containerenv", "/run/.containerenv"),
+];
+
+/// The program and its arguments: entrypoint and command of the request over those of the image
+/// (a request's entrypoint takes the image's command away).
+pub fn command(options: &CreateOptions, image: &ImageConfig) -> Vec<String> {
+    let (entrypoint, image_command) = match &options.entrypoint {
+        Some(given) if given.iter().all(String::is_empty) => (Vec::new(), Vec::new()),
+        Some(given) => (given.clone(), Vec::new()),
+        None => (
+            image.entrypoint().clone().unwrap_or_default(),
+            image.cmd().clone().unwrap_or_default(),
+        ),
+    };
+    let rest = if options.command.is_empty() {
+        image_command
+    } else {
+        options.command.clone()
+    };
+    entrypoint.into_iter().chain(rest).collect()
+}
+
+/// The environment: kelp's own, the image's, the request's; later ones win. Entries of an image
+/// that are not `KEY=VALUE` are dropped: a bare name never brings in the host's value.
+pub fn environment(options: &CreateOptions, image: &ImageConfig, hostname: &str) -> Vec<String> {
+    let mut list: Vec<(String, String)> = Vec::new();
+    let mut set = |entry: &str| {
+        if let Some((key, value)) = entry.split_once('=').filter(|(key, _)| !key.is_empty()) {
+            match list.iter_mut().find(|(known, _)| known == key) {
+                Some((_, old)) => value.clone_into(old),
+                None => list.push((key.to_owned(), value.to_owned())),
+            }
+        }
+    };
+    set(&format!("PATH={DEFAULT_PATH}"));
+    set("container=podman");
+    if options.tty {
+        set("TERM=xterm");
+    }
+    set(&format!("HOSTNAME={hostname}"));
+    for entry in image.env().iter().flatten() {
+        set(entry);
+    }
+    for entry in &options.env {
+        set(entry);
+    }
+    list.retain(|(key, _)| !options.unset_env.contains(key));
+    list.into_iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect()
+}
+
+/// The specification of a container whose record is at `record`.
+pub fn build(
+    options: &CreateOptions,
+    image: &ImageConfig,
+    record: &Path,
+    hostname: &str,
+    joined: &HashMap<LinuxNamespaceType, PathBuf>,
+) -> Result<Spec, Error> {
+    let mut spec = Spec::default();
+    let mut root = Root::default();
+    root.set_path(PathBuf::from("rootfs"));
+    root.set_readonly(Some(options.read_only));
+    spec.set_version("1.2.1".to_owned())
+        .set_root(Some(root))
+        .set_mounts(Some(mounts(options, record)))
+        .set_process(Some(process(options, image, hostname)?))
+        .set_annotations(Some(options.annotations.clone().into_iter().collect()));
+    let private_uts = options.namespaces.uts == Namespace::Private;
+    spec.set_hostname(private_uts.then(|| hostname.to_owned()));
+    spec.set_linux(Some(linux(options, joined)));
+    Ok(spec)
+}
+
+fn process(options: &CreateOptions, image: &ImageConfig, hostname: &str) -> Result<Process, Error> {
+    let mut process = Process::default();
+    let workdir = options
+        .workdir
+        .clone()
+        .or_else(|| image.working_dir().clone().map(PathBuf::from))
+        .filter(|path| !path.as_os_str().is_empty())
+        .unwrap_or_else(|| PathBuf::from("/"));
+    let mut user = User::default();
+    user.set_umask(options.umask);
+    process
+        .set_terminal(Some(options.tty))
+        .set_user(user)
+        .set_args(Some(command(options, image)))
+        .set_env(Some(environment(options, image, hostname)))
+        .set_cwd(workdir)
+        .set_capabilities(Some(capability_sets(options, image)?.to_oci()))
+        .set_no_new_privileges(Some(options.no_new_privileges))
+        .set_oom_score_adj(options.oom_score_adj)
+        .set_rlimits(Some(rlimits(options)?));
+    Ok(process)
+}
+
+/// The sets depend on whether the user is root, which for a name is known only in the container;
+/// root and 0 are what is taken for it.
+pub fn capability_sets(options: &CreateOptions, image: &ImageConfig) -> Result<CapSets, Error> {
+    let known = CapSet::known().map_err(Error::io("read /proc/sys/kernel/cap_last_cap"))?;
+    let user = options
+        .user
+        .as_deref()
+        .or(image.user().as_deref())
+        .unwrap_or_default();
+    let name = user.split(':').next().unwrap_or_default();
+    let is_root = matches!(name, "" | "0" | "root");
+    if options.privileged && options.cap_add.is_empty() && options.cap_drop.is_empty() {
+        return Ok(CapSets::for_user(is_root, known, CapSet::EMPTY));
+    }
+    let base = if options.privileged {
+        known
+    } else {
+        CapSet::DEFAULT
+    };
+    let set = capabilities::adjust(base, &options.cap_add, &options.cap_drop, known)
+        .map_err(|error| Error::invalid(error.to_string()))?;
+    let added = capabilities::adjust(CapSet::EMPTY, &options.cap_add, &options.cap_drop, known)
+        .map_err(|error| Error::invalid(error.to_string()))?;
+    Ok(CapSets::for_user(is_root, set, added))
+}
+
+fn rlimits(options: &CreateOptions) -> Result<Vec<PosixRlimit>, Error> {
+    options
+        .ulimits
+        .iter()
+        .map(|(name, soft, hard)| {
+            let typ = match name.as_str() {
+                "cpu" => PosixRlimitType::RlimitCpu,
+                "fsize" => PosixRlimitType::RlimitFsize,
+                "data" => PosixRlimitType::RlimitData,
+                "stack" => PosixRlimitType::RlimitStack,
+                "core" => PosixRlimitType::RlimitCore,
+                "rss" => PosixRlimitType::RlimitRss,
+                "nproc" => PosixRlimitType::RlimitNproc,
+                "nofile" => PosixRlimitType::RlimitNofile,
+                "memlock" => PosixRlimitType::RlimitMemlock,
+                "as" => PosixRlimitType::RlimitAs,
+                "locks" => PosixRlimitType::RlimitLocks,
+                "sigpending" => PosixRlimitType::RlimitSigpending,
+                "msgqueue" => PosixRlimitType::RlimitMsgqueue,
+                "nice" => PosixRlimitType::RlimitNice,
+                "rtprio" => PosixRlimitType::RlimitRtprio,
+                "rttime" => PosixRlimitType::RlimitRttime,
+                _ => return Err(Error::invalid(format!("invalid ulimit type: {name}"))),
+            };
+            PosixRlimitBuilder::default()
+                .typ(typ)
+                .soft(*soft)
+                .hard(*hard)
+                .build()
+                .map_err(|error| Error::invalid(error.to_string()))
+        })
+        .collect()
+}
+
+fn linux(options: &CreateOptions, joined: &HashMap<LinuxNamespaceType, PathBuf>) -> Linux {
+    let mut linux = Linux::default();
+    let names = &options.namespaces;
+    let mut namespaces = Vec::new();
+    let mut add = |typ: LinuxNamespaceType, host: bool| {
+        if host {
+            return;
+        }
+        let mut namespace = LinuxNamespace::default();
+        namespace.set_typ(typ);
+        namespace.set_path(joined.get(&typ).cloned());
+        namespaces.push(namespace);
+    };
+    add(LinuxNamespaceType::Mount, false);
+    add(LinuxNamespaceType::Pid, names.pid == Namespace::Host);
+    add(LinuxNamespaceType::Ipc, names.ipc == Namespace::Host);
+    add(LinuxNamespaceType::Uts, names.uts == Namespace::Host);
+    add(LinuxNamespaceType::Cgroup, names.cgroup == Namespace::Host);
+    add(LinuxNamespaceType::Network, names.network == Network::Host);
+    let list = |paths: &[&str]| Some(paths.iter().map(|path| (*path).to_owned()).collect());
+    linux
+        .set_namespaces(Some(namespaces))
+        .set_resources(options.resources.clone())
+        .set_sysctl(Some(options.sysctl.clone().into_iter().collect()))
+        .set_masked_paths(if options.privileged {
+            None
+        } else {
+            list(MASKED)
+        })
+        .set_readonly_paths(if options.privileged {
+            None
+        } else {
+            list(READ_ONLY)
+        })
+        .set_devices(Some(
+            options
+                .devices
+                .iter()
+                .map(|path| {
+                    let mut device = oci_spec::runtime::LinuxDevice::default();
+                    device.set_path(path.clone());
+                    device
+                })
+                .collect(),
+        ));
+    linux
+}
+
+fn mount(target: &str, kind: &str, source: &Path, options: &[&str]) -> Mount {
+    let mut mount = Mount::default();
+    mount
+        .set_destination(PathBuf::from(target))
+        .set_typ(Some(kind.to_owned()))
+        .set_source(Some(source.to_owned()))
+        .set_options(Some(options.iter().map(|o| (*o).to_owned()).collect()));
+    mount
+}
+
+fn mounts(options: &CreateOptions, record: &Path) -> Vec<Mount> {
+    let names = &options.namespaces;
+    let new =
+        |target: &str, kind: &str, options: &[&str]| mount(target, kind, Path::new(kind), options);
+    let mut list = vec![
+        new("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+        new(
+            "/dev",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
+    ];
+    let own_network = names.network != Network::Host;
+    let sys_options: &[&str] = if options.privileged {
+        &["nosuid", "noexec", "nodev", "rw"]
+    } else {
+        &["nosuid", "noexec", "nodev", "ro"]
+    };
+    if own_network {
+        list.push(new("/sys", "sysfs", sys_options));
+    } else {
+        // A new sysfs shows a network namespace, which must belong to the mounter's user namespace.
+        list.push(mount(
+            "/sys",
+            "bind",
+            Path::new("/sys"),
+            &["rbind", "rslave", "nosuid", "noexec", "nodev", "ro"],
+        ));
+    }
+    list.push(new(
+        "/dev/pts",
+        "devpts",
+        &[
+            "nosuid",
+            "noexec",
+            "newinstance",
+            "ptmxmode=0666",
+            "mode=0620",
+            "gid=5",
+        ],
+    ));
+    if names.ipc == Namespace::Host {
+        list.push(mount(
+            "/dev/mqueue",
+            "bind",
+            Path::new("/dev/mqueue"),
+            &["rbind", "nosuid", "noexec", "nodev"],
+        ));
+        list.push(mount(
+            "/dev/shm",
+            "bind",
+            Path::new("/dev/shm"),
+            &["rbind", "nosuid", "noexec", "nodev"],
+        ));
+    } else {
+        list.push(new("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
+        let size = format!("size={}", options.shm_size.unwrap_or(65_536_000));
+        list.push(new(
+            "/dev/shm",
+            "tmpfs",
+            &["nosuid", "noexec", "nodev", "mode=1777", &size],
+        ));
+    }
+    if own_network && names.cgroup != Namespace::Host {
+        list.push(new(
+            "/sys/fs/cgroup",
+            "cgroup2",
+            &["nosuid", "noexec", "nodev", "ro"],
+        ));
+    }
+    if options.read_only && options.read_only_tmpfs {
+        for target in ["/run", "/tmp", "/var/tmp"] {
+            let mode = if target == "/run" {
+                "mode=755"
+            } else {
+                "mode=1777"
+            };
+            list.push(new(
+                target,
+                "tmpfs",
+                &["nosuid", "nodev", mode, "tmpcopyup"],
+            ));
+        }
+    }
+    for (name, target) in FILES {
+        let taken = options
+            .mounts
+            .iter()
+            .any(|mount| mount.destination() == Path::new(target));
+        if !taken {
+            list.push(mount(
+                target,
+                "bind",
+                &record.join(name),
+                &["bind", "nosuid", "nodev"],
+            ));
+        }
+    }
+    // A request for a place that is already there replaces it.
+    list.retain(|own| {
+        !options
+            .mounts
+            .iter()
+            .any(|asked| asked.destination() == own.destination())
+    });
+    // A mount on a directory comes before one inside of it.
+    let mut asked = options.mounts.clone();
+    asked.sort_by_key(|mount| mount.destination().components().count());
+    list.extend(asked);
+    list
+}

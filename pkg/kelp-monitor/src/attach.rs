@@ -1,0 +1,140 @@
+//! The other side of the monitor's socket: starting, attaching, asking.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+};
+
+use crate::error::Error;
+use crate::protocol::{Reply, Request, Streams, receive, send};
+use crate::role::SOCKET_NAME;
+
+/// A connection to a container's monitor.
+#[derive(Debug)]
+pub struct Connection {
+    socket: OwnedFd,
+}
+
+/// Ends of pipes for the streams to attach.
+#[derive(Debug, Default)]
+pub struct Pipes {
+    /// The monitor reads the container's input from it.
+    pub stdin: Option<OwnedFd>,
+    /// The monitor writes the container's output to it.
+    pub stdout: Option<OwnedFd>,
+    /// The monitor writes the container's complaints to it.
+    pub stderr: Option<OwnedFd>,
+}
+
+impl Pipes {
+    fn streams(&self) -> Streams {
+        Streams {
+            stdin: self.stdin.is_some(),
+            stdout: self.stdout.is_some(),
+            stderr: self.stderr.is_some(),
+        }
+    }
+
+    fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        [&self.stdin, &self.stdout, &self.stderr]
+            .into_iter()
+            .flatten()
+            .map(AsFd::as_fd)
+            .collect()
+    }
+}
+
+impl Connection {
+    /// Over one end of the pair whose other end a new monitor was given.
+    pub fn new(socket: OwnedFd) -> Self {
+        Self { socket }
+    }
+
+    /// To the monitor of the container with this runtime directory.
+    pub fn open(runtime: &Path) -> io::Result<Self> {
+        // Through the directory's descriptor: a socket's path has at most 108 bytes (unix(7)).
+        let directory = open(
+            runtime,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let path = format!(
+            "/proc/self/fd/{}/{SOCKET_NAME}",
+            kelp_sys::spawn::number(directory.as_fd())
+        );
+        let socket = socket_with(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        Ok(Self { socket })
+    }
+
+    /// Tells a new monitor to start its container with these streams attached. The ends given are
+    /// closed here, so that the container's end of file gets through.
+    pub fn send_start(&self, pipes: Pipes) -> Result<(), Error> {
+        let request = Request::Start(pipes.streams());
+        send(self.socket.as_fd(), &request, &pipes.fds()).map_err(|_| Error::MonitorGone)
+    }
+
+    /// Waits until the program runs; the init's process id.
+    pub fn started(&self) -> Result<u32, Error> {
+        match self.reply()? {
+            Reply::Started { pid } => Ok(pid),
+            Reply::Failed { kind, text } => Err(Error::Failed { kind, text }),
+            Reply::Done | Reply::Exited { .. } => Err(Error::MonitorGone),
+        }
+    }
+
+    /// Attaches streams.
+    pub fn attach(&self, pipes: Pipes) -> Result<(), Error> {
+        let request = Request::Attach(pipes.streams());
+        send(self.socket.as_fd(), &request, &pipes.fds()).map_err(|_| Error::MonitorGone)?;
+        drop(pipes);
+        self.reply().map(drop)
+    }
+
+    /// Tells the size of the terminal.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let _ = send(self.socket.as_fd(), &Request::Resize { rows, columns }, &[]);
+    }
+
+    /// Tells that the container is paused, or goes on.
+    pub fn paused(&self, paused: bool) -> Result<(), Error> {
+        send(self.socket.as_fd(), &Request::Paused(paused), &[]).map_err(|_| Error::MonitorGone)?;
+        self.reply().map(drop)
+    }
+
+    /// The code, once the container has ended; `None` if the monitor went away without a word.
+    pub fn exited(&self) -> Result<Option<i32>, Error> {
+        loop {
+            match receive::<Reply>(self.socket.as_fd(), RecvFlags::empty())
+                .map_err(Error::io("hear from the monitor"))?
+            {
+                Some((Reply::Exited { code }, _)) => return Ok(Some(code)),
+                Some(_) => {}
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn reply(&self) -> Result<Reply, Error> {
+        receive::<Reply>(self.socket.as_fd(), RecvFlags::empty())
+            .ok()
+            .flatten()
+            .map(|(reply, _)| reply)
+            .ok_or(Error::MonitorGone)
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

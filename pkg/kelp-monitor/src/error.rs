@@ -1,0 +1,48 @@
+//! Errors of this crate.
+
+use std::io;
+
+/// Why a container could not be started or watched.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The runtime refused or failed.
+    #[error(transparent)]
+    Runtime(#[from] kelp_runtime::Error),
+    /// A record could not be read or written.
+    #[error(transparent)]
+    State(#[from] kelp_state::Error),
+    /// The user namespace could not be registered.
+    #[error(transparent)]
+    Userns(#[from] kelp_userns::Error),
+    /// The network could not be set up.
+    #[error("{0}")]
+    Network(String),
+    /// The monitor failed to start the container, in its own words.
+    #[error("{text}")]
+    Failed {
+        /// What it means for the exit code.
+        kind: crate::protocol::FailureKind,
+        /// The words.
+        text: String,
+    },
+    /// The monitor went away without a word.
+    #[error("the container's monitor was killed")]
+    MonitorGone,
+    /// Any other failed operation.
+    #[error("{what}")]
+    Io {
+        /// The operation and its object.
+        what: String,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn io<E: Into<io::Error>>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
+        move |source| Self::Io {
+            what: what.into(),
+            source: source.into(),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What the monitor needs to know to start its container: `launch.json` in the record.
+
+use std::path::PathBuf;
+
+use kelp_runtime::plan::{Extras, Rootfs};
+use kelp_runtime::resources::Setting;
+use oci_spec::runtime::Spec;
+use serde::{Deserialize, Serialize};
+
+/// Everything about a container that its monitor acts on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Launch {
+    /// The container's specification.
+    pub spec: Spec,
+    /// What its root is made of.
+    pub rootfs: Rootfs,
+    /// What the specification can't say.
+    pub extras: Extras,
+    /// Limits.
+    pub resources: Vec<Setting>,
+    /// Whether a cgroup is made for it where the host allows one.
+    pub cgroup: bool,
+    /// Where its output is kept.
+    pub log: LogConfig,
+    /// Whether its standard input stays open for whoever attaches.
+    pub stdin: bool,
+    /// Its network.
+    pub network: Network,
+    /// Whether it is removed once it has ended.
+    pub remove: bool,
+    /// Its name, given up when it is removed.
+    pub name: String,
+    /// Its image's name, for events.
+    pub image: String,
+    /// The key of the id map of the user namespace that the monitor runs in.
+    pub map_key: String,
+    /// A file that gets the init's process id.
+    pub pid_file: Option<PathBuf>,
+    /// A file with the container's id, removed with the container.
+    pub cid_file: Option<PathBuf>,
+    /// The signal that asks it to stop, for whoever stops it.
+    pub stop_signal: i32,
+    /// Anonymous volumes that are removed with a `--rm` container.
+    pub anonymous_volumes: Vec<PathBuf>,
+}
+
+/// Which network a container is started in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Network {
+    /// The specification says it all: the host's, a joined one, or an empty one.
+    Given,
+}
+
+/// Where output is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogConfig {
+    /// How.
+    pub driver: LogDriver,
+    /// The file of the `k8s-file` driver.
+    pub path: PathBuf,
+    /// Bytes after which the file is rotated; 0 for never.
+    pub max_size: u64,
+    /// How many files are kept, the current one included.
+    pub max_files: u32,
+}
+
+/// How output is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    /// A file of lines in the CRI's format.
+    K8sFile,
+    /// Not at all.
+    None,
+    /// Not at all: the program has the standard streams of whoever started it.
+    Passthrough,
+}

@@ -1,0 +1,101 @@
+//! What is said between a monitor and those who start, attach to or ask it: one JSON message a
+//! packet over a SOCK_SEQPACKET socket, with descriptors beside it.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use kelp_runtime::message;
+use rustix::net::RecvFlags;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// To the monitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// First message of whoever starts the container: go, with these streams attached.
+    Start(Streams),
+    /// Attach these streams.
+    Attach(Streams),
+    /// The size of the terminal has changed.
+    Resize {
+        /// Lines.
+        rows: u16,
+        /// Characters a line.
+        columns: u16,
+    },
+    /// The container has been paused or goes on: the record is to say so.
+    Paused(bool),
+}
+
+/// Which streams come as descriptors with the message, in this order, each the end of a pipe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streams {
+    /// What the container is to read.
+    pub stdin: bool,
+    /// Where its output goes as well.
+    pub stdout: bool,
+    /// Where its complaints go as well.
+    pub stderr: bool,
+}
+
+/// From the monitor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// The program runs.
+    Started {
+        /// The init's process id, as the monitor counts.
+        pid: u32,
+    },
+    /// It could not be started.
+    Failed {
+        /// What that means for the exit code.
+        kind: FailureKind,
+        /// One line.
+        text: String,
+    },
+    /// The streams are attached, or the request is done.
+    Done,
+    /// The program has ended, its output has been delivered, and the record says so.
+    Exited {
+        /// What a shell would show.
+        code: i32,
+    },
+}
+
+/// What a failure means for the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// kelp's own: 125.
+    Setup,
+    /// The program can't be executed: 126.
+    NotExecutable,
+    /// The program is not there: 127.
+    NotFound,
+}
+
+/// Sends one message.
+pub fn send<T: Serialize>(
+    socket: BorrowedFd<'_>,
+    value: &T,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let bytes = serde_json::to_vec(value).map_err(io::Error::other)?;
+    message::send(socket, &bytes, fds)
+}
+
+/// Receives one message; `None` when the other side is gone.
+pub fn receive<T: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+    flags: RecvFlags,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut buffer = [0_u8; 8192];
+    let (length, fds) = message::receive(socket, &mut buffer, flags)?;
+    if length == 0 {
+        return Ok(None);
+    }
+    let value = serde_json::from_slice(&buffer[..length]).map_err(io::Error::other)?;
+    Ok(Some((value, fds)))
+}

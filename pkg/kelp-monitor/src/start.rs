@@ -1,0 +1,187 @@
+//! Starting the container: cgroup, pipes, init, network, program.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use kelp_runtime::cgroup::Cgroup;
+use kelp_runtime::launch::{Stdio, launch};
+use kelp_runtime::plan::Plan;
+use kelp_sys::clone::Child;
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::ioctl_fionbio;
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+
+use crate::error::Error;
+use crate::launch::{Launch, LogDriver, Network};
+use crate::log::Stream;
+use crate::stream::{Input, Output};
+
+/// A container whose program runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) cgroup: Option<Cgroup>,
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) input: Input,
+    pub(crate) terminal: Option<OwnedFd>,
+}
+
+/// Starts it. `attach` is a directory of the container's own to attach its root to.
+pub(crate) fn start(launch_config: &Launch, name: &str, attach: &Path) -> Result<Running, Error> {
+    let plan = Plan::new(
+        &launch_config.spec,
+        launch_config.rootfs.clone(),
+        attach,
+        launch_config.extras.clone(),
+    )?;
+    let cgroup = if launch_config.cgroup || !launch_config.resources.is_empty() {
+        Cgroup::create(name, &launch_config.resources)?
+    } else {
+        None
+    };
+    let result = start_in(launch_config, &plan, cgroup.as_ref());
+    match result {
+        Ok((child, streams)) => Ok(Running {
+            child,
+            cgroup,
+            outputs: streams.outputs,
+            input: streams.input,
+            terminal: streams.terminal,
+        }),
+        Err(error) => {
+            if let Some(cgroup) = &cgroup {
+                cgroup.remove();
+            }
+            Err(error)
+        }
+    }
+}
+
+struct Streams {
+    outputs: Vec<Output>,
+    input: Input,
+    terminal: Option<OwnedFd>,
+}
+
+fn start_in(
+    config: &Launch,
+    plan: &Plan,
+    cgroup: Option<&Cgroup>,
+) -> Result<(Child, Streams), Error> {
+    let cgroup_fd = cgroup.map(AsFd::as_fd);
+    let terminal = config
+        .spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.terminal())
+        .unwrap_or(false);
+    if terminal {
+        let starting = launch(plan, None, cgroup_fd)?;
+        let master = starting
+            .terminal
+            .as_ref()
+            .ok_or_else(|| Error::Network("the init sent no terminal".to_owned()))?
+            .try_clone()
+            .map_err(Error::io("copy the terminal's descriptor"))?;
+        set_up_network(config, &starting.child)?;
+        let child = starting.execute()?;
+        return Ok((child, terminal_streams(config, master)?));
+    }
+    if config.log.driver == LogDriver::Passthrough {
+        let own = Stdio {
+            stdin: rustix::stdio::stdin(),
+            stdout: rustix::stdio::stdout(),
+            stderr: rustix::stdio::stderr(),
+        };
+        let starting = launch(plan, Some(own), cgroup_fd)?;
+        set_up_network(config, &starting.child)?;
+        return Ok((starting.execute()?, no_streams()));
+    }
+    let what = "make the container's pipes";
+    let (stdin, sink) = if config.stdin {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::io(what))?;
+        ioctl_fionbio(&write, true).map_err(Error::io(what))?;
+        (read, Some(write))
+    } else {
+        let null = open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(Error::io("open /dev/null"))?;
+        (null, None)
+    };
+    let (out_read, out_write) = output_pipe().map_err(Error::io(what))?;
+    let (err_read, err_write) = output_pipe().map_err(Error::io(what))?;
+    let stdio = Stdio {
+        stdin: stdin.as_fd(),
+        stdout: out_write.as_fd(),
+        stderr: err_write.as_fd(),
+    };
+    let starting = launch(plan, Some(stdio), cgroup_fd)?;
+    set_up_network(config, &starting.child)?;
+    let child = starting.execute()?;
+    let streams = Streams {
+        outputs: vec![
+            Output::new(out_read, Stream::Stdout, false),
+            Output::new(err_read, Stream::Stderr, false),
+        ],
+        input: Input {
+            sink,
+            terminal: false,
+            client: None,
+            blocked: false,
+            once: true,
+        },
+        terminal: None,
+    };
+    Ok((child, streams))
+}
+
+/// A pipe whose reading end does not block, with room for a burst.
+fn output_pipe() -> Result<(OwnedFd, OwnedFd), rustix::io::Errno> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    ioctl_fionbio(&read, true)?;
+    // At the user's limit of pipe memory (pipe(7)) the usual size has to do.
+    let _ = fcntl_setpipe_size(&write, 256 * 1024);
+    Ok((read, write))
+}
+
+fn terminal_streams(config: &Launch, master: OwnedFd) -> Result<Streams, Error> {
+    let what = "copy the terminal's descriptor";
+    ioctl_fionbio(&master, true).map_err(Error::io(what))?;
+    let sink = if config.stdin {
+        Some(master.try_clone().map_err(Error::io(what))?)
+    } else {
+        None
+    };
+    let source = master.try_clone().map_err(Error::io(what))?;
+    Ok(Streams {
+        outputs: vec![Output::new(source, Stream::Stdout, true)],
+        input: Input {
+            sink,
+            terminal: true,
+            client: None,
+            blocked: false,
+            once: false,
+        },
+        terminal: Some(master),
+    })
+}
+
+fn no_streams() -> Streams {
+    Streams {
+        outputs: Vec::new(),
+        input: Input {
+            sink: None,
+            terminal: false,
+            client: None,
+            blocked: false,
+            once: true,
+        },
+        terminal: None,
+    }
+}
+
+/// The init waits for the word to go on: what it runs finds its network ready.
+fn set_up_network(config: &Launch, _child: &Child) -> Result<(), Error> {
+    match &config.network {
+        Network::Given => Ok(()),
+    }
+}

@@ -1,0 +1,296 @@
+//! The poll loop: output, input, clients, and the end.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use kelp_state::{Record, RunRecord};
+use kelp_sys::process::{Exit, wait_pidfd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::ioctl_fionbio;
+use rustix::net::{RecvFlags, SocketFlags, accept_with};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use crate::log::LogWriter;
+use crate::protocol::{Reply, Request, Streams, receive, send};
+use crate::start::Running;
+use crate::stream::Turn;
+
+/// A connection to the monitor's socket.
+#[derive(Debug)]
+struct Client {
+    number: u64,
+    socket: OwnedFd,
+}
+
+/// A container being watched.
+#[derive(Debug)]
+pub(crate) struct Watch<'a> {
+    running: Running,
+    log: LogWriter,
+    record: &'a Record,
+    run: RunRecord,
+    listener: OwnedFd,
+    clients: Vec<Client>,
+    next_number: u64,
+    buffer: Vec<u8>,
+}
+
+/// What a descriptor of the poll set stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    Child,
+    Listener,
+    Client(u64),
+    Output(usize),
+    /// A client's pipe that an output waits for.
+    OutputRoom(usize),
+    Input,
+    /// The container's pipe that the input waits for.
+    InputRoom,
+}
+
+impl<'a> Watch<'a> {
+    pub(crate) fn new(
+        running: Running,
+        log: LogWriter,
+        record: &'a Record,
+        run: RunRecord,
+        listener: OwnedFd,
+    ) -> Self {
+        Self {
+            running,
+            log,
+            record,
+            run,
+            listener,
+            clients: Vec::new(),
+            next_number: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Adds whoever started the container, with the streams that came along.
+    pub(crate) fn adopt(&mut self, socket: OwnedFd, streams: Streams, fds: Vec<OwnedFd>) {
+        let number = self.add_client(socket);
+        self.attach(number, streams, fds);
+    }
+
+    /// Watches until the program has ended and its output has been moved.
+    pub(crate) fn run(&mut self) -> io::Result<Exit> {
+        loop {
+            for source in self.wait()? {
+                match source {
+                    Source::Child => {
+                        let exit = wait_pidfd(self.running.child.pidfd.as_fd())?;
+                        self.drain()?;
+                        return Ok(exit);
+                    }
+                    Source::Listener => self.accept(),
+                    Source::Client(number) => self.hear(number),
+                    Source::Output(index) | Source::OutputRoom(index) => self.output(index)?,
+                    Source::Input | Source::InputRoom => self.running.input.turn()?,
+                }
+            }
+            self.running.outputs.retain(|output| !output.ended);
+        }
+    }
+
+    /// The running container, for the clean-up.
+    pub(crate) fn into_parts(self) -> (Running, Vec<OwnedFd>) {
+        let sockets = self.clients.into_iter().map(|client| client.socket);
+        (self.running, sockets.collect())
+    }
+
+    fn wait(&mut self) -> io::Result<Vec<Source>> {
+        let running = &self.running;
+        let mut sources = vec![Source::Child, Source::Listener];
+        let mut fds = vec![
+            PollFd::new(&running.child.pidfd, PollFlags::IN),
+            PollFd::new(&self.listener, PollFlags::IN),
+        ];
+        for client in &self.clients {
+            sources.push(Source::Client(client.number));
+            fds.push(PollFd::new(&client.socket, PollFlags::IN));
+        }
+        for (index, output) in running.outputs.iter().enumerate() {
+            match output.clients.first() {
+                Some((_, client)) if output.blocked => {
+                    sources.push(Source::OutputRoom(index));
+                    fds.push(PollFd::new(client, PollFlags::OUT));
+                }
+                _ => {
+                    sources.push(Source::Output(index));
+                    fds.push(PollFd::new(&output.source, PollFlags::IN));
+                }
+            }
+        }
+        if let (Some((_, client)), Some(sink)) = (&running.input.client, &running.input.sink) {
+            if running.input.blocked {
+                sources.push(Source::InputRoom);
+                fds.push(PollFd::new(sink, PollFlags::OUT));
+            } else {
+                sources.push(Source::Input);
+                fds.push(PollFd::new(client, PollFlags::IN));
+            }
+        }
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        let mut ready: Vec<_> = sources
+            .into_iter()
+            .zip(ready)
+            .filter_map(|(source, ready)| ready.then_some(source))
+            .collect();
+        // The end comes last: what arrived together with it is moved first.
+        ready.sort_by_key(|source| *source == Source::Child);
+        Ok(ready)
+    }
+
+    fn output(&mut self, index: usize) -> io::Result<()> {
+        let Some(output) = self.running.outputs.get_mut(index) else {
+            return Ok(());
+        };
+        match output.turn(&mut self.log, &mut self.buffer)? {
+            Turn::Moved => {}
+            Turn::Idle => {
+                if !output.blocked {
+                    self.rest();
+                }
+            }
+            Turn::Ended => output.ended = true,
+        }
+        Ok(())
+    }
+
+    /// Gives the memory of a burst back before a sleep that may last.
+    fn rest(&mut self) {
+        self.buffer = Vec::new();
+        self.log.rest();
+    }
+
+    /// Moves what the program wrote before it ended. Processes that it left in a pid namespace of
+    /// the host may hold the pipes open: what is there is moved, what may come is not waited for.
+    fn drain(&mut self) -> io::Result<()> {
+        for output in &mut self.running.outputs {
+            loop {
+                match output.turn(&mut self.log, &mut self.buffer)? {
+                    Turn::Moved => {}
+                    Turn::Ended => break,
+                    Turn::Idle if output.blocked => {
+                        // The client is slow, not gone: it gets everything.
+                        let (_, client) = &output.clients[0];
+                        poll(&mut [PollFd::new(client, PollFlags::OUT)], None)?;
+                    }
+                    Turn::Idle => break,
+                }
+            }
+            output.clients.clear();
+        }
+        self.log.finish()
+    }
+
+    fn accept(&mut self) {
+        if let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC) {
+            // The directory is closed to others; the peer is looked at all the same.
+            let peer = rustix::net::sockopt::socket_peercred(&socket);
+            if peer.is_ok_and(|peer| peer.uid == rustix::process::getuid()) {
+                self.add_client(socket);
+            }
+        }
+    }
+
+    fn add_client(&mut self, socket: OwnedFd) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        self.clients.push(Client { number, socket });
+        number
+    }
+
+    fn hear(&mut self, number: u64) {
+        let Some(client) = self.clients.iter().find(|client| client.number == number) else {
+            return;
+        };
+        match receive::<Request>(client.socket.as_fd(), RecvFlags::DONTWAIT) {
+            Ok(Some((request, fds))) => {
+                self.answer(number, request, fds);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(None) | Err(_) => self.leave(number),
+        }
+    }
+
+    fn answer(&mut self, number: u64, request: Request, fds: Vec<OwnedFd>) {
+        match request {
+            Request::Start(_) => return self.leave(number),
+            Request::Attach(streams) => self.attach(number, streams, fds),
+            Request::Resize { rows, columns } => {
+                if let Some(terminal) = &self.running.terminal {
+                    let size = Winsize {
+                        ws_row: rows,
+                        ws_col: columns,
+                        ws_xpixel: 0,
+                        ws_ypixel: 0,
+                    };
+                    let _ = tcsetwinsize(terminal, size);
+                }
+                // A resize is not answered: it comes from a signal handler's loop.
+                return;
+            }
+            Request::Paused(paused) => {
+                self.run.paused = paused;
+                let _ = self.record.write_run(&self.run);
+            }
+        }
+        if let Some(client) = self.clients.iter().find(|client| client.number == number) {
+            let _ = send(client.socket.as_fd(), &Reply::Done, &[]);
+        }
+    }
+
+    fn attach(&mut self, number: u64, streams: Streams, fds: Vec<OwnedFd>) {
+        let mut fds = fds.into_iter();
+        if streams.stdin {
+            if let Some(fd) = fds.next() {
+                let _ = ioctl_fionbio(&fd, true);
+                if self.running.input.sink.is_some() {
+                    self.running.input.client = Some((number, fd));
+                }
+            }
+        }
+        for (wanted, stream) in [
+            (streams.stdout, crate::log::Stream::Stdout),
+            (streams.stderr, crate::log::Stream::Stderr),
+        ] {
+            let Some(fd) = wanted.then(|| fds.next()).flatten() else {
+                continue;
+            };
+            let _ = ioctl_fionbio(&fd, true);
+            for output in &mut self.running.outputs {
+                if output.stream == stream {
+                    if let Ok(fd) = fd.try_clone() {
+                        output.clients.push((number, fd));
+                    }
+                }
+            }
+        }
+    }
+
+    fn leave(&mut self, number: u64) {
+        self.clients.retain(|client| client.number != number);
+        for output in &mut self.running.outputs {
+            output.drop_client(number);
+            output.blocked = false;
+        }
+        let input = &mut self.running.input;
+        if input
+            .client
+            .as_ref()
+            .is_some_and(|(other, _)| *other == number)
+        {
+            // Who detaches leaves the input open for the next one.
+            input.client = None;
+            input.blocked = false;
+        }
+    }
+}

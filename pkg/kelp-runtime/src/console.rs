@@ -1,0 +1,78 @@
+//! The terminal of a container: a pair from the container's own devpts.
+//!
+//! The init opens the pair, makes the inner end its controlling terminal, and sends the outer end to
+//! the parent. Nothing is opened by path in a tree that the container could have changed: the
+//! master comes from the devpts mount that kelp has just made, the other end from an ioctl on the
+//! master (ioctl_tty(2), TIOCGPTPEER).
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+
+use crate::error::{Failure, Step};
+use crate::mounts::{attach, target};
+use crate::rootfd::Root;
+
+/// Both ends of a terminal.
+pub(crate) struct Console {
+    /// The parent's end.
+    pub(crate) master: OwnedFd,
+    /// The container's end.
+    pub(crate) slave: OwnedFd,
+}
+
+impl Console {
+    /// Opens a pair beneath `root`, whose /dev/pts is mounted.
+    pub(crate) fn open(root: &Root) -> Result<Self, Failure> {
+        let what = || "open a terminal in the container's /dev/pts".to_owned();
+        let pts = root
+            .open(
+                Path::new("/dev/pts"),
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            )
+            .step(what)?;
+        let master = openat(
+            &pts,
+            "ptmx",
+            OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            Mode::empty(),
+        )
+        .step(what)?;
+        unlockpt(&master).step(what)?;
+        let slave = ioctl_tiocgptpeer(
+            &master,
+            OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+        )
+        .step(what)?;
+        Ok(Self { master, slave })
+    }
+
+    /// Shows the container's end as /dev/console.
+    pub(crate) fn mount(&self, root: &Root) -> Result<(), Failure> {
+        let what = || "mount /dev/console".to_owned();
+        let tree = open_tree(
+            &self.slave,
+            "",
+            OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | OpenTreeFlags::AT_EMPTY_PATH,
+        )
+        .step(what)?;
+        let place = target(root, Path::new("/dev/console"), false)?;
+        attach(tree.as_fd(), place.as_fd()).step(what)
+    }
+
+    /// Makes the container's end the calling process's terminal and its standard streams.
+    pub(crate) fn adopt(&self) -> Result<(), Failure> {
+        let what = || "take the terminal".to_owned();
+        rustix::process::setsid().step(what)?;
+        rustix::process::ioctl_tiocsctty(&self.slave).step(what)?;
+        for number in 0..3 {
+            kelp_sys::fd::dup_to(self.slave.as_fd(), number).step(what)?;
+        }
+        Ok(())
+    }
+}

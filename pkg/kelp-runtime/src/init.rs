@@ -1,0 +1,158 @@
+//! What the first process does between the clone and the program: it executes the plan.
+//!
+//! Each step is one call or a few, in the order that the kernel's rules ask for; a failure is text
+//! for the parent. The process is a copy of a single-threaded parent, so it may allocate; it parses
+//! nothing but the container's own passwd and group, which exist only once the root is mounted.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::process::{
+    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
+};
+use rustix::thread::move_into_link_name_space;
+
+use crate::console::Console;
+use crate::error::{Failure, Step};
+use crate::launch::{READY, Stdio};
+use crate::message::send;
+use crate::plan::Plan;
+use crate::process;
+use crate::rootfd::Root;
+use crate::{mounts, rootfs};
+
+/// Runs the plan; returns only if a step failed.
+pub(crate) fn run(plan: &Plan, stdio: Option<Stdio<'_>>, parent: BorrowedFd<'_>) -> Failure {
+    match prepare(plan, stdio, parent) {
+        Ok(identity) => process::execute(&plan.process, &identity, parent),
+        Err(failure) => failure,
+    }
+}
+
+fn prepare(
+    plan: &Plan,
+    stdio: Option<Stdio<'_>>,
+    parent: BorrowedFd<'_>,
+) -> Result<process::Identity, Failure> {
+    // A monitor that dies takes its container along. It may have died already: then the pair's
+    // other end is closed, and the first send fails.
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .step(|| "set the parent death signal".to_owned())?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "become undumpable".to_owned())?;
+    for (kind, fd) in &plan.join {
+        move_into_link_name_space(fd.as_fd(), Some(*kind))
+            .step(|| "join a namespace".to_owned())?;
+    }
+    become_root()?;
+    // Mounts made here must not reach the host; the host's may come in until the pivot.
+    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", slave).step(|| "make / a slave mount".to_owned())?;
+    let tree = rootfs::mount(&plan.rootfs, &plan.attach)?;
+    let root = Root::new(tree);
+    mounts::check_real_directories(&root)?;
+    let mut dev_is_ours = false;
+    for mount in &plan.mounts {
+        mounts::make(&root, mount)?;
+        if mount.target == std::path::Path::new("/dev") && mount.is_tmpfs() {
+            dev_is_ours = true;
+        }
+    }
+    if dev_is_ours {
+        mounts::devices(&root, &plan.devices)?;
+    }
+    write_sysctls(plan, &root)?;
+    let console = if plan.process.terminal {
+        let console = Console::open(&root)?;
+        console.mount(&root)?;
+        Some(console)
+    } else {
+        None
+    };
+    mounts::mask(&root, &plan.masked)?;
+    mounts::readonly(&root, &plan.readonly)?;
+    let identity = process::Identity::resolve(&plan.process, &root)?;
+    chown_mounts(plan, &identity)?;
+
+    rootfs::pivot(root.as_fd())?;
+    rootfs::finish(plan.rootfs_readonly, plan.rootfs_propagation)?;
+    if let Some(name) = &plan.hostname {
+        rustix::system::sethostname(name.as_bytes()).step(|| format!("set the hostname {name}"))?;
+    }
+    if let Some(name) = &plan.domainname {
+        rustix::system::setdomainname(name.as_bytes())
+            .step(|| format!("set the domain name {name}"))?;
+    }
+
+    match (&console, stdio) {
+        (Some(console), _) => {
+            send(parent, &[READY], &[console.master.as_fd()])
+                .step(|| "send the terminal".to_owned())?;
+            console.adopt()?;
+        }
+        (None, stdio) => {
+            send(parent, &[READY], &[]).step(|| "report to the parent".to_owned())?;
+            rustix::process::setsid().step(|| "start a session".to_owned())?;
+            if let Some(stdio) = stdio {
+                process::place_stdio(stdio)?;
+            }
+        }
+    }
+    Ok(identity)
+}
+
+/// User and group 0 of the namespace, so that what is made for the container is its root's.
+fn become_root() -> Result<(), Failure> {
+    use rustix::process::{Gid, Uid};
+    let what = || "become the container's root".to_owned();
+    if !rustix::process::getgid().is_root() {
+        rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).step(what)?;
+    }
+    if !rustix::process::getuid().is_root() {
+        rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).step(what)?;
+    }
+    Ok(())
+}
+
+fn write_sysctls(plan: &Plan, root: &Root) -> Result<(), Failure> {
+    if plan.sysctl.is_empty() {
+        return Ok(());
+    }
+    let what = || "open the container's /proc/sys".to_owned();
+    let directory = root
+        .open(
+            std::path::Path::new("/proc/sys"),
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        )
+        .step(what)?;
+    // Written only to a procfs: the mount is kelp's own, and it is looked at once more.
+    if rustix::fs::fstatfs(&directory).step(what)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
+        return Err(Failure::setup("the container's /proc is not a procfs"));
+    }
+    let sys = Root::new(directory);
+    for (path, value) in &plan.sysctl {
+        let what = || format!("set sysctl {}", path.display());
+        let file = sys
+            .open(path, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW)
+            .step(what)?;
+        rustix::io::write(&file, value.as_bytes()).step(what)?;
+    }
+    Ok(())
+}
+
+/// Gives sources of mounts marked `U` to the container's user.
+fn chown_mounts(plan: &Plan, identity: &process::Identity) -> Result<(), Failure> {
+    for mount in plan.mounts.iter().filter(|mount| mount.chown) {
+        if let crate::mount_plan::Source::Bind { path, .. } = &mount.source {
+            let what = || format!("give {} to the container's user", path.to_string_lossy());
+            let directory = open(
+                path.as_c_str(),
+                OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+                Mode::empty(),
+            )
+            .step(what)?;
+            crate::chown::recursively(directory.as_fd(), identity.uid, identity.gid).step(what)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,300 @@
+//! Mounts as the specification names them, turned into what the kernel takes.
+//!
+//! Pure: option strings become attribute bits, propagation and the file system's own parameters
+//! (runtime-spec, config.md, "Mounts"; mount(8); mount_setattr(2)).
+
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use kelp_sys::mount_attr::{self as attr, MountAttr};
+use oci_spec::runtime::Mount;
+
+use crate::error::Error;
+
+/// One mount, ready to be made.
+#[derive(Debug)]
+pub struct MountPlan {
+    /// Where, inside the container; absolute.
+    pub target: PathBuf,
+    /// What.
+    pub source: Source,
+    /// For this mount alone.
+    pub attr: MountAttr,
+    /// For it and everything mounted below it.
+    pub recursive_attr: MountAttr,
+    /// Whether what the image has at the target is copied into the new, empty file system.
+    pub copy_up: bool,
+    /// Whether the source is given to the container's user (`U`), recursively.
+    pub chown: bool,
+}
+
+/// What is mounted.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A part of the host's tree.
+    Bind {
+        /// Where it is on the host.
+        path: CString,
+        /// With what is mounted below it.
+        recursive: bool,
+    },
+    /// A new file system.
+    FileSystem {
+        /// Its type.
+        kind: CString,
+        /// The device or name.
+        source: CString,
+        /// Its parameters, each with or without a value.
+        parameters: Vec<(CString, Option<CString>)>,
+    },
+    /// The container's own cgroup.
+    Cgroup,
+}
+
+enum Effect {
+    Set(u64),
+    Clear(u64),
+    /// A mode that several bits encode: cleared as a whole, then set.
+    Atime(u64),
+}
+
+/// Options that are attributes of a mount; with an `r` before them they go down the tree.
+const ATTRIBUTES: &[(&str, Effect)] = &[
+    ("ro", Effect::Set(attr::RDONLY)),
+    ("rw", Effect::Clear(attr::RDONLY)),
+    ("nosuid", Effect::Set(attr::NOSUID)),
+    ("suid", Effect::Clear(attr::NOSUID)),
+    ("nodev", Effect::Set(attr::NODEV)),
+    ("dev", Effect::Clear(attr::NODEV)),
+    ("noexec", Effect::Set(attr::NOEXEC)),
+    ("exec", Effect::Clear(attr::NOEXEC)),
+    ("nodiratime", Effect::Set(attr::NODIRATIME)),
+    ("diratime", Effect::Clear(attr::NODIRATIME)),
+    ("nosymfollow", Effect::Set(attr::NOSYMFOLLOW)),
+    ("symfollow", Effect::Clear(attr::NOSYMFOLLOW)),
+    ("noatime", Effect::Atime(attr::NOATIME)),
+    ("strictatime", Effect::Atime(attr::STRICTATIME)),
+    ("relatime", Effect::Atime(0)),
+    ("atime", Effect::Atime(0)),
+    ("norelatime", Effect::Atime(0)),
+    ("nostrictatime", Effect::Atime(0)),
+];
+
+const PROPAGATION: &[(&str, u64)] = &[
+    ("private", attr::MS_PRIVATE),
+    ("slave", attr::MS_SLAVE),
+    ("shared", attr::MS_SHARED),
+    ("unbindable", attr::MS_UNBINDABLE),
+];
+
+/// Options that say something to other tools only.
+const IGNORED: &[&str] = &[
+    "defaults", "async", "auto", "noauto", "user", "nouser", "_netdev",
+];
+
+impl MountPlan {
+    /// From the specification's mount.
+    pub fn new(mount: &Mount) -> Result<Self, Error> {
+        let target = mount.destination().clone();
+        if !target.is_absolute() {
+            return Err(Error::Spec(format!(
+                "mount destination {} is not absolute",
+                target.display()
+            )));
+        }
+        let mut options = Options::default();
+        for option in mount.options().iter().flatten() {
+            options.add(option, &target)?;
+        }
+        let kind = mount.typ().as_deref().unwrap_or_default();
+        let is_bind = options.bind || kind == "bind" || kind == "rbind";
+        let source = if is_bind {
+            let path = mount.source().as_deref().ok_or_else(|| {
+                Error::Spec(format!("mount {}: a bind has no source", target.display()))
+            })?;
+            if !options.parameters.is_empty() {
+                let (name, _) = &options.parameters[0];
+                return Err(Error::Spec(format!(
+                    "mount {}: unknown option \"{}\"",
+                    target.display(),
+                    name.to_string_lossy()
+                )));
+            }
+            Source::Bind {
+                path: cstring(path)?,
+                recursive: options.recursive || kind == "rbind",
+            }
+        } else if kind == "cgroup" || kind == "cgroup2" {
+            Source::Cgroup
+        } else if kind.is_empty() {
+            return Err(Error::Spec(format!(
+                "mount {}: the type is missing",
+                target.display()
+            )));
+        } else {
+            Source::FileSystem {
+                kind: cstring(Path::new(kind))?,
+                source: cstring(mount.source().as_deref().unwrap_or(Path::new(kind)))?,
+                parameters: options.parameters,
+            }
+        };
+        Ok(Self {
+            target,
+            source,
+            attr: options.attr,
+            recursive_attr: options.recursive_attr,
+            copy_up: options.copy_up,
+            chown: options.chown,
+        })
+    }
+
+    /// Whether it is a new tmpfs.
+    pub fn is_tmpfs(&self) -> bool {
+        matches!(&self.source, Source::FileSystem { kind, .. } if kind.as_c_str() == c"tmpfs")
+    }
+}
+
+#[derive(Default)]
+struct Options {
+    attr: MountAttr,
+    recursive_attr: MountAttr,
+    parameters: Vec<(CString, Option<CString>)>,
+    bind: bool,
+    recursive: bool,
+    copy_up: bool,
+    chown: bool,
+}
+
+impl Options {
+    fn add(&mut self, option: &str, target: &Path) -> Result<(), Error> {
+        match option {
+            "bind" => self.bind = true,
+            "rbind" => (self.bind, self.recursive) = (true, true),
+            "tmpcopyup" => self.copy_up = true,
+            "U" => self.chown = true,
+            "idmap" | "ridmap" => {
+                return Err(Error::Spec(format!(
+                    "mount {}: idmapped mounts need a privilege over the file system that a \
+                     user namespace does not have; use the option U, or --userns=keep-id",
+                    target.display()
+                )));
+            }
+            _ if IGNORED.contains(&option) => {}
+            _ if apply(&mut self.attr, option) => {}
+            _ if option
+                .strip_prefix('r')
+                .is_some_and(|rest| apply(&mut self.recursive_attr, rest)) => {}
+            _ => {
+                let (name, value) = match option.split_once('=') {
+                    Some((name, value)) => (name, Some(cstring(Path::new(value))?)),
+                    None => (option, None),
+                };
+                self.parameters.push((cstring(Path::new(name))?, value));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn apply(attr: &mut MountAttr, option: &str) -> bool {
+    if let Some((_, effect)) = ATTRIBUTES.iter().find(|(name, _)| *name == option) {
+        match *effect {
+            Effect::Set(bits) => {
+                attr.set |= bits;
+                attr.clear &= !bits;
+            }
+            Effect::Clear(bits) => {
+                attr.clear |= bits;
+                attr.set &= !bits;
+            }
+            Effect::Atime(bits) => {
+                attr.set = attr.set & !attr::ATIME | bits;
+                attr.clear |= attr::ATIME;
+            }
+        }
+        return true;
+    }
+    if let Some(&(_, bits)) = PROPAGATION.iter().find(|(name, _)| *name == option) {
+        attr.propagation = bits;
+        return true;
+    }
+    false
+}
+
+/// The kernel's bits for `linux.rootfsPropagation`.
+pub(crate) fn propagation(name: &str) -> Result<(u64, bool), Error> {
+    let (plain, recursive) = match name.strip_prefix('r') {
+        Some(rest) => (rest, true),
+        None => (name, false),
+    };
+    PROPAGATION
+        .iter()
+        .find(|(known, _)| *known == plain)
+        .map(|&(_, bits)| (bits, recursive))
+        .ok_or_else(|| Error::Spec(format!("unknown rootfsPropagation \"{name}\"")))
+}
+
+pub(crate) fn cstring(path: &Path) -> Result<CString, Error> {
+    CString::new(path.as_os_str().as_bytes())
+        .map_err(|_| Error::Spec(format!("{path:?} has a null byte")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use oci_spec::runtime::MountBuilder;
+
+    fn plan(kind: &str, options: &[&str]) -> Result<MountPlan, Error> {
+        let mount = MountBuilder::default()
+            .destination("/x")
+            .typ(kind)
+            .source("/src")
+            .options(options.iter().map(|o| (*o).to_owned()).collect::<Vec<_>>())
+            .build()
+            .unwrap();
+        MountPlan::new(&mount)
+    }
+
+    #[test]
+    fn options_become_attributes_propagation_and_parameters() {
+        let bind = plan(
+            "bind",
+            &["rbind", "ro", "rprivate", "nosuid", "suid", "rnoexec"],
+        )
+        .unwrap();
+        assert_eq!(bind.attr.set, attr::RDONLY);
+        assert_eq!(bind.attr.clear, attr::NOSUID);
+        assert_eq!(bind.recursive_attr.set, attr::NOEXEC);
+        assert_eq!(bind.recursive_attr.propagation, attr::MS_PRIVATE);
+        assert!(matches!(
+            bind.source,
+            Source::Bind {
+                recursive: true,
+                ..
+            }
+        ));
+
+        let tmpfs = plan("tmpfs", &["size=64m", "mode=1777", "noatime", "noswap"]).unwrap();
+        assert_eq!(tmpfs.attr.set, attr::NOATIME);
+        assert_eq!(tmpfs.attr.clear, attr::ATIME);
+        let Source::FileSystem { parameters, .. } = tmpfs.source else {
+            panic!("a tmpfs is a file system");
+        };
+        assert_eq!(parameters.len(), 3);
+        assert_eq!(parameters[2], (c"noswap".to_owned(), None));
+    }
+
+    #[test]
+    fn what_a_bind_can_not_take_is_refused() {
+        let error = plan("bind", &["size=3"]).unwrap_err().to_string();
+        assert_eq!(error, "mount /x: unknown option \"size\"");
+        assert!(
+            plan("", &[])
+                .unwrap_err()
+                .to_string()
+                .contains("type is missing")
+        );
+        assert!(plan("bind", &["idmap"]).is_err());
+    }
+}

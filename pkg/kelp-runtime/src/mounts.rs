@@ -1,0 +1,358 @@
+//! Mounts of a container, each made detached, given its attributes, and moved to a descriptor.
+//!
+//! Runs in the container's mount namespace, before the pivot. A target is resolved beneath the new
+//! root by descriptor; its path is never walked a second time, so nothing that another process does
+//! to the tree meanwhile can move a mount elsewhere (move_mount(2), openat2(2)).
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use kelp_sys::mount_attr::{MountAttr, RDONLY, mount_setattr};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, major, minor, symlinkat};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+};
+
+use crate::error::{Failure, Step};
+use crate::mount_plan::{MountPlan, Source};
+use crate::rootfd::Root;
+
+/// Makes one mount of the plan.
+pub(crate) fn make(root: &Root, mount: &MountPlan) -> Result<(), Failure> {
+    let what = || format!("mount {}", mount.target.display());
+    let tree = match &mount.source {
+        Source::Bind { path, recursive } => bind(path, *recursive)?,
+        Source::FileSystem {
+            kind,
+            source,
+            parameters,
+        } => file_system(kind, source, parameters, &what)?,
+        Source::Cgroup => cgroup(&what)?,
+    };
+    let is_directory = is_directory(tree.as_fd()).step(what)?;
+    let target = target(root, &mount.target, is_directory)?;
+    if mount.copy_up && is_directory && crate::copy_up::is_empty(tree.as_fd()).step(what)? {
+        crate::copy_up::copy(target.as_fd(), tree.as_fd())
+            .step(|| format!("copy the image's {} into the mount", mount.target.display()))?;
+    }
+    set_attributes(tree.as_fd(), mount).step(what)?;
+    attach(tree.as_fd(), target.as_fd()).step(what)
+}
+
+/// Moves a detached mount to the place that `target` names.
+pub(crate) fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(), Errno> {
+    move_mount(
+        tree,
+        "",
+        target,
+        "",
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
+    )
+}
+
+fn bind(path: &CStr, recursive: bool) -> Result<OwnedFd, Failure> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    match open_tree(CWD, path, flags) {
+        // A tree with mounts in it, which came from the outer namespace, can't be shown without
+        // them: the kernel locks them together (mount_namespaces(7)).
+        Err(Errno::INVAL) if !recursive => bind(path, true),
+        result => result.step(|| format!("bind {}", path.to_string_lossy())),
+    }
+}
+
+fn file_system(
+    kind: &CStr,
+    source: &CStr,
+    parameters: &[(std::ffi::CString, Option<std::ffi::CString>)],
+    what: &impl Fn() -> String,
+) -> Result<OwnedFd, Failure> {
+    match new_file_system(kind, source, parameters) {
+        // Where the host's own /proc or /sys has parts covered, as inside another container, the
+        // kernel gives no new one that would show them; what is visible there is bound.
+        Err(Errno::PERM) if kind == c"proc" => bind(c"/proc", true),
+        Err(Errno::PERM) if kind == c"sysfs" => bind(c"/sys", true),
+        result => result.step(what),
+    }
+}
+
+fn new_file_system(
+    kind: &CStr,
+    source: &CStr,
+    parameters: &[(std::ffi::CString, Option<std::ffi::CString>)],
+) -> Result<OwnedFd, Errno> {
+    let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(context.as_fd(), "source", source)?;
+    for (name, value) in parameters {
+        match value {
+            Some(value) => {
+                fsconfig_set_string(context.as_fd(), name.as_c_str(), value.as_c_str())?;
+            }
+            None => fsconfig_set_flag(context.as_fd(), name.as_c_str())?,
+        }
+    }
+    fsconfig_create(context.as_fd())?;
+    fsmount(
+        context.as_fd(),
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )
+}
+
+/// The cgroup namespace's tree; where there is no cgroup v2 to mount, an empty directory.
+fn cgroup(what: &impl Fn() -> String) -> Result<OwnedFd, Failure> {
+    match new_file_system(c"cgroup2", c"cgroup", &[]) {
+        Err(Errno::PERM | Errno::NODEV | Errno::BUSY) => {
+            new_file_system(c"tmpfs", c"cgroup", &[(c"size".into(), Some(c"0".into()))]).step(what)
+        }
+        result => result.step(what),
+    }
+}
+
+fn set_attributes(tree: BorrowedFd<'_>, mount: &MountPlan) -> std::io::Result<()> {
+    if mount.recursive_attr != MountAttr::default() {
+        mount_setattr(tree, true, mount.recursive_attr, None)?;
+    }
+    if mount.attr == MountAttr::default() {
+        return Ok(());
+    }
+    let mut attr = mount.attr;
+    let recursive_bind = matches!(
+        mount.source,
+        Source::Bind {
+            recursive: true,
+            ..
+        }
+    );
+    // A read-only volume whose sub-mounts can be written would not be read-only: `ro` goes down.
+    let down = recursive_bind && attr.set & RDONLY != 0;
+    match mount_setattr(tree, down, attr, None) {
+        // Attributes that came locked from the outer namespace can't be cleared; one that was not
+        // asked to be stricter than it is stays as it is.
+        Err(error)
+            if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) && attr.clear != 0 =>
+        {
+            attr.clear = 0;
+            mount_setattr(tree, down, attr, None)
+        }
+        result => result,
+    }
+}
+
+/// The place to mount on: made, as a directory or a file, where it is missing.
+pub(crate) fn target(root: &Root, path: &Path, directory: bool) -> Result<OwnedFd, Failure> {
+    let what = || format!("make the mount point {}", path.display());
+    match root.open(path, OFlags::PATH | OFlags::CLOEXEC) {
+        Ok(place) => {
+            if is_directory(place.as_fd()).step(what)? != directory {
+                return Err(Failure::setup(format!(
+                    "mount {}: a file can't be mounted on a directory, nor a directory on a file",
+                    path.display()
+                )));
+            }
+            Ok(place)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            if directory {
+                root.mkdir_all(path, 0o755).step(what)
+            } else {
+                root.create_file(path, 0o644).step(what)
+            }
+        }
+        Err(error) => Err(error).step(what),
+    }
+}
+
+fn is_directory(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory)
+}
+
+const DEVICES: &[(&str, (u32, u32))] = &[
+    ("null", (1, 3)),
+    ("zero", (1, 5)),
+    ("full", (1, 7)),
+    ("random", (1, 8)),
+    ("urandom", (1, 9)),
+    ("tty", (5, 0)),
+];
+
+const LINKS: &[(&str, &str)] = &[
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("/proc/kcore", "core"),
+    ("pts/ptmx", "ptmx"),
+];
+
+/// Fills a /dev that is a tmpfs: the devices that every container has, by bind, for a user
+/// namespace can't make them; and the links (runtime-spec, config-linux.md, "Default Devices").
+pub(crate) fn devices(root: &Root, more: &[std::path::PathBuf]) -> Result<(), Failure> {
+    let dev = root
+        .open(
+            Path::new("/dev"),
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        )
+        .step(|| "open /dev".to_owned())?;
+    for &(name, number) in DEVICES {
+        let source = device(name, number)?;
+        let place = rustix::fs::openat(
+            &dev,
+            name,
+            OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY,
+            Mode::from_raw_mode(0o644),
+        )
+        .step(|| format!("create /dev/{name}"))?;
+        attach(source.as_fd(), place.as_fd()).step(|| format!("mount /dev/{name}"))?;
+    }
+    for &(to, name) in LINKS {
+        match symlinkat(to, &dev, name) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => return Err(error).step(|| format!("link /dev/{name}")),
+        }
+    }
+    for path in more {
+        let source = open_tree(
+            CWD,
+            path,
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+        )
+        .step(|| format!("bind device {}", path.display()))?;
+        let place = target(root, path, false)?;
+        attach(source.as_fd(), place.as_fd())
+            .step(|| format!("mount device {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// A detached bind of the host's device, checked to be that device.
+fn device(name: &str, number: (u32, u32)) -> Result<OwnedFd, Failure> {
+    let what = || format!("bind /dev/{name}");
+    let tree = open_tree(
+        CWD,
+        format!("/dev/{name}"),
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+    )
+    .step(what)?;
+    let stat = fstat(&tree).step(what)?;
+    let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+    if !is_device || (major(stat.st_rdev), minor(stat.st_rdev)) != number {
+        return Err(Failure::setup(format!(
+            "/dev/{name} of the host is not the device {}:{}",
+            number.0, number.1
+        )));
+    }
+    Ok(tree)
+}
+
+/// Covers paths: a directory by an empty read-only one, a file by the null device. What is not
+/// there needs no cover; a link is refused, for what it points to would be covered in its place.
+pub(crate) fn mask(root: &Root, paths: &[std::path::PathBuf]) -> Result<(), Failure> {
+    let mut empty: Option<OwnedFd> = None;
+    for path in paths {
+        let what = || format!("mask {}", path.display());
+        let Some(place) = existing(root, path).step(what)? else {
+            continue;
+        };
+        let tree = if !is_directory(place.as_fd()).step(what)? {
+            device("null", (1, 3))?
+        } else if let Some(first) = &empty {
+            // Only what is attached can be cloned before Linux 6.15; the first one is by now.
+            clone_tree(first).step(what)?
+        } else {
+            empty_directory(&what)?
+        };
+        attach(tree.as_fd(), place.as_fd()).step(what)?;
+        if empty.is_none() && is_directory(tree.as_fd()).step(what)? {
+            empty = Some(tree);
+        }
+    }
+    Ok(())
+}
+
+/// Makes paths read-only by binding them over themselves.
+pub(crate) fn readonly(root: &Root, paths: &[std::path::PathBuf]) -> Result<(), Failure> {
+    for path in paths {
+        let what = || format!("make {} read-only", path.display());
+        let Some(place) = existing(root, path).step(what)? else {
+            continue;
+        };
+        let tree = open_tree(
+            place.as_fd(),
+            "",
+            OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | OpenTreeFlags::AT_EMPTY_PATH
+                | OpenTreeFlags::AT_RECURSIVE,
+        )
+        .step(what)?;
+        let attr = MountAttr {
+            set: RDONLY,
+            ..MountAttr::default()
+        };
+        mount_setattr(tree.as_fd(), true, attr, None).step(what)?;
+        attach(tree.as_fd(), place.as_fd()).step(what)?;
+    }
+    Ok(())
+}
+
+fn existing(root: &Root, path: &Path) -> std::io::Result<Option<OwnedFd>> {
+    match root.open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC) {
+        Ok(place) => {
+            let kind = FileType::from_raw_mode(fstat(&place)?.st_mode);
+            if kind == FileType::Symlink {
+                return Err(std::io::Error::other("it is a symbolic link"));
+            }
+            Ok(Some(place))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn clone_tree(tree: &OwnedFd) -> Result<OwnedFd, Errno> {
+    open_tree(
+        tree,
+        "",
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH,
+    )
+}
+
+fn empty_directory(what: &impl Fn() -> String) -> Result<OwnedFd, Failure> {
+    let parameters = [
+        (c"size".into(), Some(c"0".into())),
+        (c"mode".into(), Some(c"0755".into())),
+        (c"ro".into(), None),
+    ];
+    let tree = new_file_system(c"tmpfs", c"tmpfs", &parameters).step(what)?;
+    let attr = MountAttr {
+        set: RDONLY,
+        ..MountAttr::default()
+    };
+    mount_setattr(tree.as_fd(), false, attr, None).step(what)?;
+    Ok(tree)
+}
+
+/// Refuses a root in which a directory that kelp fills is a link: the image would choose where the
+/// container's /proc or /dev ends up.
+pub(crate) fn check_real_directories(root: &Root) -> Result<(), Failure> {
+    for name in ["proc", "sys", "dev"] {
+        match rustix::fs::statat(root.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Directory => {
+                return Err(Failure::setup(format!(
+                    "the image's /{name} is not a directory: refusing to mount over it"
+                )));
+            }
+            Ok(_) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error).step(|| format!("look at /{name}")),
+        }
+    }
+    Ok(())
+}

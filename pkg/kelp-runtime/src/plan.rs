@@ -1,0 +1,347 @@
+//! The plan: a specification, checked and turned into what the init executes.
+//!
+//! Everything that can be parsed, looked up or allocated is, here, before the first namespace
+//! exists; a specification that can't work is refused here.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use kelp_sys::clone::CloneFlags;
+use kelp_sys::exec::CStringArray;
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use rustix::process::{Resource, Rlimit};
+use rustix::thread::LinkNameSpaceType;
+
+use crate::capabilities::CapSets;
+use crate::error::Error;
+use crate::mount_plan::{MountPlan, cstring, propagation};
+
+/// What the container's root is made of.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Rootfs {
+    /// A directory, mounted on itself.
+    Directory(PathBuf),
+    /// An overlay of extracted layers.
+    Overlay {
+        /// The layers, topmost first.
+        lower: Vec<PathBuf>,
+        /// Where changes go.
+        upper: PathBuf,
+        /// The overlay's own scratch directory, on the same file system.
+        work: PathBuf,
+    },
+}
+
+/// What kelp adds to a specification; an OCI caller gives none of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Extras {
+    /// The user, as the image or the command line names it, looked up in the container's own
+    /// passwd and group once the root is mounted; without it the specification's numbers count.
+    pub user: Option<String>,
+    /// Further groups, by name or number.
+    pub groups: Vec<String>,
+    /// Whether HOME is set from the container's passwd where the environment has none.
+    pub set_home: bool,
+    /// Whether process 1 is kelp's reaper, with the program as its child.
+    pub init: bool,
+    /// Whether only one id is mapped, so that chown-like calls are answered with success.
+    pub single_id: bool,
+    /// Mounts whose source is given to the container's user, by their place among the mounts.
+    pub chown_mounts: Vec<usize>,
+}
+
+/// The plan of a container's first process.
+pub struct Plan {
+    pub(crate) create: CloneFlags,
+    pub(crate) join: Vec<(LinkNameSpaceType, OwnedFd)>,
+    pub(crate) rootfs: Rootfs,
+    /// A directory of the host that the new root is attached to until the pivot.
+    pub(crate) attach: PathBuf,
+    pub(crate) rootfs_readonly: bool,
+    pub(crate) rootfs_propagation: (u64, bool),
+    pub(crate) mounts: Vec<MountPlan>,
+    pub(crate) devices: Vec<PathBuf>,
+    pub(crate) masked: Vec<PathBuf>,
+    pub(crate) readonly: Vec<PathBuf>,
+    /// File below /proc/sys and value.
+    pub(crate) sysctl: Vec<(PathBuf, String)>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) domainname: Option<String>,
+    pub(crate) process: ProcessPlan,
+}
+
+/// The plan of a process in a container: the first, or one that exec adds.
+pub struct ProcessPlan {
+    pub(crate) terminal: bool,
+    pub(crate) argv: CStringArray,
+    pub(crate) env: Vec<CString>,
+    pub(crate) cwd: PathBuf,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+    pub(crate) umask: Option<u32>,
+    pub(crate) capabilities: CapSets,
+    pub(crate) rlimits: Vec<(Resource, Rlimit)>,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) extras: Extras,
+}
+
+impl ProcessPlan {
+    /// The program as it was asked for.
+    pub fn program(&self) -> String {
+        self.argv
+            .strings()
+            .first()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    }
+}
+
+impl Plan {
+    /// Checks `spec` and plans its process.
+    ///
+    /// `attach` is a directory that the caller owns; the root is mounted over it inside the
+    /// container's mount namespace only.
+    pub fn new(spec: &Spec, rootfs: Rootfs, attach: &Path, extras: Extras) -> Result<Self, Error> {
+        let linux = spec.linux().clone().unwrap_or_default();
+        let process = spec
+            .process()
+            .as_ref()
+            .ok_or_else(|| Error::Spec("the specification has no process".to_owned()))?;
+        let (create, join) = namespaces(linux.namespaces().as_deref().unwrap_or_default())?;
+        if !create.contains(CloneFlags::NEWNS) {
+            return Err(Error::Spec(
+                "a container needs a mount namespace of its own".to_owned(),
+            ));
+        }
+        let uts = create.contains(CloneFlags::NEWUTS)
+            || joins(&join, LinkNameSpaceType::HostNameAndNISDomainName);
+        if spec.hostname().is_some() && !uts {
+            return Err(Error::Spec(
+                "a hostname needs a UTS namespace: leave --hostname or --uts=host out".to_owned(),
+            ));
+        }
+        let sysctl = sysctls(linux.sysctl().iter().flatten(), create, &join)?;
+        Ok(Self {
+            create,
+            join,
+            rootfs,
+            attach: attach.to_owned(),
+            rootfs_readonly: spec
+                .root()
+                .as_ref()
+                .and_then(|root| root.readonly())
+                .unwrap_or(false),
+            rootfs_propagation: match linux.rootfs_propagation() {
+                Some(name) => propagation(name)?,
+                None => (kelp_sys::mount_attr::MS_SLAVE, true),
+            },
+            mounts: spec
+                .mounts()
+                .iter()
+                .flatten()
+                .map(MountPlan::new)
+                .collect::<Result<_, _>>()?,
+            devices: linux
+                .devices()
+                .iter()
+                .flatten()
+                .map(|device| device.path().clone())
+                .collect(),
+            masked: paths(linux.masked_paths().as_ref()),
+            readonly: paths(linux.readonly_paths().as_ref()),
+            sysctl,
+            hostname: spec.hostname().clone(),
+            domainname: spec.domainname().clone(),
+            process: ProcessPlan::new(process, extras)?,
+        })
+    }
+
+    /// The first process.
+    pub fn process(&self) -> &ProcessPlan {
+        &self.process
+    }
+
+    /// Whether the container gets a network namespace of its own.
+    pub fn creates_network(&self) -> bool {
+        self.create.contains(CloneFlags::NEWNET)
+    }
+}
+
+impl ProcessPlan {
+    /// Checks `process`.
+    pub fn new(process: &oci_spec::runtime::Process, extras: Extras) -> Result<Self, Error> {
+        let args = process.args().as_deref().unwrap_or_default();
+        if args.first().is_none_or(String::is_empty) {
+            return Err(Error::Spec(
+                "no command specified on command line or as CMD or ENTRYPOINT in this image"
+                    .to_owned(),
+            ));
+        }
+        if !process.cwd().is_absolute() {
+            return Err(Error::Spec(format!(
+                "the working directory \"{}\" is invalid, it needs to be an absolute path",
+                process.cwd().display()
+            )));
+        }
+        let strings = |list: &[String]| {
+            list.iter()
+                .map(|text| cstring(Path::new(text)))
+                .collect::<Result<Vec<_>, _>>()
+        };
+        Ok(Self {
+            terminal: process.terminal().unwrap_or(false),
+            argv: CStringArray::new(strings(args)?),
+            env: strings(process.env().as_deref().unwrap_or_default())?,
+            cwd: process.cwd().clone(),
+            uid: process.user().uid(),
+            gid: process.user().gid(),
+            groups: process.user().additional_gids().clone().unwrap_or_default(),
+            umask: process.user().umask(),
+            capabilities: CapSets::from_oci(process.capabilities().as_ref()),
+            rlimits: process
+                .rlimits()
+                .iter()
+                .flatten()
+                .map(rlimit)
+                .collect::<Result<_, _>>()?,
+            no_new_privileges: process.no_new_privileges().unwrap_or(false),
+            oom_score_adj: process.oom_score_adj(),
+            extras,
+        })
+    }
+}
+
+fn joins(join: &[(LinkNameSpaceType, OwnedFd)], kind: LinkNameSpaceType) -> bool {
+    join.iter().any(|(joined, _)| *joined as u32 == kind as u32)
+}
+
+fn paths(list: Option<&Vec<String>>) -> Vec<PathBuf> {
+    list.into_iter().flatten().map(PathBuf::from).collect()
+}
+
+type Namespaces = (CloneFlags, Vec<(LinkNameSpaceType, OwnedFd)>);
+
+fn namespaces(list: &[oci_spec::runtime::LinuxNamespace]) -> Result<Namespaces, Error> {
+    let mut create = CloneFlags::empty();
+    let mut join = Vec::new();
+    let mut seen = Vec::new();
+    for namespace in list {
+        let kind = namespace.typ();
+        if seen.contains(&kind) {
+            return Err(Error::Spec(format!("namespace {kind} is given twice")));
+        }
+        seen.push(kind);
+        let (flag, link) = match kind {
+            LinuxNamespaceType::Mount => (CloneFlags::NEWNS, LinkNameSpaceType::Mount),
+            LinuxNamespaceType::Cgroup => (CloneFlags::NEWCGROUP, LinkNameSpaceType::ControlGroup),
+            LinuxNamespaceType::Uts => (
+                CloneFlags::NEWUTS,
+                LinkNameSpaceType::HostNameAndNISDomainName,
+            ),
+            LinuxNamespaceType::Ipc => (
+                CloneFlags::NEWIPC,
+                LinkNameSpaceType::InterProcessCommunication,
+            ),
+            LinuxNamespaceType::Pid => (CloneFlags::NEWPID, LinkNameSpaceType::ProcessID),
+            LinuxNamespaceType::Network => (CloneFlags::NEWNET, LinkNameSpaceType::Network),
+            // The caller has entered the user namespace before it plans.
+            LinuxNamespaceType::User => continue,
+            LinuxNamespaceType::Time => {
+                return Err(Error::Spec(
+                    "time namespaces are not supported by this runtime".to_owned(),
+                ));
+            }
+        };
+        match namespace.path() {
+            None => create = create.with(flag),
+            Some(path) => {
+                let file = File::open(path)
+                    .map_err(Error::io(format!("open namespace {}", path.display())))?;
+                join.push((link, file.into()));
+            }
+        }
+    }
+    Ok((create, join))
+}
+
+fn sysctls<'a>(
+    list: impl Iterator<Item = (&'a String, &'a String)>,
+    create: CloneFlags,
+    join: &[(LinkNameSpaceType, OwnedFd)],
+) -> Result<Vec<(PathBuf, String)>, Error> {
+    let own_network =
+        create.contains(CloneFlags::NEWNET) || joins(join, LinkNameSpaceType::Network);
+    let own_ipc = create.contains(CloneFlags::NEWIPC)
+        || joins(join, LinkNameSpaceType::InterProcessCommunication);
+    let own_uts = create.contains(CloneFlags::NEWUTS);
+    list.map(|(name, value)| {
+        let path = if name.contains('/') {
+            name.clone()
+        } else {
+            name.replace('.', "/")
+        };
+        if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+            return Err(Error::Spec(format!("sysctl \"{name}\" is not a name")));
+        }
+        let allowed = if path.starts_with("net/") {
+            own_network
+        } else if path.starts_with("fs/mqueue/")
+            || path.starts_with("kernel/sem")
+            || path.starts_with("kernel/shm")
+            || path.starts_with("kernel/msg")
+        {
+            own_ipc
+        } else {
+            path == "kernel/domainname" && own_uts
+        };
+        if !allowed {
+            return Err(Error::Spec(format!(
+                "sysctl {name} can't be set for this container: it is not in a namespace of its own"
+            )));
+        }
+        Ok((PathBuf::from(path), value.clone()))
+    })
+    .collect()
+}
+
+fn rlimit(limit: &oci_spec::runtime::PosixRlimit) -> Result<(Resource, Rlimit), Error> {
+    use oci_spec::runtime::PosixRlimitType as Type;
+    let resource = match limit.typ() {
+        Type::RlimitCpu => Resource::Cpu,
+        Type::RlimitFsize => Resource::Fsize,
+        Type::RlimitData => Resource::Data,
+        Type::RlimitStack => Resource::Stack,
+        Type::RlimitCore => Resource::Core,
+        Type::RlimitRss => Resource::Rss,
+        Type::RlimitNproc => Resource::Nproc,
+        Type::RlimitNofile => Resource::Nofile,
+        Type::RlimitMemlock => Resource::Memlock,
+        Type::RlimitAs => Resource::As,
+        Type::RlimitLocks => Resource::Locks,
+        Type::RlimitSigpending => Resource::Sigpending,
+        Type::RlimitMsgqueue => Resource::Msgqueue,
+        Type::RlimitNice => Resource::Nice,
+        Type::RlimitRtprio => Resource::Rtprio,
+        Type::RlimitRttime => Resource::Rttime,
+    };
+    if limit.soft() > limit.hard() {
+        return Err(Error::Spec(format!(
+            "{:?}: the soft limit {} is above the hard limit {}",
+            limit.typ(),
+            limit.soft(),
+            limit.hard()
+        )));
+    }
+    let value = |number: u64| (number != u64::MAX).then_some(number);
+    Ok((
+        resource,
+        Rlimit {
+            current: value(limit.soft()),
+            maximum: value(limit.hard()),
+        },
+    ))
+}

@@ -1,0 +1,283 @@
+//! From a set-up namespace to the program: ids, limits, capabilities, seccomp, exec.
+//!
+//! The last part of the init, and all of what exec does inside a container.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use kelp_sys::exec::{CStringArray, execve, reset_signals};
+use kelp_sys::fd::{cloexec_from, dup_to};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+use rustix::process::{Gid, Uid, setrlimit, umask};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
+
+use crate::capabilities;
+use crate::error::{Failure, FailureKind, Step, plain};
+use crate::launch::{GO, Stdio};
+use crate::message::receive;
+use crate::plan::ProcessPlan;
+use crate::rootfd::Root;
+use crate::user;
+
+/// Who the program runs as.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
+    /// From the container's passwd.
+    pub(crate) home: Option<Vec<u8>>,
+}
+
+impl Identity {
+    /// Looks the user up in the container's own files, or takes the plan's numbers.
+    pub(crate) fn resolve(plan: &ProcessPlan, root: &Root) -> Result<Self, Failure> {
+        let extras = &plan.extras;
+        let Some(text) = &extras.user else {
+            return Ok(Self {
+                uid: plan.uid,
+                gid: plan.gid,
+                groups: plan.groups.clone(),
+                home: None,
+            });
+        };
+        let user = user::resolve(root, text, &extras.groups)
+            .map_err(|error| Failure::setup(error.to_string()))?;
+        Ok(Self {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups,
+            home: Some(user.home.into_bytes()),
+        })
+    }
+}
+
+/// Makes the standard streams those of `stdio`.
+pub(crate) fn place_stdio(stdio: Stdio<'_>) -> Result<(), Failure> {
+    // Copies above the three numbers first: a stream may sit on the place of another.
+    let what = || "place the standard streams".to_owned();
+    let raised =
+        [stdio.stdin, stdio.stdout, stdio.stderr].map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 3));
+    for (number, fd) in raised.into_iter().enumerate() {
+        dup_to(fd.step(what)?.as_fd(), number as i32).step(what)?;
+    }
+    Ok(())
+}
+
+/// Becomes the program; returns only if that failed.
+pub(crate) fn execute(plan: &ProcessPlan, identity: &Identity, parent: BorrowedFd<'_>) -> Failure {
+    match become_user(plan, identity) {
+        Ok(prepared) => run_program(plan, &prepared, parent),
+        Err(failure) => failure,
+    }
+}
+
+struct Prepared {
+    env: CStringArray,
+    path: Vec<u8>,
+}
+
+fn become_user(plan: &ProcessPlan, identity: &Identity) -> Result<Prepared, Failure> {
+    if let Some(score) = plan.oom_score_adj {
+        set_oom_score(score)?;
+    }
+    for &(resource, limit) in &plan.rlimits {
+        setrlimit(resource, limit).step(|| format!("set the limit {resource:?}"))?;
+    }
+    enter_directory(plan, identity)?;
+    umask(Mode::from_raw_mode(plan.umask.unwrap_or(0o022)));
+
+    capabilities::keep_over_setuid().step(|| "keep the capabilities".to_owned())?;
+    // Bounding set, groups, ids, then the rest: each needs a capability that a later step gives
+    // up (capabilities(7)).
+    capabilities::drop_bounding(&plan.capabilities)
+        .step(|| "drop capabilities from the bounding set".to_owned())?;
+    set_ids(identity)?;
+    capabilities::apply(&plan.capabilities).step(|| "set the capabilities".to_owned())?;
+    if plan.no_new_privileges {
+        rustix::thread::set_no_new_privs(true).step(|| "set no_new_privs".to_owned())?;
+    }
+
+    let mut env = plan.env.clone();
+    let has = |name: &[u8]| env.iter().any(|entry| entry.as_bytes().starts_with(name));
+    if plan.extras.set_home && !has(b"HOME=") {
+        let home = identity.home.as_deref().filter(|home| !home.is_empty());
+        let mut entry = b"HOME=".to_vec();
+        entry.extend_from_slice(home.unwrap_or(b"/"));
+        env.extend(CString::new(entry));
+    }
+    let path = env
+        .iter()
+        .find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="))
+        .unwrap_or(b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .to_vec();
+    Ok(Prepared {
+        env: CStringArray::new(env),
+        path,
+    })
+}
+
+fn set_oom_score(score: i32) -> Result<(), Failure> {
+    let what = || format!("set the OOM score to {score}");
+    let file = open(
+        "/proc/self/oom_score_adj",
+        OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+        Mode::empty(),
+    )
+    .step(what)?;
+    rustix::io::write(&file, score.to_string().as_bytes()).step(what)?;
+    Ok(())
+}
+
+fn set_ids(identity: &Identity) -> Result<(), Failure> {
+    let groups: Vec<_> = identity
+        .groups
+        .iter()
+        .map(|&gid| Gid::from_raw(gid))
+        .collect();
+    match set_thread_groups(&groups) {
+        // Where only one id is mapped, setgroups(2) is given up for good (user_namespaces(7)).
+        Err(Errno::PERM) if groups.is_empty() || setgroups_denied() => {}
+        result => result.step(|| "set the supplementary groups".to_owned())?,
+    }
+    let gid = Gid::from_raw(identity.gid);
+    set_thread_res_gid(gid, gid, gid).step(|| unmapped("group", identity.gid))?;
+    let uid = Uid::from_raw(identity.uid);
+    set_thread_res_uid(uid, uid, uid).step(|| unmapped("user", identity.uid))
+}
+
+fn unmapped(kind: &str, id: u32) -> String {
+    let file = if kind == "user" {
+        "/etc/subuid"
+    } else {
+        "/etc/subgid"
+    };
+    format!("become {kind} {id} (ids that are not mapped need a larger range in {file})")
+}
+
+fn setgroups_denied() -> bool {
+    std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
+}
+
+/// The working directory, made if it is missing, as the user who will be in it; then checked to be
+/// inside the root: a path through a leaked descriptor would be outside.
+fn enter_directory(plan: &ProcessPlan, identity: &Identity) -> Result<(), Failure> {
+    let what = || format!("change to the working directory {}", plan.cwd.display());
+    match rustix::process::chdir(&plan.cwd) {
+        Err(Errno::NOENT) if plan.extras.user.is_some() => {
+            make_directory(&plan.cwd, identity).step(what)?;
+            rustix::process::chdir(&plan.cwd).step(what)?;
+        }
+        result => result.step(what)?,
+    }
+    match rustix::process::getcwd(Vec::new()) {
+        Ok(path) if path.as_bytes().starts_with(b"/") => Ok(()),
+        _ => Err(Failure::setup(format!(
+            "{}: it is outside of the container's root",
+            what()
+        ))),
+    }
+}
+
+fn make_directory(path: &Path, identity: &Identity) -> io::Result<()> {
+    std::fs::create_dir_all(path)?;
+    let _ = std::os::unix::fs::chown(path, Some(identity.uid), Some(identity.gid));
+    Ok(())
+}
+
+fn run_program(plan: &ProcessPlan, prepared: &Prepared, parent: BorrowedFd<'_>) -> Failure {
+    if let Err(failure) = wait_for_go(parent) {
+        return failure;
+    }
+    if let Err(error) = cloexec_from(3) {
+        return Failure::setup(format!("close descriptors: {error}"));
+    }
+    reset_signals();
+    if plan.extras.init {
+        if let Err(failure) = crate::reaper::fork_program() {
+            return failure;
+        }
+    }
+    let name = &plan.argv.strings()[0];
+    exec_in_path(name, &plan.argv, prepared)
+}
+
+fn wait_for_go(parent: BorrowedFd<'_>) -> Result<(), Failure> {
+    let mut byte = [0_u8; 1];
+    let (length, _) =
+        receive(parent, &mut byte, RecvFlags::empty()).step(|| "wait for the parent".to_owned())?;
+    if length == 1 && byte[0] == GO {
+        return Ok(());
+    }
+    Err(Failure::setup("the monitor has gone"))
+}
+
+/// execvp(3) with the container's PATH.
+fn exec_in_path(name: &CStr, argv: &CStringArray, prepared: &Prepared) -> Failure {
+    if name.to_bytes().contains(&b'/') {
+        let error = execve(name, argv, &prepared.env);
+        return exec_failure(
+            &error,
+            Path::new(std::ffi::OsStr::from_bytes(name.to_bytes())),
+        );
+    }
+    let mut worst = None;
+    for directory in prepared.path.split(|&byte| byte == b':') {
+        let directory = if directory.is_empty() {
+            b"."
+        } else {
+            directory
+        };
+        let mut path = directory.to_vec();
+        path.push(b'/');
+        path.extend_from_slice(name.to_bytes());
+        let Ok(path) = CString::new(path) else {
+            continue;
+        };
+        let error = execve(&path, argv, &prepared.env);
+        match Errno::from_io_error(&error) {
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV) => {}
+            Some(Errno::ACCESS) => worst = Some(error),
+            _ => {
+                return exec_failure(
+                    &error,
+                    Path::new(std::ffi::OsStr::from_bytes(path.to_bytes())),
+                );
+            }
+        }
+    }
+    match worst {
+        Some(error) => exec_failure(&error, Path::new("")),
+        None => Failure {
+            kind: FailureKind::NotFound,
+            text: String::new(),
+        },
+    }
+}
+
+fn exec_failure(error: &io::Error, path: &Path) -> Failure {
+    match Errno::from_io_error(error) {
+        // ENOENT also means a missing interpreter of a script or a dynamic program.
+        Some(Errno::NOENT) if !path.exists() => Failure {
+            kind: FailureKind::NotFound,
+            text: String::new(),
+        },
+        Some(Errno::NOENT) => Failure {
+            kind: FailureKind::NotFound,
+            text: "its interpreter is missing".to_owned(),
+        },
+        Some(Errno::NOTDIR) => Failure {
+            kind: FailureKind::NotFound,
+            text: String::new(),
+        },
+        _ => Failure {
+            kind: FailureKind::NotExecutable,
+            text: plain(error),
+        },
+    }
+}
