@@ -447,11 +447,11 @@ mod tests {
 
     use super::*;
 
-    fn basic(username: &str, password: &str) -> Option<Credential> {
-        Some(Credential::Basic {
+    fn basic(username: &str, password: &str) -> Credential {
+        Credential::Basic {
             username: username.to_owned(),
             password: password.to_owned().into(),
-        })
+        }
     }
 
     fn paths(root: &Path) -> ConfigPaths {
@@ -486,13 +486,13 @@ mod tests {
         write(&file, &text.to_string());
         let files = AuthFiles::find(&ConfigPaths::default(), Some(&file));
         for (name, expected) in [
-            ("quay.io/x", basic("host", "1")),
-            ("quay.io/org/x", basic("org", "2:3")),
-            ("quay.io/org/repo:tag", basic("repo", "4")),
-            ("quay.io/organisation/x", basic("host", "1")),
-            ("docker.io/alpine", basic("hub", "5")),
-            ("legacy.example/x", basic("legacy", "6")),
-            ("plain.example/x", basic("plain", "7")),
+            ("quay.io/x", Some(basic("host", "1"))),
+            ("quay.io/org/x", Some(basic("org", "2:3"))),
+            ("quay.io/org/repo:tag", Some(basic("repo", "4"))),
+            ("quay.io/organisation/x", Some(basic("host", "1"))),
+            ("docker.io/alpine", Some(basic("hub", "5"))),
+            ("legacy.example/x", Some(basic("legacy", "6"))),
+            ("plain.example/x", Some(basic("plain", "7"))),
             (
                 "token.example/x",
                 Some(Credential::IdentityToken("abc".to_owned().into())),
@@ -522,7 +522,7 @@ mod tests {
             ("run/containers/auth.json", "run"),
         ] {
             write(&root.path().join(file), &entry(user));
-            assert_eq!(lookup(), basic(user, "p"));
+            assert_eq!(lookup(), Some(basic(user, "p")));
         }
     }
 
@@ -543,14 +543,17 @@ mod tests {
         assert_eq!(document["auths"]["o.example"]["extra"], 1);
         assert_eq!(
             files.lookup_key("r.example/ns/x").unwrap(),
-            basic("u", "p:w")
+            Some(basic("u", "p:w"))
         );
         assert_eq!(files.lookup_key("r.example/other").unwrap(), None);
 
         assert_eq!(files.logout("r.example").unwrap(), Logout::NotLoggedIn);
         assert_eq!(files.logout("r.example/ns").unwrap(), Logout::Removed);
         assert_eq!(files.lookup_key("r.example/ns/x").unwrap(), None);
-        assert_eq!(files.lookup_key("o.example").unwrap(), basic("o", "p"));
+        assert_eq!(
+            files.lookup_key("o.example").unwrap(),
+            Some(basic("o", "p"))
+        );
         files.logout_all().unwrap();
         assert_eq!(files.lookup_key("o.example").unwrap(), None);
         let names: Vec<_> = fs::read_dir(file.parent().unwrap()).unwrap().collect();
@@ -566,7 +569,10 @@ mod tests {
             r#"{"auths":{"r.example":{"auth":"dTpw"}}}"#,
         );
         assert_eq!(files.logout("r.example").unwrap(), Logout::InDockerConfig);
-        assert_eq!(files.lookup_key("r.example").unwrap(), basic("u", "p"));
+        assert_eq!(
+            files.lookup_key("r.example").unwrap(),
+            Some(basic("u", "p"))
+        );
     }
 
     #[test]

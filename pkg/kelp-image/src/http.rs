@@ -26,7 +26,7 @@ const USER_AGENT: &str = concat!("kelp/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long a server may stay silent, before its answer and within it.
-const SILENCE_TIMEOUT: Duration = Duration::from_secs(60);
+const SILENCE_TIMEOUT: Duration = Duration::from_mins(1);
 
 const REDIRECT_LIMIT: usize = 10;
 

@@ -1,6 +1,7 @@
 //! Images: references, registries, blobs, layers and their store.
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod auth;
 pub mod blob;
 pub mod certs;
@@ -9,10 +10,16 @@ pub mod config_paths;
 pub(crate) mod credential_helper;
 pub mod digest;
 pub(crate) mod dns;
+pub(crate) mod download;
 pub mod error;
+pub(crate) mod feed;
+pub(crate) mod fetch;
 pub(crate) mod http;
+pub mod login;
 pub mod manifest;
 pub mod platform;
+pub mod progress;
+pub mod pull;
 pub mod reference;
 pub mod registries_conf;
 pub mod registry;

@@ -31,9 +31,9 @@ const SCHEMA1: [&str; 2] = [
 #[derive(Debug, Clone)]
 pub enum Document {
     /// One image for each platform.
-    Index(ImageIndex),
+    Index(Box<ImageIndex>),
     /// One image.
-    Manifest(ImageManifest),
+    Manifest(Box<ImageManifest>),
 }
 
 /// The outline that tells the kinds apart.

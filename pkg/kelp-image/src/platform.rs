@@ -141,11 +141,9 @@ fn canonical(architecture: &str, variant: Option<&str>) -> (String, Option<Strin
     };
     let variant = match (name, variant.as_deref()) {
         // arm64 has had one variant for so long that both spellings mean the same.
-        ("arm64", Some("8" | "v8")) => None,
-        ("amd64", Some("v1")) => None,
+        ("arm64", Some("8" | "v8") | None) | ("amd64", Some("v1")) => None,
         ("arm", Some(number @ ("5" | "6" | "7" | "8"))) => Some(format!("v{number}")),
         (_, Some(variant)) => Some(variant.to_owned()),
-        ("arm64", None) => None,
         (_, None) => implied.map(str::to_owned),
     };
     (name.to_owned(), variant)

@@ -9,19 +9,17 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use crate::Error;
-use crate::auth::AuthFiles;
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::http::{Failure, Request, Transport, explain};
 use crate::manifest::{ACCEPT, MANIFEST_LIMIT};
 use crate::reference::{DOCKER_HUB, Reference};
-use crate::registries_conf::Endpoint;
 use crate::token::Authorizer;
 
 /// Where the docker hub's API is.
 const DOCKER_HUB_API: &str = "registry-1.docker.io";
 
 /// The longest that a `Retry-After` is obeyed.
-const RETRY_AFTER_LIMIT: Duration = Duration::from_secs(60);
+const RETRY_AFTER_LIMIT: Duration = Duration::from_mins(1);
 
 /// How often and how patiently a request is repeated.
 #[derive(Debug, Clone, Copy)]
@@ -75,19 +73,24 @@ pub(crate) struct BlobStream {
 impl Repository {
     pub(crate) fn new(
         transport: Arc<Transport>,
-        endpoint: &Endpoint,
-        auth: AuthFiles,
+        reference: Reference,
+        insecure: bool,
         retries: Retries,
+        authorizer: Authorizer,
     ) -> Self {
-        let scope = format!("repository:{}:pull", endpoint.reference.repository());
         Self {
-            authorizer: Authorizer::new(auth, endpoint.reference.name(), Some(scope)),
             transport,
-            reference: endpoint.reference.clone(),
-            insecure: endpoint.insecure,
+            reference,
+            insecure,
             retries,
+            authorizer,
             base: OnceCell::new(),
         }
+    }
+
+    /// Registry and path, for messages.
+    pub(crate) fn name(&self) -> String {
+        self.reference.name()
     }
 
     /// Fetches a manifest by tag or digest. By digest, the content has been verified.
@@ -111,11 +114,7 @@ impl Repository {
     }
 
     /// Fetches a small blob whole, verified: a config.
-    pub(crate) async fn document(
-        &self,
-        digest: &Digest,
-        limit: usize,
-    ) -> Result<Vec<u8>, Error> {
+    pub(crate) async fn document(&self, digest: &Digest, limit: usize) -> Result<Vec<u8>, Error> {
         let path = format!("{}/blobs/{digest}", self.reference.repository());
         let what = format!("reading blob {digest} in {}", self.reference.name());
         let response = self.get(&path, &what, "*/*", 0, true).await?;

@@ -63,8 +63,8 @@ impl Authorizer {
         Self::with(Credentials::Files(files), key, scope)
     }
 
-    pub(crate) fn given(credential: Credential, key: String) -> Self {
-        Self::with(Credentials::Given(credential), key, None)
+    pub(crate) fn given(credential: Credential, key: String, scope: Option<String>) -> Self {
+        Self::with(Credentials::Given(credential), key, scope)
     }
 
     fn with(credentials: Credentials, key: String, scope: Option<String>) -> Self {

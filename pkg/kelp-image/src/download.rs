@@ -1,0 +1,329 @@
+//! One layer: from the registry to the blob store and into the unpacker at the same time.
+//!
+//! ```text
+//! socket ─► channel ─► writer thread: hash, append to blobs/partial
+//!                            │ how far it is
+//!                            ▼
+//!                      feeder thread: splice the same file into the unpacker's pipe
+//! ```
+//!
+//! The unpacker reads the file behind the writer, out of the page cache: a slow extraction does not
+//! hold up the download, a download that is resumed needs no other path, and no byte is copied on
+//! its way to the pipe. The layer is published when the blob's digest and the diff id are right.
+//!
+//! A feeder whose unpacker has ended gets EPIPE; that needs SIGPIPE to be ignored, as Rust's
+//! start-up code leaves it.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::Scope;
+
+use bytes::Bytes;
+use futures_util::future;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Error;
+use crate::blob::{BlobStore, BlobWriter};
+use crate::digest::Digest;
+use crate::feed::{Level, feed, pipe};
+use crate::progress::{Event, Progress};
+use crate::registry::Repository;
+use crate::unpacker::{UnpackJob, Unpacker};
+
+/// How many pieces of a download wait for the disk; a piece is at most some 400 KiB.
+const CHANNEL_LENGTH: usize = 16;
+
+/// A layer of an image.
+#[derive(Debug, Clone)]
+pub(crate) struct Layer {
+    /// Of the blob.
+    pub(crate) digest: Digest,
+    /// Of the blob, in bytes, as the manifest says.
+    pub(crate) size: u64,
+    /// Of the uncompressed archive.
+    pub(crate) diff_id: Digest,
+}
+
+/// What all layers of a pull share.
+#[derive(Clone, Copy)]
+pub(crate) struct LayerPull<'scope, 'env> {
+    pub(crate) scope: &'scope Scope<'scope, 'env>,
+    pub(crate) repository: &'env Repository,
+    pub(crate) blobs: &'env BlobStore,
+    pub(crate) unpacker: &'env dyn Unpacker,
+    pub(crate) progress: &'env dyn Progress,
+}
+
+/// What the writer thread is told.
+enum Order {
+    Append(Bytes),
+    /// Everything has been sent: verify and publish.
+    Commit,
+}
+
+/// How one attempt ended that did not bring the layer.
+enum Setback {
+    Final(Error),
+    /// An earlier download had left something wrong, which is removed now.
+    StalePart,
+}
+
+impl<E: Into<Error>> From<E> for Setback {
+    fn from(error: E) -> Self {
+        Self::Final(error.into())
+    }
+}
+
+impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
+    /// Brings one layer here: its blob verified, and extracted.
+    pub(crate) async fn bring(self, layer: &Layer) -> Result<(), Error> {
+        loop {
+            match self.attempt(layer).await {
+                Ok(()) => return Ok(()),
+                Err(Setback::Final(error)) => return Err(error),
+                // Happens once, since the next attempt starts from nothing.
+                Err(Setback::StalePart) => {}
+            }
+        }
+    }
+
+    async fn attempt(self, layer: &Layer) -> Result<(), Setback> {
+        let digest = &layer.digest;
+        let extracted = self.unpacker.has_layer(&layer.diff_id)?;
+        let writer = if self.blobs.contains(digest)? {
+            None
+        } else {
+            // Waits here while another process downloads the same blob.
+            let (blobs, wanted) = (self.blobs, digest.clone());
+            self.in_thread(move || blobs.resume(&wanted)).await?
+        };
+        let Some(mut writer) = writer else {
+            self.progress.event(Event::BlobSkipped { digest });
+            if !extracted {
+                self.unpack_present(layer).await?;
+            }
+            return Ok(());
+        };
+        if writer.len() > layer.size {
+            writer.restart()?;
+        }
+        let from = writer.len();
+        self.progress.event(Event::BlobStarted {
+            digest,
+            size: layer.size,
+            from,
+        });
+        let level = Arc::new(Level::new(from));
+        let file = writer.reader()?;
+        let unpack = async {
+            if extracted {
+                return Ok(None);
+            }
+            let job = self.unpack(layer, file, Arc::clone(&level)).await?;
+            Ok(Some(job))
+        };
+        let download = self.download(layer, writer, &level);
+        let job = if from == 0 {
+            future::try_join(download, unpack).await?.1
+        } else {
+            // If the earlier part was wrong, the unpacker may stumble first; the digest tells.
+            match future::join(download, unpack).await {
+                (Err(Error::DigestMismatch { .. }), _) => return Err(Setback::StalePart),
+                (Err(error), _) | (_, Err(error)) => return Err(error.into()),
+                (Ok(()), Ok(job)) => job,
+            }
+        };
+        if let Some(job) = job {
+            self.in_thread(move || job.publish()).await?;
+        }
+        self.progress.event(Event::BlobDone { digest });
+        Ok(())
+    }
+
+    /// Downloads what is missing, and commits the blob.
+    async fn download(
+        self,
+        layer: &Layer,
+        writer: BlobWriter,
+        level: &Arc<Level>,
+    ) -> Result<(), Error> {
+        // Whatever ends this future early ends the feeder too.
+        let _abort = AbortOnDrop(level);
+        let from = writer.len();
+        let (orders, receiver) = mpsc::channel(CHANNEL_LENGTH);
+        let (expected, written) = (layer.digest.clone(), Arc::clone(level));
+        let committed = self.start_thread(move || write(writer, receiver, &expected, &written));
+        let streamed = self.stream(layer, from, &orders).await;
+        drop(orders);
+        match streamed {
+            // The writer's own error says why it stopped taking orders.
+            Ok(()) | Err(None) => committed.await.unwrap_or_else(|_| Err(thread_ended())),
+            Err(Some(error)) => Err(error),
+        }
+    }
+
+    /// Sends the blob's bytes from `from` on to the writer, and goes on where the connection breaks.
+    /// `Err(None)` means that the writer has stopped.
+    async fn stream(
+        self,
+        layer: &Layer,
+        from: u64,
+        orders: &mpsc::Sender<Order>,
+    ) -> Result<(), Option<Error>> {
+        let digest = &layer.digest;
+        let mut position = from;
+        let mut attempt = 0;
+        while position < layer.size {
+            let mut stream = self.repository.blob(digest, position).await.map_err(Some)?;
+            // A server without ranges sends everything again; what is here is skipped, and the
+            // digest tells in the end whether it was the same.
+            let mut skip = position.checked_sub(stream.start).ok_or_else(|| {
+                Error::Registry(format!(
+                    "blob {digest}: the registry sends from byte {} instead of {position}",
+                    stream.start
+                ))
+            })?;
+            let broken = loop {
+                let mut chunk = match stream.chunk().await {
+                    Ok(Some(chunk)) => chunk,
+                    Ok(None) => break "the registry ended it early".to_owned(),
+                    Err(failure) => break failure.message,
+                };
+                let skipped = skip.min(chunk.len() as u64);
+                skip -= skipped;
+                let _ = chunk.split_to(skipped as usize);
+                if chunk.is_empty() {
+                    continue;
+                }
+                position += chunk.len() as u64;
+                if position > layer.size {
+                    return Err(Some(Error::Invalid(format!(
+                        "blob {digest} is larger than the {} bytes of the manifest",
+                        layer.size
+                    ))));
+                }
+                attempt = 0;
+                let sent = orders.send(Order::Append(chunk)).await;
+                sent.map_err(|_| None)?;
+                self.progress
+                    .event(Event::BlobAdvanced { digest, position });
+                if position == layer.size {
+                    break String::new();
+                }
+            };
+            if position < layer.size {
+                let pause = self.repository.retry_pause(attempt).ok_or_else(|| {
+                    Error::Registry(format!(
+                        "blob {digest}: {broken} (at byte {position} of {}; another pull goes on \
+                         from there)",
+                        layer.size
+                    ))
+                })?;
+                attempt += 1;
+                tokio::time::sleep(pause).await;
+            }
+        }
+        orders.send(Order::Commit).await.map_err(|_| None)
+    }
+
+    /// Extracts while the file grows; the job that is returned is ready to be published.
+    async fn unpack(
+        self,
+        layer: &Layer,
+        file: File,
+        level: Arc<Level>,
+    ) -> Result<Box<dyn UnpackJob>, Error> {
+        let (unpacker, layer) = (self.unpacker, layer.clone());
+        self.in_thread(move || {
+            let (reader, writer) = pipe()?;
+            let job = unpacker.start(&layer.diff_id, reader)?;
+            if !feed(&file, &level, &writer)? {
+                return Err(thread_ended());
+            }
+            drop(writer);
+            finish(job, &layer)
+        })
+        .await
+    }
+
+    /// Extracts a blob that is here already.
+    async fn unpack_present(self, layer: &Layer) -> Result<(), Error> {
+        let file = OwnedFd::from(self.blobs.reader(&layer.digest)?);
+        let (unpacker, layer) = (self.unpacker, layer.clone());
+        self.in_thread(move || {
+            let job = unpacker.start(&layer.diff_id, file)?;
+            finish(job, &layer)?.publish()
+        })
+        .await
+    }
+
+    async fn in_thread<T: Send + 'scope>(
+        self,
+        work: impl FnOnce() -> Result<T, Error> + Send + 'scope,
+    ) -> Result<T, Error> {
+        let result = self.start_thread(work).await;
+        result.unwrap_or_else(|_| Err(thread_ended()))
+    }
+
+    fn start_thread<T: Send + 'scope>(
+        self,
+        work: impl FnOnce() -> T + Send + 'scope,
+    ) -> oneshot::Receiver<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.scope.spawn(move || {
+            // Nobody waits any more once the pull has failed elsewhere.
+            let _ = sender.send(work());
+        });
+        receiver
+    }
+}
+
+struct AbortOnDrop<'a>(&'a Level);
+
+impl Drop for AbortOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The writer thread. Without an order to commit, the partial file stays for the next pull.
+fn write(
+    mut writer: BlobWriter,
+    mut orders: mpsc::Receiver<Order>,
+    expected: &Digest,
+    level: &Level,
+) -> Result<(), Error> {
+    while let Some(order) = orders.blocking_recv() {
+        match order {
+            Order::Append(bytes) => {
+                writer.write(&bytes)?;
+                level.raise(writer.len());
+            }
+            Order::Commit => {
+                // The unpacker need not wait for the disk.
+                level.complete();
+                return writer.commit(expected);
+            }
+        }
+    }
+    Err(thread_ended())
+}
+
+/// Waits for an extraction and checks what came out.
+fn finish(mut job: Box<dyn UnpackJob>, layer: &Layer) -> Result<Box<dyn UnpackJob>, Error> {
+    let unpacked = job.finish()?;
+    if unpacked.diff_id == layer.diff_id {
+        return Ok(job);
+    }
+    Err(Error::DigestMismatch {
+        what: format!("the content of layer {}", layer.digest),
+        expected: layer.diff_id.clone(),
+        actual: unpacked.diff_id,
+    })
+}
+
+/// Never shown: the error that made the other side give up comes first.
+fn thread_ended() -> Error {
+    Error::Registry("the pull was given up".to_owned())
+}

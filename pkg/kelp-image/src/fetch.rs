@@ -1,0 +1,242 @@
+//! One image from one endpoint: manifest, config, then the layers side by side.
+
+use std::thread;
+
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use oci_spec::image::{Descriptor, ImageManifest};
+use serde::Deserialize;
+
+use crate::Error;
+use crate::blob::{BlobStore, DOCUMENT_LIMIT};
+use crate::digest::Digest;
+use crate::download::{Layer, LayerPull};
+use crate::manifest::{Document, check_config_type, check_layer_type};
+use crate::platform::{Platform, of_descriptor};
+use crate::progress::{Event, Progress};
+use crate::registry::{Fetched, Repository};
+use crate::unpacker::Unpacker;
+
+/// How many layers are brought at the same time, as podman does.
+const PARALLEL_LAYERS: usize = 6;
+
+/// The most layers that an image may have: more than overlayfs can stack anyway.
+const LAYER_LIMIT: usize = 500;
+
+/// What a registry has under a name, before its layers are fetched.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    /// The index that led to the manifest, if one did.
+    pub(crate) index: Option<(Digest, Vec<u8>)>,
+    /// The manifest's digest.
+    pub(crate) digest: Digest,
+    /// The manifest as it came.
+    pub(crate) bytes: Vec<u8>,
+    manifest: Box<ImageManifest>,
+}
+
+/// What of a config matters here.
+#[derive(Deserialize)]
+struct Config {
+    #[serde(default)]
+    os: String,
+    #[serde(default)]
+    architecture: String,
+    variant: Option<String>,
+    rootfs: RootFs,
+}
+
+#[derive(Deserialize)]
+struct RootFs {
+    #[serde(default)]
+    diff_ids: Vec<Digest>,
+}
+
+impl Resolved {
+    /// The image's id: its config's digest.
+    pub(crate) fn config(&self) -> Result<Digest, Error> {
+        Digest::try_from(self.manifest.config().digest())
+    }
+}
+
+/// Fetches the manifest of a name, for a platform where there is a choice.
+pub(crate) async fn resolve(
+    repository: &Repository,
+    name: &str,
+    platform: &Platform,
+) -> Result<Resolved, Error> {
+    let top = repository.manifest(name).await?;
+    let index = match Document::parse(&top.bytes, top.media_type.as_deref())? {
+        Document::Manifest(manifest) => return resolved(None, top, manifest),
+        Document::Index(index) => index,
+    };
+    let chosen = match (platform.choose(&index), index.manifests().as_slice()) {
+        (Some(chosen), _) => chosen,
+        // An index around a single image need not say what it is for.
+        (None, [only]) if only.platform().is_none() => only,
+        (None, entries) => {
+            let mut offered: Vec<String> = entries
+                .iter()
+                .filter_map(of_descriptor)
+                .map(|offer| offer.to_string())
+                .collect();
+            offered.dedup();
+            return Err(Error::NotInRegistry(format!(
+                "{}: no image for {platform}; there are: {} (choose with --platform)",
+                repository.name(),
+                offered.join(", ")
+            )));
+        }
+    };
+    let digest = Digest::try_from(chosen.digest())?;
+    let fetched = repository.manifest(&digest.to_string()).await?;
+    if fetched.bytes.len() as u64 != chosen.size() {
+        return Err(Error::Invalid(format!(
+            "manifest {digest} has {} bytes, but its index says {}",
+            fetched.bytes.len(),
+            chosen.size()
+        )));
+    }
+    match Document::parse(&fetched.bytes, fetched.media_type.as_deref())? {
+        Document::Manifest(manifest) => resolved(Some((top.digest, top.bytes)), fetched, manifest),
+        Document::Index(_) => Err(Error::Invalid(format!(
+            "{}: an index leads to another index",
+            repository.name()
+        ))),
+    }
+}
+
+fn resolved(
+    index: Option<(Digest, Vec<u8>)>,
+    fetched: Fetched,
+    manifest: Box<ImageManifest>,
+) -> Result<Resolved, Error> {
+    check_config_type(manifest.config().media_type().as_ref())?;
+    for layer in manifest.layers() {
+        check_layer_type(layer.media_type().as_ref())?;
+    }
+    if manifest.layers().len() > LAYER_LIMIT {
+        return Err(Error::Invalid(format!(
+            "the image has {} layers; more than {LAYER_LIMIT} can't be used",
+            manifest.layers().len()
+        )));
+    }
+    Ok(Resolved {
+        index,
+        digest: fetched.digest,
+        bytes: fetched.bytes,
+        manifest,
+    })
+}
+
+/// Fetches everything that a manifest names, and keeps the manifest last: after this, the blobs of
+/// the image are complete and its layers extracted.
+pub(crate) fn fetch(
+    runtime: &tokio::runtime::Runtime,
+    repository: &Repository,
+    resolved: &Resolved,
+    platform: &Platform,
+    blobs: &BlobStore,
+    unpacker: &dyn Unpacker,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    progress.event(Event::Found);
+    let config_digest = resolved.config()?;
+    let config = runtime.block_on(config(
+        repository,
+        resolved.manifest.config(),
+        &config_digest,
+        blobs,
+    ))?;
+    let parsed: Config =
+        serde_json::from_slice(&config).map_err(Error::json("read the image's config"))?;
+    warn_about_platform(&parsed, platform, progress);
+    let layers = layers(&resolved.manifest, &parsed.rootfs.diff_ids)?;
+    // Threads may borrow what this function has borrowed, and none of them outlives it.
+    thread::scope(|scope| {
+        let pull = LayerPull {
+            scope,
+            repository,
+            blobs,
+            unpacker,
+            progress,
+        };
+        runtime.block_on(
+            stream::iter(&layers)
+                .map(|layer| pull.bring(layer))
+                .buffer_unordered(PARALLEL_LAYERS)
+                .try_collect::<()>(),
+        )
+    })?;
+    progress.event(Event::Config {
+        digest: &config_digest,
+    });
+    blobs.put(&config, Some(&config_digest))?;
+    blobs.put(&resolved.bytes, Some(&resolved.digest))?;
+    if let Some((digest, bytes)) = &resolved.index {
+        blobs.put(bytes, Some(digest))?;
+    }
+    Ok(())
+}
+
+async fn config(
+    repository: &Repository,
+    descriptor: &Descriptor,
+    digest: &Digest,
+    blobs: &BlobStore,
+) -> Result<Vec<u8>, Error> {
+    if descriptor.size() > DOCUMENT_LIMIT {
+        return Err(Error::Invalid(format!(
+            "the image's config is larger than {} MiB",
+            DOCUMENT_LIMIT >> 20
+        )));
+    }
+    if blobs.contains(digest)? {
+        return blobs.read(digest, DOCUMENT_LIMIT);
+    }
+    repository.document(digest, DOCUMENT_LIMIT as usize).await
+}
+
+/// Pairs the manifest's layers with the config's diff ids; what occurs twice is brought once.
+fn layers(manifest: &ImageManifest, diff_ids: &[Digest]) -> Result<Vec<Layer>, Error> {
+    if manifest.layers().len() != diff_ids.len() {
+        return Err(Error::Invalid(format!(
+            "the manifest has {} layers, but the config {}",
+            manifest.layers().len(),
+            diff_ids.len()
+        )));
+    }
+    let mut layers: Vec<Layer> = Vec::new();
+    for (descriptor, diff_id) in manifest.layers().iter().zip(diff_ids) {
+        let digest = Digest::try_from(descriptor.digest())?;
+        match layers.iter().find(|layer| layer.digest == digest) {
+            Some(same) if same.diff_id == *diff_id && same.size == descriptor.size() => {}
+            Some(_) => {
+                return Err(Error::Invalid(format!(
+                    "layer {digest} occurs twice with different sizes or contents"
+                )));
+            }
+            None => layers.push(Layer {
+                digest,
+                size: descriptor.size(),
+                diff_id: diff_id.clone(),
+            }),
+        }
+    }
+    Ok(layers)
+}
+
+fn warn_about_platform(config: &Config, platform: &Platform, progress: &dyn Progress) {
+    if config.os.is_empty() || config.architecture.is_empty() {
+        return;
+    }
+    let image = Platform::new(
+        Some(&config.os),
+        Some(&config.architecture),
+        config.variant.as_deref(),
+    );
+    if !platform.fits(&image) {
+        progress.event(Event::Warning(&format!(
+            "image platform ({image}) does not match the expected platform ({platform})"
+        )));
+    }
+}

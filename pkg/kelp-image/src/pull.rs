@@ -1,0 +1,360 @@
+//! `kelp pull`: from a name to an image that is here.
+//!
+//! The order is what makes a kill at any moment harmless: blobs are published one by one when they
+//! are verified, layers when they are extracted, then config and manifest, and the record that makes
+//! it an image last. What was finished before stays and is found by the next pull.
+
+use std::path::Path;
+
+use crate::Error;
+use crate::access::{Access, AccessOptions, runtime};
+use crate::blob::BlobStore;
+use crate::digest::Digest;
+use crate::fetch::{Resolved, fetch, resolve};
+use crate::platform::Platform;
+use crate::progress::{Event, Progress};
+use crate::reference::{ImageName, Reference};
+use crate::registries_conf::Endpoint;
+use crate::registry::Repository;
+use crate::short_name::{self, Candidates};
+use crate::unpacker::Unpacker;
+
+/// When a registry is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PullPolicy {
+    /// Every time.
+    #[default]
+    Always,
+    /// If the image is not here.
+    Missing,
+    /// If the registry has another image under the name than the one that is here; one that is here
+    /// will do where the registry can't be asked.
+    Newer,
+    /// Never.
+    Never,
+}
+
+impl std::str::FromStr for PullPolicy {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text.to_ascii_lowercase().as_str() {
+            "always" | "true" | "1" => Ok(Self::Always),
+            "missing" | "ifmissing" | "ifnotpresent" | "" => Ok(Self::Missing),
+            "newer" | "ifnewer" => Ok(Self::Newer),
+            "never" | "false" | "0" => Ok(Self::Never),
+            _ => Err(Error::Invalid(format!(
+                "unsupported pull policy {text:?}: it is always, missing, newer or never"
+            ))),
+        }
+    }
+}
+
+/// What a pull may be told.
+#[derive(Debug, Clone, Default)]
+pub struct PullOptions {
+    /// When a registry is asked.
+    pub policy: PullPolicy,
+    /// `--platform`, or `--os`, `--arch` and `--variant`; the host's otherwise.
+    pub platform: Option<Platform>,
+    /// How registries are reached.
+    pub access: AccessOptions,
+}
+
+/// An image that is here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalImage {
+    /// Its id: the digest of its config.
+    pub id: Digest,
+    /// The digests of the manifest and the index that the name stands for.
+    pub digests: Vec<Digest>,
+    /// What it runs on.
+    pub platform: Platform,
+}
+
+/// An image whose blobs and layers are complete, to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PulledImage {
+    /// Its id: the digest of its config.
+    pub id: Digest,
+    /// The full name that it was pulled by: with a tag or a digest.
+    pub reference: Reference,
+    /// The digest of its manifest.
+    pub manifest: Digest,
+    /// The digest of the index that led to it.
+    pub index: Option<Digest>,
+}
+
+/// The images that are here, as a pull needs them.
+pub trait Images {
+    /// The image with exactly this name.
+    fn find(&self, reference: &Reference) -> Result<Option<LocalImage>, Error>;
+
+    /// Writes an image's record and its name: the last step.
+    fn record(&self, image: &PulledImage) -> Result<(), Error>;
+}
+
+/// Brings an image here, if the policy asks for it, and returns its id.
+pub fn pull(
+    images: &dyn Images,
+    blobs: &BlobStore,
+    name: &ImageName,
+    options: &PullOptions,
+    unpacker: &dyn Unpacker,
+    progress: &dyn Progress,
+) -> Result<Digest, Error> {
+    let access = Access::new(&options.access)?;
+    let candidates = short_name::resolve(name, &access.registries)?;
+    let local = match options.policy {
+        PullPolicy::Always => None,
+        _ => find_local(images, name, &candidates, options.platform.as_ref())?,
+    };
+    match (options.policy, &local) {
+        (PullPolicy::Missing | PullPolicy::Never, Some(local)) => return Ok(local.id.clone()),
+        (PullPolicy::Never, None) => return Err(Error::NotFound(name.to_string())),
+        _ => {}
+    }
+    if let (ImageName::Short(short), Some(file)) = (name, &candidates.alias_file) {
+        progress.event(Event::Resolved {
+            name: short.path(),
+            file,
+        });
+    }
+    let pull = Pull {
+        access: &access,
+        runtime: runtime()?,
+        platform: options.platform.clone().unwrap_or_else(Platform::host),
+        blobs,
+        unpacker,
+        progress,
+        local: local.as_ref(),
+    };
+    let pulled = match (pull.any_of(&candidates), local) {
+        (Ok(Outcome::Pulled(pulled)), _) => pulled,
+        (Ok(Outcome::UpToDate), Some(local)) => return Ok(local.id),
+        (Ok(Outcome::UpToDate), None) => return Err(Error::NotFound(name.to_string())),
+        // A registry that is down does not take away what is here.
+        (
+            Err(error @ (Error::Registry(_) | Error::NotInRegistry(_) | Error::Denied(_))),
+            Some(local),
+        ) => {
+            progress.event(Event::Warning(&format!("{error}; using the image here")));
+            return Ok(local.id);
+        }
+        (Err(error), _) => return Err(error),
+    };
+    progress.event(Event::Writing);
+    images.record(&pulled)?;
+    Ok(pulled.id)
+}
+
+/// The image here that a pull would replace. An image of another platform than the one that was
+/// asked for is none.
+fn find_local(
+    images: &dyn Images,
+    name: &ImageName,
+    candidates: &Candidates,
+    platform: Option<&Platform>,
+) -> Result<Option<LocalImage>, Error> {
+    // What was built here under a short name comes before what a registry has under it.
+    let built = match name {
+        ImageName::Short(short) => Some(short.in_registry("localhost")),
+        ImageName::Full(_) => None,
+    };
+    for reference in built.iter().chain(&candidates.references) {
+        let reference = reference.clone().or_latest();
+        if let Some(image) = images.find(&reference)?
+            && platform.is_none_or(|platform| platform.fits(&image.platform))
+        {
+            return Ok(Some(image));
+        }
+    }
+    Ok(None)
+}
+
+struct Pull<'a> {
+    access: &'a Access,
+    runtime: tokio::runtime::Runtime,
+    platform: Platform,
+    blobs: &'a BlobStore,
+    unpacker: &'a dyn Unpacker,
+    progress: &'a dyn Progress,
+    local: Option<&'a LocalImage>,
+}
+
+enum Outcome {
+    Pulled(PulledImage),
+    UpToDate,
+}
+
+impl Pull<'_> {
+    /// Tries the names in order; a name that works ends it.
+    fn any_of(&self, candidates: &Candidates) -> Result<Outcome, Error> {
+        let mut failures: Vec<Error> = Vec::new();
+        for reference in &candidates.references {
+            let reference = reference.clone().or_latest();
+            self.progress.event(Event::Trying(&reference));
+            match self.one(&reference) {
+                Err(error) if candidates.references.len() > 1 && is_remote(&error) => {
+                    failures.push(error);
+                }
+                other => return other,
+            }
+        }
+        let all: Vec<String> = failures.iter().map(Error::to_string).collect();
+        let all = format!("no registry has the image: {}", all.join("; "));
+        Err(match failures.pop() {
+            Some(Error::Denied(_)) => Error::Denied(all),
+            Some(Error::NotInRegistry(_)) => Error::NotInRegistry(all),
+            _ => Error::Registry(all),
+        })
+    }
+
+    /// Tries the mirrors of one name, then its own registry.
+    fn one(&self, reference: &Reference) -> Result<Outcome, Error> {
+        let endpoints = self.access.registries.endpoints(reference)?;
+        let last = endpoints.len().saturating_sub(1);
+        for (number, endpoint) in endpoints.iter().enumerate() {
+            match self.try_endpoint(reference, endpoint) {
+                Err(error) if number < last && is_remote(&error) => {
+                    self.progress.event(Event::Warning(&format!(
+                        "mirror {}: {error}; trying the next",
+                        endpoint.reference.registry()
+                    )));
+                }
+                other => return other,
+            }
+        }
+        Err(Error::Invalid(format!(
+            "{reference}: registries.conf leaves no place to pull it from"
+        )))
+    }
+
+    fn try_endpoint(&self, reference: &Reference, endpoint: &Endpoint) -> Result<Outcome, Error> {
+        let repository = self.access.repository(endpoint, reference.registry());
+        let name = endpoint.reference.manifest_name();
+        let resolved = self
+            .runtime
+            .block_on(resolve(&repository, &name, &self.platform))?;
+        if self.local.is_some_and(|local| has(local, &resolved)) {
+            return Ok(Outcome::UpToDate);
+        }
+        self.fetch(&repository, &resolved)
+            .map_err(|error| explain_space(error, self.blobs))?;
+        Ok(Outcome::Pulled(PulledImage {
+            id: resolved.config()?,
+            reference: reference.clone().digest_over_tag(),
+            manifest: resolved.digest.clone(),
+            index: resolved.index.map(|(digest, _)| digest),
+        }))
+    }
+
+    fn fetch(&self, repository: &Repository, resolved: &Resolved) -> Result<(), Error> {
+        fetch(
+            &self.runtime,
+            repository,
+            resolved,
+            &self.platform,
+            self.blobs,
+            self.unpacker,
+            self.progress,
+        )
+    }
+}
+
+fn has(local: &LocalImage, resolved: &Resolved) -> bool {
+    local.digests.contains(&resolved.digest)
+}
+
+/// Whether another registry may do better: not where this machine is at fault.
+fn is_remote(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Registry(_)
+            | Error::NotInRegistry(_)
+            | Error::Denied(_)
+            | Error::DigestMismatch { .. }
+    )
+}
+
+/// Names the file system that is full.
+fn explain_space(error: Error, blobs: &BlobStore) -> Error {
+    match error {
+        Error::Io { what, source }
+            if matches!(
+                source.kind(),
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+            ) =>
+        {
+            let place = blobs.path(&Digest::of(b""));
+            let mount = mount_point(&place);
+            Error::Io {
+                what: format!(
+                    "{what}: the file system at {} is full: free some space (kelp system prune), \
+                     or move $XDG_DATA_HOME; another pull goes on from here",
+                    mount.display()
+                ),
+                source,
+            }
+        }
+        other => other,
+    }
+}
+
+/// The directory that the file system of a path is mounted at.
+fn mount_point(path: &Path) -> &Path {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| std::fs::metadata(path).ok().map(|found| found.dev());
+    let mut point = path;
+    while device(point).is_none()
+        || point
+            .parent()
+            .is_some_and(|parent| device(parent) == device(point))
+    {
+        match point.parent() {
+            Some(parent) => point = parent,
+            None => break,
+        }
+    }
+    point
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_are_podmans_and_dockers_words() {
+        for (text, policy) in [
+            ("always", PullPolicy::Always),
+            ("true", PullPolicy::Always),
+            ("missing", PullPolicy::Missing),
+            ("IfNotPresent", PullPolicy::Missing),
+            ("newer", PullPolicy::Newer),
+            ("never", PullPolicy::Never),
+            ("false", PullPolicy::Never),
+        ] {
+            assert_eq!(text.parse::<PullPolicy>().unwrap(), policy);
+        }
+        assert!("sometimes".parse::<PullPolicy>().is_err());
+    }
+
+    #[test]
+    fn a_full_file_system_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(directory.path()).unwrap();
+        let full = Error::Io {
+            what: "write a blob".to_owned(),
+            source: std::io::Error::from(std::io::ErrorKind::StorageFull),
+        };
+        let text = explain_space(full, &blobs).to_string();
+        let mount = mount_point(directory.path()).display().to_string();
+        assert!(text.contains(&format!("at {mount} is full")), "{text}");
+        assert_eq!(mount_point(Path::new("/")), Path::new("/"));
+        assert_eq!(
+            mount_point(Path::new("/proc/self")),
+            Path::new("/proc"),
+            "procfs is mounted there"
+        );
+    }
+}
