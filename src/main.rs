@@ -1,2 +1,16 @@
 //! kelp: picks the role from the name it is called by.
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut args = std::env::args_os();
+    args.next();
+    if args.next().is_some_and(|first| first == "internal") {
+        let rest: Vec<_> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+        return ExitCode::from(kelp_engine::internal::run(&rest) as u8);
+    }
+    cli::main()
+}

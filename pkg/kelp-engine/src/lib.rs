@@ -12,6 +12,7 @@ pub mod host;
 pub mod image;
 pub mod internal;
 pub mod spec;
+pub mod terminal;
 
 pub use error::{Error, Kind};
 pub use kelp_state::{ContainerId, Paths, Status};

@@ -113,7 +113,9 @@ fn watch(
 }
 
 fn start_container(record: &Record, launch: &Launch) -> Result<Running, Error> {
-    start(launch, &format!("kelp-{}", record.id), &record.data)
+    // The overlay has its scratch directory open by the time the root is attached over it.
+    let attach = record.data.join("work");
+    start(launch, &format!("kelp-{}", record.id), &attach)
 }
 
 fn write_run(

@@ -48,8 +48,6 @@ pub struct Extras {
     pub init: bool,
     /// Whether only one id is mapped, so that chown-like calls are answered with success.
     pub single_id: bool,
-    /// Mounts whose source is given to the container's user, by their place among the mounts.
-    pub chown_mounts: Vec<usize>,
 }
 
 /// The plan of a container's first process.

@@ -1,0 +1,53 @@
+//! `kelp run`: create, start, attach, wait.
+
+use kelp_engine::Engine;
+use kelp_engine::terminal::{End, Options, Session};
+
+use super::create_flags::CreateFlags;
+
+/// Run a command in a new container
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    detach: bool,
+    /// Pass signals on to the container
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sig_proxy: bool,
+    #[command(flatten)]
+    create: CreateFlags,
+}
+
+/// Runs it; the exit code.
+pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
+    let options = args.create.options();
+    let attach = Options {
+        stdin: options.interactive && !args.detach,
+        stdout: !args.detach,
+        stderr: !args.detach,
+        tty: options.tty,
+        sig_proxy: args.sig_proxy && !options.tty,
+        detach_keys: vec![16, 17],
+    };
+    let remove = options.remove;
+    let id = engine.create_container(options)?;
+    let (session, pipes) = Session::new(attach)?;
+    let started = match engine.start_container(&id, pipes) {
+        Ok(started) => started,
+        Err(error) => {
+            if remove {
+                let _ = engine.remove_container(&id, true);
+            }
+            return Err(error.into());
+        }
+    };
+    if args.detach {
+        println!("{id}");
+        return Ok(0);
+    }
+    match session.run(engine, &id, &started.connection)? {
+        End::Exited(code) => Ok(code),
+        End::Detached => Ok(0),
+        End::Lost => Ok(engine.wait_container(&id).unwrap_or(137)),
+    }
+}
