@@ -154,8 +154,8 @@ impl BlobStore {
                 continue;
             }
             let mut hasher = Hasher::new(digest.algorithm());
-            let length = hash_rest(&mut file, &mut hasher)
-                .map_err(Error::io(format!("read {}", what())))?;
+            let length =
+                hash_rest(&mut file, &mut hasher).map_err(Error::io(format!("read {}", what())))?;
             return Ok(Some(BlobWriter {
                 store: self.clone(),
                 target: Target::Partial { file, path },

@@ -1,0 +1,324 @@
+//! Removing trees, by descriptor and on several threads.
+//!
+//! Nothing here follows a symbolic link: a directory is opened without, and what is in it is unlinked
+//! by its name in that directory. Directories are units of work that any thread takes; one is removed
+//! by whoever removes the last of its subdirectories.
+
+use std::ffi::CString;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, RawDir, chmodat, openat, renameat, unlinkat,
+};
+use rustix::io::Errno;
+
+use crate::Error;
+
+/// Bytes of directory entries that are read at a time: over a thousand names.
+const LISTING: usize = 64 << 10;
+
+/// Deeper directories are moved up first, so that a tree of any depth takes few descriptors.
+const DEPTH_LIMIT: usize = 100;
+
+/// As many threads as pay: more than processors, because a file system that discards freed blocks
+/// waits for the disk.
+const THREADS: usize = 8;
+
+/// Removes a file or a whole tree by its name in a directory. What is not there is fine.
+pub fn remove_at<Fd: AsFd>(at: Fd, name: &[u8]) -> rustix::io::Result<()> {
+    remove_named(at, name, 1).map(|_| ())
+}
+
+/// Removes a file or a whole tree, with several threads; returns how many files there were.
+pub fn remove_tree(path: &Path) -> Result<u64, Error> {
+    use std::os::unix::ffi::OsStrExt;
+    remove_named(CWD, path.as_os_str().as_bytes(), THREADS)
+        .map_err(Error::io(format!("remove {}", path.display())))
+}
+
+fn remove_named<Fd: AsFd>(at: Fd, name: &[u8], threads: usize) -> rustix::io::Result<u64> {
+    match unlinkat(&at, name, AtFlags::empty()) {
+        Ok(()) => return Ok(1),
+        Err(Errno::NOENT) => return Ok(0),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(error) => return Err(error),
+    }
+    let root = open_directory(&at, name)?;
+    let work = Work::default();
+    let root = Arc::new(Directory {
+        descriptor: root,
+        parent: None,
+        name: CString::default(),
+        depth: 0,
+        unfinished: AtomicUsize::new(1),
+    });
+    // The first directory is emptied here; threads help only if it has others in it.
+    work.empty(&root);
+    work.finished(root);
+    let waiting = work.queue().tasks.len();
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(waiting) {
+            // Without threads the work is done by this one.
+            let _ = std::thread::Builder::new().spawn_scoped(scope, || work.run());
+        }
+        work.run();
+    });
+    if let Some(error) = work.queue().error {
+        return Err(error);
+    }
+    match unlinkat(&at, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(work.count.into_inner() + 1),
+        Err(error) => Err(error),
+    }
+}
+
+/// A directory that is being emptied.
+struct Directory {
+    descriptor: OwnedFd,
+    parent: Option<Arc<Directory>>,
+    name: CString,
+    depth: usize,
+    /// Subdirectories that are still there, and one while it is being read itself.
+    unfinished: AtomicUsize,
+}
+
+/// A directory that is to be emptied and removed.
+struct Task {
+    parent: Arc<Directory>,
+    name: CString,
+}
+
+#[derive(Default)]
+struct Work {
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    count: AtomicU64,
+    moved: AtomicU64,
+}
+
+#[derive(Default)]
+struct Queue {
+    tasks: Vec<Task>,
+    running: usize,
+    error: Option<Errno>,
+}
+
+impl Work {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        // Nothing panics while it holds the lock, and panics abort in releases.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does tasks until none is left and none that is running could add one.
+    fn run(&self) {
+        let mut queue = self.queue();
+        loop {
+            // The last one first: depth before breadth keeps few directories open.
+            if let Some(task) = queue.tasks.pop() {
+                queue.running += 1;
+                drop(queue);
+                let result = self.remove(task);
+                queue = self.queue();
+                queue.running -= 1;
+                if let Err(error) = result {
+                    queue.error.get_or_insert(error);
+                }
+                if queue.running == 0 && queue.tasks.is_empty() {
+                    self.changed.notify_all();
+                }
+            } else if queue.running == 0 {
+                return;
+            } else {
+                queue = self
+                    .changed
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    fn remove(&self, task: Task) -> rustix::io::Result<()> {
+        let descriptor = match open_directory(&task.parent.descriptor, task.name.to_bytes()) {
+            Ok(descriptor) => descriptor,
+            Err(Errno::NOENT) => {
+                self.finished(task.parent);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        let directory = Arc::new(Directory {
+            depth: task.parent.depth + 1,
+            descriptor,
+            parent: Some(task.parent),
+            name: task.name,
+            unfinished: AtomicUsize::new(1),
+        });
+        self.empty(&directory);
+        self.finished(directory);
+        Ok(())
+    }
+
+    /// Unlinks a directory's files and hands its subdirectories to whoever is free.
+    fn empty(&self, directory: &Arc<Directory>) {
+        if let Err(error) = self.try_empty(directory) {
+            self.queue().error.get_or_insert(error);
+        }
+    }
+
+    fn try_empty(&self, directory: &Arc<Directory>) -> rustix::io::Result<()> {
+        let mut buffer = [MaybeUninit::uninit(); LISTING];
+        let mut listing = RawDir::new(&directory.descriptor, &mut buffer);
+        let mut count = 0;
+        let mut subdirectories = Vec::new();
+        while let Some(entry) = listing.next() {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            count += 1;
+            if entry.file_type() != FileType::Directory {
+                match unlinkat(&directory.descriptor, name, AtFlags::empty()) {
+                    Ok(()) | Err(Errno::NOENT) => continue,
+                    // A file system that does not tell types.
+                    Err(Errno::ISDIR) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            subdirectories.push(name.to_owned());
+        }
+        self.count.fetch_add(count, Ordering::Relaxed);
+        if !subdirectories.is_empty() {
+            let parent = self.shallow_parent(directory, &mut subdirectories)?;
+            parent
+                .unfinished
+                .fetch_add(subdirectories.len(), Ordering::Relaxed);
+            let tasks = subdirectories.into_iter().map(|name| Task {
+                parent: parent.clone(),
+                name,
+            });
+            self.queue().tasks.extend(tasks);
+            self.changed.notify_all();
+        }
+        Ok(())
+    }
+
+    /// The directory that subdirectories are removed from: where they are, unless that is very deep;
+    /// then they are moved to the top.
+    fn shallow_parent(
+        &self,
+        directory: &Arc<Directory>,
+        names: &mut [CString],
+    ) -> rustix::io::Result<Arc<Directory>> {
+        if directory.depth < DEPTH_LIMIT {
+            return Ok(directory.clone());
+        }
+        let mut top = directory;
+        while let Some(parent) = &top.parent {
+            top = parent;
+        }
+        for name in names {
+            loop {
+                let number = self.moved.fetch_add(1, Ordering::Relaxed);
+                let new = CString::new(format!(".kelp-moved-{number}")).unwrap_or_default();
+                match renameat(&directory.descriptor, &*name, &top.descriptor, &new) {
+                    Ok(()) => {
+                        *name = new;
+                        break;
+                    }
+                    // Somebody's file has the name.
+                    Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(top.clone())
+    }
+
+    /// Counts one thing in a directory as gone; the last one takes the directory with it.
+    fn finished(&self, mut directory: Arc<Directory>) {
+        while directory.unfinished.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let Some(parent) = directory.parent.clone() else {
+                return;
+            };
+            match unlinkat(&parent.descriptor, &directory.name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => {
+                    self.queue().error.get_or_insert(error);
+                }
+            }
+            directory = parent;
+        }
+    }
+}
+
+fn open_directory<Fd: AsFd>(at: Fd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat(&at, name, flags, Mode::empty()) {
+        Err(Errno::ACCESS) => {
+            // An owner may always give himself the right.
+            chmodat(&at, name, Mode::RWXU, AtFlags::empty())?;
+            openat(&at, name, flags, Mode::empty())
+        }
+        Ok(opened) => Ok(opened),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes several trees; what could not be removed is in the error, after the others are gone.
+pub fn remove_trees(paths: &[PathBuf]) -> Result<u64, Error> {
+    let mut count = 0;
+    let mut failed = None;
+    for path in paths {
+        match remove_tree(path) {
+            Ok(removed) => count += removed,
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    failed.map_or(Ok(count), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_tree_goes_and_what_it_links_to_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let outside = directory.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("file"), "kept").unwrap();
+        let tree = directory.path().join("tree");
+        for index in 0..50 {
+            let sub = tree.join(format!("{}/{index}", index % 7));
+            fs::create_dir_all(&sub).unwrap();
+            for file in 0..20 {
+                fs::write(sub.join(file.to_string()), "").unwrap();
+            }
+            symlink(&outside, sub.join("link")).unwrap();
+        }
+        fs::set_permissions(tree.join("3"), fs::Permissions::from_mode(0)).unwrap();
+        assert_eq!(remove_tree(&tree).unwrap(), 1 + 7 + 50 * 22);
+        assert!(!tree.exists());
+        assert!(outside.join("file").exists());
+        assert_eq!(remove_tree(&tree).unwrap(), 0);
+    }
+
+    #[test]
+    fn files_and_links_are_removed_themselves() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("kept")).unwrap();
+        let link = directory.path().join("link");
+        symlink("kept", &link).unwrap();
+        assert_eq!(remove_tree(&link).unwrap(), 1);
+        assert!(directory.path().join("kept").exists());
+        assert!(fs::symlink_metadata(&link).is_err());
+    }
+}

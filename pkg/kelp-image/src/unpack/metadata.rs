@@ -1,0 +1,250 @@
+//! Owners, modes, attributes and times.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{
+    AtFlags, Gid, Mode, RawMode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod,
+    fchown, fsetxattr, futimens, utimensat,
+};
+use rustix::io::Errno;
+
+use super::entry::operation;
+use super::path::show;
+use super::{Options, Ownership};
+use crate::Error;
+use crate::tar::{Entry, Kind};
+
+/// The real owner of a file whose user is the only id, as `UID:GID`.
+pub const OWNER_XATTR: &str = "user.kelp.owner";
+/// The real mode in octal, where it is not the one on disk.
+pub const MODE_XATTR: &str = "user.kelp.mode";
+/// What device an empty regular file stands for, as `c:MAJOR:MINOR` or `b:MAJOR:MINOR`.
+pub const DEVICE_XATTR: &str = "user.kelp.rdev";
+/// The file capabilities that a file of the only id would have.
+pub const CAPABILITY_XATTR: &str = "user.kelp.capability";
+
+const CAPABILITY: &[u8] = b"security.capability";
+const SET_ID: u32 = 0o6000;
+
+/// Sets metadata as the process's ids and the options need it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Metadata {
+    ownership: Ownership,
+    /// In a tree that only this extraction changes, new files have the process's ids and mode. In
+    /// another one a setgid directory or a default ACL may give them different ones.
+    own_tree: bool,
+    uid: u32,
+    gid: u32,
+    umask: u32,
+}
+
+impl Metadata {
+    pub(super) fn new(options: Options) -> Self {
+        let umask = rustix::process::umask(Mode::empty());
+        rustix::process::umask(umask);
+        Self {
+            ownership: options.ownership,
+            own_tree: options.whiteouts,
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            umask: umask.as_raw_mode() as u32,
+        }
+    }
+
+    pub(super) fn umask(&self) -> u32 {
+        self.umask
+    }
+
+    pub(super) fn times(&self, entry: &Entry) -> Timestamps {
+        let time = Timespec {
+            tv_sec: entry.mtime,
+            tv_nsec: entry.mtime_nanoseconds.into(),
+        };
+        Timestamps {
+            last_access: time,
+            last_modification: time,
+        }
+    }
+
+    /// The mode to make a file with: without the bits that a change of owner or a write clears.
+    pub(super) fn creation_mode(&self, entry: &Entry) -> Mode {
+        Mode::from_raw_mode((entry.mode & !SET_ID) as RawMode)
+    }
+
+    /// Whether a file has all its metadata but the times once it is made with
+    /// [`Metadata::creation_mode`].
+    pub(super) fn is_plain(&self, entry: &Entry) -> bool {
+        entry.xattrs.is_empty() && !self.needs_owner(entry) && !self.needs_mode(entry) && {
+            self.ownership == Ownership::Mapped || entry.mode & SET_ID == 0
+        }
+    }
+
+    fn needs_owner(&self, entry: &Entry) -> bool {
+        match self.ownership {
+            Ownership::Mapped => {
+                !self.own_tree || (entry.uid, entry.gid) != (self.uid.into(), self.gid.into())
+            }
+            Ownership::Single => (entry.uid, entry.gid) != (0, 0),
+        }
+    }
+
+    fn needs_mode(&self, entry: &Entry) -> bool {
+        !self.own_tree
+            || entry.mode & self.umask != 0
+            || (self.ownership == Ownership::Mapped && entry.mode & SET_ID != 0)
+    }
+
+    /// The mode on disk. With a single id a set-id bit would only hand the user's rights to others.
+    fn mode(&self, entry: &Entry) -> Mode {
+        let mode = match self.ownership {
+            Ownership::Mapped => entry.mode,
+            Ownership::Single => entry.mode & !SET_ID,
+        };
+        Mode::from_raw_mode(mode as RawMode)
+    }
+
+    /// Finishes a regular file; returns how many attributes could not be set.
+    ///
+    /// A change of owner clears set-id bits and capabilities, so it comes first; times come last.
+    pub(super) fn apply_to_file(
+        &self,
+        file: BorrowedFd<'_>,
+        entry: &Entry,
+    ) -> rustix::io::Result<u64> {
+        let mut skipped = 0;
+        if self.needs_owner(entry) && self.ownership == Ownership::Mapped {
+            let (uid, gid) = ids(entry)?;
+            fchown(file, Some(uid), Some(gid))?;
+        }
+        if self.needs_mode(entry) {
+            fchmod(file, self.mode(entry))?;
+        }
+        if !self.is_plain(entry) || entry.kind != Kind::File {
+            skipped += self.set_xattrs(file, entry)?;
+        }
+        futimens(file, &self.times(entry))?;
+        Ok(skipped)
+    }
+
+    /// Finishes a directory that is opened, and whose mode may be right already.
+    pub(super) fn apply_to_directory(
+        &self,
+        directory: BorrowedFd<'_>,
+        entry: &Entry,
+        mode_on_disk: Option<u32>,
+    ) -> rustix::io::Result<u64> {
+        if self.needs_owner(entry) && self.ownership == Ownership::Mapped {
+            let (uid, gid) = ids(entry)?;
+            fchown(directory, Some(uid), Some(gid))?;
+        }
+        if self.needs_directory_mode(entry, mode_on_disk) {
+            fchmod(directory, self.mode(entry))?;
+        }
+        self.set_xattrs(directory, entry)
+    }
+
+    /// Whether a directory must be opened to be finished, and not only be named.
+    pub(super) fn must_open(&self, entry: &Entry, mode_on_disk: Option<u32>) -> bool {
+        !entry.xattrs.is_empty()
+            || self.needs_directory_mode(entry, mode_on_disk)
+            || (self.ownership == Ownership::Single && self.needs_owner(entry))
+    }
+
+    fn needs_directory_mode(&self, entry: &Entry, mode_on_disk: Option<u32>) -> bool {
+        !self.own_tree || mode_on_disk != Some(entry.mode)
+    }
+
+    /// Finishes what is not opened: a link, a pipe, a directory with nothing unusual.
+    pub(super) fn apply_to_name(
+        &self,
+        at: BorrowedFd<'_>,
+        name: &[u8],
+        entry: &Entry,
+    ) -> rustix::io::Result<()> {
+        if self.needs_owner(entry) && self.ownership == Ownership::Mapped {
+            let (uid, gid) = ids(entry)?;
+            chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        if entry.kind == Kind::Fifo && self.needs_mode(entry) {
+            chmodat(at, name, self.mode(entry), AtFlags::empty())?;
+        }
+        utimensat(at, name, &self.times(entry), AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    fn set_xattrs(&self, file: BorrowedFd<'_>, entry: &Entry) -> rustix::io::Result<u64> {
+        let mut skipped = 0;
+        let mut set = |name: &[u8], value: &[u8]| {
+            match fsetxattr(file, name, value, XattrFlags::empty()) {
+                Ok(()) => Ok(()),
+                // The file system has none, or the kernel lets no user namespace set this one.
+                Err(Errno::OPNOTSUPP | Errno::PERM | Errno::INVAL) => {
+                    skipped += 1;
+                    Ok(())
+                }
+                Err(errno) => Err(errno),
+            }
+        };
+        let single = self.ownership == Ownership::Single;
+        let mut not_for_archives = 0;
+        for (name, value) in &entry.xattrs {
+            if name == CAPABILITY && single {
+                set(CAPABILITY_XATTR.as_bytes(), value)?;
+            } else if is_for_archives(name) {
+                set(name, value)?;
+            } else {
+                not_for_archives += 1;
+            }
+        }
+        if single && (entry.uid, entry.gid) != (0, 0) {
+            let owner = format!("{}:{}", entry.uid, entry.gid);
+            set(OWNER_XATTR.as_bytes(), owner.as_bytes())?;
+        }
+        if single && entry.mode & SET_ID != 0 {
+            set(
+                MODE_XATTR.as_bytes(),
+                format!("{:o}", entry.mode).as_bytes(),
+            )?;
+        }
+        let device = match entry.kind {
+            Kind::CharacterDevice => Some('c'),
+            Kind::BlockDevice => Some('b'),
+            _ => None,
+        };
+        if let Some(letter) = device {
+            let value = format!("{letter}:{}:{}", entry.major, entry.minor);
+            set(DEVICE_XATTR.as_bytes(), value.as_bytes())?;
+        }
+        Ok(skipped + not_for_archives)
+    }
+
+    /// What to say when an entry's metadata could not be set.
+    pub(super) fn error(&self, path: &[u8], entry: &Entry, errno: Errno) -> Error {
+        if errno == Errno::INVAL && self.ownership == Ownership::Mapped && self.needs_owner(entry) {
+            return Error::UnmappedId {
+                path: show(path),
+                uid: entry.uid,
+                gid: entry.gid,
+            };
+        }
+        operation("set the metadata of", path, errno)
+    }
+}
+
+/// An entry's ids; EINVAL, as for ids that are not mapped, if they can't be ids at all.
+fn ids(entry: &Entry) -> rustix::io::Result<(Uid, Gid)> {
+    // The last 32-bit number means "unchanged" to chown(2).
+    let id = |number: u64| match u32::try_from(number) {
+        Ok(id) if id != u32::MAX => Ok(id),
+        _ => Err(Errno::INVAL),
+    };
+    Ok((Uid::from_raw(id(entry.uid)?), Gid::from_raw(id(entry.gid)?)))
+}
+
+/// Whether an archive may set an attribute. Those of overlayfs would redirect lookups in other
+/// layers, ours would claim owners, and the rest of `security.` and `trusted.` belongs to the host.
+fn is_for_archives(name: &[u8]) -> bool {
+    let starts = |prefix: &str| name.starts_with(prefix.as_bytes());
+    name == CAPABILITY
+        || starts("system.posix_acl_")
+        || (starts("user.") && !starts("user.overlay.") && !starts("user.kelp."))
+}

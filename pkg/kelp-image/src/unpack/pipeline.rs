@@ -1,0 +1,164 @@
+//! Decompression and hashing on a thread of their own.
+//!
+//! Making files keeps one processor busy in the kernel; meanwhile the thread here inflates and hashes
+//! what comes next. Buffers go round between the two, so that nothing is copied: the tar reader lends
+//! slices of them, and those are what is written to files.
+
+use std::io::{self, BufRead, Read};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use crate::decompress::Decompressor;
+use crate::digest::{Algorithm, Digest, Hasher};
+
+/// A multiple of tar's block, so that headers rarely straddle two buffers; small enough to be in the
+/// processor's second cache when it is hashed.
+const BUFFER: usize = 256 << 10;
+
+/// How many buffers may wait: they even out archives in which large and small files alternate.
+const BUFFERS: usize = 16;
+
+/// What a whole stream was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct StreamSummary {
+    /// SHA-256 of the uncompressed stream, to its very end.
+    pub(crate) digest: Digest,
+    /// Length in bytes of the uncompressed stream.
+    pub(crate) size: u64,
+}
+
+/// The reading end of the pipeline.
+pub(crate) struct Pipeline {
+    filled: Receiver<io::Result<Vec<u8>>>,
+    empty: SyncSender<Vec<u8>>,
+    current: Vec<u8>,
+    position: usize,
+    thread: Option<JoinHandle<StreamSummary>>,
+}
+
+impl Pipeline {
+    /// Starts to decompress and hash `source`.
+    ///
+    /// A pipeline that is dropped early leaves its thread to end by itself: it may be waiting in a
+    /// read that nothing can interrupt.
+    pub(crate) fn start<R: Read + Send + 'static>(source: R) -> io::Result<Self> {
+        let (filled_sender, filled) = sync_channel(BUFFERS);
+        let (empty, empty_receiver) = sync_channel(BUFFERS + 2);
+        let thread = std::thread::Builder::new()
+            .name("decompress".to_owned())
+            .spawn(move || run(source, &filled_sender, &empty_receiver))?;
+        Ok(Self {
+            filled,
+            empty,
+            current: Vec::new(),
+            position: 0,
+            thread: Some(thread),
+        })
+    }
+
+    /// Reads and drops what is left, and says what the stream was.
+    pub(crate) fn finish(mut self) -> io::Result<StreamSummary> {
+        while !self.fill_buf()?.is_empty() {
+            self.position = self.current.len();
+        }
+        let thread = self.thread.take();
+        let joined = thread.and_then(|thread| thread.join().ok());
+        joined.ok_or_else(|| io::Error::other("the decompressing thread failed"))
+    }
+}
+
+impl BufRead for Pipeline {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.position == self.current.len() {
+            // An error ends the thread, and so the channel; it is reported once.
+            let next = match self.filled.recv() {
+                Ok(next) => next?,
+                Err(_) => Vec::new(),
+            };
+            let used = std::mem::replace(&mut self.current, next);
+            self.position = 0;
+            if !used.is_empty() {
+                let _ = self.empty.try_send(used);
+            }
+        }
+        Ok(&self.current[self.position..])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.position += count;
+    }
+}
+
+impl Read for Pipeline {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.fill_buf()?;
+        let count = bytes.len().min(buffer.len());
+        buffer[..count].copy_from_slice(&bytes[..count]);
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+fn run<R: Read>(
+    source: R,
+    filled: &SyncSender<io::Result<Vec<u8>>>,
+    empty: &Receiver<Vec<u8>>,
+) -> StreamSummary {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut size = 0;
+    let send_all = || -> io::Result<()> {
+        let mut source = Decompressor::new(source)?;
+        loop {
+            let mut buffer = empty.try_recv().unwrap_or_default();
+            buffer.resize(BUFFER, 0);
+            let count = source.fill(&mut buffer)?;
+            buffer.truncate(count);
+            hasher.update(&buffer);
+            size += count as u64;
+            if count > 0 && filled.send(Ok(buffer)).is_err() {
+                // The reader has given up.
+                return Ok(());
+            }
+            if count < BUFFER {
+                return Ok(());
+            }
+        }
+    };
+    if let Err(error) = send_all() {
+        let _ = filled.send(Err(error));
+    }
+    StreamSummary {
+        digest: hasher.finish(),
+        size,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_stream_is_hashed() {
+        for size in [0, 1, BUFFER - 1, BUFFER, BUFFER * 40 + 7] {
+            let bytes: Vec<u8> = (0..size).map(|index| index as u8).collect();
+            let mut pipeline = Pipeline::start(io::Cursor::new(bytes.clone())).unwrap();
+            let mut start = [0; 1000];
+            let count = pipeline.read(&mut start).unwrap();
+            assert_eq!(start[..count], bytes[..count]);
+            let summary = pipeline.finish().unwrap();
+            assert_eq!(summary.size, size as u64);
+            assert_eq!(summary.digest, Digest::of(&bytes));
+        }
+    }
+
+    #[test]
+    fn a_damaged_stream_is_an_error() {
+        let pipeline = Pipeline::start(io::Cursor::new(b"\x1f\x8b\x08\0garbage")).unwrap();
+        assert!(pipeline.finish().is_err());
+    }
+
+    #[test]
+    fn giving_up_early_does_not_hang() {
+        drop(Pipeline::start(io::repeat(0)).unwrap());
+    }
+}

@@ -1,0 +1,73 @@
+//! Whiteouts: how a layer says that something below it is gone.
+//!
+//! In an archive a file `.wh.NAME` hides NAME, and `.wh..wh..opq` hides all that lower layers have in
+//! its directory (OCI image specification, layer.md, "Whiteouts"). Either concerns the layers below
+//! alone: what the same layer has stays, in whatever order they come. overlayfs takes a character
+//! device 0:0 for the former, which any user may make since Linux 5.8, and the attribute
+//! `user.overlay.opaque` for the latter, when it is mounted with `userxattr`.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{AtFlags, FileType, Mode, Stat, mknodat, statat};
+use rustix::io::Errno;
+
+use super::entry::{Extractor, operation};
+use super::path::{show, split};
+use crate::Error;
+
+/// The attribute that makes a directory opaque.
+pub(super) const OPAQUE: &str = "user.overlay.opaque";
+
+const PREFIX: &[u8] = b".wh.";
+
+/// Whether a name is not a file but says something of others.
+pub(super) fn is_marker(name: &[u8]) -> bool {
+    name.starts_with(PREFIX)
+}
+
+/// Whether something on disk is a whiteout.
+pub(super) fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// Makes a whiteout.
+pub(super) fn make(at: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
+    mknodat(at, name, FileType::CharacterDevice, Mode::empty(), 0)
+}
+
+/// Does what a marker at this path says.
+pub(super) fn apply(extractor: &mut Extractor, path: &[u8]) -> Result<(), Error> {
+    let (parent, marker) = split(path);
+    let at = extractor.parent(parent)?;
+    let name = match &marker[PREFIX.len()..] {
+        b".wh..opq" => {
+            extractor.directories.set_opaque(parent);
+            return Ok(());
+        }
+        // What aufs kept for itself.
+        other if other.starts_with(PREFIX) => return Ok(()),
+        b"" | b"." | b".." => {
+            return Err(Error::Archive(format!(
+                "{}: a whiteout of nothing",
+                show(path)
+            )));
+        }
+        name => name,
+    };
+    let failed = |errno| operation("extract", path, errno);
+    match make(at, name) {
+        Err(Errno::EXIST) => {
+            let stat = statat(at, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                let mut directory = parent.to_vec();
+                if !directory.is_empty() {
+                    directory.push(b'/');
+                }
+                directory.extend_from_slice(name);
+                extractor.directories.set_opaque(&directory);
+            }
+            Ok(())
+        }
+        made => made.map_err(failed),
+    }
+}
