@@ -9,6 +9,8 @@ pub mod exec;
 pub mod fd;
 pub mod mount_attr;
 pub mod namespace;
+pub mod net;
 pub mod process;
+pub mod seccomp;
 pub mod signal;
 pub mod spawn;
