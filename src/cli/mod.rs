@@ -1,6 +1,7 @@
 //! The command line: one file a command, each with its arguments and one function.
 
 mod create_flags;
+mod exec;
 mod exit;
 mod run;
 
@@ -24,6 +25,7 @@ struct Kelp {
 
 #[derive(Subcommand)]
 enum Command {
+    Exec(exec::Args),
     Run(run::Args),
 }
 
@@ -36,6 +38,7 @@ pub fn main() -> ExitCode {
     let result = Engine::open()
         .map_err(anyhow::Error::from)
         .and_then(|engine| match kelp.command {
+            Command::Exec(args) => exec::run(&engine, args),
             Command::Run(args) => run::run(&engine, args),
         });
     exit::code(result)

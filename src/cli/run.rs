@@ -1,7 +1,7 @@
 //! `kelp run`: create, start, attach, wait.
 
 use kelp_engine::Engine;
-use kelp_engine::terminal::{End, Options, Session};
+use kelp_engine::terminal::{End, Options, Other, Session};
 
 use super::create_flags::CreateFlags;
 
@@ -45,7 +45,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         println!("{id}");
         return Ok(0);
     }
-    match session.run(engine, &id, &started.connection)? {
+    match session.run(engine, Other::Container(&id, &started.connection))? {
         End::Exited(code) => Ok(code),
         End::Detached => Ok(0),
         End::Lost => Ok(engine.wait_container(&id).unwrap_or(137)),

@@ -11,7 +11,9 @@ use kelp_monitor::attach::{Connection, Pipes};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
-use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+use rustix::termios::{
+    OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+};
 
 use crate::{ContainerId, Engine, Error};
 
@@ -38,6 +40,47 @@ pub struct Session {
     options: Options,
     stdin: Option<OwnedFd>,
     outputs: Vec<(OwnedFd, i32)>,
+}
+
+/// What the streams belong to.
+#[derive(Clone, Copy, Debug)]
+pub enum Other<'a> {
+    /// A container, through its monitor.
+    Container(&'a ContainerId, &'a Connection),
+    /// A process that exec added: its pidfd, and the outer end of its terminal.
+    Process(BorrowedFd<'a>, Option<BorrowedFd<'a>>),
+}
+
+impl Other<'_> {
+    /// Becomes readable at the end.
+    fn end(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Container(_, connection) => connection.as_fd(),
+            Self::Process(pidfd, _) => *pidfd,
+        }
+    }
+
+    fn signal(&self, engine: &Engine, signal: i32) {
+        match self {
+            Self::Container(id, _) => drop(engine.kill_container(id, signal)),
+            Self::Process(pidfd, _) => drop(kelp_sys::signal::pidfd_send(*pidfd, signal)),
+        }
+    }
+
+    /// Tells the size of the own terminal.
+    fn tell_size(&self) {
+        for stream in [rustix::stdio::stdin(), rustix::stdio::stdout()] {
+            let Ok(size) = tcgetwinsize(stream) else {
+                continue;
+            };
+            match self {
+                Self::Container(_, connection) => connection.resize(size.ws_row, size.ws_col),
+                Self::Process(_, Some(terminal)) => drop(tcsetwinsize(terminal, size)),
+                Self::Process(_, None) => {}
+            }
+            return;
+        }
+    }
 }
 
 /// How a session ended.
@@ -90,19 +133,24 @@ impl Session {
         Ok((session, pipes))
     }
 
-    /// Moves bytes until the container ends or the user detaches.
-    pub fn run(
-        mut self,
-        engine: &Engine,
-        id: &ContainerId,
-        connection: &Connection,
-    ) -> Result<End, Error> {
+    /// For a process with a terminal: its outer end takes the input and gives the output.
+    pub(crate) fn over_terminal(options: Options, master: &OwnedFd) -> Result<Self, Error> {
+        let copy = || master.try_clone().map_err(Error::io("copy the terminal's descriptor"));
+        Ok(Self {
+            stdin: if options.stdin { Some(copy()?) } else { None },
+            outputs: vec![(copy()?, 1)],
+            options,
+        })
+    }
+
+    /// Moves bytes until the other side ends or the user detaches.
+    pub fn run(mut self, engine: &Engine, other: Other<'_>) -> Result<End, Error> {
         let raw = self.raw_mode()?;
         let signals = self.signals()?;
         if self.options.tty {
-            tell_size(connection);
+            other.tell_size();
         }
-        let end = self.relay(engine, id, connection, signals.as_ref());
+        let end = self.relay(engine, other, signals.as_ref());
         drop(raw);
         end.map_err(Error::io("move the container's streams"))
     }
@@ -135,26 +183,29 @@ impl Session {
     fn relay(
         &mut self,
         engine: &Engine,
-        id: &ContainerId,
-        connection: &Connection,
+        other: Other<'_>,
         signals: Option<&OwnedFd>,
     ) -> io::Result<End> {
         let mut keys = Keys::new(std::mem::take(&mut self.options.detach_keys));
         let mut ended = false;
         loop {
-            // The end is told after all output has been put into the pipes: they are emptied first.
-            if ended && self.outputs.is_empty() {
-                return match connection.exited() {
-                    Ok(Some(code)) => Ok(End::Exited(code)),
-                    _ => Ok(End::Lost),
-                };
+            if ended && self.drained(other)? {
+                return Ok(match other {
+                    Other::Container(_, connection) => match connection.exited() {
+                        Ok(Some(code)) => End::Exited(code),
+                        _ => End::Lost,
+                    },
+                    Other::Process(pidfd, _) => {
+                        End::Exited(kelp_sys::process::wait_pidfd(pidfd)?.code())
+                    }
+                });
             }
-            let ready = self.wait(connection, signals, ended)?;
+            let ready = self.wait((!ended).then(|| other.end()), signals)?;
             if ready.signal {
                 while let Some(fd) = signals {
                     match kelp_sys::signal::read_signal(fd.as_fd())? {
-                        Some(SIGWINCH) => tell_size(connection),
-                        Some(signal) => drop(engine.kill_container(id, signal)),
+                        Some(SIGWINCH) => other.tell_size(),
+                        Some(signal) => other.signal(engine, signal),
                         None => break,
                     }
                 }
@@ -166,20 +217,33 @@ impl Session {
             if ready.stdin && self.input(&mut keys)? {
                 return Ok(End::Detached);
             }
-            ended |= ready.connection;
+            ended |= ready.end;
         }
+    }
+
+    /// Whether all output has been moved, once the other side has ended. A monitor closes its ends;
+    /// a process may have left others that hold them: what is there is moved, what may come is not
+    /// waited for.
+    fn drained(&mut self, other: Other<'_>) -> io::Result<bool> {
+        if matches!(other, Other::Process(..)) {
+            for (read, number) in &self.outputs {
+                rustix::io::ioctl_fionbio(read, true)?;
+                while forward(read.as_fd(), *number).unwrap_or(false) {}
+            }
+            self.outputs.clear();
+        }
+        Ok(self.outputs.is_empty())
     }
 
     fn wait(
         &self,
-        connection: &Connection,
+        end: Option<BorrowedFd<'_>>,
         signals: Option<&OwnedFd>,
-        ended: bool,
     ) -> io::Result<Ready> {
         let stdin = rustix::stdio::stdin();
         let mut fds = Vec::with_capacity(5);
-        if !ended {
-            fds.push(PollFd::new(connection, PollFlags::IN));
+        if let Some(end) = &end {
+            fds.push(PollFd::new(end, PollFlags::IN));
         }
         if let Some(signals) = signals {
             fds.push(PollFd::new(signals, PollFlags::IN));
@@ -197,7 +261,7 @@ impl Session {
         let mut states = fds.iter().map(|fd| !fd.revents().is_empty());
         let mut next = || states.next().unwrap_or(false);
         Ok(Ready {
-            connection: !ended && next(),
+            end: end.is_some() && next(),
             signal: signals.is_some() && next(),
             outputs: self
                 .outputs
@@ -252,7 +316,7 @@ impl Session {
 }
 
 struct Ready {
-    connection: bool,
+    end: bool,
     signal: bool,
     outputs: Vec<i32>,
     stdin: bool,
@@ -268,15 +332,17 @@ fn forward(pipe: BorrowedFd<'_>, number: i32) -> io::Result<bool> {
     match splice(pipe, None, target, None, CHUNK, SpliceFlags::MOVE) {
         Ok(0) => return Ok(false),
         Ok(_) | Err(Errno::INTR) => return Ok(true),
+        Err(Errno::AGAIN) => return Ok(false),
         // Terminals and files opened for appending can't be spliced to.
         Err(Errno::INVAL) => {}
         Err(error) => return Err(error.into()),
     }
     let mut buffer = vec![0; 64 * 1024];
     match rustix::io::read(pipe, &mut buffer) {
-        Ok(0) => Ok(false),
+        // A terminal whose last user has gone reads as an error.
+        Ok(0) | Err(Errno::IO | Errno::AGAIN) => Ok(false),
         Ok(read) => write_all(target, &buffer[..read]).map(|()| true),
-        Err(Errno::INTR | Errno::AGAIN) => Ok(true),
+        Err(Errno::INTR) => Ok(true),
         Err(error) => Err(error.into()),
     }
 }
@@ -293,15 +359,6 @@ fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-fn tell_size(connection: &Connection) {
-    for stream in [rustix::stdio::stdin(), rustix::stdio::stdout()] {
-        if let Ok(size) = tcgetwinsize(stream) {
-            connection.resize(size.ws_row, size.ws_col);
-            return;
-        }
-    }
 }
 
 /// The own terminal in raw mode, until dropped.

@@ -8,13 +8,16 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, fstat, fstatfs, major, minor, openat};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 
 use crate::error::{Failure, Step};
 use crate::mounts::{attach, target};
 use crate::rootfd::Root;
+
+/// statfs(2)
+const DEVPTS_SUPER_MAGIC: rustix::fs::FsWord = 0x1cd1;
 
 /// Both ends of a terminal.
 pub(crate) struct Console {
@@ -41,6 +44,12 @@ impl Console {
             Mode::empty(),
         )
         .step(what)?;
+        // A running container may have put something else there.
+        let stat = fstat(&master).step(what)?;
+        let is_devpts = fstatfs(&master).step(what)?.f_type == DEVPTS_SUPER_MAGIC;
+        if !is_devpts || (major(stat.st_rdev), minor(stat.st_rdev)) != (5, 2) {
+            return Err(Failure::setup("the container's /dev/pts/ptmx is no terminal multiplexer"));
+        }
         unlockpt(&master).step(what)?;
         let slave = ioctl_tiocgptpeer(
             &master,

@@ -11,6 +11,7 @@ mod chown;
 mod console;
 pub mod copy_up;
 pub mod error;
+pub mod exec;
 mod init;
 pub mod launch;
 pub mod message;

@@ -97,7 +97,7 @@ fn become_user(plan: &ProcessPlan, identity: &Identity) -> Result<Prepared, Fail
     // up (capabilities(7)).
     capabilities::drop_bounding(&plan.capabilities)
         .step(|| "drop capabilities from the bounding set".to_owned())?;
-    set_ids(identity)?;
+    set_ids(identity, plan.extras.single_id)?;
     capabilities::apply(&plan.capabilities).step(|| "set the capabilities".to_owned())?;
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).step(|| "set no_new_privs".to_owned())?;
@@ -134,7 +134,7 @@ fn set_oom_score(score: i32) -> Result<(), Failure> {
     Ok(())
 }
 
-fn set_ids(identity: &Identity) -> Result<(), Failure> {
+fn set_ids(identity: &Identity, single_id: bool) -> Result<(), Failure> {
     let groups: Vec<_> = identity
         .groups
         .iter()
@@ -142,7 +142,7 @@ fn set_ids(identity: &Identity) -> Result<(), Failure> {
         .collect();
     match set_thread_groups(&groups) {
         // Where only one id is mapped, setgroups(2) is given up for good (user_namespaces(7)).
-        Err(Errno::PERM) if groups.is_empty() || setgroups_denied() => {}
+        Err(Errno::PERM) if single_id => {}
         result => result.step(|| "set the supplementary groups".to_owned())?,
     }
     let gid = Gid::from_raw(identity.gid);
@@ -158,10 +158,6 @@ fn unmapped(kind: &str, id: u32) -> String {
         "/etc/subgid"
     };
     format!("become {kind} {id} (ids that are not mapped need a larger range in {file})")
-}
-
-fn setgroups_denied() -> bool {
-    std::fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
 }
 
 /// The working directory, made if it is missing, as the user who will be in it; then checked to be

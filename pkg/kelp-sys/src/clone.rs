@@ -69,12 +69,28 @@ pub fn clone3(
     cgroup: Option<BorrowedFd<'_>>,
     body: impl FnOnce() -> i32,
 ) -> io::Result<Child> {
+    start(flags.0, libc::SIGCHLD as u64, cgroup, body)
+}
+
+/// [`clone3`] for a child of the caller's parent, which is told of its end by SIGCHLD and waits for
+/// it (`CLONE_PARENT`).
+pub fn clone3_sibling(body: impl FnOnce() -> i32) -> io::Result<Child> {
+    // With CLONE_PARENT the kernel takes the caller's own exit signal, and wants none given.
+    start(libc::CLONE_PARENT as u64, 0, None, body)
+}
+
+fn start(
+    flags: u64,
+    exit_signal: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    body: impl FnOnce() -> i32,
+) -> io::Result<Child> {
     let mut pidfd: RawFd = -1;
     // SAFETY: clone_args is a plain struct of integers, for which all zeroes is valid.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = flags.0 | libc::CLONE_PIDFD as u64;
+    args.flags = flags | libc::CLONE_PIDFD as u64;
     args.pidfd = (&raw mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    args.exit_signal = exit_signal;
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;

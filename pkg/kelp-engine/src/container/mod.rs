@@ -4,6 +4,7 @@ pub mod attach;
 pub mod config;
 pub mod create;
 
+pub mod exec;
 pub mod find;
 mod names;
 pub mod remove;

@@ -1,0 +1,158 @@
+//! Starting another process in a running container.
+//!
+//! The caller forks a joiner, which enters the container's namespaces through the init's pidfd in
+//! one setns(2), and clones the process itself as the caller's child (`CLONE_PARENT`), so that the
+//! caller waits for it and nothing stands in between. The joiner's memory belongs to the outer user
+//! namespace and is not dumpable: nothing inside can look into it or reach the file it runs from.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use kelp_sys::clone::{Child, CloneFlags, clone3, clone3_sibling};
+use kelp_sys::process::wait_pidfd;
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+
+use crate::console::Console;
+use crate::error::{Error, Failure, Step};
+use crate::launch::{READY, Starting, Stdio, pair};
+use crate::message::{receive, send};
+use crate::plan::ProcessPlan;
+use crate::process::{self, Identity};
+use crate::rootfd::Root;
+
+/// A container to start a process in.
+#[derive(Debug)]
+pub struct Target<'a> {
+    /// Its init.
+    pub init: BorrowedFd<'a>,
+    /// The init's process id, for telling namespaces apart.
+    pub pid: u32,
+    /// Its cgroup.
+    pub cgroup: Option<BorrowedFd<'a>>,
+}
+
+const KINDS: &[(&str, ThreadNameSpaceType)] = &[
+    ("user", ThreadNameSpaceType::USER),
+    ("mnt", ThreadNameSpaceType::MOUNT),
+    ("pid", ThreadNameSpaceType::PROCESS_ID),
+    ("net", ThreadNameSpaceType::NETWORK),
+    ("ipc", ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
+    ("uts", ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),
+    ("cgroup", ThreadNameSpaceType::CONTROL_GROUP),
+];
+
+/// The namespaces of the init that are not the caller's. One that is the caller's own can't be
+/// joined: entering the user namespace one is in is an error (setns(2)).
+fn namespaces(pid: u32) -> Result<ThreadNameSpaceType, Error> {
+    let mut set = ThreadNameSpaceType::empty();
+    for &(name, kind) in KINDS {
+        let look = |path: String| {
+            rustix::fs::stat(&path)
+                .map_err(|error| Error::io(format!("look at {path}"))(error.into()))
+        };
+        let theirs = look(format!("/proc/{pid}/ns/{name}"))?;
+        let ours = look(format!("/proc/self/ns/{name}"))?;
+        if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino) {
+            set |= kind;
+        }
+    }
+    Ok(set)
+}
+
+/// Starts the process; [`Starting::execute`] lets it go.
+///
+/// The caller must have one thread.
+pub fn exec(
+    plan: &ProcessPlan,
+    target: &Target<'_>,
+    stdio: Option<Stdio<'_>>,
+) -> Result<Starting, Error> {
+    let kinds = namespaces(target.pid)?;
+    let (parent_end, child_end) = pair()?;
+    // The joiner has a socket of its own: the process may speak before the joiner does.
+    let (told, teller) = pair()?;
+    let joiner = clone3(CloneFlags::empty(), target.cgroup, || {
+        match join(plan, target, kinds, stdio, &child_end) {
+            Ok(child) => {
+                i32::from(send(teller.as_fd(), b"p", &[child.pidfd.as_fd()]).is_err())
+            }
+            Err(failure) => {
+                let _ = send(teller.as_fd(), &failure.to_bytes(), &[]);
+                1
+            }
+        }
+    })
+    .map_err(Error::io("fork"))?;
+    drop((child_end, teller));
+    let mut buffer = [0_u8; 4096];
+    let (length, mut fds) = receive(
+        told.as_fd(),
+        &mut buffer,
+        rustix::net::RecvFlags::empty(),
+    )
+    .map_err(Error::io("hear from the joiner"))?;
+    wait_pidfd(joiner.pidfd.as_fd()).map_err(Error::io("wait for the joiner"))?;
+    let Some(pidfd) = fds.pop() else {
+        if length == 0 {
+            return Err(Error::Init("the container ended".to_owned()));
+        }
+        return Err(Failure::to_error(&buffer[..length], &plan.program()));
+    };
+    let child = Child {
+        pid: joiner.pid,
+        pidfd,
+    };
+    Starting::new(child, parent_end, plan.program()).ready()
+}
+
+fn join(
+    plan: &ProcessPlan,
+    target: &Target<'_>,
+    kinds: ThreadNameSpaceType,
+    stdio: Option<Stdio<'_>>,
+    parent: &OwnedFd,
+) -> Result<Child, Failure> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .step(|| "become undumpable".to_owned())?;
+    move_into_thread_name_spaces(target.init, kinds)
+        .step(|| "enter the container's namespaces".to_owned())?;
+    clone3_sibling(|| {
+        let failure = match prepare(plan, stdio, parent.as_fd()) {
+            Ok(identity) => process::execute(plan, &identity, parent.as_fd()),
+            Err(failure) => failure,
+        };
+        let _ = send(parent.as_fd(), &failure.to_bytes(), &[]);
+        1
+    })
+    .step(|| "fork inside the container".to_owned())
+}
+
+fn prepare(
+    plan: &ProcessPlan,
+    stdio: Option<Stdio<'_>>,
+    parent: BorrowedFd<'_>,
+) -> Result<Identity, Failure> {
+    // The new one is dumpable again only by an exec; until then it is the joiner's copy.
+    let root = open(
+        "/",
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .step(|| "open the container's root".to_owned())?;
+    let root = Root::new(root);
+    let identity = Identity::resolve(plan, &root)?;
+    if plan.terminal {
+        let console = Console::open(&root)?;
+        send(parent, &[READY], &[console.master.as_fd()])
+            .step(|| "send the terminal".to_owned())?;
+        console.adopt()?;
+        return Ok(identity);
+    }
+    send(parent, &[READY], &[]).step(|| "report to the parent".to_owned())?;
+    rustix::process::setsid().step(|| "start a session".to_owned())?;
+    if let Some(stdio) = stdio {
+        process::place_stdio(stdio)?;
+    }
+    Ok(identity)
+}
