@@ -1,0 +1,12 @@
+//! Pulls from registries: Debian's docker-registry, and servers that misbehave on purpose.
+
+mod authentication;
+mod certificates;
+mod distribution;
+mod faults;
+mod fixture;
+mod http;
+mod image;
+mod mirrors;
+mod pulls;
+mod scripted;
