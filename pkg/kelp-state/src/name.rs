@@ -7,6 +7,7 @@ use std::os::unix::fs::symlink;
 use crate::error::Error;
 use crate::id::ContainerId;
 use crate::paths::Paths;
+use crate::record::Record;
 
 /// Checks `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
 pub fn validate(name: &str) -> Result<(), Error> {
@@ -34,13 +35,14 @@ pub fn reserve(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), Error>
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 match owner(paths, name) {
-                    Some(owner) if paths.container(&owner).exists() => {
+                    Some(owner) if !Record::new(paths, owner.clone()).is_abandoned() => {
                         return Err(Error::NameInUse {
                             name: name.to_owned(),
                             id: owner.to_string(),
                         });
                     }
-                    // Left by a kill between the record's removal and the name's.
+                    // Left by a kill: while the record was made, or between its removal and the
+                    // name's.
                     _ => drop(fs::remove_file(&link)),
                 }
             }
@@ -130,12 +132,15 @@ mod tests {
         let paths = paths(root.path());
         let (first, second) = (ContainerId::random(), ContainerId::random());
         fs::create_dir_all(paths.container(&first)).unwrap();
+        let making = crate::record::making(&paths.container(&first)).unwrap();
+        assert!(making.is_some());
         reserve(&paths, "web", &first).unwrap();
         let error = reserve(&paths, "web", &second).unwrap_err();
         assert!(matches!(error, Error::NameInUse { .. }));
         assert_eq!(find(&paths, "web").unwrap(), first);
         assert_eq!(find(&paths, first.short()).unwrap(), first);
-        fs::remove_dir(paths.container(&first)).unwrap();
+        // The maker is killed before the record is whole.
+        drop(making);
         reserve(&paths, "web", &second).unwrap();
         release(&paths, "web", &first);
         assert_eq!(owner(&paths, "web"), Some(second));

@@ -2,9 +2,12 @@
 //! and how it ended.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -85,6 +88,18 @@ impl Record {
             .collect()
     }
 
+    /// Whether it was given up while it was being made: it lacks its config, which is written last,
+    /// and nobody holds the lock that a maker holds ([`making`]).
+    pub fn is_abandoned(&self) -> bool {
+        if self.data.join("config.json").exists() {
+            return false;
+        }
+        match making(&self.data) {
+            Ok(lock) => lock.is_some(),
+            Err(_) => true,
+        }
+    }
+
     /// What runs, if something was started and has not ended by the book.
     pub fn run(&self) -> Result<Option<RunRecord>, Error> {
         file::read_json(&self.runtime.join("run.json"))
@@ -119,6 +134,19 @@ impl Record {
         let run = self.run()?;
         let exited = alive || run.is_some() || self.data.join("exit.json").exists();
         Ok(Status::derive(alive, run.as_ref(), exited))
+    }
+}
+
+/// Locks a record's directory while the record is being made; `None` if somebody else does.
+pub fn making(directory: &Path) -> Result<Option<OwnedFd>, Error> {
+    let what = || format!("lock {}", directory.display());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let lock = rustix::fs::open(directory, flags, Mode::empty())
+        .map_err(|error| Error::io(what())(error.into()))?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(lock)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(Error::io(what())(error.into())),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -285,6 +286,7 @@ fn entrypoint(options: &CreateOptions, image: &ImageConfig) -> Vec<String> {
 struct Directory {
     path: PathBuf,
     kept: bool,
+    _lock: Option<OwnedFd>,
 }
 
 impl Directory {
@@ -299,6 +301,7 @@ impl Directory {
         let made = Self {
             path: record.data.clone(),
             kept: false,
+            _lock: kelp_state::record::making(&record.data)?,
         };
         for name in ["upper", "work"] {
             let path = record.data.join(name);
