@@ -23,6 +23,7 @@ mod reaper;
 pub mod resources;
 pub mod rootfd;
 mod rootfs;
+pub mod seccomp;
 pub mod user;
 
 pub use error::Error;
