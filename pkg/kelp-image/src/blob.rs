@@ -13,11 +13,13 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 use crate::Error;
 use crate::digest::{Algorithm, Digest, Hasher};
+use crate::store::Lease;
 use crate::temporary::{self, TemporaryFile};
 
 /// The most bytes of a manifest, an index or a config: what registries accept, four times over.
@@ -27,6 +29,7 @@ pub const DOCUMENT_LIMIT: u64 = 16 << 20;
 #[derive(Clone, Debug)]
 pub struct BlobStore {
     data: PathBuf,
+    lease: Option<Arc<Lease>>,
 }
 
 impl BlobStore {
@@ -37,7 +40,21 @@ impl BlobStore {
         }
         Ok(Self {
             data: data.to_owned(),
+            lease: None,
         })
+    }
+
+    /// The same blobs, where each that is looked for or made is kept by a lease.
+    #[must_use]
+    pub(crate) fn leased(mut self, lease: Arc<Lease>) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    fn keep(&self, digest: &Digest) -> Result<(), Error> {
+        self.lease
+            .as_ref()
+            .map_or(Ok(()), |lease| lease.keep(digest))
     }
 
     /// Where a blob is or would be.
@@ -51,6 +68,7 @@ impl BlobStore {
 
     /// The size in bytes of a blob that is here.
     pub fn size(&self, digest: &Digest) -> Result<Option<u64>, Error> {
+        self.keep(digest)?;
         let path = self.path(digest);
         match fs::symlink_metadata(&path) {
             Ok(metadata) => Ok(Some(metadata.len())),
@@ -288,6 +306,7 @@ impl BlobWriter {
             durable,
             ..
         } = self;
+        store.keep(expected)?;
         let verified = check(format!("blob {expected}"), expected, hasher.finish());
         let to = store.path(expected);
         match target {

@@ -10,8 +10,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 
 use crate::Error;
 
@@ -85,7 +87,8 @@ impl Drop for TemporaryFile {
 /// Makes and locks a directory `<directory>/<kind>-…`; the lock lasts as long as the file.
 pub(crate) fn create_directory(directory: &Path, kind: &str) -> Result<(PathBuf, File), Error> {
     make_locked(directory, kind, |path| {
-        rustix::fs::mkdir(path, Mode::RWXU)?;
+        // Its maker may be a subordinate id, and the user must be able to try the lock.
+        rustix::fs::mkdir(path, Mode::from_raw_mode(0o755))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
     })
@@ -102,6 +105,35 @@ pub(crate) fn unused_path(directory: &Path, kind: &str) -> PathBuf {
         now.tv_sec,
         now.tv_nsec
     ))
+}
+
+/// The entries of a directory that nobody holds: what a kill has left.
+pub(crate) fn abandoned(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let failed = |error| Error::io(format!("read {}", directory.display()))(error);
+    let mut abandoned = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let free = match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(file) => flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok(),
+            // The first moment of a file that a subordinate id makes; it lasts only if it was killed.
+            Err(Errno::ACCESS) => is_old(&path),
+            Err(_) => false,
+        };
+        if free {
+            abandoned.push(path);
+        }
+    }
+    Ok(abandoned)
+}
+
+fn is_old(path: &Path) -> bool {
+    fs::symlink_metadata(path)
+        .and_then(|metadata| metadata.modified())
+        .is_ok_and(|time| {
+            time.elapsed()
+                .is_ok_and(|age| age > Duration::from_hours(1))
+        })
 }
 
 fn make_locked(
@@ -156,6 +188,18 @@ mod tests {
         let kept = TemporaryFile::create(directory.path(), "x").unwrap();
         kept.persist(&directory.path().join("name")).unwrap();
         assert!(directory.path().join("name").exists());
+    }
+
+    #[test]
+    fn only_what_nobody_holds_is_abandoned() {
+        let parent = tempfile::tempdir().unwrap();
+        let held = create_directory(parent.path(), "layer").unwrap();
+        let file = TemporaryFile::create(parent.path(), "blob").unwrap();
+        let left = parent.path().join("left");
+        fs::write(&left, "").unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", parent.path().join("link")).unwrap();
+        assert_eq!(abandoned(parent.path()).unwrap(), [left]);
+        drop((held, file));
     }
 
     #[test]

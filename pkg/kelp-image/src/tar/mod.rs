@@ -9,6 +9,8 @@
 //! [`EXTENSION_LIMIT`], a run of them by [`EXTENSIONS_IN_A_ROW`], a sparse map by
 //! [`sparse::SEGMENT_LIMIT`].
 
+#[cfg(test)]
+pub(crate) mod build;
 mod header;
 mod pax;
 pub mod sparse;

@@ -1,0 +1,349 @@
+//! Extracted layers: a cache, made from blobs, for one id map each.
+//!
+//! ```text
+//! layers/<map key>/<diff hex>/        the files, as overlayfs takes them
+//! layers/<map key>/<diff hex>.json    their number and size
+//! tmp/layer-…/root                    one that is being extracted; its parent is locked
+//! ```
+//!
+//! A layer appears by one rename after one syncfs(2), so whatever has the name is complete, also after
+//! a power cut.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, IFlags, Mode, OFlags, RenameFlags, renameat_with};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::digest::Digest;
+use crate::remove::remove_tree;
+use crate::temporary::{self, TemporaryFile};
+use crate::unpack::{Options, Ownership, Summary, unpack};
+
+/// What the name of a layer that is to be removed begins with.
+const TRASH: &str = "trash";
+
+/// The layers of one id map.
+#[derive(Clone, Debug)]
+pub struct LayerStore {
+    data: PathBuf,
+    directory: PathBuf,
+}
+
+/// What is known of a layer without walking it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerInfo {
+    /// Bytes of content.
+    pub size: u64,
+    /// How many entries it has.
+    pub files: u64,
+}
+
+impl LayerStore {
+    /// Opens the layers beneath a data directory for a map; `map_key` is `IdMap::key`.
+    pub fn open(data: &Path, map_key: &str) -> Result<Self, Error> {
+        let layers = Self::beneath(data, map_key)?;
+        temporary::make_directory(&layers.directory)?;
+        let tmp = data.join("tmp");
+        if !tmp.is_dir() {
+            temporary::make_directory(&tmp)?;
+            spread(&tmp);
+        }
+        Ok(layers)
+    }
+
+    /// The same without making any directory.
+    pub(crate) fn beneath(data: &Path, map_key: &str) -> Result<Self, Error> {
+        let safe = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        if map_key.is_empty() || !map_key.bytes().all(safe) {
+            return Err(Error::Invalid(format!(
+                "{map_key:?} is no key of an id map"
+            )));
+        }
+        Ok(Self {
+            data: data.to_owned(),
+            directory: data.join("layers").join(map_key),
+        })
+    }
+
+    /// Where a layer is or would be.
+    pub fn path(&self, diff_id: &Digest) -> PathBuf {
+        self.directory.join(diff_id.hex())
+    }
+
+    /// Whether a layer is extracted.
+    pub fn contains(&self, diff_id: &Digest) -> bool {
+        rustix::fs::access(self.path(diff_id), rustix::fs::Access::EXISTS).is_ok()
+    }
+
+    /// A layer's size; `None` if the layer is not here.
+    pub fn info(&self, diff_id: &Digest) -> Result<Option<LayerInfo>, Error> {
+        let path = self.info_path(diff_id);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io(format!("read {}", path.display()))(error)),
+        };
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(Error::json(format!("read {}", path.display())))
+    }
+
+    /// Every layer that is here.
+    pub fn list(&self) -> Result<Vec<Digest>, Error> {
+        let names = self.names()?;
+        let digest = |hex: &String| {
+            let algorithm = if hex.len() == 128 { "sha512" } else { "sha256" };
+            format!("{algorithm}:{hex}").parse().ok()
+        };
+        Ok(names.iter().filter_map(digest).collect())
+    }
+
+    /// Takes a layer's name away; returns what is to be removed, if the layer is here.
+    ///
+    /// It stays in its directory: to move a directory elsewhere the kernel wants the right to write
+    /// in it, which the user does not have if a subordinate id owns it.
+    pub(crate) fn discard(&self, diff_id: &Digest) -> Result<Option<PathBuf>, Error> {
+        let trash = temporary::unused_path(&self.directory, TRASH);
+        let path = self.path(diff_id);
+        match rustix::fs::rename(&path, &trash) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(Error::io(format!("rename {}", path.display()))(error)),
+        }
+        let info = self.info_path(diff_id);
+        match fs::remove_file(&info) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io(format!("remove {}", info.display()))(error))
+            }
+            _ => Ok(Some(trash)),
+        }
+    }
+
+    /// What was discarded and not removed yet.
+    pub(crate) fn discarded(&self) -> Result<Vec<PathBuf>, Error> {
+        let mut names = self.names()?;
+        names.retain(|name| name.starts_with(TRASH));
+        Ok(names.iter().map(|name| self.directory.join(name)).collect())
+    }
+
+    fn names(&self) -> Result<Vec<String>, Error> {
+        let failed = |error| Error::io(format!("read {}", self.directory.display()))(error);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.directory).map_err(failed)? {
+            names.extend(entry.map_err(failed)?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn info_path(&self, diff_id: &Digest) -> PathBuf {
+        self.directory.join(format!("{}.json", diff_id.hex()))
+    }
+
+    /// Extracts a layer from its blob's bytes, compressed or not. What comes of it is not a layer yet:
+    /// see [`ExtractedLayer::publish`].
+    pub fn extract<R: Read + Send + 'static>(
+        &self,
+        source: R,
+        ownership: Ownership,
+    ) -> Result<ExtractedLayer, Error> {
+        let (path, lock) = temporary::create_directory(&self.data.join("tmp"), "layer")?;
+        // From here on it is removed whatever happens.
+        let mut layer = ExtractedLayer {
+            store: self.clone(),
+            path,
+            _lock: lock,
+            summary: None,
+        };
+        let root_path = layer.root();
+        rustix::fs::mkdir(&root_path, Mode::from_raw_mode(0o755))
+            .map_err(Error::io(format!("make {}", root_path.display())))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = rustix::fs::open(&root_path, flags, Mode::empty())
+            .map_err(Error::io(format!("open {}", root_path.display())))?;
+        layer.summary = Some(unpack(source, root, Options::layer(ownership), None)?);
+        Ok(layer)
+    }
+}
+
+/// A layer that is extracted, but has no name yet. Dropping it removes it.
+#[derive(Debug)]
+pub struct ExtractedLayer {
+    store: LayerStore,
+    path: PathBuf,
+    _lock: File,
+    summary: Option<Summary>,
+}
+
+impl ExtractedLayer {
+    /// What was extracted.
+    ///
+    /// # Panics
+    /// Never: [`LayerStore::extract`] returns it only with a summary.
+    pub fn summary(&self) -> &Summary {
+        self.summary.as_ref().expect("extraction has ended")
+    }
+
+    fn root(&self) -> PathBuf {
+        self.path.join("root")
+    }
+
+    /// Syncs the layer and gives it its name. If it has been published by somebody else meanwhile,
+    /// this one is dropped.
+    ///
+    /// The digest is compared again with the one that is expected, if there is one.
+    pub fn publish(self, expected: Option<&Digest>) -> Result<Digest, Error> {
+        let summary = self.summary();
+        let diff_id = summary.diff_id.clone();
+        if let Some(expected) = expected
+            && *expected != diff_id
+        {
+            return Err(Error::DigestMismatch {
+                what: "layer".to_owned(),
+                expected: expected.clone(),
+                actual: diff_id,
+            });
+        }
+        let info = LayerInfo {
+            size: summary.size,
+            files: summary.files,
+        };
+        // One sync for all of the layer's files, and before its name can exist.
+        let data = File::open(&self.path).map_err(Error::io("open a layer's directory"))?;
+        rustix::fs::syncfs(&data).map_err(Error::io("sync a layer"))?;
+        self.write_info(&diff_id, &info)?;
+        let (from, to) = (self.root(), self.store.path(&diff_id));
+        match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
+            Ok(()) | Err(Errno::EXIST) => Ok(diff_id),
+            // A file system that can't: a plain rename does not replace a directory with files
+            // either, and an empty layer is like any other.
+            Err(Errno::INVAL | Errno::NOSYS) => match rustix::fs::rename(&from, &to) {
+                Ok(()) | Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(diff_id),
+                Err(error) => Err(Error::io(format!("publish {}", to.display()))(error)),
+            },
+            Err(error) => Err(Error::io(format!("publish {}", to.display()))(error)),
+        }
+    }
+
+    fn write_info(&self, diff_id: &Digest, info: &LayerInfo) -> Result<(), Error> {
+        use std::io::Write;
+        let path = self.store.info_path(diff_id);
+        let text = serde_json::to_vec(info).map_err(Error::json("describe a layer"))?;
+        let mut file = TemporaryFile::create(&self.store.data.join("tmp"), "info")?;
+        // It may be written by a subordinate id, and the user is to read it.
+        rustix::fs::fchmod(file.file(), Mode::from_raw_mode(0o644))
+            .map_err(Error::io("set a mode"))?;
+        file.file_mut()
+            .write_all(&text)
+            .map_err(Error::io(format!("write {}", path.display())))?;
+        file.persist(&path)
+    }
+}
+
+impl Drop for ExtractedLayer {
+    fn drop(&mut self) {
+        // After publication only the empty parent is left. What can't be removed is garbage.
+        let _ = remove_tree(&self.path);
+    }
+}
+
+/// Tells ext4 that the directories in this one have nothing to do with each other: each layer then
+/// gets block groups of its own instead of sharing one, in which two extractions would wait for each
+/// other (chattr(1), attribute T). Other file systems do not know it, and need not.
+fn spread(directory: &Path) {
+    let Ok(file) = File::open(directory) else {
+        return;
+    };
+    if let Ok(flags) = rustix::fs::ioctl_getflags(&file) {
+        let _ = rustix::fs::ioctl_setflags(&file, flags | IFlags::TOPDIR);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::tar::build::Archive;
+
+    fn archive() -> Vec<u8> {
+        Archive::new()
+            .directory("etc")
+            .file("etc/a", b"hello")
+            .end()
+    }
+
+    fn store() -> (tempfile::TempDir, LayerStore) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = LayerStore::open(directory.path(), "single").unwrap();
+        (directory, store)
+    }
+
+    fn in_tmp(directory: &tempfile::TempDir) -> usize {
+        fs::read_dir(directory.path().join("tmp")).unwrap().count()
+    }
+
+    #[test]
+    fn a_published_layer_has_its_files_and_its_size() {
+        let (directory, store) = store();
+        let bytes = archive();
+        let diff_id = Digest::of(&bytes);
+        let layer = store
+            .extract(io::Cursor::new(bytes), Ownership::Single)
+            .unwrap();
+        assert_eq!(layer.summary().diff_id, diff_id);
+        assert!(!store.contains(&diff_id));
+        assert_eq!(in_tmp(&directory), 1);
+        layer.publish(Some(&diff_id)).unwrap();
+        assert!(store.contains(&diff_id));
+        assert_eq!(
+            fs::read(store.path(&diff_id).join("etc/a")).unwrap(),
+            b"hello"
+        );
+        let info = store.info(&diff_id).unwrap().unwrap();
+        assert_eq!((info.size, info.files), (5, 2));
+        assert_eq!(in_tmp(&directory), 0);
+    }
+
+    #[test]
+    fn nothing_is_left_of_what_is_not_published() {
+        let (directory, store) = store();
+        let extract = |bytes| store.extract(io::Cursor::new(bytes), Ownership::Single);
+        drop(extract(archive()).unwrap());
+        let other = Digest::of(b"other");
+        assert!(extract(archive()).unwrap().publish(Some(&other)).is_err());
+        let escaping = Archive::new().file("good", b"").file("../bad", b"").end();
+        assert!(extract(escaping).is_err());
+        assert_eq!(in_tmp(&directory), 0);
+        assert_eq!(
+            fs::read_dir(directory.path().join("layers/single"))
+                .unwrap()
+                .count(),
+            0
+        );
+    }
+
+    #[test]
+    fn the_first_publisher_wins() {
+        let (directory, store) = store();
+        let extract = || store.extract(io::Cursor::new(archive()), Ownership::Single);
+        let (first, second) = (extract().unwrap(), extract().unwrap());
+        let diff_id = first.publish(None).unwrap();
+        let inode = || fs::metadata(store.path(&diff_id)).unwrap().ino();
+        let before = inode();
+        assert_eq!(second.publish(None).unwrap(), diff_id);
+        assert_eq!(inode(), before);
+        assert_eq!(in_tmp(&directory), 0);
+    }
+
+    #[test]
+    fn a_map_key_is_no_path() {
+        let directory = tempfile::tempdir().unwrap();
+        for bad in ["", "..", "a/b", "A", "a.b"] {
+            assert!(LayerStore::open(directory.path(), bad).is_err(), "{bad}");
+        }
+    }
+}

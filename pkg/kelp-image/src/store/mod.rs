@@ -1,0 +1,516 @@
+//! The images that are here, and their names.
+//!
+//! A record is written when all it refers to is here and synced, and its names after it; they go in
+//! the opposite order. What a kill leaves in between is an image without a name, or blobs and layers
+//! without a record, which the next removal or [`Store::collect_garbage`] takes away; nothing needs
+//! repair. How additions and removals at the same time get along is told in [`lock`].
+
+mod garbage;
+pub mod lock;
+mod record;
+mod removal;
+mod tag;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use oci_spec::image::{ImageConfiguration, ImageManifest};
+use serde::Serialize;
+
+pub use garbage::Garbage;
+pub use lock::{Lease, StoreLock};
+pub use record::{ImageRecord, LayerRecord};
+pub use removal::Removal;
+pub use tag::Tag;
+
+use crate::Error;
+use crate::blob::{BlobStore, DOCUMENT_LIMIT};
+use crate::digest::Digest;
+use crate::layer::LayerStore;
+use crate::pull::{Images, LocalImage, PulledImage};
+use crate::reference::{ImageName, Reference};
+use crate::temporary::{TemporaryFile, make_directory};
+use crate::unpacker::Unpacker;
+use tag::Tags;
+
+/// How many layers are extracted again at the same time.
+const EXTRACTIONS: usize = 4;
+
+/// The images beneath a data directory.
+#[derive(Clone, Debug)]
+pub struct Store {
+    data: PathBuf,
+    blobs: BlobStore,
+    tags: Tags,
+}
+
+/// An image and its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// What is known of it.
+    pub record: ImageRecord,
+    /// Its names, in order; an image without one is dangling.
+    pub names: Vec<String>,
+}
+
+/// An image that is to be recorded: its blobs are here.
+#[derive(Clone, Debug)]
+pub struct NewImage<'a> {
+    /// The digest of its manifest.
+    pub manifest: &'a Digest,
+    /// The index that led to it, if its blob is here.
+    pub index: Option<&'a Digest>,
+    /// What registries know it by, as `registry/repository@digest`.
+    pub repo_digests: Vec<String>,
+    /// The names it gets.
+    pub names: &'a [Reference],
+    /// Whether a name may be taken from another image.
+    pub retag: Retag,
+}
+
+/// Whether a name that stands for another image may be made to stand for this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retag {
+    /// It moves: somebody asked for this very name.
+    Move,
+    /// It stays, and that is an error: the name came out of an archive.
+    Refuse,
+}
+
+impl Store {
+    /// Opens the images beneath a data directory, making the directories that are missing.
+    pub fn open(data: &Path) -> Result<Self, Error> {
+        for directory in ["images", "tags", "layers"] {
+            make_directory(&data.join(directory))?;
+        }
+        Ok(Self {
+            data: data.to_owned(),
+            blobs: BlobStore::open(data)?,
+            tags: Tags::new(data),
+        })
+    }
+
+    /// The blobs, for reading.
+    pub fn blobs(&self) -> &BlobStore {
+        &self.blobs
+    }
+
+    /// The layers for one id map.
+    pub fn layers(&self, map_key: &str) -> Result<LayerStore, Error> {
+        LayerStore::open(&self.data, map_key)
+    }
+
+    /// Begins an addition: what the blobs that come with it have looked for or made stays until the
+    /// lease is dropped, and with a record beyond.
+    pub fn lease(&self) -> Result<(Arc<Lease>, BlobStore), Error> {
+        let lease = Arc::new(Lease::new(&self.data)?);
+        let blobs = self.blobs.clone().leased(lease.clone());
+        Ok((lease, blobs))
+    }
+
+    /// Keeps images from being removed while the guard lives; see [`StoreLock::shared`].
+    pub fn lock(&self) -> Result<StoreLock, Error> {
+        StoreLock::shared(&self.data)
+    }
+
+    /// Records an image and names it.
+    ///
+    /// Its blobs are looked at once more: one that is missing is an error, not a broken image.
+    pub fn add(&self, new: &NewImage<'_>) -> Result<ImageRecord, Error> {
+        let manifest = self.manifest(new.manifest)?;
+        let config = self.config_blob(&manifest.config().digest().try_into()?)?;
+        let mut record = ImageRecord::from_documents(new.manifest, &manifest, &config)?;
+        record.repo_digests.clone_from(&new.repo_digests);
+        record.indexes = new.index.cloned().into_iter().collect();
+        record.size = self.extracted_size(&record);
+        let _lock = StoreLock::exclusive(&self.data)?;
+        for name in new.names {
+            if new.retag == Retag::Refuse {
+                self.check_name_is_free(&name.to_string(), &record.id)?;
+            }
+        }
+        for digest in record
+            .indexes
+            .iter()
+            .chain([&record.id, &record.manifest])
+            .chain(record.layers.iter().map(|layer| &layer.digest))
+        {
+            if !self.blobs.contains(digest)? {
+                return Err(Error::NotFound(format!("blob {digest}")));
+            }
+        }
+        if let Some(older) = self.record(&record.id)? {
+            record.merge(&older);
+        }
+        // The renames of the blobs, whose content is synced, before what refers to them.
+        sync_directory(&self.data.join("blobs/sha256"))?;
+        write_document(&self.data, &self.record_path(&record.id), &record)?;
+        for name in new.names {
+            self.write_tag(&name.to_string(), &record)?;
+        }
+        Ok(record)
+    }
+
+    /// Gives an image a further name; returns the image that had it before, if it was another one.
+    pub fn tag(
+        &self,
+        id: &Digest,
+        name: &Reference,
+        retag: Retag,
+    ) -> Result<Option<Digest>, Error> {
+        let name = name.clone().or_latest().to_string();
+        let _lock = StoreLock::exclusive(&self.data)?;
+        let record = self.record(id)?.ok_or_else(|| no_image(id))?;
+        if retag == Retag::Refuse {
+            self.check_name_is_free(&name, id)?;
+        }
+        let before = self.tags.get(&name)?.map(|tag| tag.image);
+        self.write_tag(&name, &record)?;
+        Ok(before.filter(|before| before != id))
+    }
+
+    /// Takes a name away; the image stays.
+    pub fn untag(&self, name: &Reference) -> Result<(), Error> {
+        let name = name.clone().or_latest().to_string();
+        let _lock = StoreLock::exclusive(&self.data)?;
+        self.tags
+            .get(&name)?
+            .ok_or_else(|| Error::NotFound(name.clone()))?;
+        self.tags.remove(&name)
+    }
+
+    fn write_tag(&self, name: &str, record: &ImageRecord) -> Result<(), Error> {
+        let tag = Tag {
+            reference: name.to_owned(),
+            image: record.id.clone(),
+            manifest: record.manifest.clone(),
+        };
+        self.tags.set(&self.data, &tag)
+    }
+
+    fn check_name_is_free(&self, name: &str, id: &Digest) -> Result<(), Error> {
+        match self.tags.get(name)? {
+            Some(tag) if tag.image != *id && self.record(&tag.image)?.is_some() => {
+                Err(Error::Conflict(format!(
+                    "{name} is the name of image {} already: remove or rename that first",
+                    tag.image.short()
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// All images with their names, the newest first.
+    pub fn images(&self) -> Result<Vec<Image>, Error> {
+        let mut names: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
+        for tag in self.tags.list()? {
+            names.entry(tag.image).or_default().push(tag.reference);
+        }
+        let mut images: Vec<Image> = self
+            .records()?
+            .into_iter()
+            .map(|record| Image {
+                names: names.remove(&record.id).unwrap_or_default(),
+                record,
+            })
+            .collect();
+        images.sort_by(|one, other| other.record.created.cmp(&one.record.created));
+        Ok(images)
+    }
+
+    /// The names of an image, in order.
+    pub fn names(&self, id: &Digest) -> Result<Vec<String>, Error> {
+        Ok(self
+            .tags
+            .list()?
+            .into_iter()
+            .filter(|tag| tag.image == *id)
+            .map(|tag| tag.reference)
+            .collect())
+    }
+
+    /// The record of an image by its id.
+    pub fn record(&self, id: &Digest) -> Result<Option<ImageRecord>, Error> {
+        let path = self.record_path(id);
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(Error::json(format!("read {}", path.display()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(format!("read {}", path.display()))(error)),
+        }
+    }
+
+    /// Finds an image by what a user wrote: a name, short or full, or an id or the beginning of one.
+    ///
+    /// In this order: `sha256:` and an id; the full name; a short name as one made here, then one from
+    /// the docker hub, then one of any registry that ends in it; an id. A name with a digest is found
+    /// by the digest.
+    pub fn find(&self, name: &str) -> Result<ImageRecord, Error> {
+        match self.find_named(name)? {
+            Some((record, _)) => Ok(record),
+            None => self.find_by_id(name),
+        }
+    }
+
+    /// Finds an image by name alone, and says which of its names was meant.
+    pub(crate) fn find_named(
+        &self,
+        name: &str,
+    ) -> Result<Option<(ImageRecord, Option<String>)>, Error> {
+        let Ok(name) = ImageName::parse(name) else {
+            return Ok(None);
+        };
+        let candidates = match &name {
+            ImageName::Full(reference) => vec![reference.clone()],
+            ImageName::Short(short) => vec![
+                short.in_registry("localhost"),
+                short.in_registry(crate::reference::DOCKER_HUB),
+            ],
+        };
+        for reference in candidates {
+            if let Some(found) = self.find_reference(&reference)? {
+                return Ok(Some(found));
+            }
+        }
+        let ImageName::Short(short) = name else {
+            return Ok(None);
+        };
+        let end = match (short.digest(), short.tag()) {
+            // A digest is looked for beneath any repository with this end.
+            (Some(digest), _) => format!("/{}@{digest}", short.path()),
+            (None, tag) => format!("/{}:{}", short.path(), tag.unwrap_or("latest")),
+        };
+        for tag in self.tags.list()? {
+            if tag.reference.ends_with(&end)
+                && let Some(record) = self.record(&tag.image)?
+            {
+                return Ok(Some((record, Some(tag.reference))));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_reference(
+        &self,
+        reference: &Reference,
+    ) -> Result<Option<(ImageRecord, Option<String>)>, Error> {
+        let reference = reference.clone().or_latest().digest_over_tag();
+        let name = reference.to_string();
+        if let Some(tag) = self.tags.get(&name)?
+            && let Some(record) = self.record(&tag.image)?
+        {
+            return Ok(Some((record, Some(name))));
+        }
+        if reference.digest().is_some() {
+            let known = |record: &ImageRecord| record.repo_digests.contains(&name);
+            if let Some(record) = self.records()?.into_iter().find(known) {
+                return Ok(Some((record, None)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn find_by_id(&self, text: &str) -> Result<ImageRecord, Error> {
+        let prefix = text.strip_prefix("sha256:").unwrap_or(text);
+        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let unknown = || Error::NotFound(text.to_owned());
+        if prefix.is_empty() || prefix.len() > 128 || !prefix.bytes().all(hex) {
+            return Err(unknown());
+        }
+        if let Some(id) = Digest::from_sha256_hex(prefix) {
+            return self.record(&id)?.ok_or_else(unknown);
+        }
+        let mut matches: Vec<Digest> = self.ids()?;
+        matches.retain(|id| id.hex().starts_with(prefix));
+        match matches.as_slice() {
+            [] => Err(unknown()),
+            [id] => self.record(id)?.ok_or_else(unknown),
+            _ => Err(Error::Ambiguous {
+                prefix: text.to_owned(),
+                matches,
+            }),
+        }
+    }
+
+    /// An image's extracted layers, the topmost first, as overlayfs takes them.
+    pub fn layer_paths(&self, record: &ImageRecord, map_key: &str) -> Result<Vec<PathBuf>, Error> {
+        let layers = LayerStore::beneath(&self.data, map_key)?;
+        let topmost_first = record.layers.iter().rev();
+        Ok(topmost_first
+            .map(|layer| layers.path(&layer.diff_id))
+            .collect())
+    }
+
+    /// The layers of an image that are not extracted for this map.
+    pub fn missing_layers<'a>(
+        &self,
+        record: &'a ImageRecord,
+        map_key: &str,
+    ) -> Result<Vec<&'a LayerRecord>, Error> {
+        let layers = LayerStore::beneath(&self.data, map_key)?;
+        let mut missing: Vec<&LayerRecord> = Vec::new();
+        for layer in &record.layers {
+            let known = missing.iter().any(|other| other.diff_id == layer.diff_id);
+            if !known && !layers.contains(&layer.diff_id) {
+                missing.push(layer);
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Extracts an image's missing layers from their blobs, for the map of `unpacker`.
+    pub fn extract_missing(
+        &self,
+        record: &ImageRecord,
+        map_key: &str,
+        unpacker: &dyn Unpacker,
+    ) -> Result<(), Error> {
+        let missing = self.missing_layers(record, map_key)?;
+        for layers in missing.chunks(EXTRACTIONS) {
+            let mut jobs = Vec::new();
+            for layer in layers {
+                let blob = self.blobs.reader(&layer.digest)?;
+                jobs.push((layer, unpacker.start(&layer.diff_id, blob.into())?));
+            }
+            for (layer, mut job) in jobs {
+                let unpacked = job.finish()?;
+                if unpacked.diff_id != layer.diff_id {
+                    return Err(Error::DigestMismatch {
+                        what: format!("layer {}", layer.digest),
+                        expected: layer.diff_id.clone(),
+                        actual: unpacked.diff_id,
+                    });
+                }
+                job.publish()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// An image's config.
+    pub fn config(&self, record: &ImageRecord) -> Result<ImageConfiguration, Error> {
+        self.config_blob(&record.id)
+    }
+
+    /// An image's manifest.
+    pub fn manifest(&self, digest: &Digest) -> Result<ImageManifest, Error> {
+        let bytes = self.blobs.read(digest, DOCUMENT_LIMIT)?;
+        serde_json::from_slice(&bytes).map_err(Error::json(format!("read manifest {digest}")))
+    }
+
+    fn config_blob(&self, digest: &Digest) -> Result<ImageConfiguration, Error> {
+        let bytes = self.blobs.read(digest, DOCUMENT_LIMIT)?;
+        serde_json::from_slice(&bytes).map_err(Error::json(format!("read image config {digest}")))
+    }
+
+    fn record_path(&self, id: &Digest) -> PathBuf {
+        self.data.join("images").join(format!("{}.json", id.hex()))
+    }
+
+    fn ids(&self) -> Result<Vec<Digest>, Error> {
+        let directory = self.data.join("images");
+        let failed = |error| Error::io(format!("read {}", directory.display()))(error);
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&directory).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let hex = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            ids.extend(hex.and_then(|hex| {
+                let algorithm = if hex.len() == 128 { "sha512" } else { "sha256" };
+                format!("{algorithm}:{hex}").parse::<Digest>().ok()
+            }));
+        }
+        Ok(ids)
+    }
+
+    pub(crate) fn records(&self) -> Result<Vec<ImageRecord>, Error> {
+        let mut records = Vec::new();
+        for id in self.ids()? {
+            // One that went meanwhile is not there.
+            records.extend(self.record(&id)?);
+        }
+        Ok(records)
+    }
+
+    /// The size of an image's layers: extracted for whatever map, else as they came.
+    fn extracted_size(&self, record: &ImageRecord) -> u64 {
+        let stores: Vec<LayerStore> = self.map_keys().unwrap_or_default();
+        let size = |layer: &LayerRecord| {
+            stores
+                .iter()
+                .find_map(|store| store.info(&layer.diff_id).ok()?)
+                .map_or(layer.size, |info| info.size)
+        };
+        record.layers.iter().map(size).sum()
+    }
+
+    /// The layers of every map that there are some of.
+    pub(crate) fn map_keys(&self) -> Result<Vec<LayerStore>, Error> {
+        let directory = self.data.join("layers");
+        let failed = |error| Error::io(format!("read {}", directory.display()))(error);
+        let mut stores = Vec::new();
+        for entry in fs::read_dir(&directory).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            let key = name.to_str();
+            stores.extend(key.and_then(|key| LayerStore::beneath(&self.data, key).ok()));
+        }
+        Ok(stores)
+    }
+}
+
+impl Images for Store {
+    fn find(&self, reference: &Reference) -> Result<Option<LocalImage>, Error> {
+        let found = self.find_reference(reference)?;
+        Ok(found.map(|(record, _)| LocalImage {
+            platform: record.platform(),
+            digests: [record.manifest]
+                .into_iter()
+                .chain(record.indexes)
+                .collect(),
+            id: record.id,
+        }))
+    }
+
+    fn record(&self, image: &PulledImage) -> Result<(), Error> {
+        let known_by = |digest: &Digest| image.reference.with_digest(digest.clone()).to_string();
+        let digests = image.index.iter().chain([&image.manifest]);
+        let record = self.add(&NewImage {
+            manifest: &image.manifest,
+            index: image.index.as_ref(),
+            repo_digests: digests.map(known_by).collect(),
+            names: &[image.reference.clone().or_latest().digest_over_tag()],
+            retag: Retag::Move,
+        })?;
+        debug_assert_eq!(record.id, image.id);
+        Ok(())
+    }
+}
+
+fn no_image(id: &Digest) -> Error {
+    Error::NotFound(id.to_string())
+}
+
+/// Replaces a small JSON file, so that it is the old one or the new one also after a power cut.
+fn write_document<T: Serialize>(data: &Path, path: &Path, value: &T) -> Result<(), Error> {
+    let what = || format!("write {}", path.display());
+    let text = serde_json::to_vec(value).map_err(Error::json(what()))?;
+    let mut file = TemporaryFile::create(&data.join("tmp"), "record")?;
+    file.file_mut()
+        .write_all(&text)
+        .and_then(|()| file.file().sync_data())
+        .map_err(Error::io(what()))?;
+    file.persist(path)?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+fn sync_directory(path: &Path) -> Result<(), Error> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(Error::io(format!("sync {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! Removing images.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use super::lock::leased;
+use super::{ImageRecord, Store, StoreLock};
+use crate::Error;
+use crate::digest::Digest;
+
+/// What a removal has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    /// Names that are gone.
+    pub untagged: Vec<String>,
+    /// The image, if it is gone.
+    pub deleted: Option<Digest>,
+    /// Trees that have lost their names and are to be removed from disk, in a user namespace that
+    /// maps the ids of their files: by [`crate::remove::remove_trees`] there. If that never happens
+    /// they are garbage.
+    pub trash: Vec<PathBuf>,
+}
+
+impl Store {
+    /// Removes what a user wrote: a name, or an image by id.
+    ///
+    /// A name that is not the image's last one is only taken away. An image with several names is
+    /// removed by its id only with `force`. `users` tells who uses an image, such as containers: then
+    /// it stays, `force` or not, and the error names them.
+    pub fn remove(
+        &self,
+        name: &str,
+        force: bool,
+        users: &dyn Fn(&Digest) -> Result<Vec<String>, Error>,
+    ) -> Result<Removal, Error> {
+        let _lock = StoreLock::exclusive(&self.data)?;
+        let (record, meant) = match self.find_named(name)? {
+            Some(found) => found,
+            None => (self.find_by_id(name)?, None),
+        };
+        let names = self.names(&record.id)?;
+        if let Some(meant) = meant
+            && names.len() > 1
+        {
+            self.tags.remove(&meant)?;
+            return Ok(Removal {
+                untagged: vec![meant],
+                ..Removal::default()
+            });
+        }
+        if names.len() > 1 && !force {
+            return Err(Error::Conflict(format!(
+                "image {} has several names, {}: remove it by a name, or with --force",
+                record.id.short(),
+                names.join(", ")
+            )));
+        }
+        let users = users(&record.id)?;
+        if !users.is_empty() {
+            return Err(Error::Conflict(format!(
+                "image {} is in use by {}",
+                record.id.short(),
+                users.join(", ")
+            )));
+        }
+        self.delete(&record, names)
+    }
+
+    /// Removes names, record, blobs and layers. The caller holds the exclusive lock.
+    fn delete(&self, record: &ImageRecord, names: Vec<String>) -> Result<Removal, Error> {
+        for name in &names {
+            self.tags.remove(name)?;
+        }
+        let path = self.record_path(&record.id);
+        std::fs::remove_file(&path).map_err(Error::io(format!("remove {}", path.display())))?;
+        let kept = self.referenced()?;
+        let mut trash = Vec::new();
+        let stores = self.map_keys()?;
+        for digest in record.references().filter(|digest| !kept.contains(*digest)) {
+            self.blobs.remove(digest)?;
+            for layers in &stores {
+                trash.extend(layers.discard(digest)?);
+            }
+        }
+        Ok(Removal {
+            untagged: names,
+            deleted: Some(record.id.clone()),
+            trash,
+        })
+    }
+
+    /// Every digest that an image or an addition needs. The caller holds the exclusive lock.
+    pub(super) fn referenced(&self) -> Result<HashSet<Digest>, Error> {
+        let mut digests = leased(&self.data)?;
+        for record in self.records()? {
+            digests.extend(record.references().cloned());
+        }
+        Ok(digests)
+    }
+}
