@@ -28,9 +28,9 @@
 //! [`PastaOptions::host_loopback`] makes [`HOST`] the host's loopback instead.
 //! [`FORWARDER`] answers name queries by asking the host's first resolver, wherever that listens.
 //!
-//! Measured on Debian 12 (2 cores, Linux 6.18), one published port, medians of 20: Debian 12's pasta
-//! stands after 9 ms and has 29 MB (Pss), that of Debian 13 8 ms and 18 MB, that of late 2026 9 ms
-//! and 14 MB.
+//! Measured on Debian 12 (2 cores, busy with other work, Linux 6.18), one published port, 20 starts:
+//! at best 16 ms until ready and 29 MB (anonymous memory) for Debian 12's pasta, 11 ms and 16 MB for
+//! Debian 13's, 10 ms and 12 MB for that of late 2026.
 
 use std::ffi::CString;
 use std::fs::File;
