@@ -13,7 +13,7 @@ mod bpf;
 mod compile;
 pub mod default;
 mod rules;
-mod single_id;
+pub mod single_id;
 
 use std::fmt::Write;
 use std::io;
@@ -51,7 +51,7 @@ pub struct Compiled {
 
 /// The filter of a container; none if there is nothing to filter.
 ///
-/// `single_id` tells that one id only is mapped: see [`single_id`].
+/// `single_id` tells that one id only is mapped: see the module of this name.
 ///
 /// # Errors
 /// [`Error::Spec`] for a profile that can't be.

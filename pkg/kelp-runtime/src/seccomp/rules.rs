@@ -14,6 +14,10 @@
 //!   call; with EPERM they would fail. A default that kills or traps stays what it is;
 //! - on an architecture whose arguments are 32 bits wide, values are cut to 32 bits.
 //!
+//! Two differences: on x32, whose registers are 64 bits wide, all of an argument is compared; and
+//! rules with inequalities on several arguments are taken at their word, where libseccomp 2.5 can
+//! mix up two of them.
+//!
 //! Beyond it, a rule for socket(2) or shmat(2) and their like also holds for socketcall(2) and
 //! ipc(2) where they are another way to the same call.
 

@@ -2,27 +2,27 @@
 //!
 //! Without a range of subordinate ids, a container has user and group 0 and no other, and
 //! setgroups(2) is refused for good (user_namespaces(7)). Package managers give files to other
-//! owners and drop privileges to sandbox users, and stop at the error. A filter answers such a call
-//! with error number 0, which the caller sees as success, and does nothing.
+//! owners, and stop at the error. A filter answers such a call with error number 0, which the
+//! caller sees as success, and does nothing.
 //!
 //! A false success can harm, so only these are answered, and only where the true call can't work:
 //! - chown and its kind, if an id is neither 0 nor -1: tar, dpkg, rpm and apk need it. The file
 //!   stays the user's, which is what every file of the container is. With ids 0 and -1 the call is
 //!   made, so that a file that is missing is still an error.
-//! - setgroups, always: apt and initgroups(3) need it. The process keeps the user's groups, which
-//!   it can't give up here in any way.
-//! - setuid, setgid, setreuid, setregid, setresuid, setresgid, if an id is neither 0 nor -1: apt
-//!   runs its downloads as `_apt`, package scripts run commands as their own user. The process
-//!   stays what it is. That is no weaker than the container itself: a process with another id that
-//!   can't exist here would also have been the one user to the kernel's checks on files. A program
-//!   that looks (getuid(2)) sees the truth, and those that refuse to be root still do.
+//! - setgroups, always: what starts a session as root (su, sshd, setpriv) sets root's groups first.
+//!   The process keeps the user's groups, which it can't give up here in any way.
 //!
 //! Not answered:
+//! - setuid and its kind: a program must not believe that it has dropped privileges when it has
+//!   not. It gets EINVAL for an id that is not mapped, and its user learns that this image needs a
+//!   range. Nor would an answer be enough for apt, which looks at its ids afterwards; apt is told
+//!   to do without its sandbox user ([`APT_SANDBOX`]), and package scripts that run a command as
+//!   another user expect that this can fail.
 //! - mknod of devices: the node would be missing, and its opening fail at a distance. Fifos,
 //!   sockets and the overlay's whiteouts work by themselves.
 //! - setxattr of `security.capability`, which works in a user namespace (capabilities(7)); and of
 //!   labels, whose failure those who set them expect.
-//! - setfsuid, setfsgid, which report no errors; capset, which works; mount.
+//! - capset, mount, unshare, which work.
 //!
 //! The answers take the place of an ALLOW in the profile: what it refuses stays refused.
 
@@ -30,6 +30,13 @@ use super::rules::{ALLOW, Compare, Condition, ERRNO, Outcome, Rule};
 
 /// Error number 0.
 const SUCCESS: u32 = ERRNO;
+
+/// A file that lets apt work with one id, and its content: for a container whose image has the
+/// directory (apt.conf(5)).
+pub const APT_SANDBOX: (&str, &str) = (
+    "/etc/apt/apt.conf.d/99single-id",
+    "APT::Sandbox::User \"root\";\n",
+);
 
 /// What `outcome` of the call becomes. `wide_ids` tells that the architecture has calls with 32-bit
 /// ids beside older ones with 16 bits.
@@ -39,9 +46,6 @@ pub(super) fn pretend(name: &str, wide_ids: bool, outcome: Outcome) -> Outcome {
     let ids: &[u8] = match plain {
         "chown" | "lchown" | "fchown" => &[1, 2],
         "fchownat" => &[2, 3],
-        "setuid" | "setgid" => &[0],
-        "setreuid" | "setregid" => &[0, 1],
-        "setresuid" | "setresgid" => &[0, 1, 2],
         "setgroups" => &[],
         _ => return outcome,
     };
@@ -92,3 +96,7 @@ pub(super) fn pretend(name: &str, wide_ids: bool, outcome: Outcome) -> Outcome {
         otherwise: ALLOW,
     }
 }
+
+#[cfg(test)]
+#[path = "single_id_tests.rs"]
+mod tests;
