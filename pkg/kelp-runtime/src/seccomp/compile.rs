@@ -86,7 +86,8 @@ impl<'a> Ranges<'a> {
             })
         };
         let mut cursor = if table.arch == Arch::X32 { X32_BIT } else { 0 };
-        for (&number, outcome) in &table.calls {
+        for (number, outcome) in &table.calls {
+            let number = *number;
             if cursor < number {
                 self.gap(cursor, number, table.known, gap);
             }

@@ -22,7 +22,7 @@
 //! ipc(2) where they are another way to the same call.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use oci_spec::runtime::{
     LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompOperator as Operator,
@@ -93,7 +93,8 @@ impl Outcome {
 /// What an architecture's calls lead to.
 pub(super) struct CallTable {
     pub(super) arch: Arch,
-    pub(super) calls: BTreeMap<u32, Outcome>,
+    /// By number, the lowest first.
+    pub(super) calls: Vec<(u32, Outcome)>,
     /// Calls that are in no rule.
     pub(super) default: u32,
     /// The highest number that the profile names, and the result above it.
@@ -167,7 +168,7 @@ impl<'a> Rules<'a> {
             self.default
         };
         let wide_ids = self.single_id && all.iter().any(|(_, name, _)| *name == "chown32");
-        let mut calls = BTreeMap::new();
+        let mut calls = Vec::with_capacity(all.len());
         for (number, name, rules) in all {
             if let Some(rules) = rules {
                 rules.exists.set(true);
@@ -183,9 +184,10 @@ impl<'a> Rules<'a> {
                 outcome = single_id::pretend(name, wide_ids, outcome);
             }
             if outcome != Outcome::always(otherwise) || rules.is_some() {
-                calls.insert(number, outcome);
+                calls.push((number, outcome));
             }
         }
+        calls.sort_unstable_by_key(|(number, _)| *number);
         CallTable {
             arch,
             calls,
