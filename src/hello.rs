@@ -21,7 +21,10 @@ fn report() -> String {
         ("root", root()),
         ("cgroup", cgroup()),
         ("network", network()),
-        ("capabilities", status("CapEff").map_or_else(unknown, |set| capabilities(&set))),
+        (
+            "capabilities",
+            status("CapEff").map_or_else(unknown, |set| capabilities(&set)),
+        ),
         ("seccomp", seccomp()),
     ];
     let mut text = String::from(
@@ -66,7 +69,11 @@ fn user_map() -> String {
             })
         })
         .collect();
-    if lines.is_empty() { unknown() } else { lines.join(", ") }
+    if lines.is_empty() {
+        unknown()
+    } else {
+        lines.join(", ")
+    }
 }
 
 fn namespaces() -> String {
@@ -82,7 +89,10 @@ fn namespaces() -> String {
 /// The file system of `/`, from mountinfo (proc_pid_mountinfo(5)).
 fn root() -> String {
     let table = read("/proc/self/mountinfo");
-    let Some(line) = table.lines().find(|line| line.split(' ').nth(4) == Some("/")) else {
+    let Some(line) = table
+        .lines()
+        .find(|line| line.split(' ').nth(4) == Some("/"))
+    else {
         return unknown();
     };
     let kind = line
@@ -112,13 +122,20 @@ fn network() -> String {
         .filter_map(|line| line.split_once(':'))
         .map(|(name, _)| name.trim().to_owned())
         .collect();
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
 }
 
 fn status(field: &str) -> Option<String> {
-    read("/proc/self/status")
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':').map(str::trim).map(str::to_owned))
+    read("/proc/self/status").lines().find_map(|line| {
+        line.strip_prefix(field)?
+            .strip_prefix(':')
+            .map(str::trim)
+            .map(str::to_owned)
+    })
 }
 
 fn capabilities(set: &str) -> String {
@@ -127,7 +144,10 @@ fn capabilities(set: &str) -> String {
 }
 
 fn last_capability() -> u32 {
-    read("/proc/sys/kernel/cap_last_cap").trim().parse().unwrap_or(40)
+    read("/proc/sys/kernel/cap_last_cap")
+        .trim()
+        .parse()
+        .unwrap_or(40)
 }
 
 fn seccomp() -> String {

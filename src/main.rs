@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod hello;
 
 use std::process::ExitCode;
 
@@ -10,6 +11,9 @@ fn main() -> ExitCode {
     args.next();
     if args.next().is_some_and(|first| first == "internal") {
         let rest: Vec<_> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
+        if rest.first().is_some_and(|role| role == "hello") {
+            return ExitCode::from(hello::run() as u8);
+        }
         return ExitCode::from(kelp_engine::internal::run(&rest) as u8);
     }
     cli::main()

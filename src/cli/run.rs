@@ -1,6 +1,7 @@
 //! `kelp run`: create, start, attach, wait.
 
 use kelp_engine::Engine;
+use kelp_engine::image::pull::{PullPolicy, PullRequest};
 use kelp_engine::terminal::{End, Options, Other, Session};
 
 use super::create_flags::CreateFlags;
@@ -30,6 +31,13 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         detach_keys: vec![16, 17],
     };
     let remove = options.remove;
+    if options.rootfs.is_none() {
+        let request = PullRequest {
+            policy: PullPolicy::Missing,
+            ..PullRequest::default()
+        };
+        engine.ensure_image(&options.image, &request)?;
+    }
     let id = engine.create_container(options)?;
     let (session, pipes) = Session::new(attach)?;
     let started = match engine.start_container(&id, pipes) {

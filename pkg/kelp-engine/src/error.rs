@@ -151,3 +151,18 @@ impl From<kelp_monitor::Error> for Error {
         Self::with(kind, error)
     }
 }
+
+impl From<kelp_image::Error> for Error {
+    fn from(error: kelp_image::Error) -> Self {
+        use kelp_image::Error as E;
+        let kind = match &error {
+            E::NotFound(_) => Kind::NotFound,
+            E::Conflict(_) => Kind::Conflict,
+            E::Ambiguous { .. } | E::InvalidDigest(_) | E::Reference(_) | E::Invalid(_) => {
+                Kind::Invalid
+            }
+            _ => Kind::Failed,
+        };
+        Self::with(kind, error)
+    }
+}

@@ -18,6 +18,8 @@ pub fn run(args: &[String]) -> i32 {
     match words.as_slice() {
         ["monitor", id] => monitor(id),
         ["discard", path] => discard(path),
+        ["unpack", ..] => kelp_image::role::unpack_main(&args[1..]),
+        ["remove", ..] => kelp_image::role::remove_main(&args[1..]),
         _ => 125,
     }
 }
@@ -33,12 +35,11 @@ fn discard(path: &str) -> i32 {
     i32::from(std::fs::remove_dir_all(path).is_err())
 }
 
+/// Descriptors for a role, and the numbers they get there.
+pub(crate) type Fds<'a> = Vec<(BorrowedFd<'a>, RawFd)>;
+
 /// Starts this binary in a hidden role, inside `userns`, in a session of its own.
-pub(crate) fn spawn(
-    role: &[&str],
-    userns: &UserNamespace,
-    fds: Vec<(BorrowedFd<'_>, RawFd)>,
-) -> Result<Child, Error> {
+pub(crate) fn spawn(role: &[&str], userns: &UserNamespace, fds: Fds<'_>) -> Result<Child, Error> {
     let mut argv = vec![cstring("kelp"), cstring("internal")];
     argv.extend(role.iter().copied().map(cstring));
     let envp = std::env::vars_os()

@@ -97,7 +97,9 @@ pub enum End {
 const CHUNK: usize = 1 << 20;
 
 /// SIGCHLD, SIGPIPE, SIGURG are never passed on, SIGKILL and SIGSTOP can't be.
-const PASSED: &[i32] = &[1, 2, 3, 10, 12, 14, 15, 18, 20, 21, 22, 24, 25, 26, 27, 29, 30];
+const PASSED: &[i32] = &[
+    1, 2, 3, 10, 12, 14, 15, 18, 20, 21, 22, 24, 25, 26, 27, 29, 30,
+];
 const SIGWINCH: i32 = 28;
 
 impl Session {
@@ -135,7 +137,11 @@ impl Session {
 
     /// For a process with a terminal: its outer end takes the input and gives the output.
     pub(crate) fn over_terminal(options: Options, master: &OwnedFd) -> Result<Self, Error> {
-        let copy = || master.try_clone().map_err(Error::io("copy the terminal's descriptor"));
+        let copy = || {
+            master
+                .try_clone()
+                .map_err(Error::io("copy the terminal's descriptor"))
+        };
         Ok(Self {
             stdin: if options.stdin { Some(copy()?) } else { None },
             outputs: vec![(copy()?, 1)],
@@ -159,7 +165,9 @@ impl Session {
         if !self.options.tty || !self.options.stdin || !isatty(rustix::stdio::stdin()) {
             return Ok(None);
         }
-        Raw::enter().map(Some).map_err(Error::io("make the terminal raw"))
+        Raw::enter()
+            .map(Some)
+            .map_err(Error::io("make the terminal raw"))
     }
 
     fn signals(&self) -> Result<Option<OwnedFd>, Error> {
@@ -235,11 +243,7 @@ impl Session {
         Ok(self.outputs.is_empty())
     }
 
-    fn wait(
-        &self,
-        end: Option<BorrowedFd<'_>>,
-        signals: Option<&OwnedFd>,
-    ) -> io::Result<Ready> {
+    fn wait(&self, end: Option<BorrowedFd<'_>>, signals: Option<&OwnedFd>) -> io::Result<Ready> {
         let stdin = rustix::stdio::stdin();
         let mut fds = Vec::with_capacity(5);
         if let Some(end) = &end {

@@ -45,6 +45,10 @@ fn prepare(
             .step(|| "join a namespace".to_owned())?;
     }
     become_root()?;
+    if plan.creates_network() {
+        kelp_sys::net::bring_up(c"lo").step(|| "bring the loopback interface up".to_owned())?;
+    }
+
     // Mounts made here must not reach the host; the host's may come in until the pivot.
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", slave).step(|| "make / a slave mount".to_owned())?;

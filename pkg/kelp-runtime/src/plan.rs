@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 
 use kelp_sys::clone::CloneFlags;
 use kelp_sys::exec::CStringArray;
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp, Spec};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::LinkNameSpaceType;
 
 use crate::capabilities::CapSets;
 use crate::error::Error;
 use crate::mount_plan::{MountPlan, cstring, propagation};
+use crate::seccomp::{self, Program};
 
 /// What the container's root is made of.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -48,6 +49,8 @@ pub struct Extras {
     pub init: bool,
     /// Whether only one id is mapped, so that chown-like calls are answered with success.
     pub single_id: bool,
+    /// Whether a specification without a seccomp profile gets the default one.
+    pub default_seccomp: bool,
 }
 
 /// The plan of a container's first process.
@@ -84,6 +87,7 @@ pub struct ProcessPlan {
     pub(crate) rlimits: Vec<(Resource, Rlimit)>,
     pub(crate) no_new_privileges: bool,
     pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) seccomp: Option<Program>,
     pub(crate) extras: Extras,
 }
 
@@ -154,7 +158,7 @@ impl Plan {
             sysctl,
             hostname: spec.hostname().clone(),
             domainname: spec.domainname().clone(),
-            process: ProcessPlan::new(process, extras)?,
+            process: ProcessPlan::new(process, linux.seccomp().as_ref(), extras)?,
         })
     }
 
@@ -171,7 +175,11 @@ impl Plan {
 
 impl ProcessPlan {
     /// Checks `process`.
-    pub fn new(process: &oci_spec::runtime::Process, extras: Extras) -> Result<Self, Error> {
+    pub fn new(
+        process: &oci_spec::runtime::Process,
+        profile: Option<&LinuxSeccomp>,
+        extras: Extras,
+    ) -> Result<Self, Error> {
         let args = process.args().as_deref().unwrap_or_default();
         if args.first().is_none_or(String::is_empty) {
             return Err(Error::Spec(
@@ -190,6 +198,10 @@ impl ProcessPlan {
                 .map(|text| cstring(Path::new(text)))
                 .collect::<Result<Vec<_>, _>>()
         };
+        let capabilities = CapSets::from_oci(process.capabilities().as_ref());
+        let default = (profile.is_none() && extras.default_seccomp)
+            .then(|| seccomp::default_profile(capabilities.bounding));
+        let seccomp = seccomp::plan(profile.or(default.as_ref()), extras.single_id)?;
         Ok(Self {
             terminal: process.terminal().unwrap_or(false),
             argv: CStringArray::new(strings(args)?),
@@ -199,7 +211,8 @@ impl ProcessPlan {
             gid: process.user().gid(),
             groups: process.user().additional_gids().clone().unwrap_or_default(),
             umask: process.user().umask(),
-            capabilities: CapSets::from_oci(process.capabilities().as_ref()),
+            capabilities,
+            seccomp,
             rlimits: process
                 .rlimits()
                 .iter()

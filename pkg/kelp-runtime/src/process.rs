@@ -98,10 +98,14 @@ fn become_user(plan: &ProcessPlan, identity: &Identity) -> Result<Prepared, Fail
     capabilities::drop_bounding(&plan.capabilities)
         .step(|| "drop capabilities from the bounding set".to_owned())?;
     set_ids(identity, plan.extras.single_id)?;
-    capabilities::apply(&plan.capabilities).step(|| "set the capabilities".to_owned())?;
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).step(|| "set no_new_privs".to_owned())?;
+    } else {
+        // Without no_new_privs a filter takes CAP_SYS_ADMIN, which the next step may take away.
+        capabilities::regain_effective().step(|| "regain the capabilities".to_owned())?;
+        load_seccomp(plan)?;
     }
+    capabilities::apply(&plan.capabilities).step(|| "set the capabilities".to_owned())?;
 
     let mut env = plan.env.clone();
     let has = |name: &[u8]| env.iter().any(|entry| entry.as_bytes().starts_with(name));
@@ -186,6 +190,16 @@ fn make_directory(path: &Path, identity: &Identity) -> io::Result<()> {
     Ok(())
 }
 
+fn load_seccomp(plan: &ProcessPlan) -> Result<(), Failure> {
+    let Some(program) = &plan.seccomp else {
+        return Ok(());
+    };
+    program
+        .load()
+        .map(drop)
+        .step(|| "load the seccomp filter".to_owned())
+}
+
 fn run_program(plan: &ProcessPlan, prepared: &Prepared, parent: BorrowedFd<'_>) -> Failure {
     if let Err(failure) = wait_for_go(parent) {
         return failure;
@@ -196,6 +210,12 @@ fn run_program(plan: &ProcessPlan, prepared: &Prepared, parent: BorrowedFd<'_>) 
     reset_signals();
     if plan.extras.init {
         if let Err(failure) = crate::reaper::fork_program() {
+            return failure;
+        }
+    }
+    // With no_new_privs the filter comes last: it need not allow what stood before it.
+    if plan.no_new_privileges {
+        if let Err(failure) = load_seccomp(plan) {
             return failure;
         }
     }

@@ -60,6 +60,10 @@ pub struct CreateOptions {
     pub cap_drop: Vec<String>,
     /// Whether exec gives no privilege.
     pub no_new_privileges: bool,
+    /// Whether no seccomp filter is loaded.
+    pub seccomp_unconfined: bool,
+    /// A seccomp profile, instead of the default one.
+    pub seccomp: Option<oci_spec::runtime::LinuxSeccomp>,
     /// Whether kelp's own reaper is process 1.
     pub init: bool,
     /// Namespaces.

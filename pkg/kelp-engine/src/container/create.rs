@@ -120,6 +120,7 @@ impl Engine {
                 set_home: true,
                 init: options.init,
                 single_id: map.is_single(),
+                default_seccomp: !options.privileged && !options.seccomp_unconfined,
             },
             resources,
             cgroup: true,
@@ -338,5 +339,6 @@ pub(crate) fn directory_base(path: &Path) -> Result<Base, Error> {
         id: String::new(),
         config: ImageConfig::default(),
         root: crate::image::BaseRoot::Directory(path),
+        _lock: None,
     })
 }

@@ -49,7 +49,11 @@ impl Engine {
             )));
         }
         let plan = self.exec_plan(id, &options)?;
-        let cgroup = if run.cgroup.is_empty() { None } else { Cgroup::open(&run.cgroup).ok() };
+        let cgroup = if run.cgroup.is_empty() {
+            None
+        } else {
+            Cgroup::open(&run.cgroup).ok()
+        };
         let target = Target {
             init: pidfd.as_fd(),
             pid: run.pid,
@@ -57,9 +61,10 @@ impl Engine {
         };
         if options.streams.tty {
             let mut starting = start(&plan, &target, None)?;
-            let master = starting.terminal.take().ok_or_else(|| {
-                Error::new(Kind::Failed, "the container gave no terminal")
-            })?;
+            let master = starting
+                .terminal
+                .take()
+                .ok_or_else(|| Error::new(Kind::Failed, "the container gave no terminal"))?;
             let session = Session::over_terminal(options.streams, &master)?;
             let child = starting.execute()?;
             return self.follow(session, &child, Some(&master), options.detach);
@@ -69,7 +74,11 @@ impl Engine {
             .write(true)
             .open("/dev/null")
             .map_err(Error::io("open /dev/null"))?;
-        let streams = if options.detach { Options::default() } else { options.streams };
+        let streams = if options.detach {
+            Options::default()
+        } else {
+            options.streams
+        };
         let (session, pipes) = Session::new(streams)?;
         let child = {
             let or_null = |pipe| Option::map_or(pipe, null.as_fd(), AsFd::as_fd);
@@ -117,7 +126,11 @@ impl Engine {
             more.insert(0, "TERM=xterm".to_owned());
         }
         for entry in more {
-            let key = entry.split_inclusive('=').next().unwrap_or_default().to_owned();
+            let key = entry
+                .split_inclusive('=')
+                .next()
+                .unwrap_or_default()
+                .to_owned();
             env.retain(|old| !old.starts_with(&key));
             env.push(entry);
         }
@@ -132,12 +145,22 @@ impl Engine {
             );
             process.set_capabilities(Some(sets.to_oci()));
         }
+        let privileged_seccomp = options.privileged && launch.extras.default_seccomp;
         let extras = Extras {
+            default_seccomp: launch.extras.default_seccomp && !privileged_seccomp,
             user: options.user.clone().or(launch.extras.user),
             init: false,
             ..launch.extras
         };
-        Ok(ProcessPlan::new(&process, extras)?)
+        Ok(ProcessPlan::new(
+            &process,
+            launch
+                .spec
+                .linux()
+                .as_ref()
+                .and_then(|linux| linux.seccomp().as_ref()),
+            extras,
+        )?)
     }
 }
 

@@ -1,0 +1,138 @@
+//! Images: pulling, listing, removing, and what a container is made from.
+
+pub mod hello;
+pub mod list;
+pub mod pull;
+pub mod registry;
+pub mod remove;
+
+use std::path::{Path, PathBuf};
+
+use kelp_image::role::ProcessUnpacker;
+use kelp_image::store::{ImageRecord, Store, StoreLock};
+use kelp_image::unpack::Ownership;
+use kelp_runtime::plan::Rootfs;
+use kelp_sys::clone::Child;
+use kelp_userns::{IdMap, UserNamespace};
+use oci_spec::image::Config as ImageConfig;
+
+use crate::container::config::CreateOptions;
+use crate::container::create::directory_base;
+use crate::{Engine, Error, internal};
+
+/// What a container is made from: an image's layers for its id map, or a directory.
+#[derive(Debug)]
+pub struct Base {
+    /// The full name.
+    pub name: String,
+    /// The image's id; empty for a directory.
+    pub id: String,
+    /// The image's defaults.
+    pub config: ImageConfig,
+    /// The files.
+    pub root: BaseRoot,
+    /// Keeps the image from being removed until the container's record refers to it.
+    pub(crate) _lock: Option<StoreLock>,
+}
+
+/// The files of a [`Base`].
+#[derive(Debug)]
+pub enum BaseRoot {
+    /// A directory of the host, used as it is.
+    Directory(PathBuf),
+    /// Extracted layers, topmost first.
+    Layers(Vec<PathBuf>),
+}
+
+impl Base {
+    /// The root of a container whose record is at `record`.
+    pub fn rootfs(&self, record: &Path) -> Rootfs {
+        match &self.root {
+            BaseRoot::Directory(path) => Rootfs::Directory(path.clone()),
+            BaseRoot::Layers(layers) => Rootfs::Overlay {
+                lower: layers.clone(),
+                upper: record.join("upper"),
+                work: record.join("work"),
+            },
+        }
+    }
+}
+
+impl Engine {
+    /// The images.
+    pub(crate) fn store(&self) -> Result<Store, Error> {
+        Ok(Store::open(&self.paths.data)?)
+    }
+
+    /// What the container asked for is made from. Its image is here; layers that are missing for its
+    /// id map are made from their blobs.
+    pub(crate) fn base(&self, options: &CreateOptions, map: &IdMap) -> Result<Base, Error> {
+        if let Some(path) = &options.rootfs {
+            return directory_base(path);
+        }
+        let store = self.store()?;
+        let lock = store.lock()?;
+        let record = store.find(&options.image)?;
+        let key = map.key();
+        if !store.missing_layers(&record, &key)?.is_empty() {
+            self.extract(&store, &record, map)?;
+        }
+        let config = store.config(&record)?;
+        Ok(Base {
+            name: full_name(&store, &options.image, &record)?,
+            id: record.id.hex().to_owned(),
+            config: config.config().clone().unwrap_or_default(),
+            root: BaseRoot::Layers(store.layer_paths(&record, &key)?),
+            _lock: Some(lock),
+        })
+    }
+
+    /// Makes an image's missing layers for a map from their blobs.
+    fn extract(&self, store: &Store, record: &ImageRecord, map: &IdMap) -> Result<(), Error> {
+        let userns = self.user_namespace(map.clone())?;
+        let spawn = |role: &[String], fds: internal::Fds<'_>| start_role(role, fds, &userns);
+        let unpacker = ProcessUnpacker::new(&self.paths.data, &map.key(), ownership(map), &spawn)?;
+        Ok(store.extract_missing(record, &map.key(), &unpacker)?)
+    }
+}
+
+/// How owners are kept for a map.
+pub(crate) fn ownership(map: &IdMap) -> Ownership {
+    if map.is_single() {
+        Ownership::Single
+    } else {
+        Ownership::Mapped
+    }
+}
+
+pub(crate) fn start_role(
+    role: &[String],
+    fds: internal::Fds<'_>,
+    userns: &UserNamespace,
+) -> std::io::Result<Child> {
+    let words: Vec<_> = role.iter().map(String::as_str).collect();
+    internal::spawn(&words, userns, fds).map_err(std::io::Error::other)
+}
+
+/// The name to show for what a user wrote: the image's own name that fits, else what was written.
+fn full_name(store: &Store, written: &str, record: &ImageRecord) -> Result<String, Error> {
+    let names = store.names(&record.id)?;
+    let fits = |name: &&String| {
+        let bare = name
+            .rsplit_once(':')
+            .map_or(name.as_str(), |(bare, _)| bare);
+        let ends = |whole: &str| {
+            whole == written
+                || whole
+                    .strip_suffix(written)
+                    .is_some_and(|before| before.ends_with('/'))
+        };
+        ends(name) || ends(bare)
+    };
+    Ok(names
+        .iter()
+        .find(fits)
+        .or(names.first())
+        .cloned()
+        .unwrap_or_else(|| record.id.hex().to_owned()))
+}

@@ -1,0 +1,79 @@
+//! `login` and `logout`.
+
+use std::path::{Path, PathBuf};
+
+use kelp_image::auth::{AuthFiles, Credential, Logout, normalize_key};
+use kelp_image::config_paths::ConfigPaths;
+use kelp_image::login::check_login;
+
+use crate::image::pull::PullRequest;
+use crate::{Engine, Error, Kind};
+
+/// `USER:PASSWORD`, as --creds takes it.
+pub(crate) fn credential(text: &str) -> Result<Credential, Error> {
+    let (user, password) = text.split_once(':').unwrap_or((text, ""));
+    if user.is_empty() {
+        return Err(Error::invalid("--creds is USER:PASSWORD"));
+    }
+    Ok(basic(user, password))
+}
+
+fn basic(user: &str, password: &str) -> Credential {
+    Credential::Basic {
+        username: user.to_owned(),
+        password: password.to_owned().into(),
+    }
+}
+
+impl Engine {
+    /// Checks credentials with their registry and keeps them; the file they are kept in.
+    pub fn login(
+        &self,
+        registry: &str,
+        user: &str,
+        password: &str,
+        request: &PullRequest,
+    ) -> Result<PathBuf, Error> {
+        let key = normalize_key(registry);
+        let access = request.access()?;
+        check_login(&key, &basic(user, password), &access)?;
+        let files = auth_files(request.authfile.as_deref());
+        Ok(files.login(&key, user, password)?)
+    }
+
+    /// The user that is logged in at a registry.
+    pub fn logged_in(
+        &self,
+        registry: &str,
+        authfile: Option<&Path>,
+    ) -> Result<Option<String>, Error> {
+        let credential = auth_files(authfile).lookup_key(&normalize_key(registry))?;
+        Ok(credential.map(|credential| match credential {
+            Credential::Basic { username, .. } => username,
+            Credential::IdentityToken(_) | Credential::RegistryToken(_) => "<token>".to_owned(),
+        }))
+    }
+
+    /// Forgets the credentials for a registry, or all.
+    pub fn logout(&self, registry: Option<&str>, authfile: Option<&Path>) -> Result<(), Error> {
+        let files = auth_files(authfile);
+        let Some(registry) = registry else {
+            return Ok(files.logout_all()?);
+        };
+        match files.logout(&normalize_key(registry))? {
+            Logout::Removed => Ok(()),
+            Logout::NotLoggedIn => Err(Error::new(
+                Kind::NotFound,
+                format!("not logged into {registry}"),
+            )),
+            Logout::InDockerConfig => Err(Error::conflict(format!(
+                "the credentials for {registry} are in docker's own configuration: use `docker \
+                 logout {registry}`"
+            ))),
+        }
+    }
+}
+
+fn auth_files(authfile: Option<&Path>) -> AuthFiles {
+    AuthFiles::find(&ConfigPaths::default(), authfile)
+}

@@ -1,0 +1,105 @@
+//! `rmi`, `tag` and `untag`.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use kelp_image::reference::{ImageName, Reference};
+use kelp_image::store::{Removal, Retag};
+use kelp_state::Record;
+
+use crate::container::config::{Config, UserMode};
+use crate::{Engine, Error, host, internal};
+
+impl Engine {
+    /// Removes an image or one of its names; with `force` also the containers that use it.
+    pub fn remove_image(&self, name: &str, force: bool) -> Result<Removal, Error> {
+        let store = self.store()?;
+        if force {
+            let record = store.find(name)?;
+            let last = store.names(&record.id)?.len() <= 1;
+            for config in self.users_of(record.id.hex())?.iter().filter(|_| last) {
+                self.remove_container(&config.id, true)?;
+            }
+        }
+        let users = |id: &kelp_image::Digest| {
+            let users = self
+                .users_of(id.hex())
+                .map_err(|error| kelp_image::Error::Conflict(error.line()))?;
+            Ok(users
+                .iter()
+                .map(|config| format!("container {}", config.id.short()))
+                .collect())
+        };
+        let removal = store.remove(name, force, &users)?;
+        self.remove_trees(&removal.trash)?;
+        Ok(removal)
+    }
+
+    /// The containers that are made from an image.
+    pub(crate) fn users_of(&self, image: &str) -> Result<Vec<Config>, Error> {
+        let mut users = Vec::new();
+        for record in Record::all(&self.paths) {
+            if let Some(config) = Config::read(&self.paths, &record.id)?
+                && config.image_id == image
+            {
+                users.push(config);
+            }
+        }
+        Ok(users)
+    }
+
+    /// Deletes trees of any owner that the user's ids can be, from inside a user namespace.
+    pub(crate) fn remove_trees(&self, trees: &[PathBuf]) -> Result<(), Error> {
+        if trees.is_empty() {
+            return Ok(());
+        }
+        let userns = self.user_namespace(host::id_map(&UserMode::Host)?)?;
+        let paths: Vec<_> = trees.iter().map(|path| path.to_string_lossy()).collect();
+        let mut role = vec!["remove"];
+        role.extend(paths.iter().map(AsRef::as_ref));
+        let child = internal::spawn(&role, &userns, Vec::new())?;
+        let exit = kelp_sys::process::wait_pidfd(child.pidfd.as_fd())
+            .map_err(Error::io("wait for `kelp internal remove`"))?;
+        if exit.code() == 0 {
+            return Ok(());
+        }
+        Err(Error::new(
+            crate::Kind::Failed,
+            "some files of the image could not be removed; `kelp system prune` tries again",
+        ))
+    }
+
+    /// Gives an image another name.
+    pub fn tag_image(&self, name: &str, new: &str) -> Result<(), Error> {
+        let store = self.store()?;
+        let record = store.find(name)?;
+        store.tag(&record.id, &reference(new)?, Retag::Move)?;
+        Ok(())
+    }
+
+    /// Takes names away from an image; all of them where none is given.
+    pub fn untag_image(&self, name: &str, names: &[String]) -> Result<(), Error> {
+        let store = self.store()?;
+        let record = store.find(name)?;
+        let names = if names.is_empty() {
+            store.names(&record.id)?
+        } else {
+            names.to_vec()
+        };
+        for name in names {
+            let full = reference(&name)?;
+            store.untag(&full)?;
+        }
+        Ok(())
+    }
+}
+
+/// The full name of what a user calls an image of theirs: a short name is one of `localhost`.
+fn reference(name: &str) -> Result<Reference, Error> {
+    Ok(
+        match ImageName::parse(name).map_err(kelp_image::Error::from)? {
+            ImageName::Full(reference) => reference,
+            ImageName::Short(short) => short.in_registry("localhost"),
+        },
+    )
+}
