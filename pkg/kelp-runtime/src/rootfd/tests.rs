@@ -58,6 +58,7 @@ fn links_and_dots_stay_in_the_root() {
         ("up", "../../../../../../etc/passwd"),
         ("chain", "var/up"),
         ("usr/etc", "../etc"),
+        ("usr/bin/abs", "/etc/passwd"),
         ("self", "self"),
         ("dir", "etc/"),
         ("file-as-dir", "etc/passwd/"),
@@ -74,6 +75,7 @@ fn links_and_dots_stay_in_the_root() {
             "../../etc/passwd",
             "usr/bin/../../../etc/passwd",
             "abs",
+            "usr/bin/abs",
             "up",
             "chain",
             "var/var/var/etc/passwd",
@@ -130,6 +132,20 @@ fn nofollow_stops_at_the_last_link_only() {
             root.open(Path::new("conf/passwd"), OFlags::NOFOLLOW)
                 .is_ok()
         );
+    }
+}
+
+#[test]
+fn as_many_links_are_followed_as_the_kernel_follows() {
+    let tree = tree();
+    symlink("etc/passwd", tree.root.join("0")).unwrap();
+    for i in 1..=40 {
+        symlink((i - 1).to_string(), tree.root.join(i.to_string())).unwrap();
+    }
+    for root in both(&tree) {
+        assert_eq!(read(&root, "39").as_deref(), Ok("inside"));
+        let result = root.open(Path::new("40"), OFlags::RDONLY);
+        assert_eq!(errno(result), Errno::LOOP);
     }
 }
 
@@ -340,6 +356,25 @@ fn cve_2021_30465_a_swapped_link_never_leads_out() {
                 assert_eq!(read(root, "race/run/pid").as_deref(), Ok("inside"));
             }
             assert!(reached > 0, "the directory was never seen in its place");
+        });
+    }
+}
+
+#[test]
+fn a_swapped_link_at_the_end_never_leads_out() {
+    for kernel in [0, 1] {
+        let tree = tree();
+        let root = &both(&tree)[kernel];
+        let (one, other) = (tree.root.join("file"), tree.root.join("link"));
+        fs::write(&one, "inside").unwrap();
+        symlink(tree.outside.join("etc/passwd"), &other).unwrap();
+        swapping(&one, &other, || {
+            for _ in 0..10_000 {
+                match read(root, "file") {
+                    Ok(text) => assert_eq!(text, "inside"),
+                    Err(kind) => assert_eq!(kind, io::ErrorKind::NotFound),
+                }
+            }
         });
     }
 }
