@@ -100,7 +100,7 @@ impl Extractor {
                 let metadata = &self.metadata;
                 let times = metadata.times(entry);
                 let mode = metadata.creation_mode(entry);
-                self.create(path, |at, name| {
+                self.create(path, entry, |at, name| {
                     mknodat(at, name, FileType::RegularFile, mode, 0)?;
                     rustix::fs::utimensat(at, name, &times, AtFlags::SYMLINK_NOFOLLOW)
                 })
@@ -109,7 +109,7 @@ impl Extractor {
             Kind::Directory => self.directory(path, entry),
             Kind::Symlink => {
                 let metadata = self.metadata;
-                self.create(path, |at, name| {
+                self.create(path, entry, |at, name| {
                     symlinkat(entry.link.as_slice(), at, name)?;
                     metadata.apply_to_name(at, name, entry)
                 })
@@ -117,7 +117,7 @@ impl Extractor {
             Kind::HardLink => self.hard_link(path, entry),
             Kind::Fifo => {
                 let metadata = self.metadata;
-                self.create(path, |at, name| {
+                self.create(path, entry, |at, name| {
                     let mode = Mode::from_raw_mode(entry.mode as RawMode);
                     mknodat(at, name, FileType::Fifo, mode, 0)?;
                     metadata.apply_to_name(at, name, entry)
@@ -127,7 +127,7 @@ impl Extractor {
                 if self.options.whiteouts && (entry.major, entry.minor) == (0, 0) =>
             {
                 // overlayfs's own form of a whiteout, should an archive have one.
-                self.create(path, whiteout::make)
+                self.create(path, entry, whiteout::make)
             }
             Kind::CharacterDevice | Kind::BlockDevice => {
                 let file = self.create_file(path, entry)?;
@@ -156,6 +156,7 @@ impl Extractor {
     fn create<T>(
         &mut self,
         path: &[u8],
+        entry: &Entry,
         make: impl Fn(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<T>,
     ) -> Result<T, Error> {
         let (parent, name) = split(path);
@@ -166,12 +167,12 @@ impl Extractor {
             }
             made => made,
         };
-        made.map_err(|errno| operation("extract", path, errno))
+        made.map_err(|errno| self.metadata.error(path, entry, errno))
     }
 
     fn create_file(&mut self, path: &[u8], entry: &Entry) -> Result<OwnedFd, Error> {
         let mode = self.metadata.creation_mode(entry);
-        self.create(path, |at, name| openat(at, name, NEW_FILE, mode))
+        self.create(path, entry, |at, name| openat(at, name, NEW_FILE, mode))
     }
 
     fn finish_file(&mut self, file: &OwnedFd, path: &[u8], entry: &Entry) -> Result<(), Error> {

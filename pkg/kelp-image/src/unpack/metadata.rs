@@ -66,17 +66,24 @@ impl Metadata {
         }
     }
 
-    /// The mode to make a file with: without the bits that a change of owner or a write clears.
+    /// The mode to make a file with: without the bits that a change of owner or a write clears, and
+    /// such that its owner may set attributes.
     pub(super) fn creation_mode(&self, entry: &Entry) -> Mode {
-        Mode::from_raw_mode((entry.mode & !SET_ID) as RawMode)
+        let writable = if self.needs_xattrs(entry) { 0o600 } else { 0 };
+        Mode::from_raw_mode(((entry.mode & !SET_ID) | writable) as RawMode)
+    }
+
+    fn needs_xattrs(&self, entry: &Entry) -> bool {
+        !entry.xattrs.is_empty()
+            || matches!(entry.kind, Kind::CharacterDevice | Kind::BlockDevice)
+            || (self.ownership == Ownership::Single
+                && (self.needs_owner(entry) || entry.mode & SET_ID != 0))
     }
 
     /// Whether a file has all its metadata but the times once it is made with
     /// [`Metadata::creation_mode`].
     pub(super) fn is_plain(&self, entry: &Entry) -> bool {
-        entry.xattrs.is_empty() && !self.needs_owner(entry) && !self.needs_mode(entry) && {
-            self.ownership == Ownership::Mapped || entry.mode & SET_ID == 0
-        }
+        !self.needs_xattrs(entry) && !self.needs_owner(entry) && !self.needs_mode(entry)
     }
 
     fn needs_owner(&self, entry: &Entry) -> bool {
@@ -91,6 +98,7 @@ impl Metadata {
     fn needs_mode(&self, entry: &Entry) -> bool {
         !self.own_tree
             || entry.mode & self.umask != 0
+            || (self.needs_xattrs(entry) && entry.mode & 0o600 != 0o600)
             || (self.ownership == Ownership::Mapped && entry.mode & SET_ID != 0)
     }
 
@@ -105,7 +113,8 @@ impl Metadata {
 
     /// Finishes a regular file; returns how many attributes could not be set.
     ///
-    /// A change of owner clears set-id bits and capabilities, so it comes first; times come last.
+    /// A change of owner clears set-id bits and capabilities, so it comes first. `user.*` attributes
+    /// need the right to write (xattr(7)), so the mode comes after them; times come last.
     pub(super) fn apply_to_file(
         &self,
         file: BorrowedFd<'_>,
@@ -116,11 +125,11 @@ impl Metadata {
             let (uid, gid) = ids(entry)?;
             fchown(file, Some(uid), Some(gid))?;
         }
+        if self.needs_xattrs(entry) {
+            skipped += self.set_xattrs(file, entry)?;
+        }
         if self.needs_mode(entry) {
             fchmod(file, self.mode(entry))?;
-        }
-        if !self.is_plain(entry) || entry.kind != Kind::File {
-            skipped += self.set_xattrs(file, entry)?;
         }
         futimens(file, &self.times(entry))?;
         Ok(skipped)
@@ -137,17 +146,16 @@ impl Metadata {
             let (uid, gid) = ids(entry)?;
             fchown(directory, Some(uid), Some(gid))?;
         }
+        let skipped = self.set_xattrs(directory, entry)?;
         if self.needs_directory_mode(entry, mode_on_disk) {
             fchmod(directory, self.mode(entry))?;
         }
-        self.set_xattrs(directory, entry)
+        Ok(skipped)
     }
 
     /// Whether a directory must be opened to be finished, and not only be named.
     pub(super) fn must_open(&self, entry: &Entry, mode_on_disk: Option<u32>) -> bool {
-        !entry.xattrs.is_empty()
-            || self.needs_directory_mode(entry, mode_on_disk)
-            || (self.ownership == Ownership::Single && self.needs_owner(entry))
+        self.needs_xattrs(entry) || self.needs_directory_mode(entry, mode_on_disk)
     }
 
     fn needs_directory_mode(&self, entry: &Entry, mode_on_disk: Option<u32>) -> bool {
@@ -217,7 +225,7 @@ impl Metadata {
         Ok(skipped + not_for_archives)
     }
 
-    /// What to say when an entry's metadata could not be set.
+    /// What to say when an entry could not be made.
     pub(super) fn error(&self, path: &[u8], entry: &Entry, errno: Errno) -> Error {
         if errno == Errno::INVAL && self.ownership == Ownership::Mapped && self.needs_owner(entry) {
             return Error::UnmappedId {
@@ -226,7 +234,7 @@ impl Metadata {
                 gid: entry.gid,
             };
         }
-        operation("set the metadata of", path, errno)
+        operation("extract", path, errno)
     }
 }
 

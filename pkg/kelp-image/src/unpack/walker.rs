@@ -193,7 +193,7 @@ mod tests {
 
     use super::*;
 
-    fn walker(root: &Path) -> Walker {
+    fn beneath(root: &Path) -> Walker {
         Walker::new(rustix::fs::open(root, DIRECTORY, Mode::empty()).unwrap())
     }
 
@@ -215,7 +215,7 @@ mod tests {
         symlink("nowhere", root.join("dangling")).unwrap();
         symlink("/", root.join("top")).unwrap();
         fs::write(root.join("file"), "").unwrap();
-        let mut walker = walker(&root);
+        let mut walker = beneath(&root);
         for (path, real) in [
             ("", "."),
             ("run", "run"),
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn very_deep_paths_take_few_descriptors() {
         let root = tempfile::tempdir().unwrap();
-        let mut walker = walker(root.path());
+        let mut walker = beneath(root.path());
         let mut made = 0;
         let deep = ["d"; 1500].join("/");
         let mut count = |_: &[u8]| made += 1;
@@ -252,11 +252,7 @@ mod tests {
         let open = walker.levels.iter().filter(|l| l.directory.is_some());
         assert!(open.count() <= OPEN_LIMIT + 2);
         let shallower = &deep.as_bytes()[..deep.len() - 2];
-        let fresh = inode(
-            super::tests::walker(root.path())
-                .directory(shallower, None)
-                .unwrap(),
-        );
+        let fresh = inode(beneath(root.path()).directory(shallower, None).unwrap());
         assert_eq!(inode(walker.directory(shallower, None).unwrap()), fresh);
         drop(walker);
         let fd = rustix::fs::open(root.path(), DIRECTORY, Mode::empty()).unwrap();
