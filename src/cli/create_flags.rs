@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use kelp_engine::container::CreateOptions;
-use kelp_engine::container::config::Network;
+use kelp_engine::network::Mode;
 
 /// The flags.
 #[derive(clap::Args, Debug)]
@@ -24,7 +24,7 @@ pub struct CreateFlags {
     #[arg(short, long)]
     pub env: Vec<String>,
     /// The network: host or none
-    #[arg(long, visible_alias = "net", default_value = "none")]
+    #[arg(long, visible_alias = "net", default_value = "")]
     pub network: String,
     /// IMAGE is the path of a directory
     #[arg(long)]
@@ -58,8 +58,9 @@ impl CreateFlags {
         }
         options.image = image;
         options.namespaces.network = match self.network.as_str() {
-            "host" => Network::Host,
-            _ => Network::None,
+            "host" => Some(Mode::Host),
+            "none" => Some(Mode::None),
+            _ => None,
         };
         options
     }

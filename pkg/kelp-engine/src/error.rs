@@ -166,3 +166,13 @@ impl From<kelp_image::Error> for Error {
         Self::with(kind, error)
     }
 }
+
+impl From<kelp_network::Error> for Error {
+    fn from(error: kelp_network::Error) -> Self {
+        let kind = match &error {
+            kelp_network::Error::Invalid(_) => Kind::Invalid,
+            _ => Kind::Failed,
+        };
+        Self::with(kind, error)
+    }
+}

@@ -15,6 +15,7 @@ pub mod spec;
 pub mod terminal;
 
 pub use error::{Error, Kind};
+pub use kelp_network as network;
 pub use kelp_state::{ContainerId, Paths, Status};
 
 /// kelp for one user: where everything is, and what the user configured.

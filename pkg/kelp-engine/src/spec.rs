@@ -11,7 +11,9 @@ use oci_spec::runtime::{
 };
 
 use crate::Error;
-use crate::container::config::{CreateOptions, Namespace, Network};
+use kelp_network::Mode;
+
+use crate::container::config::{CreateOptions, Namespace};
 
 /// The PATH of a container whose image has none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -170,6 +172,10 @@ pub fn capability_sets(options: &CreateOptions, image: &ImageConfig) -> Result<C
     Ok(CapSets::for_user(is_root, set, added))
 }
 
+fn network_is_hosts(options: &CreateOptions) -> bool {
+    options.namespaces.network == Some(Mode::Host)
+}
+
 fn rlimits(options: &CreateOptions) -> Result<Vec<PosixRlimit>, Error> {
     options
         .ulimits
@@ -222,7 +228,7 @@ fn linux(options: &CreateOptions, joined: &HashMap<LinuxNamespaceType, PathBuf>)
     add(LinuxNamespaceType::Ipc, names.ipc == Namespace::Host);
     add(LinuxNamespaceType::Uts, names.uts == Namespace::Host);
     add(LinuxNamespaceType::Cgroup, names.cgroup == Namespace::Host);
-    add(LinuxNamespaceType::Network, names.network == Network::Host);
+    add(LinuxNamespaceType::Network, network_is_hosts(options));
     let list = |paths: &[&str]| Some(paths.iter().map(|path| (*path).to_owned()).collect());
     linux
         .set_namespaces(Some(namespaces))
@@ -274,7 +280,7 @@ fn mounts(options: &CreateOptions, record: &Path) -> Vec<Mount> {
             &["nosuid", "strictatime", "mode=755", "size=65536k"],
         ),
     ];
-    let own_network = names.network != Network::Host;
+    let own_network = !network_is_hosts(options);
     let sys_options: &[&str] = if options.privileged {
         &["nosuid", "noexec", "nodev", "rw"]
     } else {

@@ -15,8 +15,8 @@ pub enum Error {
     #[error(transparent)]
     Userns(#[from] kelp_userns::Error),
     /// The network could not be set up.
-    #[error("{0}")]
-    Network(String),
+    #[error(transparent)]
+    Network(#[from] kelp_network::Error),
     /// The monitor failed to start the container, in its own words.
     #[error("{text}")]
     Failed {

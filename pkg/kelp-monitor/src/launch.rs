@@ -25,7 +25,7 @@ pub struct Launch {
     /// Whether its standard input stays open for whoever attaches.
     pub stdin: bool,
     /// Its network.
-    pub network: Network,
+    pub network: kelp_network::Plan,
     /// Whether it is removed once it has ended.
     pub remove: bool,
     /// Its name, given up when it is removed.
@@ -42,13 +42,6 @@ pub struct Launch {
     pub stop_signal: i32,
     /// Anonymous volumes that are removed with a `--rm` container.
     pub anonymous_volumes: Vec<PathBuf>,
-}
-
-/// Which network a container is started in.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Network {
-    /// The specification says it all: the host's, a joined one, or an empty one.
-    Given,
 }
 
 /// Where output is kept.

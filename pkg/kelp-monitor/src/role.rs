@@ -104,6 +104,8 @@ fn watch(
         .as_ref()
         .is_some_and(|cgroup| cgroup.oom_kills() > 0);
     let exit: ExitRecord = exit_record(exit.code(), oom, Some(started), "");
+    // Its ports are free before anybody is told of the end.
+    let _ = running.network.tear_down();
     finish(paths, record, &launch, &exit, running.cgroup.as_ref());
     drop(_alive);
     for client in clients {

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use kelp_network::Network;
 use kelp_runtime::cgroup::Cgroup;
 use kelp_runtime::launch::{Stdio, launch};
 use kelp_runtime::plan::Plan;
@@ -12,7 +13,7 @@ use rustix::io::ioctl_fionbio;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use crate::error::Error;
-use crate::launch::{Launch, LogDriver, Network};
+use crate::launch::{Launch, LogDriver};
 use crate::log::Stream;
 use crate::stream::{Input, Output};
 
@@ -24,6 +25,7 @@ pub(crate) struct Running {
     pub(crate) outputs: Vec<Output>,
     pub(crate) input: Input,
     pub(crate) terminal: Option<OwnedFd>,
+    pub(crate) network: Network,
 }
 
 /// Starts it. `attach` is a directory of the container's own to attach its root to.
@@ -41,7 +43,8 @@ pub(crate) fn start(launch_config: &Launch, name: &str, attach: &Path) -> Result
     };
     let result = start_in(launch_config, &plan, cgroup.as_ref());
     match result {
-        Ok((child, streams)) => Ok(Running {
+        Ok((child, streams, network)) => Ok(Running {
+            network,
             child,
             cgroup,
             outputs: streams.outputs,
@@ -67,7 +70,7 @@ fn start_in(
     config: &Launch,
     plan: &Plan,
     cgroup: Option<&Cgroup>,
-) -> Result<(Child, Streams), Error> {
+) -> Result<(Child, Streams, Network), Error> {
     let cgroup_fd = cgroup.map(AsFd::as_fd);
     let terminal = config
         .spec
@@ -80,12 +83,12 @@ fn start_in(
         let master = starting
             .terminal
             .as_ref()
-            .ok_or_else(|| Error::Network("the init sent no terminal".to_owned()))?
+            .ok_or(Error::MonitorGone)?
             .try_clone()
             .map_err(Error::io("copy the terminal's descriptor"))?;
-        set_up_network(config, &starting.child)?;
+        let network = set_up_network(config, &starting.child)?;
         let child = starting.execute()?;
-        return Ok((child, terminal_streams(config, master)?));
+        return Ok((child, terminal_streams(config, master)?, network));
     }
     if config.log.driver == LogDriver::Passthrough {
         let own = Stdio {
@@ -94,8 +97,8 @@ fn start_in(
             stderr: rustix::stdio::stderr(),
         };
         let starting = launch(plan, Some(own), cgroup_fd)?;
-        set_up_network(config, &starting.child)?;
-        return Ok((starting.execute()?, no_streams()));
+        let network = set_up_network(config, &starting.child)?;
+        return Ok((starting.execute()?, no_streams(), network));
     }
     let what = "make the container's pipes";
     let (stdin, sink) = if config.stdin {
@@ -115,7 +118,7 @@ fn start_in(
         stderr: err_write.as_fd(),
     };
     let starting = launch(plan, Some(stdio), cgroup_fd)?;
-    set_up_network(config, &starting.child)?;
+    let network = set_up_network(config, &starting.child)?;
     let child = starting.execute()?;
     let streams = Streams {
         outputs: vec![
@@ -131,7 +134,7 @@ fn start_in(
         },
         terminal: None,
     };
-    Ok((child, streams))
+    Ok((child, streams, network))
 }
 
 /// A pipe whose reading end does not block, with room for a burst.
@@ -180,8 +183,9 @@ fn no_streams() -> Streams {
 }
 
 /// The init waits for the word to go on: what it runs finds its network ready.
-fn set_up_network(config: &Launch, _child: &Child) -> Result<(), Error> {
-    match &config.network {
-        Network::Given => Ok(()),
-    }
+fn set_up_network(config: &Launch, child: &Child) -> Result<Network, Error> {
+    let path = format!("/proc/{}/ns/net", child.pid.as_raw_nonzero());
+    let namespace = open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Error::io(format!("open {path}")))?;
+    Ok(config.network.set_up(namespace.as_fd())?)
 }

@@ -75,6 +75,9 @@ fn prepare(
     };
     mounts::mask(&root, &plan.masked)?;
     mounts::readonly(&root, &plan.readonly)?;
+    if plan.process.extras.single_id {
+        settle_apt(&root)?;
+    }
     let identity = process::Identity::resolve(&plan.process, &root)?;
     chown_mounts(plan, &identity)?;
 
@@ -141,6 +144,28 @@ fn write_sysctls(plan: &Plan, root: &Root) -> Result<(), Failure> {
             .step(what)?;
         rustix::io::write(&file, value.as_bytes()).step(what)?;
     }
+    Ok(())
+}
+
+/// Tells apt, where the image has it, that there is no other user to become.
+fn settle_apt(root: &Root) -> Result<(), Failure> {
+    let (path, content) = crate::seccomp::single_id::APT_SANDBOX;
+    let path = std::path::Path::new(path);
+    let Some(directory) = path.parent() else {
+        return Ok(());
+    };
+    if root
+        .open(directory, OFlags::PATH | OFlags::DIRECTORY)
+        .is_err()
+    {
+        return Ok(());
+    }
+    let what = || format!("write {}", path.display());
+    root.create_file(path, 0o644).step(what)?;
+    let file = root
+        .open(path, OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW)
+        .step(what)?;
+    rustix::io::write(&file, content.as_bytes()).step(what)?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use kelp_monitor::launch::LogDriver;
+use kelp_network::{Mode, PublishedPort};
 use kelp_state::file;
 use kelp_state::{ContainerId, Paths, Record};
 use serde::{Deserialize, Serialize};
@@ -100,10 +101,22 @@ pub struct CreateOptions {
     pub cid_file: Option<PathBuf>,
     /// A file that gets the init's process id.
     pub pid_file: Option<PathBuf>,
+    /// Published ports.
+    pub publish: Vec<PublishedPort>,
+    /// Whether the image's exposed ports are published on ports that are free.
+    pub publish_all: bool,
     /// `HOST:IP` lines for /etc/hosts.
     pub add_hosts: Vec<String>,
     /// Name servers.
     pub dns: Vec<String>,
+    /// Domains to search.
+    pub dns_search: Vec<String>,
+    /// Options of the resolver.
+    pub dns_options: Vec<String>,
+    /// Why a container that asked for no particular network has none.
+    pub network_missing: Option<String>,
+    /// Whether the image's /etc/hosts stays.
+    pub no_hosts: bool,
     /// The keys that detach, for later attaches.
     pub detach_keys: Option<String>,
     /// The command line that asked for it, for inspect.
@@ -121,8 +134,8 @@ pub struct Namespaces {
     pub uts: Namespace,
     /// cgroup view.
     pub cgroup: Namespace,
-    /// Network.
-    pub network: Network,
+    /// Network; kelp chooses where nothing is said.
+    pub network: Option<Mode>,
     /// User ids.
     pub user: UserMode,
 }
@@ -134,20 +147,6 @@ pub enum Namespace {
     #[default]
     Private,
     /// The host's.
-    Host,
-    /// Another container's.
-    Container(String),
-    /// That of a file.
-    Path(PathBuf),
-}
-
-/// The network of a container.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Network {
-    /// Its own, with nothing but a loopback interface.
-    None,
-    /// The host's.
-    #[default]
     Host,
     /// Another container's.
     Container(String),

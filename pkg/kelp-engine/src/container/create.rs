@@ -7,16 +7,18 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use kelp_monitor::launch::{Launch, LogConfig, LogDriver, Network as LaunchNetwork};
+use kelp_monitor::launch::{Launch, LogConfig, LogDriver};
+use kelp_network::Mode;
 use kelp_runtime::plan::Extras;
 use kelp_state::file::{self, Durability};
 use kelp_state::{ContainerId, Record, name};
 use oci_spec::image::Config as ImageConfig;
 use oci_spec::runtime::LinuxNamespaceType;
 
-use crate::container::config::{Config, CreateOptions, Namespace, Network};
+use crate::container::config::{Config, CreateOptions, Namespace};
+use crate::container::network;
 use crate::image::Base;
-use crate::spec::{self, FILES};
+use crate::spec;
 use crate::{Engine, Error, host};
 
 /// Signal 15, unless the image or the request says otherwise.
@@ -24,16 +26,17 @@ const SIGTERM: i32 = 15;
 
 impl Engine {
     /// Makes a container from a request whose image is present; its id.
-    pub fn create_container(&self, options: CreateOptions) -> Result<ContainerId, Error> {
+    pub fn create_container(&self, mut options: CreateOptions) -> Result<ContainerId, Error> {
         let id = ContainerId::random();
         let map = host::id_map(&options.namespaces.user)?;
+        network::choose(&mut options)?;
         let base = self.base(&options, &map)?;
         let record = Record::new(&self.paths, id.clone());
         if let Some(path) = &options.cid_file {
             check_absent(path)?;
         }
         let made = Directory::make(&record)?;
-        let prepared = self.prepare(&options, &base, &record, &map)?;
+        let prepared = self.prepare(&mut options, &base, &record, &map)?;
         let name = self.reserve_name(&options, &id)?;
         let durability = if options.remove {
             Durability::None
@@ -85,7 +88,7 @@ impl Engine {
 
     fn prepare(
         &self,
-        options: &CreateOptions,
+        options: &mut CreateOptions,
         base: &Base,
         record: &Record,
         map: &kelp_userns::IdMap,
@@ -105,7 +108,8 @@ impl Engine {
             ));
         }
         spec.set_version("1.2.1".to_owned());
-        write_files(options, record, &hostname)?;
+        let network = network::plan(options, image)?;
+        network::write_files(options, &network, &record.data, &hostname)?;
         let resources = match &options.resources {
             Some(resources) => kelp_runtime::resources::settings(resources)?,
             None => Vec::new(),
@@ -134,7 +138,7 @@ impl Engine {
                 max_files: options.log_max_files.max(1),
             },
             stdin: options.interactive,
-            network: LaunchNetwork::Given,
+            network,
             remove: options.remove,
             name: String::new(),
             image: base.name.clone(),
@@ -166,10 +170,10 @@ impl Engine {
         let names = &options.namespaces;
         let mut joined = HashMap::new();
         let network = match &names.network {
-            Network::Container(id) => Namespace::Container(id.clone()),
-            Network::Path(path) => Namespace::Path(path.clone()),
-            Network::Host => Namespace::Host,
-            Network::None => Namespace::Private,
+            Some(Mode::Container(id)) => Namespace::Container(id.clone()),
+            Some(Mode::Path(path)) => Namespace::Path(path.clone()),
+            Some(Mode::Host) => Namespace::Host,
+            Some(Mode::None | Mode::Pasta(_)) | None => Namespace::Private,
         };
         for (typ, file, namespace) in [
             (LinuxNamespaceType::Pid, "pid", &names.pid),
@@ -201,43 +205,6 @@ fn check_absent(path: &Path) -> Result<(), Error> {
         )));
     }
     Ok(())
-}
-
-/// The files that are mounted over those of the image.
-fn write_files(options: &CreateOptions, record: &Record, hostname: &str) -> Result<(), Error> {
-    for (name, _) in FILES {
-        let content = match *name {
-            "hosts" => hosts(options, hostname),
-            "hostname" => format!("{hostname}\n"),
-            "resolv.conf" => resolv_conf(options),
-            _ => String::new(),
-        };
-        let path = record.data.join(name);
-        fs::write(&path, content).map_err(Error::io(format!("write {}", path.display())))?;
-    }
-    Ok(())
-}
-
-fn hosts(options: &CreateOptions, hostname: &str) -> String {
-    use std::fmt::Write;
-    let mut text = format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost\n");
-    for line in &options.add_hosts {
-        if let Some((name, address)) = line.split_once(':') {
-            let _ = writeln!(text, "{address}\t{name}");
-        }
-    }
-    text
-}
-
-fn resolv_conf(options: &CreateOptions) -> String {
-    if options.dns.is_empty() {
-        return fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    }
-    options
-        .dns
-        .iter()
-        .map(|server| format!("nameserver {server}\n"))
-        .collect()
 }
 
 fn config(

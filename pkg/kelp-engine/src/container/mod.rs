@@ -7,6 +7,7 @@ pub mod create;
 pub mod exec;
 pub mod find;
 mod names;
+mod network;
 pub mod remove;
 pub mod signal;
 pub mod start;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use kelp_image::Digest;
 use kelp_image::access::AccessOptions;
+use kelp_image::config_paths::ConfigPaths;
 use kelp_image::platform::Platform;
 use kelp_image::progress::{Progress, Silent, Terminal};
 use kelp_image::pull::{PullOptions, pull};
@@ -65,6 +66,7 @@ impl PullRequest {
             Some(text) => Some(super::registry::credential(text)?),
         };
         Ok(AccessOptions {
+            paths: ConfigPaths::from_env(),
             tls_verify: self.tls_verify,
             cert_dir: self.cert_dir.clone(),
             authfile: self.authfile.clone(),

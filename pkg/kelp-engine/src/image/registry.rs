@@ -75,5 +75,5 @@ impl Engine {
 }
 
 fn auth_files(authfile: Option<&Path>) -> AuthFiles {
-    AuthFiles::find(&ConfigPaths::default(), authfile)
+    AuthFiles::find(&ConfigPaths::from_env(), authfile)
 }

@@ -1,0 +1,96 @@
+//! The network of a new container: which one, its ports, and the files in /etc that tell of it.
+
+use std::fs;
+use std::path::Path;
+
+use kelp_network::hosts::{AddedHost, Hosts, hosts};
+use kelp_network::resolv::{DnsOptions, HostFiles, Reach, resolv};
+use kelp_network::{Mode, PastaOptions, Plan, ports};
+use oci_spec::image::Config as ImageConfig;
+
+use crate::Error;
+use crate::container::config::CreateOptions;
+use crate::spec::FILES;
+
+/// Settles which network the container gets, and which ports of the host. Where nothing was said it
+/// is a pasta; on a host that can't have one, a container that publishes nothing gets none.
+pub(crate) fn choose(options: &mut CreateOptions) -> Result<(), Error> {
+    if options.namespaces.network.is_some() {
+        return Ok(());
+    }
+    let pasta = Mode::Pasta(PastaOptions::default());
+    let mode = match pasta.validate(&[]) {
+        Ok(_) => pasta,
+        Err(error) if options.publish.is_empty() && !options.publish_all => {
+            options.network_missing = Some(error.to_string());
+            Mode::None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    options.namespaces.network = Some(mode);
+    Ok(())
+}
+
+/// The plan of the network, with every port given its number.
+pub(crate) fn plan(options: &mut CreateOptions, image: &ImageConfig) -> Result<Plan, Error> {
+    let mode = options.namespaces.network.clone().unwrap_or(Mode::None);
+    let mut published = options.publish.clone();
+    if options.publish_all {
+        let exposed = image.exposed_ports().clone().unwrap_or_default();
+        published.extend(ports::publish_all(
+            exposed.iter().map(String::as_str),
+            &published,
+        )?);
+    }
+    options.publish = ports::allocate(&published)?;
+    Ok(mode.validate(&options.publish)?)
+}
+
+/// Writes the files that are mounted over those of the image.
+pub(crate) fn write_files(
+    options: &CreateOptions,
+    plan: &Plan,
+    record: &Path,
+    hostname: &str,
+) -> Result<(), Error> {
+    for (name, _) in FILES {
+        let content = match *name {
+            "hosts" => hosts_file(options, plan, hostname)?,
+            "hostname" => kelp_network::hosts::hostname(hostname),
+            "resolv.conf" => resolv_file(options, plan)?,
+            _ => String::new(),
+        };
+        let path = record.join(name);
+        fs::write(&path, content).map_err(Error::io(format!("write {}", path.display())))?;
+    }
+    Ok(())
+}
+
+fn hosts_file(options: &CreateOptions, plan: &Plan, hostname: &str) -> Result<String, Error> {
+    let added = options
+        .add_hosts
+        .iter()
+        .map(|text| AddedHost::parse(text))
+        .collect::<Result<Vec<_>, _>>()?;
+    let base = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let mut names = vec![hostname];
+    names.extend(options.name.as_deref());
+    let mode = options.namespaces.network.as_ref();
+    Ok(hosts(&Hosts {
+        base: &base,
+        added: &added,
+        host: plan.host(),
+        own_address: mode.and_then(Mode::address),
+        own_names: &names,
+    })?)
+}
+
+fn resolv_file(options: &CreateOptions, plan: &Plan) -> Result<String, Error> {
+    let asked = DnsOptions::parse(&options.dns, &options.dns_search, &options.dns_options)?;
+    let host = HostFiles::read().map_err(Error::io("read /etc/resolv.conf"))?;
+    let reach = match &options.namespaces.network {
+        Some(Mode::Host) => Reach::Host,
+        _ => Reach::Outside(plan.forwarder()),
+    };
+    Ok(resolv(&asked, &host, reach).unwrap_or_default())
+}
