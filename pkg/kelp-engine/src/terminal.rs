@@ -384,6 +384,29 @@ impl Drop for Raw {
     }
 }
 
+impl Engine {
+    /// Asks at the terminal for something that is not shown while it is typed.
+    pub fn ask_secret(&self, prompt: &str) -> Result<String, Error> {
+        use std::io::{BufRead, Write};
+        let stdin = rustix::stdio::stdin();
+        let old = tcgetattr(stdin).map_err(|_| {
+            Error::invalid("there is no terminal to ask for the password: use --password-stdin")
+        })?;
+        let mut new = old.clone();
+        new.local_modes -= rustix::termios::LocalModes::ECHO;
+        let what = "ask at the terminal";
+        tcsetattr(stdin, OptionalActions::Flush, &new).map_err(Error::io(what))?;
+        let hidden = Raw(old);
+        let _ = write!(io::stderr(), "{prompt}");
+        let mut line = String::new();
+        let read = io::stdin().lock().read_line(&mut line);
+        drop(hidden);
+        let _ = writeln!(io::stderr());
+        read.map_err(Error::io(what))?;
+        Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+    }
+}
+
 /// Looks for the detach keys. A key that begins the sequence is held back until the next one shows
 /// whether it was meant.
 struct Keys {

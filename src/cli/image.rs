@@ -1,0 +1,38 @@
+//! `kelp image …`: the image commands under their group's name.
+
+use clap::Subcommand;
+use kelp_engine::Engine;
+
+use super::{pull, rmi, tag};
+
+/// Manage images
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Tell by the exit code whether an image is here
+    Exists {
+        /// The image
+        image: String,
+    },
+    Pull(pull::Args),
+    #[command(visible_aliases = ["remove"])]
+    Rm(rmi::Args),
+    Tag(tag::TagArgs),
+    Untag(tag::UntagArgs),
+}
+
+/// Runs the command of the group.
+pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
+    match args.command {
+        Command::Exists { image } => Ok(i32::from(!engine.image_exists(&image)?)),
+        Command::Pull(args) => pull::run(engine, args),
+        Command::Rm(args) => rmi::run(engine, args),
+        Command::Tag(args) => tag::tag(engine, &args),
+        Command::Untag(args) => tag::untag(engine, &args),
+    }
+}

@@ -1,0 +1,104 @@
+//! `kelp login` and `kelp logout`: credentials for registries.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use kelp_engine::Engine;
+
+use super::pull_flags::PullFlags;
+
+/// Log in to a registry
+#[derive(clap::Args)]
+pub struct LoginArgs {
+    #[command(flatten)]
+    pull: PullFlags,
+    /// The user's name
+    #[arg(short, long)]
+    username: Option<String>,
+    /// The password; --password-stdin keeps it out of the process list
+    #[arg(short, long)]
+    password: Option<String>,
+    /// Read the password from standard input
+    #[arg(long)]
+    password_stdin: bool,
+    /// Print the user that is logged in
+    #[arg(long)]
+    get_login: bool,
+    /// The registry: HOST[:PORT]
+    registry: Option<String>,
+}
+
+/// Log out of a registry
+#[derive(clap::Args)]
+pub struct LogoutArgs {
+    /// Forget the credentials for every registry
+    #[arg(short, long)]
+    all: bool,
+    /// The file with credentials
+    #[arg(long, env = "REGISTRY_AUTH_FILE", value_name = "FILE")]
+    authfile: Option<PathBuf>,
+    /// The registry: HOST[:PORT]
+    registry: Option<String>,
+}
+
+const DEFAULT: &str = "docker.io";
+
+/// Checks the credentials with the registry and keeps them.
+pub fn login(engine: &Engine, args: LoginArgs) -> anyhow::Result<i32> {
+    let registry = args.registry.as_deref().unwrap_or(DEFAULT);
+    if args.get_login {
+        match engine.logged_in(registry, args.pull.authfile.as_deref())? {
+            Some(user) => println!("{user}"),
+            None => bail!("not logged into {registry}"),
+        }
+        return Ok(0);
+    }
+    let user = match args.username {
+        Some(user) => user,
+        None => ask("Username: ")?,
+    };
+    let password = match args.password {
+        Some(_) if args.password_stdin => {
+            bail!("--password and --password-stdin exclude each other")
+        }
+        Some(password) => password,
+        None if args.password_stdin => read_line()?,
+        None => engine.ask_secret("Password: ")?,
+    };
+    engine.login(registry, &user, &password, &args.pull.request())?;
+    println!("Login Succeeded!");
+    Ok(0)
+}
+
+/// Forgets credentials.
+pub fn logout(engine: &Engine, args: &LogoutArgs) -> anyhow::Result<i32> {
+    let authfile = args.authfile.as_deref();
+    if args.all {
+        engine.logout(None, authfile)?;
+        println!("Removed login credentials for all registries");
+        return Ok(0);
+    }
+    let registry = args.registry.as_deref().unwrap_or(DEFAULT);
+    engine.logout(Some(registry), authfile)?;
+    println!("Removed login credentials for {registry}");
+    Ok(0)
+}
+
+fn ask(prompt: &str) -> anyhow::Result<String> {
+    if !io::stdin().is_terminal() {
+        bail!("there is no terminal to ask for the user's name: use --username and --password-stdin");
+    }
+    print!("{prompt}");
+    io::stdout().flush()?;
+    read_line()
+}
+
+fn read_line() -> anyhow::Result<String> {
+    let mut line = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .context("read standard input")?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}

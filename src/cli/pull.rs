@@ -1,0 +1,47 @@
+//! `kelp pull`: images from a registry.
+
+use anyhow::bail;
+use kelp_engine::Engine;
+use kelp_engine::image::pull::PullPolicy;
+
+use super::pull_flags::{PlatformFlags, PullFlags};
+
+/// Pull images from a registry
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    pull: PullFlags,
+    #[command(flatten)]
+    platform: PlatformFlags,
+    /// Credentials for the registry: USER:PASSWORD
+    #[arg(long, value_name = "USER:PASSWORD")]
+    creds: Option<String>,
+    /// When to ask the registry: always, missing, newer or never
+    #[arg(long, default_value = "always")]
+    policy: String,
+    /// Show nothing but the image's id
+    #[arg(short, long)]
+    quiet: bool,
+    /// Pull every tag of the repository
+    #[arg(short, long)]
+    all_tags: bool,
+    /// The images
+    #[arg(required = true)]
+    images: Vec<String>,
+}
+
+/// Pulls each and prints its id.
+pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
+    if args.all_tags {
+        bail!("--all-tags is not supported by kelp yet");
+    }
+    let mut request = args.pull.request();
+    args.platform.apply(&mut request);
+    request.policy = args.policy.parse::<PullPolicy>()?;
+    request.credentials = args.creds;
+    request.quiet = args.quiet;
+    for image in &args.images {
+        println!("{}", engine.pull_image(image, &request)?);
+    }
+    Ok(0)
+}

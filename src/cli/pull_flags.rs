@@ -1,0 +1,58 @@
+//! Flags about registries that several commands share.
+
+use std::path::PathBuf;
+
+use kelp_engine::image::pull::PullRequest;
+
+/// How a registry is reached, and which image of an index is meant.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct PullFlags {
+    /// Require HTTPS and verify certificates
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub tls_verify: Option<bool>,
+    /// A directory with certificates for the registry
+    #[arg(long, value_name = "DIR")]
+    pub cert_dir: Option<PathBuf>,
+    /// The file with credentials
+    #[arg(long, env = "REGISTRY_AUTH_FILE", value_name = "FILE")]
+    pub authfile: Option<PathBuf>,
+}
+
+/// Which image of an index is meant.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct PlatformFlags {
+    /// The image for this platform: OS/ARCH[/VARIANT]
+    #[arg(long)]
+    pub platform: Option<String>,
+    /// The image for this architecture
+    #[arg(long)]
+    pub arch: Option<String>,
+    /// The image for this operating system
+    #[arg(long)]
+    pub os: Option<String>,
+    /// The image for this variant of the architecture
+    #[arg(long)]
+    pub variant: Option<String>,
+}
+
+impl PullFlags {
+    /// The engine's request, for any platform.
+    pub fn request(&self) -> PullRequest {
+        PullRequest {
+            tls_verify: self.tls_verify,
+            cert_dir: self.cert_dir.clone(),
+            authfile: self.authfile.clone(),
+            ..PullRequest::default()
+        }
+    }
+}
+
+impl PlatformFlags {
+    /// Adds the platform to a request.
+    pub fn apply(&self, request: &mut PullRequest) {
+        request.platform.clone_from(&self.platform);
+        request.arch.clone_from(&self.arch);
+        request.os.clone_from(&self.os);
+        request.variant.clone_from(&self.variant);
+    }
+}

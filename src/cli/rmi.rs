@@ -1,0 +1,56 @@
+//! `kelp rmi`: images and their names, taken away.
+
+use kelp_engine::{Engine, Kind};
+
+/// Remove images
+#[derive(clap::Args)]
+pub struct Args {
+    /// Remove every image
+    #[arg(short, long)]
+    all: bool,
+    /// Remove containers that use the image, and all names of an image given by id
+    #[arg(short, long)]
+    force: bool,
+    /// It is no error if an image is not here
+    #[arg(short, long)]
+    ignore: bool,
+    /// The images
+    #[arg(required_unless_present = "all")]
+    images: Vec<String>,
+}
+
+/// Removes each; 1 if one was not here, 2 if one is in use.
+pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
+    let mut names = args.images;
+    if args.all {
+        names = engine
+            .images()?
+            .into_iter()
+            .map(|image| image.record.id.hex().to_owned())
+            .collect();
+    }
+    let mut code = 0;
+    for name in names {
+        match engine.remove_image(&name, args.force || args.all) {
+            Ok(removal) => {
+                for untagged in removal.untagged {
+                    println!("Untagged: {untagged}");
+                }
+                if let Some(id) = removal.deleted {
+                    println!("Deleted: {}", id.hex());
+                }
+            }
+            Err(error) if args.ignore && error.kind() == Kind::NotFound => {}
+            Err(error) => {
+                eprintln!("Error: {}", error.line());
+                let this = match error.kind() {
+                    Kind::NotFound => 1,
+                    Kind::Conflict => 2,
+                    _ => 125,
+                };
+                code = code.max(this);
+            }
+        }
+    }
+    Ok(code)
+}
