@@ -24,6 +24,9 @@ const LISTING: usize = 64 << 10;
 /// Deeper directories are moved up first, so that a tree of any depth takes few descriptors.
 const DEPTH_LIMIT: usize = 100;
 
+/// How often a directory that is not empty after all is emptied again.
+const ATTEMPTS: usize = 5;
+
 /// As many threads as pay: more than processors, because a file system that discards freed blocks
 /// waits for the disk.
 const THREADS: usize = 8;
@@ -47,7 +50,26 @@ fn remove_named<Fd: AsFd>(at: Fd, name: &[u8], threads: usize) -> rustix::io::Re
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(error) => return Err(error),
     }
-    let root = open_directory(&at, name)?;
+    let mut count = 0;
+    for _ in 0..ATTEMPTS {
+        count += empty_named(&at, name, threads)?;
+        match unlinkat(&at, name, AtFlags::REMOVEDIR) {
+            Ok(()) => return Ok(count + 1),
+            Err(Errno::NOENT) => return Ok(count),
+            // Somebody made a file in it, or removes it as well and hid an entry from the listing.
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Errno::NOTEMPTY)
+}
+
+fn empty_named<Fd: AsFd>(at: Fd, name: &[u8], threads: usize) -> rustix::io::Result<u64> {
+    let root = match open_directory(&at, name) {
+        // Somebody else has removed it.
+        Err(Errno::NOENT) => return Ok(0),
+        root => root?,
+    };
     let work = Work::default();
     let root = Arc::new(Directory {
         descriptor: root,
@@ -70,10 +92,7 @@ fn remove_named<Fd: AsFd>(at: Fd, name: &[u8], threads: usize) -> rustix::io::Re
     if let Some(error) = work.queue().error {
         return Err(error);
     }
-    match unlinkat(&at, name, AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => Ok(work.count.into_inner() + 1),
-        Err(error) => Err(error),
-    }
+    Ok(work.count.into_inner())
 }
 
 /// A directory that is being emptied.
@@ -170,12 +189,16 @@ impl Work {
     }
 
     fn try_empty(&self, directory: &Arc<Directory>) -> rustix::io::Result<()> {
-        let mut buffer = [MaybeUninit::uninit(); LISTING];
+        let mut buffer = vec![MaybeUninit::uninit(); LISTING];
         let mut listing = RawDir::new(&directory.descriptor, &mut buffer);
         let mut count = 0;
         let mut subdirectories = Vec::new();
         while let Some(entry) = listing.next() {
-            let entry = entry?;
+            let entry = match entry {
+                // It has been removed by somebody else meanwhile.
+                Err(Errno::NOENT) => break,
+                entry => entry?,
+            };
             let name = entry.file_name();
             if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
@@ -246,7 +269,7 @@ impl Work {
                 return;
             };
             match unlinkat(&parent.descriptor, &directory.name, AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT) => {}
+                Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => {}
                 Err(error) => {
                     self.queue().error.get_or_insert(error);
                 }
@@ -304,11 +327,29 @@ mod tests {
             }
             symlink(&outside, sub.join("link")).unwrap();
         }
-        fs::set_permissions(tree.join("3"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(tree.join("3"), fs::Permissions::from_mode(0o0)).unwrap();
         assert_eq!(remove_tree(&tree).unwrap(), 1 + 7 + 50 * 22);
         assert!(!tree.exists());
         assert!(outside.join("file").exists());
         assert_eq!(remove_tree(&tree).unwrap(), 0);
+    }
+
+    #[test]
+    fn two_may_remove_the_same_tree() {
+        let directory = tempfile::tempdir().unwrap();
+        for _ in 0..20 {
+            let tree = directory.path().join("tree");
+            for index in 0..20 {
+                fs::create_dir_all(tree.join(format!("{index}/sub"))).unwrap();
+                fs::write(tree.join(format!("{index}/file")), "").unwrap();
+            }
+            std::thread::scope(|scope| {
+                for _ in 0..3 {
+                    scope.spawn(|| remove_tree(&tree).unwrap());
+                }
+            });
+            assert!(!tree.exists());
+        }
     }
 
     #[test]

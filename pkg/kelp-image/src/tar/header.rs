@@ -23,7 +23,7 @@ enum Format {
 }
 
 impl Header {
-    pub(super) fn new(block: [u8; BLOCK]) -> Result<Self, &'static str> {
+    pub(super) fn new(block: &[u8; BLOCK]) -> Result<Self, &'static str> {
         let stored = number(&block[148..156]).ok_or("a header's checksum is no number")?;
         // The checksum counts its own field as spaces. Some old programs summed signed bytes.
         let (mut unsigned, mut signed) = (0_u64, 0_i64);
@@ -50,7 +50,10 @@ impl Header {
             }
             _ => Format::V7,
         };
-        Ok(Self { block, format })
+        Ok(Self {
+            block: *block,
+            format,
+        })
     }
 
     pub(super) fn type_flag(&self) -> u8 {

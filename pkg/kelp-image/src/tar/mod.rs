@@ -214,7 +214,7 @@ impl<R: BufRead> TarReader<R> {
             }
             return Ok(None);
         }
-        Header::new(block).map(Some).map_err(TarError::Damaged)
+        Header::new(&block).map(Some).map_err(TarError::Damaged)
     }
 
     /// Reads a whole block; false if the source is at its end.

@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, XattrFlags, fsetxattr, futimens, openat};
 use rustix::io::Errno;
 
 use super::entry::operation;
-use super::metadata::Metadata;
+use super::metadata::{Metadata, times};
 use super::path::split;
 use super::walker::Walker;
 use super::whiteout::OPAQUE;
@@ -140,7 +140,7 @@ impl Directory {
         };
         let skipped = metadata.apply_to_directory(opened.as_fd(), entry, self.mode_on_disk)?;
         if !self.implicit {
-            futimens(&opened, &metadata.times(entry))?;
+            futimens(&opened, &times(entry))?;
         }
         Ok(skipped)
     }

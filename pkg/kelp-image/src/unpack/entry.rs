@@ -10,7 +10,7 @@ use rustix::fs::{
 use rustix::io::{Errno, pwrite, write};
 
 use super::directories::Directories;
-use super::metadata::Metadata;
+use super::metadata::{Metadata, times};
 use super::path::{clean, show, split};
 use super::walker::Walker;
 use super::{Options, archive_error, whiteout};
@@ -97,9 +97,8 @@ impl Extractor {
         }
         match entry.kind {
             Kind::File if entry.size == 0 && self.metadata.is_plain(entry) => {
-                let metadata = &self.metadata;
-                let times = metadata.times(entry);
-                let mode = metadata.creation_mode(entry);
+                let times = times(entry);
+                let mode = self.metadata.creation_mode(entry);
                 self.create(path, entry, |at, name| {
                     mknodat(at, name, FileType::RegularFile, mode, 0)?;
                     rustix::fs::utimensat(at, name, &times, AtFlags::SYMLINK_NOFOLLOW)

@@ -55,17 +55,6 @@ impl Metadata {
         self.umask
     }
 
-    pub(super) fn times(&self, entry: &Entry) -> Timestamps {
-        let time = Timespec {
-            tv_sec: entry.mtime,
-            tv_nsec: entry.mtime_nanoseconds.into(),
-        };
-        Timestamps {
-            last_access: time,
-            last_modification: time,
-        }
-    }
-
     /// The mode to make a file with: without the bits that a change of owner or a write clears, and
     /// such that its owner may set attributes.
     pub(super) fn creation_mode(&self, entry: &Entry) -> Mode {
@@ -131,7 +120,7 @@ impl Metadata {
         if self.needs_mode(entry) {
             fchmod(file, self.mode(entry))?;
         }
-        futimens(file, &self.times(entry))?;
+        futimens(file, &times(entry))?;
         Ok(skipped)
     }
 
@@ -176,7 +165,7 @@ impl Metadata {
         if entry.kind == Kind::Fifo && self.needs_mode(entry) {
             chmodat(at, name, self.mode(entry), AtFlags::empty())?;
         }
-        utimensat(at, name, &self.times(entry), AtFlags::SYMLINK_NOFOLLOW)
+        utimensat(at, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)
     }
 
     fn set_xattrs(&self, file: BorrowedFd<'_>, entry: &Entry) -> rustix::io::Result<u64> {
@@ -235,6 +224,18 @@ impl Metadata {
             };
         }
         operation("extract", path, errno)
+    }
+}
+
+/// An entry's times, for a file's.
+pub(super) fn times(entry: &Entry) -> Timestamps {
+    let time = Timespec {
+        tv_sec: entry.mtime,
+        tv_nsec: entry.mtime_nanoseconds.into(),
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
     }
 }
 

@@ -1,6 +1,6 @@
 use std::fs;
 use std::io::Cursor;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -522,7 +522,6 @@ fn sparse_files_keep_their_holes() {
     let metadata = fs::metadata(tree.path("sparse")).unwrap();
     assert_eq!(metadata.size(), 8 << 30);
     assert!(metadata.blocks() < 64);
-    use std::os::unix::fs::FileExt;
     let file = fs::File::open(tree.path("sparse")).unwrap();
     let mut bytes = [0; 6];
     file.read_exact_at(&mut bytes, 4095).unwrap();

@@ -24,6 +24,9 @@ const DIRECTORY: OFlags = OFlags::PATH
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
+/// Told the path of each directory that had to be made.
+pub(crate) type Created<'a> = &'a mut dyn FnMut(&[u8]);
+
 /// Resolves directories beneath a root and remembers the last one.
 #[derive(Debug)]
 pub(crate) struct Walker {
@@ -61,7 +64,7 @@ impl Walker {
     pub(crate) fn directory(
         &mut self,
         path: &[u8],
-        create: Option<&mut dyn FnMut(&[u8])>,
+        create: Option<Created<'_>>,
     ) -> rustix::io::Result<BorrowedFd<'_>> {
         if path != self.path {
             self.walk(path, create)?;
@@ -79,11 +82,7 @@ impl Walker {
         }
     }
 
-    fn walk(
-        &mut self,
-        path: &[u8],
-        mut create: Option<&mut dyn FnMut(&[u8])>,
-    ) -> rustix::io::Result<()> {
+    fn walk(&mut self, path: &[u8], mut create: Option<Created<'_>>) -> rustix::io::Result<()> {
         self.keep_common(path);
         let mut start = self.path.len();
         while start < path.len() {
@@ -245,7 +244,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let mut walker = beneath(root.path());
         let mut made = 0;
-        let deep = ["d"; 1500].join("/");
+        let deep = vec!["d"; 1500].join("/");
         let mut count = |_: &[u8]| made += 1;
         walker.directory(deep.as_bytes(), Some(&mut count)).unwrap();
         assert_eq!(made, 1500);
