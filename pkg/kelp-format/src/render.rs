@@ -1,0 +1,118 @@
+//! `--format`: what a list or an object looks like.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::table;
+use crate::template::{Error, Template};
+
+/// What --format asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// The word json.
+    Json,
+    /// A template a row, with a header row and columns.
+    Table(String),
+    /// A template a row.
+    Template(String),
+}
+
+impl Format {
+    /// From the argument; `default` is the template of the word `table`.
+    pub fn parse(text: &str, default: &str) -> Self {
+        let unescaped = text.replace("\\t", "\t").replace("\\n", "\n");
+        let trimmed = unescaped.trim();
+        match trimmed {
+            "json" => Self::Json,
+            "" | "table" => Self::Table(default.to_owned()),
+            _ => match trimmed.strip_prefix("table ") {
+                Some(template) => Self::Table(template.trim_start().to_owned()),
+                None => Self::Template(unescaped),
+            },
+        }
+    }
+}
+
+/// Renders rows. `headers` gives the heading of each field; `heading` says whether to print it.
+pub fn render<T: Serialize>(
+    rows: &[T],
+    format: &Format,
+    headers: &[(&str, &str)],
+    heading: bool,
+) -> Result<String, Error> {
+    let values = rows
+        .iter()
+        .map(serde_json::to_value)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| Error::new(error.to_string()))?;
+    match format {
+        Format::Json => json(&Value::Array(values)).map(|text| text + "\n"),
+        Format::Template(text) => {
+            let template = Template::parse(text)?;
+            let mut output = String::new();
+            for value in &values {
+                let line = template.execute(value)?;
+                output.push_str(&line);
+                if !line.ends_with('\n') {
+                    output.push('\n');
+                }
+            }
+            Ok(output)
+        }
+        Format::Table(text) => {
+            let template = Template::parse(text)?;
+            let cells = |line: String| line.split('\t').map(str::to_owned).collect::<Vec<_>>();
+            let mut lines = Vec::with_capacity(values.len() + 1);
+            if heading {
+                let names: serde_json::Map<_, _> = headers
+                    .iter()
+                    .map(|(field, name)| ((*field).to_owned(), Value::from(*name)))
+                    .collect();
+                lines.push(cells(template.execute_heading(&Value::Object(names))?));
+            }
+            for value in &values {
+                lines.push(cells(template.execute(value)?));
+            }
+            Ok(table::layout(&lines))
+        }
+    }
+}
+
+/// One object in the words of --format, as inspect prints it.
+pub fn object<T: Serialize>(value: &T, template: &str) -> Result<String, Error> {
+    let value = serde_json::to_value(value).map_err(|error| Error::new(error.to_string()))?;
+    let template = template.replace("\\t", "\t").replace("\\n", "\n");
+    Template::parse(&template)?.execute(&value)
+}
+
+/// Indented by four, as podman prints JSON.
+pub fn json<T: Serialize>(value: &T) -> Result<String, Error> {
+    let mut bytes = Vec::new();
+    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    value
+        .serialize(&mut serializer)
+        .map_err(|error| Error::new(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|error| Error::new(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_table_has_the_headings_of_its_fields() {
+        let rows = [json!({"ID": "abc", "Names": "x"}), json!({"ID": "def", "Names": "yy"})];
+        let headers = [("ID", "CONTAINER ID"), ("Names", "NAMES")];
+        let format = Format::parse("table {{.ID}}\\t{{.Names}}", "");
+        assert_eq!(
+            render(&rows, &format, &headers, true).unwrap(),
+            "CONTAINER ID  NAMES\nabc           x\ndef           yy\n"
+        );
+        let format = Format::parse("{{.ID}}", "");
+        assert_eq!(render(&rows, &format, &headers, true).unwrap(), "abc\ndef\n");
+        let format = Format::parse("json", "");
+        assert!(render(&rows, &format, &headers, true).unwrap().starts_with("[\n    {\n"));
+    }
+}

@@ -1,0 +1,61 @@
+//! Go's text/template over JSON values, as far as --format needs it.
+//!
+//! A template is parsed once to a tree and executed for each row. Values are those of serde_json; an
+//! object's fields are a struct's fields, so a field that is not there is an error, as in podman.
+
+mod execute;
+mod functions;
+mod lex;
+mod parse;
+
+use std::fmt;
+
+use serde_json::Value;
+
+use parse::Node;
+
+/// What is wrong with a template, or with its values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error(String);
+
+impl Error {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "template: {}", self.0)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A parsed template.
+#[derive(Clone, Debug)]
+pub struct Template {
+    nodes: Vec<Node>,
+}
+
+impl Template {
+    /// Parses the text of a template.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        Ok(Self {
+            nodes: parse::parse(text)?,
+        })
+    }
+
+    /// The text for a value.
+    pub fn execute(&self, value: &Value) -> Result<String, Error> {
+        execute::execute(&self.nodes, value, false)
+    }
+
+    /// The text for a heading: `names` maps fields to their headings, and functions change nothing.
+    pub(crate) fn execute_heading(&self, names: &Value) -> Result<String, Error> {
+        execute::execute(&self.nodes, names, true)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,272 @@
+//! Walking the tree with a value.
+
+use serde_json::Value;
+
+use super::Error;
+use super::functions::{call, print, truth};
+use super::parse::{Command, Node, Operand, Pipeline};
+
+/// What a loop's body asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    Next,
+    Break,
+    Continue,
+}
+
+struct Run {
+    output: String,
+    variables: Vec<(String, Value)>,
+    heading: bool,
+}
+
+pub(super) fn execute(nodes: &[Node], value: &Value, heading: bool) -> Result<String, Error> {
+    let mut run = Run {
+        output: String::new(),
+        variables: vec![(String::new(), value.clone())],
+        heading,
+    };
+    run.nodes(nodes, value)?;
+    Ok(run.output)
+}
+
+impl Run {
+    fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, Error> {
+        let depth = self.variables.len();
+        for node in nodes {
+            let flow = self.node(node, dot)?;
+            if flow != Flow::Next {
+                self.variables.truncate(depth);
+                return Ok(flow);
+            }
+        }
+        // A variable lives to the end of the block it was declared in.
+        self.variables.truncate(depth);
+        Ok(Flow::Next)
+    }
+
+    fn node(&mut self, node: &Node, dot: &Value) -> Result<Flow, Error> {
+        match node {
+            Node::Text(text) => self.output.push_str(text),
+            Node::Print(pipeline) => {
+                let value = self.pipeline(pipeline, dot)?;
+                if pipeline.variables.is_empty() {
+                    self.output.push_str(&print(&value));
+                }
+            }
+            Node::If(branches, other) => {
+                let depth = self.variables.len();
+                for (condition, body) in branches {
+                    if truth(&self.pipeline(condition, dot)?) {
+                        let flow = self.nodes(body, dot)?;
+                        self.variables.truncate(depth);
+                        return Ok(flow);
+                    }
+                }
+                let flow = self.nodes(other, dot)?;
+                self.variables.truncate(depth);
+                return Ok(flow);
+            }
+            Node::With(pipeline, body, other) => {
+                let depth = self.variables.len();
+                let value = self.pipeline(pipeline, dot)?;
+                let flow = if truth(&value) {
+                    self.nodes(body, &value)?
+                } else {
+                    self.nodes(other, dot)?
+                };
+                self.variables.truncate(depth);
+                return Ok(flow);
+            }
+            Node::Range(pipeline, body, other) => return self.range(pipeline, body, other, dot),
+            Node::Break => return Ok(Flow::Break),
+            Node::Continue => return Ok(Flow::Continue),
+        }
+        Ok(Flow::Next)
+    }
+
+    fn range(
+        &mut self,
+        pipeline: &Pipeline,
+        body: &[Node],
+        other: &[Node],
+        dot: &Value,
+    ) -> Result<Flow, Error> {
+        let value = self.commands(pipeline, dot)?;
+        let pairs: Vec<(Value, Value)> = match value {
+            Value::Array(items) => items
+                .into_iter()
+                .enumerate()
+                .map(|(index, item)| (Value::from(index), item))
+                .collect(),
+            Value::Object(fields) => {
+                let mut fields: Vec<_> = fields.into_iter().collect();
+                fields.sort_by(|one, other| one.0.cmp(&other.0));
+                fields.into_iter().map(|(key, item)| (Value::from(key), item)).collect()
+            }
+            Value::Number(count) => (0..count.as_u64().unwrap_or(0).min(1_000_000))
+                .map(|index| (Value::from(index), Value::from(index)))
+                .collect(),
+            Value::Null => Vec::new(),
+            Value::Bool(_) | Value::String(_) => {
+                return Err(Error::new(format!("range can't iterate over {}", print(&value))));
+            }
+        };
+        if pairs.is_empty() {
+            return self.nodes(other, dot);
+        }
+        let depth = self.variables.len();
+        for (key, item) in pairs {
+            match pipeline.variables.as_slice() {
+                [] => {}
+                [one] => self.variables.push((one.clone(), item.clone())),
+                [first, second, ..] => {
+                    self.variables.push((first.clone(), key));
+                    self.variables.push((second.clone(), item.clone()));
+                }
+            }
+            let flow = self.nodes(body, &item)?;
+            self.variables.truncate(depth);
+            if flow == Flow::Break {
+                break;
+            }
+        }
+        Ok(Flow::Next)
+    }
+
+    fn pipeline(&mut self, pipeline: &Pipeline, dot: &Value) -> Result<Value, Error> {
+        let value = self.commands(pipeline, dot)?;
+        for name in &pipeline.variables {
+            if pipeline.declares {
+                self.variables.push((name.clone(), value.clone()));
+            } else {
+                let place = self.variables.iter_mut().rev().find(|(known, _)| known == name);
+                let Some((_, place)) = place else {
+                    return Err(Error::new(format!("undefined variable: ${name}")));
+                };
+                place.clone_from(&value);
+            }
+        }
+        Ok(value)
+    }
+
+    fn commands(&mut self, pipeline: &Pipeline, dot: &Value) -> Result<Value, Error> {
+        let mut value = None;
+        for command in &pipeline.commands {
+            value = Some(self.command(command, dot, value)?);
+        }
+        Ok(value.unwrap_or(Value::Null))
+    }
+
+    fn command(
+        &mut self,
+        command: &Command,
+        dot: &Value,
+        piped: Option<Value>,
+    ) -> Result<Value, Error> {
+        let Operand::Function(name) = &command.operands[0] else {
+            let value = self.operand(&command.operands[0], dot)?;
+            if command.operands.len() > 1 || piped.is_some() {
+                return Err(Error::new(format!("can't give argument to non-function {}", print(&value))));
+            }
+            return Ok(value);
+        };
+        if let Some(value) = self.short_circuit(name, command, dot, piped.as_ref())? {
+            return Ok(value);
+        }
+        let mut arguments = Vec::with_capacity(command.operands.len());
+        for operand in &command.operands[1..] {
+            arguments.push(self.operand(operand, dot)?);
+        }
+        arguments.extend(piped);
+        if self.heading {
+            // The heading of a field is that of what is made of it.
+            return Ok(arguments
+                .into_iter()
+                .rev()
+                .find(|argument| argument.is_string())
+                .unwrap_or_default());
+        }
+        call(name, &arguments)
+    }
+
+    /// `and` and `or` look at no more arguments than they need.
+    fn short_circuit(
+        &mut self,
+        name: &str,
+        command: &Command,
+        dot: &Value,
+        piped: Option<&Value>,
+    ) -> Result<Option<Value>, Error> {
+        if self.heading || !matches!(name, "and" | "or") {
+            return Ok(None);
+        }
+        let mut value = None;
+        for operand in &command.operands[1..] {
+            let next = self.operand(operand, dot)?;
+            let decided = truth(&next) == (name == "or");
+            value = Some(next);
+            if decided {
+                return Ok(value);
+            }
+        }
+        Ok(piped.cloned().or(value))
+    }
+
+    fn operand(&mut self, operand: &Operand, dot: &Value) -> Result<Value, Error> {
+        match operand {
+            Operand::Dot => Ok(dot.clone()),
+            Operand::Field(fields) => self.fields(dot, fields),
+            Operand::Variable(name, fields) => {
+                let value = self
+                    .variables
+                    .iter()
+                    .rev()
+                    .find(|(known, _)| known == name)
+                    .map(|(_, value)| value.clone())
+                    .ok_or_else(|| Error::new(format!("undefined variable: ${name}")))?;
+                self.fields(&value, fields)
+            }
+            Operand::Constant(value) => Ok(value.clone()),
+            Operand::Nested(pipeline, fields) => {
+                let value = self.pipeline(pipeline, dot)?;
+                self.fields(&value, fields)
+            }
+            Operand::Function(name) => call(name, &[]),
+        }
+    }
+
+    fn fields(&self, value: &Value, fields: &[String]) -> Result<Value, Error> {
+        let mut value = value;
+        for field in fields {
+            match value {
+                Value::Object(object) => match object.get(field) {
+                    Some(next) => value = next,
+                    // A map with keys of its own, such as labels, has no missing keys.
+                    None if self.heading => return Ok(Value::from(heading(field))),
+                    None => {
+                        return Err(Error::new(format!("can't evaluate field {field}")));
+                    }
+                },
+                Value::String(_) if self.heading => return Ok(Value::from(heading(field))),
+                Value::Null => return Ok(Value::Null),
+                _ => return Err(Error::new(format!("can't evaluate field {field}"))),
+            }
+        }
+        Ok(value.clone())
+    }
+}
+
+/// The heading of a field that no list gives one: its words in capitals.
+fn heading(field: &str) -> String {
+    let mut text = String::new();
+    let mut before_lower = false;
+    for c in field.chars() {
+        if c.is_uppercase() && before_lower {
+            text.push(' ');
+        }
+        before_lower = c.is_lowercase();
+        text.extend(c.to_uppercase());
+    }
+    text
+}
