@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use kelp_engine::Engine;
 
-use super::{pull, rmi, tag};
+use super::{image_inspect, image_prune, images, pull, rmi, tag};
 
 /// Manage images
 #[derive(clap::Args)]
@@ -19,6 +19,10 @@ enum Command {
         /// The image
         image: String,
     },
+    Inspect(image_inspect::Args),
+    #[command(visible_alias = "list")]
+    Ls(images::Args),
+    Prune(image_prune::Args),
     Pull(pull::Args),
     #[command(visible_aliases = ["remove"])]
     Rm(rmi::Args),
@@ -30,6 +34,9 @@ enum Command {
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     match args.command {
         Command::Exists { image } => Ok(i32::from(!engine.image_exists(&image)?)),
+        Command::Inspect(args) => image_inspect::run(engine, &args),
+        Command::Ls(args) => images::run(engine, &args),
+        Command::Prune(args) => image_prune::run(engine, &args),
         Command::Pull(args) => pull::run(engine, args),
         Command::Rm(args) => rmi::run(engine, args),
         Command::Tag(args) => tag::tag(engine, &args),

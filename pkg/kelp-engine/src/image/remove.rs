@@ -35,6 +35,22 @@ impl Engine {
         Ok(removal)
     }
 
+    /// Removes images that have no name, or with `all` those that no container is made from, and
+    /// what interrupted commands have left; the ids of the images.
+    pub fn prune_images(&self, all: bool) -> Result<Vec<String>, Error> {
+        let mut removed = Vec::new();
+        for image in self.images()? {
+            let id = image.record.id.hex();
+            if (all || image.names.is_empty()) && self.users_of(id)?.is_empty() {
+                self.remove_image(id, true)?;
+                removed.push(id.to_owned());
+            }
+        }
+        let garbage = self.store()?.collect_garbage(true)?;
+        self.remove_trees(&garbage.trash)?;
+        Ok(removed)
+    }
+
     /// The containers that are made from an image.
     pub(crate) fn users_of(&self, image: &str) -> Result<Vec<Config>, Error> {
         let mut users = Vec::new();

@@ -184,7 +184,7 @@ impl Run {
             return Ok(arguments
                 .into_iter()
                 .rev()
-                .find(|argument| argument.is_string())
+                .find(Value::is_string)
                 .unwrap_or_default());
         }
         call(name, &arguments)

@@ -1,6 +1,7 @@
 //! Go's functions, and those that podman and docker add.
 
 use std::cmp::Ordering;
+use std::fmt::Write;
 
 use serde_json::Value;
 
@@ -118,7 +119,7 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, Error> {
                 _ => order != Ordering::Less,
             })
         }
-        "print" => Value::from(arguments.iter().map(text).collect::<Vec<_>>().join("")),
+        "print" => Value::from(arguments.iter().map(text).collect::<String>()),
         "println" => {
             Value::from(arguments.iter().map(text).collect::<Vec<_>>().join(" ") + "\n")
         }
@@ -250,7 +251,7 @@ fn printf(format: &str, arguments: &[Value]) -> String {
             continue;
         }
         let Some(value) = arguments.next() else {
-            output.push_str(&format!("%!{verb}(MISSING)"));
+            let _ = write!(output, "%!{verb}(MISSING)");
             continue;
         };
         let text = formatted(verb, precision, value);
@@ -272,7 +273,10 @@ fn formatted(verb: char, precision: Option<usize>, value: &Value) -> String {
         'q' => format!("{:?}", print(value)),
         'x' => match value.as_i64() {
             Some(number) => format!("{number:x}"),
-            None => print(value).bytes().map(|byte| format!("{byte:02x}")).collect(),
+            None => print(value).bytes().fold(String::new(), |mut text, byte| {
+                let _ = write!(text, "{byte:02x}");
+                text
+            }),
         },
         'f' => format!("{:.*}", precision.unwrap_or(6), value.as_f64().unwrap_or(0.0)),
         'd' if !value.is_i64() && !value.is_u64() => format!("%!d({})", print(value)),

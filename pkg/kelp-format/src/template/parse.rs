@@ -155,10 +155,7 @@ fn pipeline_from(words: &[Word], at: &mut usize, depth: usize) -> Result<Pipelin
     };
     declarations(words, at, &mut pipeline);
     let mut operands = Vec::new();
-    loop {
-        let Some(word) = words.get(*at) else {
-            break;
-        };
+    while let Some(word) = words.get(*at) {
         if matches!(word, Word::Close(_)) {
             break;
         }

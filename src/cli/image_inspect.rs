@@ -1,0 +1,74 @@
+//! `kelp image inspect`: everything about images.
+
+use kelp_engine::Engine;
+use kelp_format::render::{json, object};
+use serde_json::{Value, json as value};
+
+/// Show everything about images
+#[derive(clap::Args)]
+pub struct Args {
+    /// json, or a Go template
+    #[arg(short, long)]
+    format: Option<String>,
+    /// The images
+    #[arg(required = true)]
+    images: Vec<String>,
+}
+
+/// Prints each; images that are not here are told of at the end.
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    let mut found = Vec::new();
+    let mut code = 0;
+    for name in &args.images {
+        match describe(engine, name) {
+            Ok(image) => found.push(image),
+            Err(error) => {
+                eprintln!("Error: {}", super::exit::line(&error));
+                code = 125;
+            }
+        }
+    }
+    match args.format.as_deref() {
+        None | Some("json") => println!("{}", json(&found)?),
+        Some(template) => {
+            for image in &found {
+                println!("{}", object(image, template)?);
+            }
+        }
+    }
+    Ok(code)
+}
+
+/// In podman's words.
+pub(super) fn describe(engine: &Engine, name: &str) -> anyhow::Result<Value> {
+    let image = engine.image(name)?;
+    let config = engine.image_config(&image)?;
+    let record = &image.record;
+    let layers: Vec<_> = record.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+    let run = config.config().clone().unwrap_or_default();
+    Ok(value!({
+        "Id": record.id.hex(),
+        "Digest": record.manifest.to_string(),
+        "RepoTags": image.names,
+        "RepoDigests": record.repo_digests,
+        "Parent": "",
+        "Comment": "",
+        "Created": record.created,
+        "Config": run,
+        "Version": "",
+        "Author": config.author().clone().unwrap_or_default(),
+        "Architecture": record.architecture,
+        "Variant": record.variant,
+        "Os": record.os,
+        "Size": record.size,
+        "VirtualSize": record.size,
+        "GraphDriver": { "Name": "overlay", "Data": {} },
+        "RootFS": { "Type": "layers", "Layers": layers },
+        "Labels": record.labels,
+        "Annotations": {},
+        "ManifestType": record.media_type,
+        "User": run.user().clone().unwrap_or_default(),
+        "History": config.history(),
+        "NamesHistory": image.names,
+    }))
+}

@@ -1,0 +1,40 @@
+//! `kelp image prune`: images that nobody needs.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use kelp_engine::Engine;
+
+/// Remove images without a name, or all that no container is made from
+#[derive(clap::Args)]
+pub struct Args {
+    /// Remove every image that no container is made from
+    #[arg(short, long)]
+    all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// Removes them and prints their ids.
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    let what = if args.all { "all images without a container" } else { "all dangling images" };
+    if !args.force && !confirm(&format!("WARNING! This command removes {what}.\n"))? {
+        return Ok(0);
+    }
+    for id in engine.prune_images(args.all)? {
+        println!("{id}");
+    }
+    Ok(0)
+}
+
+/// Asks, unless nobody could answer.
+pub(super) fn confirm(warning: &str) -> io::Result<bool> {
+    if !io::stdin().is_terminal() {
+        return Ok(true);
+    }
+    print!("{warning}Are you sure you want to continue? [y/N] ");
+    io::stdout().flush()?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+}

@@ -1,0 +1,201 @@
+//! `kelp images`: the images that are here.
+
+use std::time::SystemTime;
+
+use anyhow::bail;
+use kelp_engine::Engine;
+use kelp_format::{Format, render, units};
+use serde::Serialize;
+
+/// List images
+#[derive(clap::Args)]
+pub struct Args {
+    /// Show images without a name that other images are made from as well
+    #[arg(short, long)]
+    all: bool,
+    /// Show digests
+    #[arg(long)]
+    digests: bool,
+    /// Show images that fit: dangling=BOOL, label=KEY[=VALUE], reference=NAME, id=ID
+    #[arg(short, long)]
+    filter: Vec<String>,
+    /// json, table, or a Go template
+    #[arg(long)]
+    format: Option<String>,
+    /// Leave the heading out
+    #[arg(short = 'n', long)]
+    noheading: bool,
+    /// Show whole ids
+    #[arg(long)]
+    no_trunc: bool,
+    /// Show ids alone
+    #[arg(short, long)]
+    quiet: bool,
+    /// Show images with this name alone
+    image: Option<String>,
+}
+
+/// A line of the list: an image under one of its names.
+#[derive(Clone, Serialize)]
+struct Row {
+    #[serde(rename = "ID")]
+    short_id: String,
+    #[serde(rename = "Id")]
+    id: String,
+    #[serde(rename = "Repository")]
+    repository: String,
+    #[serde(rename = "Tag")]
+    tag: String,
+    #[serde(rename = "Digest")]
+    digest: String,
+    #[serde(rename = "Names")]
+    names: Vec<String>,
+    #[serde(rename = "RepoDigests")]
+    repo_digests: Vec<String>,
+    #[serde(rename = "Created")]
+    created_ago: String,
+    #[serde(rename = "CreatedSince")]
+    created_since: String,
+    #[serde(rename = "CreatedAt")]
+    created_at: String,
+    #[serde(rename = "Size")]
+    size: String,
+    #[serde(rename = "Labels")]
+    labels: std::collections::BTreeMap<String, String>,
+    #[serde(rename = "Dangling")]
+    dangling: bool,
+}
+
+const HEADERS: &[(&str, &str)] = &[
+    ("ID", "IMAGE ID"),
+    ("Id", "IMAGE ID"),
+    ("Repository", "REPOSITORY"),
+    ("Tag", "TAG"),
+    ("Digest", "DIGEST"),
+    ("Names", "NAMES"),
+    ("Created", "CREATED"),
+    ("CreatedSince", "CREATED"),
+    ("CreatedAt", "CREATED AT"),
+    ("Size", "SIZE"),
+];
+
+/// Prints the list.
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    let mut rows = rows(engine, args.no_trunc)?;
+    if let Some(name) = &args.image {
+        rows.retain(|row| is_named(row, name));
+    }
+    for filter in &args.filter {
+        let Some((key, value)) = filter.split_once('=') else {
+            bail!("invalid filter {filter:?}: a filter is KEY=VALUE");
+        };
+        match key {
+            "dangling" => rows.retain(|row| row.dangling == (value != "false")),
+            "label" => rows.retain(|row| has_label(row, value)),
+            "reference" => rows.retain(|row| is_named(row, value)),
+            "id" => rows.retain(|row| row.id.starts_with(value)),
+            _ => bail!("{key:?} is an invalid filter: use dangling, label, reference or id"),
+        }
+    }
+    if args.quiet {
+        rows.dedup_by(|one, other| one.id == other.id);
+        for row in rows {
+            println!("{}", row.short_id);
+        }
+        return Ok(0);
+    }
+    let default = if args.digests {
+        "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.Created}}\t{{.Size}}"
+    } else {
+        "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.Created}}\t{{.Size}}"
+    };
+    let format = Format::parse(args.format.as_deref().unwrap_or_default(), default);
+    print!("{}", render(&rows, &format, HEADERS, !args.noheading)?);
+    Ok(0)
+}
+
+fn rows(engine: &Engine, whole_ids: bool) -> anyhow::Result<Vec<Row>> {
+    let now = SystemTime::now();
+    let mut rows = Vec::new();
+    for image in engine.images()? {
+        let record = &image.record;
+        let created = record
+            .created
+            .as_deref()
+            .and_then(|text| units::parse_time(text, now).ok())
+            .unwrap_or(SystemTime::UNIX_EPOCH);
+        let id = record.id.hex().to_owned();
+        let row = Row {
+            short_id: if whole_ids { format!("sha256:{id}") } else { id[..12].to_owned() },
+            id,
+            repository: "<none>".to_owned(),
+            tag: "<none>".to_owned(),
+            digest: record.manifest.to_string(),
+            names: image.names.clone(),
+            repo_digests: record.repo_digests.clone(),
+            created_ago: units::ago(created, now),
+            created_since: units::ago(created, now),
+            created_at: units::go_time(created),
+            size: units::size(record.size),
+            labels: record.labels.clone(),
+            dangling: image.names.is_empty(),
+        };
+        if image.names.is_empty() {
+            rows.push(row.clone());
+        }
+        for name in &image.names {
+            let (repository, tag) = split(name);
+            rows.push(Row {
+                repository,
+                tag,
+                ..row.clone()
+            });
+        }
+    }
+    Ok(rows)
+}
+
+/// Repository and tag of a full name.
+fn split(name: &str) -> (String, String) {
+    if let Some((repository, _)) = name.split_once('@') {
+        return (repository.to_owned(), "<none>".to_owned());
+    }
+    match name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')) {
+        Some((repository, tag)) => (repository.to_owned(), tag.to_owned()),
+        None => (name.to_owned(), "<none>".to_owned()),
+    }
+}
+
+/// Whether a name ends as the user wrote it, with or without the tag.
+fn is_named(row: &Row, name: &str) -> bool {
+    let full = format!("{}:{}", row.repository, row.tag);
+    [full.as_str(), row.repository.as_str()].iter().any(|whole| {
+        whole
+            .strip_suffix(name)
+            .is_some_and(|before| before.is_empty() || before.ends_with('/'))
+    })
+}
+
+fn has_label(row: &Row, wanted: &str) -> bool {
+    match wanted.split_once('=') {
+        Some((key, value)) => row.labels.get(key).is_some_and(|own| own == value),
+        None => row.labels.contains_key(wanted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_split_at_the_tag() {
+        for (name, repository, tag) in [
+            ("localhost/a:b", "localhost/a", "b"),
+            ("localhost:5000/a", "localhost:5000/a", "<none>"),
+            ("h:5000/a:1", "h:5000/a", "1"),
+            ("h/a@sha256:00", "h/a", "<none>"),
+        ] {
+            assert_eq!(split(name), (repository.to_owned(), tag.to_owned()));
+        }
+    }
+}
