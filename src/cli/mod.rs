@@ -1,15 +1,36 @@
 //! The command line: one file a command, each with its arguments and one function.
 
+mod attach;
+mod container;
+mod container_exists;
+mod container_prune;
 mod create_flags;
+mod detach_keys;
 mod exec;
 mod exit;
 mod image;
+mod image_inspect;
+mod image_prune;
+mod images;
+mod kill;
 mod login;
+mod pause;
+mod port;
 mod pull;
 mod pull_flags;
+mod rename;
+mod restart;
+mod rm;
 mod rmi;
 mod run;
+mod selection;
+mod signal_argument;
+mod start;
+mod stop;
 mod tag;
+mod time_argument;
+mod unpause;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -31,13 +52,15 @@ struct Kelp {
 
 #[derive(Subcommand)]
 enum Command {
-    Exec(exec::Args),
+    Container(container::Args),
+    #[command(flatten)]
+    OnContainers(container::Command),
     Image(image::Args),
+    Images(images::Args),
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
     Pull(pull::Args),
     Rmi(rmi::Args),
-    Run(run::Args),
     Tag(tag::TagArgs),
     Untag(tag::UntagArgs),
 }
@@ -51,13 +74,14 @@ pub fn main() -> ExitCode {
     let result = Engine::open()
         .map_err(anyhow::Error::from)
         .and_then(|engine| match kelp.command {
-            Command::Exec(args) => exec::run(&engine, args),
+            Command::Container(args) => container::run_group(&engine, args),
+            Command::OnContainers(command) => container::run(&engine, command),
             Command::Image(args) => image::run(&engine, args),
+            Command::Images(args) => images::run(&engine, &args),
             Command::Login(args) => login::login(&engine, args),
             Command::Logout(args) => login::logout(&engine, &args),
             Command::Pull(args) => pull::run(&engine, args),
             Command::Rmi(args) => rmi::run(&engine, args),
-            Command::Run(args) => run::run(&engine, args),
             Command::Tag(args) => tag::tag(&engine, &args),
             Command::Untag(args) => tag::untag(&engine, &args),
         });

@@ -13,6 +13,7 @@ pub mod image;
 pub mod internal;
 pub mod spec;
 pub mod terminal;
+mod watch;
 
 pub use error::{Error, Kind};
 pub use kelp_network as network;

@@ -8,8 +8,13 @@ pub mod exec;
 pub mod find;
 mod names;
 mod network;
+pub mod prune;
 pub mod remove;
+pub mod rename;
+pub mod restart;
+mod select;
 pub mod signal;
 pub mod start;
+pub mod wait;
 
 pub use config::{Config, CreateOptions};

@@ -1,0 +1,20 @@
+//! `restart`: stop, if it runs, and start.
+
+use std::time::Duration;
+
+use kelp_monitor::attach::Pipes;
+use kelp_state::ContainerId;
+
+use crate::{Engine, Error};
+
+impl Engine {
+    /// Stops a container as [`Engine::stop_container`] does, and starts it with nothing attached.
+    pub fn restart_container(
+        &self,
+        id: &ContainerId,
+        timeout: Option<Duration>,
+    ) -> Result<(), Error> {
+        self.stop_container(id, timeout)?;
+        self.start_container(id, Pipes::default()).map(drop)
+    }
+}

@@ -1,0 +1,104 @@
+//! `wait`: until a container is in a state.
+
+use std::fs;
+use std::str::FromStr;
+
+use kelp_state::{ContainerId, Record, Status};
+use rustix::fs::inotify::WatchFlags;
+
+use crate::watch::Watch;
+use crate::{Engine, Error, Kind};
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It has been made and never started.
+    Created,
+    /// Its program runs.
+    Running,
+    /// It is frozen.
+    Paused,
+    /// Its program has ended.
+    Exited,
+    /// It is gone.
+    Removing,
+}
+
+impl FromStr for Condition {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        match text {
+            "configured" | "created" | "initialized" => Ok(Self::Created),
+            "running" => Ok(Self::Running),
+            "paused" => Ok(Self::Paused),
+            "exited" | "stopped" | "not-running" => Ok(Self::Exited),
+            "removing" | "removed" => Ok(Self::Removing),
+            _ => Err(Error::invalid(format!(
+                "unknown container state: \"{text}\""
+            ))),
+        }
+    }
+}
+
+impl Condition {
+    fn holds(self, status: Status) -> bool {
+        match self {
+            Self::Created => status == Status::Created,
+            Self::Running => status == Status::Running,
+            Self::Paused => status == Status::Paused,
+            Self::Exited => status == Status::Exited,
+            Self::Removing => false,
+        }
+    }
+}
+
+/// What changes a status: run.json comes by a rename and goes, and the file with the monitor's
+/// lock, which it has open for writing, is closed when the monitor ends, however it does.
+const CHANGES: WatchFlags = WatchFlags::MOVED_TO
+    .union(WatchFlags::DELETE)
+    .union(WatchFlags::CLOSE_WRITE)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF);
+
+impl Engine {
+    /// Waits until a container is in one of these states; its exit code, or -1 if it has not ended.
+    /// One that was never started is waited for until it has been started and has ended.
+    pub fn wait_for(&self, id: &ContainerId, conditions: &[Condition]) -> Result<i32, Error> {
+        let record = Record::new(&self.paths, id.clone());
+        let only_exit = conditions
+            .iter()
+            .all(|condition| *condition == Condition::Exited);
+        let settled = |status| matches!(status, Status::Running | Status::Paused | Status::Exited);
+        if only_exit && settled(self.status(id)?) {
+            return self.wait_container(id);
+        }
+        fs::create_dir_all(&record.runtime)
+            .map_err(Error::io(format!("create {}", record.runtime.display())))?;
+        let watch = Watch::on(&record.runtime, CHANGES)?;
+        loop {
+            if !record.data.is_dir() {
+                // A wait's own directory must not stay behind.
+                let _ = fs::remove_dir(&record.runtime);
+                if conditions.contains(&Condition::Removing) {
+                    return Ok(-1);
+                }
+                return Err(Error::new(
+                    Kind::NotFound,
+                    format!("container {} was removed: no such container", id.short()),
+                ));
+            }
+            let status = self.status(id)?;
+            if only_exit && settled(status) {
+                return self.wait_container(id);
+            }
+            if conditions.iter().any(|condition| condition.holds(status)) {
+                return Ok(match record.exit()? {
+                    Some(exit) if status == Status::Exited => exit.code,
+                    _ => -1,
+                });
+            }
+            watch.wait(None)?;
+        }
+    }
+}

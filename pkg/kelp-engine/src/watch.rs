@@ -1,0 +1,64 @@
+//! Being told when files change: inotify(7), so that nothing is looked at again and again.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+
+use crate::Error;
+
+/// Changes of one file or directory since the last [`Watch::wait`].
+#[derive(Debug)]
+pub(crate) struct Watch {
+    fd: OwnedFd,
+}
+
+impl Watch {
+    /// Watches `path` for these events from now on.
+    pub(crate) fn on(path: &Path, events: WatchFlags) -> Result<Self, Error> {
+        let what = || format!("watch {}", path.display());
+        let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
+            .map_err(Error::io(what()))?;
+        inotify::add_watch(&fd, path, events).map_err(Error::io(what()))?;
+        Ok(Self { fd })
+    }
+
+    /// Waits until something has changed, or until `other` is readable or its far end closed;
+    /// whether it is `other`.
+    pub(crate) fn wait(&self, other: Option<BorrowedFd<'_>>) -> Result<bool, Error> {
+        let mut fds = vec![PollFd::new(&self.fd, PollFlags::IN)];
+        fds.extend(other.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        loop {
+            match poll(&mut fds, None) {
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(Error::io("wait for a change")(error)),
+            }
+        }
+        let is_other = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        self.drain()?;
+        Ok(is_other)
+    }
+
+    /// Forgets what was told so far: the caller looks at the files themselves.
+    fn drain(&self) -> Result<(), Error> {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = Reader::new(&self.fd, &mut buffer);
+        loop {
+            match reader.next() {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(Error::io("read changes")(error)),
+            }
+        }
+    }
+}
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

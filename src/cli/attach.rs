@@ -1,0 +1,73 @@
+//! `kelp attach`: the streams of a running container.
+
+use kelp_engine::terminal::{End, Options, Other, Session};
+use kelp_engine::{ContainerId, Engine, Status};
+
+use super::detach_keys;
+
+/// Attach to a running container
+#[derive(clap::Args)]
+pub struct Args {
+    /// Don't pass standard input to the container
+    #[arg(long)]
+    no_stdin: bool,
+    #[command(flatten)]
+    streams: StreamFlags,
+    /// Use the container that was created last
+    #[arg(short, long, conflicts_with = "container")]
+    latest: bool,
+    /// The container
+    #[arg(required_unless_present = "latest")]
+    container: Option<String>,
+}
+
+/// What `attach` and `start` share.
+#[derive(clap::Args)]
+pub struct StreamFlags {
+    /// Pass signals on to the container
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub sig_proxy: Option<bool>,
+    /// The keys that detach from the container; none if empty
+    #[arg(long, value_name = "KEYS")]
+    pub detach_keys: Option<String>,
+}
+
+impl StreamFlags {
+    /// The keys that detach: those given here, else those given when the container was made.
+    pub fn keys(&self, created: Option<&str>) -> anyhow::Result<Vec<u8>> {
+        let text = self.detach_keys.as_deref().or(created);
+        detach_keys::parse(text.unwrap_or(detach_keys::DEFAULT)).map_err(anyhow::Error::msg)
+    }
+}
+
+/// Runs it; the container's exit code.
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    let id = match &args.container {
+        Some(name) => engine.find_container(name)?,
+        None => engine.latest_container()?,
+    };
+    if engine.status(&id)? != Status::Running {
+        anyhow::bail!("you can only attach to running containers");
+    }
+    let created = engine.config(&id)?.options;
+    let options = Options {
+        stdin: created.interactive && !args.no_stdin,
+        stdout: true,
+        stderr: true,
+        tty: created.tty,
+        sig_proxy: args.streams.sig_proxy.unwrap_or(true) && !created.tty,
+        detach_keys: args.streams.keys(created.detach_keys.as_deref())?,
+    };
+    attach(engine, &id, options)
+}
+
+/// Connects this process's streams until the container ends; its exit code.
+pub fn attach(engine: &Engine, id: &ContainerId, options: Options) -> anyhow::Result<i32> {
+    let (session, pipes) = Session::new(options)?;
+    let connection = engine.attach_container(id, pipes)?;
+    match session.run(engine, Other::Container(id, &connection))? {
+        End::Exited(code) => Ok(code),
+        End::Detached => Ok(0),
+        End::Lost => Ok(engine.wait_container(id)?),
+    }
+}

@@ -1,0 +1,71 @@
+//! Commands on containers: each is both `kelp X` and `kelp container X`.
+
+use clap::Subcommand;
+use kelp_engine::Engine;
+
+use super::{
+    attach, container_exists, container_prune, exec, kill, pause, port, rename, restart, rm, run,
+    start, stop, unpause, wait,
+};
+
+/// A command on containers.
+#[derive(Subcommand)]
+pub enum Command {
+    Attach(attach::Args),
+    Exec(exec::Args),
+    Kill(kill::Args),
+    Pause(pause::Args),
+    Port(port::Args),
+    Rename(rename::Args),
+    Restart(restart::Args),
+    Rm(rm::Args),
+    Run(run::Args),
+    Start(start::Args),
+    Stop(stop::Args),
+    Unpause(unpause::Args),
+    Wait(wait::Args),
+}
+
+/// Manage containers
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: GroupCommand,
+}
+
+/// What `kelp container` has.
+#[derive(Subcommand)]
+enum GroupCommand {
+    #[command(flatten)]
+    Command(Command),
+    Exists(container_exists::Args),
+    Prune(container_prune::Args),
+}
+
+/// Runs a command on containers; the exit code.
+pub fn run(engine: &Engine, command: Command) -> anyhow::Result<i32> {
+    match command {
+        Command::Attach(args) => attach::run(engine, &args),
+        Command::Exec(args) => exec::run(engine, args),
+        Command::Kill(args) => kill::run(engine, &args),
+        Command::Pause(args) => pause::run(engine, &args),
+        Command::Port(args) => port::run(engine, &args),
+        Command::Rename(args) => rename::run(engine, &args),
+        Command::Restart(args) => restart::run(engine, &args),
+        Command::Rm(args) => rm::run(engine, &args),
+        Command::Run(args) => run::run(engine, args),
+        Command::Start(args) => start::run(engine, &args),
+        Command::Stop(args) => stop::run(engine, &args),
+        Command::Unpause(args) => unpause::run(engine, &args),
+        Command::Wait(args) => wait::run(engine, args),
+    }
+}
+
+/// Runs `kelp container …`; the exit code.
+pub fn run_group(engine: &Engine, args: Args) -> anyhow::Result<i32> {
+    match args.command {
+        GroupCommand::Command(command) => run(engine, command),
+        GroupCommand::Exists(args) => container_exists::run(engine, &args),
+        GroupCommand::Prune(args) => container_prune::run(engine, &args),
+    }
+}

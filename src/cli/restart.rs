@@ -1,0 +1,37 @@
+//! `kelp restart`: containers are stopped, if they run, and started.
+
+use kelp_engine::{Engine, Status};
+
+use super::selection::{Selection, report};
+use super::stop::timeout;
+
+/// Restart containers
+#[derive(clap::Args)]
+pub struct Args {
+    /// Restart every container
+    #[arg(short, long)]
+    all: bool,
+    /// Restart every container that runs
+    #[arg(long, conflicts_with = "all")]
+    running: bool,
+    /// Seconds until a container that was asked to stop is killed; -1 for never
+    #[arg(short, long, visible_alias = "timeout", allow_negative_numbers = true)]
+    time: Option<i64>,
+    #[command(flatten)]
+    selection: Selection,
+}
+
+/// Runs it; the exit code.
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    let is_meant = |id: &_| {
+        args.all
+            || engine
+                .status(id)
+                .is_ok_and(|status| status == Status::Running)
+    };
+    let every = args.all || args.running;
+    let chosen = args.selection.find(engine, every, false, is_meant)?;
+    let timeout = args.time.map(timeout);
+    let errors = chosen.each(|id| engine.restart_container(id, timeout));
+    Ok(report(errors))
+}

@@ -1,0 +1,55 @@
+//! `kelp rm`: containers are removed.
+
+use kelp_engine::{ContainerId, Engine, Error, Kind};
+
+use super::selection::{Selection, report};
+use super::stop::timeout;
+
+/// Remove containers
+#[derive(clap::Args)]
+pub struct Args {
+    /// Remove every container
+    #[arg(short, long)]
+    all: bool,
+    /// Remove running and paused containers too, and don't mind missing ones
+    #[arg(short, long)]
+    force: bool,
+    /// It is no error if a container is missing
+    #[arg(short, long)]
+    ignore: bool,
+    /// Remove the anonymous volumes of the containers
+    #[arg(short, long)]
+    volumes: bool,
+    /// With --force: seconds until a container that was asked to stop is killed; -1 for never
+    #[arg(short, long, allow_negative_numbers = true, requires = "force")]
+    time: Option<i64>,
+    #[command(flatten)]
+    selection: Selection,
+}
+
+/// The container is not there.
+const MISSING: i32 = 1;
+/// The container runs or is paused.
+const IN_USE: i32 = 2;
+
+/// Runs it; the exit code.
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    let ignore = args.ignore || args.force;
+    let chosen = args.selection.find(engine, args.all, ignore, |_| true)?;
+    let errors = chosen.each_at_once(|id| remove(engine, id, args));
+    let any = |kind| errors.iter().any(|error: &Error| error.kind() == kind);
+    let code = match (any(Kind::NotFound), any(Kind::Conflict)) {
+        (true, _) => Some(MISSING),
+        (false, true) => Some(IN_USE),
+        (false, false) => None,
+    };
+    let failed = report(errors);
+    Ok(code.unwrap_or(failed))
+}
+
+fn remove(engine: &Engine, id: &ContainerId, args: &Args) -> Result<(), Error> {
+    if let Some(seconds) = args.time {
+        engine.stop_container(id, Some(timeout(seconds)))?;
+    }
+    engine.remove_container(id, args.force)
+}

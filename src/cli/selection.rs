@@ -1,0 +1,160 @@
+//! Which containers a command is about, and doing something to each.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kelp_engine::{ContainerId, Engine, Error, Kind};
+
+use super::exit;
+
+/// Containers named on the command line, or chosen by a flag.
+#[derive(clap::Args, Debug, Default)]
+pub struct Selection {
+    /// Use the container that was created last
+    #[arg(short, long, conflicts_with = "containers")]
+    pub latest: bool,
+    /// Read a container's ID from this file
+    #[arg(long, value_name = "FILE")]
+    pub cidfile: Vec<PathBuf>,
+    /// Names or IDs of containers
+    #[arg(value_name = "CONTAINER")]
+    pub containers: Vec<String>,
+}
+
+/// A container, and what the user called it.
+#[derive(Debug)]
+pub struct Target {
+    /// What is printed when it is done.
+    pub given: String,
+    /// Its id.
+    pub id: ContainerId,
+}
+
+/// The containers that were found, and why others were not.
+#[derive(Debug, Default)]
+pub struct Chosen {
+    /// What to act on.
+    pub targets: Vec<Target>,
+    /// What could not be found.
+    pub errors: Vec<Error>,
+}
+
+impl Selection {
+    /// Finds them. With `all`, those for which `is_meant`; with `ignore`, one that is missing is no
+    /// error.
+    pub fn find(
+        &self,
+        engine: &Engine,
+        all: bool,
+        ignore: bool,
+        is_meant: impl Fn(&ContainerId) -> bool,
+    ) -> anyhow::Result<Chosen> {
+        let named = !self.containers.is_empty() || !self.cidfile.is_empty();
+        if all && self.latest {
+            anyhow::bail!("--all and --latest cannot be used together");
+        }
+        if all && named {
+            anyhow::bail!("no arguments are needed with --all");
+        }
+        if !all && !self.latest && !named {
+            anyhow::bail!("you must provide at least one name or id");
+        }
+        let mut chosen = Chosen::default();
+        if all {
+            let ids = engine.containers().into_iter().map(|config| config.id);
+            let targets = ids.filter(is_meant).map(|id| Target {
+                given: id.to_string(),
+                id,
+            });
+            chosen.targets.extend(targets);
+        }
+        if self.latest {
+            let id = engine.latest_container()?;
+            chosen.targets.push(Target {
+                given: id.to_string(),
+                id,
+            });
+        }
+        let files = self.cidfile.iter().filter_map(|path| match read_id(path) {
+            Err(_) if ignore => None,
+            result => Some(result),
+        });
+        let names = files
+            .collect::<anyhow::Result<Vec<_>>>()?
+            .into_iter()
+            .chain(self.containers.iter().cloned());
+        for given in names {
+            match engine.find_container(&given) {
+                Ok(id) => chosen.targets.push(Target { given, id }),
+                Err(error) if ignore && error.kind() == Kind::NotFound => {}
+                Err(error) => chosen.errors.push(error),
+            }
+        }
+        Ok(chosen)
+    }
+}
+
+impl Chosen {
+    /// Acts on one after the other and prints what was done.
+    pub fn each(self, mut act: impl FnMut(&ContainerId) -> Result<(), Error>) -> Vec<Error> {
+        let mut errors = self.errors;
+        for target in self.targets {
+            match act(&target.id) {
+                Ok(()) => println!("{}", target.given),
+                Err(error) => errors.push(error),
+            }
+        }
+        errors
+    }
+
+    /// Acts on all at the same time, since each may take its seconds, and prints what was done.
+    pub fn each_at_once(
+        self,
+        act: impl Fn(&ContainerId) -> Result<(), Error> + Sync,
+    ) -> Vec<Error> {
+        let mut errors = self.errors;
+        if let [target] = self.targets.as_slice() {
+            match act(&target.id) {
+                Ok(()) => println!("{}", target.given),
+                Err(error) => errors.push(error),
+            }
+            return errors;
+        }
+        for targets in self.targets.chunks(AT_ONCE) {
+            std::thread::scope(|scope| {
+                let running: Vec<_> = targets
+                    .iter()
+                    .map(|target| (target, scope.spawn(|| act(&target.id))))
+                    .collect();
+                for (target, thread) in running {
+                    match thread.join() {
+                        Ok(Ok(())) => println!("{}", target.given),
+                        Ok(Err(error)) => errors.push(error),
+                        Err(panic) => std::panic::resume_unwind(panic),
+                    }
+                }
+            });
+        }
+        errors
+    }
+}
+
+/// More threads than this would only wait for each other.
+const AT_ONCE: usize = 64;
+
+/// Prints all errors; the exit code.
+pub fn report(errors: Vec<Error>) -> i32 {
+    let code = i32::from(!errors.is_empty()) * 125;
+    for error in errors {
+        eprintln!("Error: {}", exit::line(&error.into()));
+    }
+    code
+}
+
+fn read_id(path: &Path) -> anyhow::Result<String> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        let cause = Error::io(format!("reading CIDFile {}", path.display()))(error);
+        anyhow::Error::from(cause)
+    })?;
+    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+}

@@ -1,0 +1,75 @@
+//! `kelp start`: containers that do not run are started.
+
+use kelp_engine::container::CreateOptions;
+use kelp_engine::terminal::{End, Options, Other, Session};
+use kelp_engine::{ContainerId, Engine, Error, Status};
+
+use super::attach;
+use super::selection::{Selection, report};
+
+/// Start containers
+#[derive(clap::Args)]
+pub struct Args {
+    /// Start every container that does not run
+    #[arg(long)]
+    all: bool,
+    /// Show the container's output until it ends
+    #[arg(short, long)]
+    attach: bool,
+    /// Pass standard input to the container
+    #[arg(short, long)]
+    interactive: bool,
+    #[command(flatten)]
+    streams: attach::StreamFlags,
+    #[command(flatten)]
+    selection: Selection,
+}
+
+/// Runs it; the exit code.
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    let can_start = |id: &_| engine.status(id).is_ok_and(Status::can_start);
+    let chosen = args.selection.find(engine, args.all, false, can_start)?;
+    if !args.attach && !args.interactive {
+        return Ok(report(chosen.each(|id| start(engine, id))));
+    }
+    if let Some(error) = chosen.errors.into_iter().next() {
+        return Err(error.into());
+    }
+    let [target] = chosen.targets.as_slice() else {
+        anyhow::bail!("you cannot start and attach multiple containers at once");
+    };
+    let created = engine.config(&target.id)?.options;
+    if engine.status(&target.id)? == Status::Running {
+        let keys = args.streams.keys(created.detach_keys.as_deref())?;
+        let options = streams(args, &created, keys);
+        return attach::attach(engine, &target.id, options);
+    }
+    let keys = args.streams.keys(created.detach_keys.as_deref())?;
+    let (session, pipes) = Session::new(streams(args, &created, keys))?;
+    let started = engine.start_container(&target.id, pipes)?;
+    match session.run(engine, Other::Container(&target.id, &started.connection))? {
+        End::Exited(code) => Ok(code),
+        End::Detached => Ok(0),
+        End::Lost => Ok(engine.wait_container(&target.id)?),
+    }
+}
+
+fn streams(args: &Args, created: &CreateOptions, detach_keys: Vec<u8>) -> Options {
+    Options {
+        stdin: args.interactive && created.interactive,
+        stdout: true,
+        stderr: true,
+        tty: created.tty,
+        sig_proxy: args.streams.sig_proxy.unwrap_or(true) && !created.tty,
+        detach_keys,
+    }
+}
+
+/// Starts one in the background; one that runs already is fine.
+fn start(engine: &Engine, id: &ContainerId) -> Result<(), Error> {
+    if engine.status(id)? == Status::Running {
+        return Ok(());
+    }
+    let (_, pipes) = Session::new(Options::default())?;
+    engine.start_container(id, pipes).map(drop)
+}

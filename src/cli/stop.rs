@@ -1,0 +1,59 @@
+//! `kelp stop`: containers are asked to stop, and killed if they don't.
+
+use std::time::Duration;
+
+use kelp_engine::{Engine, Status};
+
+use super::selection::{Selection, report};
+
+/// Stop running containers
+#[derive(clap::Args)]
+pub struct Args {
+    /// Stop every running container
+    #[arg(short, long)]
+    all: bool,
+    /// It is no error if a container is missing
+    #[arg(short, long)]
+    ignore: bool,
+    /// Seconds until a container is killed; -1 for never
+    #[arg(short, long, visible_alias = "timeout", allow_negative_numbers = true)]
+    time: Option<i64>,
+    #[command(flatten)]
+    selection: Selection,
+}
+
+/// Runs it; the exit code.
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    let runs = |id: &_| {
+        engine
+            .status(id)
+            .is_ok_and(|status| matches!(status, Status::Running | Status::Paused))
+    };
+    let chosen = args.selection.find(engine, args.all, args.ignore, runs)?;
+    let timeout = args.time.map(timeout);
+    let errors = chosen.each_at_once(|id| engine.stop_container(id, timeout).map(drop));
+    Ok(report(errors))
+}
+
+/// A negative number of seconds means for ever, which the clock has no room for; 136 years do.
+pub fn timeout(seconds: i64) -> Duration {
+    let forever = i64::from(u32::MAX);
+    let seconds = if seconds < 0 {
+        forever
+    } else {
+        seconds.min(forever)
+    };
+    Duration::from_secs(seconds as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_negative_time_is_for_ever() {
+        assert_eq!(timeout(0), Duration::ZERO);
+        assert_eq!(timeout(7), Duration::from_secs(7));
+        assert_eq!(timeout(-1), timeout(i64::MAX));
+    }
+}

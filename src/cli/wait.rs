@@ -1,0 +1,51 @@
+//! `kelp wait`: until containers are in a state, by default that of having ended.
+
+use kelp_engine::container::wait::Condition;
+use kelp_engine::{Engine, Error, Kind};
+
+use super::selection::{Selection, report};
+
+/// Block until containers stop, then print their exit codes
+#[derive(clap::Args)]
+pub struct Args {
+    /// Wait for this state instead
+    #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = condition)]
+    condition: Vec<Condition>,
+    /// It is no error if a container is missing: its code is -1
+    #[arg(long)]
+    ignore: bool,
+    /// Taken for compatibility: kelp is told of changes and does not look at intervals
+    #[arg(short, long, default_value = "250ms", hide_default_value = true)]
+    interval: String,
+    #[command(flatten)]
+    selection: Selection,
+}
+
+fn condition(text: &str) -> Result<Condition, String> {
+    text.parse().map_err(|error: Error| error.line())
+}
+
+/// Runs it; the exit code.
+pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
+    let _ = args.interval;
+    let mut conditions = args.condition;
+    if conditions.is_empty() {
+        conditions.push(Condition::Exited);
+    }
+    let chosen = args.selection.find(engine, false, false, |_| true)?;
+    let mut errors = Vec::new();
+    for target in chosen.targets {
+        match engine.wait_for(&target.id, &conditions) {
+            Ok(code) => println!("{code}"),
+            Err(error) => errors.push(error),
+        }
+    }
+    for error in chosen.errors {
+        if args.ignore && error.kind() == Kind::NotFound {
+            println!("-1");
+        } else {
+            errors.push(error);
+        }
+    }
+    Ok(report(errors))
+}
