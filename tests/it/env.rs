@@ -1,0 +1,131 @@
+//! A user's world of its own for one test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use tempfile::TempDir;
+
+use crate::image::Image;
+use crate::kelp::Kelp;
+use crate::leaks;
+use crate::registry::Registry;
+use crate::skip;
+
+/// Private directories in place of the user's, and the registry that all tests share.
+///
+/// Dropping it fails the test if a process, a file or a container is left.
+pub(crate) struct Env {
+    root: TempDir,
+    registry: Arc<Registry>,
+}
+
+impl Env {
+    /// A fresh world; nothing, and a SKIP line, where the machine can't run containers.
+    pub(crate) fn new() -> Option<Self> {
+        if let Some(missing) = skip::missing() {
+            skip::skip(missing);
+            return None;
+        }
+        // Short: a unix socket's path has 107 bytes, and a container's id takes 64 of them.
+        let root = tempfile::Builder::new()
+            .prefix("k")
+            .rand_bytes(5)
+            .tempdir()
+            .unwrap();
+        let registry = Registry::shared();
+        let env = Self { root, registry };
+        for directory in ["h", "d", "c/containers", "r"] {
+            fs::create_dir_all(env.path(directory)).unwrap();
+        }
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(env.path("r"), private).unwrap();
+        let registries = format!(
+            "[[registry]]\nlocation = \"{}\"\ninsecure = true\n",
+            env.registry.address
+        );
+        fs::write(env.path("c/containers/registries.conf"), registries).unwrap();
+        Some(env)
+    }
+
+    /// A file or directory of this world.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    /// The shared registry.
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The name of the image that most tests use: busybox and the probe.
+    pub(crate) fn busybox(&self) -> String {
+        self.push("busybox", &Image::busybox)
+    }
+
+    /// Makes an image available in the registry, once for all tests; its name.
+    pub(crate) fn push(&self, name: &str, make: &dyn Fn() -> Image) -> String {
+        self.registry.push_once(name, make);
+        format!("{}/{name}:latest", self.registry.address)
+    }
+
+    /// A kelp command in this world.
+    pub(crate) fn kelp(&self, arguments: &[&str]) -> Kelp {
+        let mut command = Command::new(kelp_program());
+        command
+            .args(arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.path("h"))
+            .env("XDG_DATA_HOME", self.path("d"))
+            .env("XDG_CONFIG_HOME", self.path("c"))
+            .env("XDG_RUNTIME_DIR", self.path("r"))
+            .env("LANG", "C.UTF-8")
+            // Nothing of this must show in a container (podman 2026-57231, CVE-2020-14370).
+            .env("KELP_TEST_CANARY", "of the host")
+            .current_dir(self.path("h"))
+            .stdin(Stdio::null());
+        Kelp::new(command)
+    }
+
+    /// `kelp run --rm` of the busybox image with a shell command; what it prints.
+    pub(crate) fn shell(&self, flags: &[&str], script: &str) -> String {
+        let image = self.busybox();
+        let mut arguments = vec!["run", "--rm"];
+        arguments.extend(flags);
+        arguments.extend([image.as_str(), "sh", "-c", script]);
+        self.kelp(&arguments).succeeds()
+    }
+
+    /// Removes everything, by whoever owns it.
+    fn clean(&self) {
+        // Layers belong to subordinate ids, so it takes a user namespace to delete them; not kelp's
+        // own remover, which is under test.
+        let _ = Command::new("unshare")
+            .args(["--user", "--map-auto", "--map-root-user", "rm", "-rf"])
+            .args(["d", "r", "h", "c"].map(|name| self.path(name)))
+            .stdin(Stdio::null())
+            .status();
+    }
+}
+
+impl Drop for Env {
+    fn drop(&mut self) {
+        let mut left = leaks::processes(self.root.path());
+        left.extend(leaks::runtime_files(&self.path("r")));
+        left.extend(leaks::containers(&self.path("d/kelp")));
+        self.clean();
+        if !std::thread::panicking() {
+            assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));
+        }
+    }
+}
+
+/// The binary under test.
+pub(crate) fn kelp_program() -> PathBuf {
+    std::env::var_os("KELP_BIN").map_or_else(
+        || Path::new(env!("CARGO_BIN_EXE_kelp")).to_owned(),
+        PathBuf::from,
+    )
+}

@@ -1,0 +1,71 @@
+//! Pushing to a registry by HTTP/1.1, a connection a request.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+/// A registry without TLS and authentication, by its `address:port`.
+pub(crate) struct Registry<'a>(pub(crate) &'a str);
+
+struct Answer {
+    status: u16,
+    location: Option<String>,
+    text: String,
+}
+
+impl Registry<'_> {
+    /// Pushes a blob in one piece.
+    pub(crate) fn push_blob(&self, repository: &str, digest: &str, bytes: &[u8]) {
+        let start = format!("/v2/{repository}/blobs/uploads/");
+        let answer = self.request("POST", &start, "", b"");
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        let location = answer.location.expect("the upload's address");
+        let path = match location.split_once("://") {
+            Some((_, rest)) => &rest[rest.find('/').unwrap()..],
+            None => &location,
+        };
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let put = format!("{path}{separator}digest={digest}");
+        let answer = self.request("PUT", &put, "application/octet-stream", bytes);
+        assert_eq!(answer.status, 201, "{}", answer.text);
+    }
+
+    /// Pushes a manifest whose blobs are there.
+    pub(crate) fn push_manifest(&self, repository: &str, tag: &str, bytes: &[u8]) {
+        let path = format!("/v2/{repository}/manifests/{tag}");
+        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let answer = self.request("PUT", &path, media_type, bytes);
+        assert_eq!(answer.status, 201, "{}", answer.text);
+    }
+
+    fn request(&self, method: &str, path: &str, media_type: &str, body: &[u8]) -> Answer {
+        let mut stream = TcpStream::connect(self.0).unwrap();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Type: \
+             {media_type}\r\nContent-Length: {}\r\n\r\n",
+            self.0,
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(body).unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let header = |name: &str| {
+            let mut lines = text.lines().take_while(|line| !line.is_empty());
+            lines.find_map(|line| {
+                let (key, value) = line.split_once(':')?;
+                key.eq_ignore_ascii_case(name)
+                    .then(|| value.trim().to_owned())
+            })
+        };
+        Answer {
+            status: text
+                .split(' ')
+                .nth(1)
+                .and_then(|word| word.parse().ok())
+                .unwrap(),
+            location: header("location"),
+            text,
+        }
+    }
+}

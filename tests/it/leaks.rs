@@ -1,0 +1,96 @@
+//! What a test may have left behind.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A monitor publishes the exit before it ends itself.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Processes with anything of this directory: environment, working directory, open files, mounts.
+/// They are killed, so that one test's leak is not the next one's.
+///
+/// An ordinary user may look at all of that for processes in the user namespaces that it made.
+pub(crate) fn processes(root: &Path) -> Vec<String> {
+    let end = Instant::now() + GRACE;
+    let mut found = scan(root);
+    while !found.is_empty() && Instant::now() < end {
+        // Nothing tells when somebody else's child ends, short of a pidfd for each.
+        std::thread::sleep(Duration::from_millis(10));
+        found = scan(root);
+    }
+    for (pid, _) in &found {
+        let _ = kill_process(*pid, Signal::KILL);
+    }
+    found
+        .into_iter()
+        .map(|(pid, command)| format!("process {}: {command}", pid.as_raw_nonzero()))
+        .collect()
+}
+
+fn scan(root: &Path) -> Vec<(Pid, String)> {
+    let root = root.to_string_lossy();
+    let own = std::process::id();
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let number = entry.file_name().to_string_lossy().parse::<u32>();
+        let Some(number) = number.ok().filter(|&number| number != own) else {
+            continue;
+        };
+        if has_part_of(&entry.path(), &root) {
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            found.extend(Pid::from_raw(number as i32).map(|pid| (pid, command)));
+        }
+    }
+    found
+}
+
+fn has_part_of(process: &Path, root: &str) -> bool {
+    let text_has = |name: &str| {
+        let text = fs::read(process.join(name)).unwrap_or_default();
+        String::from_utf8_lossy(&text).contains(root)
+    };
+    let link_has = |path: &Path| {
+        fs::read_link(path).is_ok_and(|target| target.to_string_lossy().starts_with(root))
+    };
+    let descriptors = fs::read_dir(process.join("fd"));
+    text_has("environ")
+        || text_has("mountinfo")
+        || link_has(&process.join("cwd"))
+        || descriptors.is_ok_and(|all| all.flatten().any(|entry| link_has(&entry.path())))
+}
+
+/// What is in the runtime directory apart from empty directories.
+pub(crate) fn runtime_files(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            // A container's directory is there as long as the container is started.
+            if directory.ends_with("kelp/c") {
+                found.push(format!("directory {}", path.display()));
+            }
+            found.extend(runtime_files(&path));
+        } else {
+            found.push(format!("file {}", path.display()));
+        }
+    }
+    found
+}
+
+/// Containers, names and half-made things in the store.
+pub(crate) fn containers(store: &Path) -> Vec<String> {
+    ["containers", "names", "tmp"]
+        .iter()
+        .flat_map(|name| {
+            fs::read_dir(store.join(name))
+                .into_iter()
+                .flatten()
+                .flatten()
+        })
+        .map(|entry| format!("record {}", entry.path().display()))
+        .collect()
+}

@@ -1,0 +1,25 @@
+//! The command line, from outside: the release binary, an ordinary user, images from a registry.
+//!
+//! [`env::Env`] is a user's world of its own, and fails its test if anything of it is left: a
+//! process, a file in the runtime directory, a container in the store. [`image`] makes images and
+//! [`registry`] serves them; the program `kelp-probe` tells what a process in a container sees.
+#![allow(clippy::unwrap_used)]
+
+mod archive;
+mod env;
+mod exec;
+mod hello;
+mod http;
+mod image;
+mod kelp;
+mod leaks;
+mod lifecycle;
+mod network;
+mod probe;
+mod pull;
+mod registry;
+mod run_exit;
+mod run_process;
+mod run_streams;
+mod skip;
+mod terminal;

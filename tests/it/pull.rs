@@ -1,0 +1,150 @@
+//! Images from a registry: layers, whiteouts, configuration, TLS and passwords.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::archive::Layer;
+use crate::env::Env;
+use crate::image::Image;
+use crate::registry::{Registry, USER};
+use crate::skip::{has_program, skip};
+
+/// busybox with two layers that take away and add.
+fn layered() -> Image {
+    Image::busybox()
+        .layer(
+            Layer::default()
+                .directory("a", 0o755)
+                .file("a/kept", 0o644, b"1")
+                .file("a/deleted", 0o644, b"2")
+                .directory("b", 0o755)
+                .file("b/hidden", 0o644, b"3")
+                .file("replaced", 0o644, b"old")
+                .owned_file("owned", 0o640, (1000, 2000), b"4")
+                .hardlink("a/linked", "a/kept"),
+        )
+        .layer(
+            Layer::default()
+                .whiteout("a/deleted")
+                .opaque("b")
+                .file("b/shown", 0o644, b"5")
+                .directory("replaced", 0o755)
+                .file("replaced/now-a-directory", 0o644, b"6")
+                .symlink("link", "a/kept"),
+        )
+}
+
+#[test]
+fn layers_add_up() {
+    let Some(env) = Env::new() else { return };
+    let image = env.push("layered", &layered);
+    let script = "ls -d a/* b/* replaced/*; cat link; stat -c '%u %g %a' owned; stat -c %h a/kept";
+    let text = env
+        .kelp(&["run", "--rm", &image, "sh", "-c", script])
+        .succeeds();
+    assert_eq!(
+        text,
+        "a/kept\na/linked\nb/shown\nreplaced/now-a-directory\n11000 2000 640\n2\n"
+    );
+}
+
+#[test]
+fn pull_prints_the_id_and_images_lists_it() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let id = env.kelp(&["pull", "-q", &image]).succeeds();
+    let id = id.trim();
+    assert_eq!(id.len(), 64, "{id}");
+    let listed = env
+        .kelp(&["images", "--format", "{{.Repository}}:{{.Tag}} {{.ID}}"])
+        .succeeds();
+    assert!(
+        listed
+            .lines()
+            .any(|line| line == format!("{image} {}", &id[..12])),
+        "{listed}"
+    );
+    env.kelp(&["image", "exists", &image]).done().exits(0);
+    assert_eq!(
+        env.kelp(&["run", "--rm", "--pull", "never", id, "echo", "x"])
+            .succeeds(),
+        "x\n"
+    );
+    env.kelp(&["rmi", &image]).done().exits(0);
+    env.kelp(&["image", "exists", &image]).done().exits(1);
+}
+
+#[test]
+fn the_configuration_is_shown() {
+    let Some(env) = Env::new() else { return };
+    let image = env.push("configured", &|| {
+        Image::busybox()
+            .set("ExposedPorts", json!({"80/tcp": {}}))
+            .set("Volumes", json!({"/data": {}}))
+            .set("Labels", json!({"maker": "kelp's tests"}))
+            .set("StopSignal", json!("SIGQUIT"))
+            .set("User", json!("user"))
+            .set(
+                "Healthcheck",
+                json!({"Test": ["CMD", "true"], "Interval": 30_000_000_000_i64}),
+            )
+    });
+    env.kelp(&["pull", "-q", &image]).succeeds();
+    let text = env.kelp(&["image", "inspect", &image]).succeeds();
+    let inspected: Value = serde_json::from_str(&text).unwrap();
+    let config = &inspected[0]["Config"];
+    assert_eq!(config["Labels"]["maker"], "kelp's tests", "{config:#}");
+    assert_eq!(config["StopSignal"], "SIGQUIT");
+    assert_eq!(config["User"], "user");
+    assert_eq!(inspected[0]["Architecture"], "amd64");
+    assert_eq!(
+        env.kelp(&["run", "--rm", &image, "id", "-un"]).succeeds(),
+        "user\n"
+    );
+}
+
+#[test]
+fn an_image_is_fetched_only_as_the_policy_says() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let line = env
+        .kelp(&["run", "--rm", "--pull", "never", &image, "true"])
+        .fails(125);
+    assert!(line.contains(&image), "{line}");
+    env.kelp(&["run", "--rm", &image, "true"]).succeeds();
+    env.kelp(&["run", "--rm", "--pull", "never", &image, "true"])
+        .succeeds();
+}
+
+#[test]
+fn a_locked_registry_takes_the_right_password_and_certificate_only() {
+    let Some(env) = Env::new() else { return };
+    if !has_program("htpasswd") || !has_program("openssl") {
+        return skip("htpasswd and openssl");
+    }
+    let registry = Registry::locked(|plain| {
+        Image::busybox().push(plain, "private", "latest");
+    });
+    let image = format!("{}/private:latest", registry.address);
+    let credentials = format!("{}:{}", USER.0, USER.1);
+    let pull = |flags: &[&str]| env.kelp(&[&["pull", "-q"], flags, &[&image]].concat());
+    // The certificate is nobody's that the host knows.
+    pull(&["--creds", &credentials]).fails(125);
+    let certificates = env.path("c/containers/certs.d").join(&registry.address);
+    fs::create_dir_all(&certificates).unwrap();
+    fs::copy(registry.certificate(), certificates.join("ca.crt")).unwrap();
+    pull(&[]).fails(125);
+    pull(&["--creds", "kelp:wrong"]).fails(125);
+    pull(&["--creds", &credentials]).succeeds();
+    env.kelp(&["rmi", &image]).done().exits(0);
+
+    env.kelp(&["login", "-u", USER.0, "--password-stdin", &registry.address])
+        .input(USER.1.as_bytes())
+        .done()
+        .exits(0);
+    pull(&[]).succeeds();
+    env.kelp(&["logout", &registry.address]).done().exits(0);
+    env.kelp(&["rmi", &image]).done().exits(0);
+    pull(&[]).fails(125);
+}

@@ -1,0 +1,170 @@
+//! `run`: standard streams, terminals, signals.
+
+use std::io::{BufRead, BufReader};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::env::Env;
+use crate::kelp::{many_lines, wait};
+use crate::terminal::Terminal;
+
+#[test]
+fn output_and_errors_are_apart() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let done = env
+        .kelp(&["run", "--rm", &image, "sh", "-c", "echo out; echo err >&2"])
+        .done();
+    assert_eq!(
+        (done.stdout.as_str(), done.stderr.as_str()),
+        ("out\n", "err\n")
+    );
+}
+
+#[test]
+fn without_i_there_is_no_input() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let kelp = env
+        .kelp(&["run", "--rm", &image, "cat"])
+        .input(b"not for the container");
+    assert_eq!(kelp.succeeds(), "");
+}
+
+#[test]
+fn input_and_output_arrive_whole() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let sent = many_lines();
+    let received = env
+        .kelp(&["run", "--rm", "-i", &image, "cat"])
+        .input(sent.as_bytes())
+        .succeeds();
+    assert!(
+        sent == received,
+        "{} of {} bytes",
+        received.len(),
+        sent.len()
+    );
+}
+
+#[test]
+fn the_last_line_is_never_lost() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    for _ in 0..10 {
+        let text = env
+            .kelp(&["run", "--rm", &image, "seq", "1", "20000"])
+            .succeeds();
+        assert!(text.ends_with("\n20000\n"), "{} bytes", text.len());
+    }
+}
+
+#[test]
+fn a_process_left_in_the_background_holds_nothing_up() {
+    let Some(env) = Env::new() else { return };
+    let begin = Instant::now();
+    assert_eq!(env.shell(&[], "sleep 1000 & echo done"), "done\n");
+    assert!(begin.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+fn a_terminal_is_one() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let script =
+        "tty; stty size; echo $TERM; test -t 0 && test -t 1 && test -t 2 && echo all; exit 3";
+    let terminal = Terminal::start(env.kelp(&["run", "--rm", "-it", &image, "sh", "-c", script]));
+    let (code, text) = terminal.finish();
+    assert_eq!(
+        (code, text.as_str()),
+        (3, "/dev/pts/0\r\n24 80\r\nxterm\r\nall\r\n")
+    );
+}
+
+#[test]
+fn what_is_typed_arrives_and_interrupts() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let mut terminal = Terminal::start(env.kelp(&["run", "--rm", "-it", &image, "sh"]));
+    terminal.send(b"echo $((6 * 7))\n");
+    terminal.expect("42\r\n");
+    terminal.send(b"echo going; sleep 1000\n");
+    terminal.expect("going\r\n");
+    terminal.send(b"\x03");
+    terminal.send(b"echo back; exit 5\n");
+    terminal.expect("back\r\n");
+    assert_eq!(terminal.finish().0, 5);
+}
+
+#[test]
+fn the_windows_size_follows() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let script = "trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 0.05; done";
+    let mut terminal =
+        Terminal::start(env.kelp(&["run", "--rm", "-it", &image, "sh", "-c", script]));
+    terminal.expect("ready\r\n");
+    terminal.resize(100, 40);
+    terminal.expect("40 100\r\n");
+    assert_eq!(terminal.finish().0, 0);
+}
+
+#[test]
+fn a_terminal_is_had_without_one_too() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let done = env.kelp(&["run", "--rm", "-t", &image, "tty"]).done();
+    assert_eq!(
+        (done.code, done.stdout.as_str()),
+        (0, "/dev/pts/0\r\n"),
+        "{done:#?}"
+    );
+}
+
+#[test]
+fn detach_keys_leave_the_container_running() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let kelp = env.kelp(&["run", "-it", "--name", "left", &image, "sh"]);
+    let mut terminal = Terminal::start(kelp);
+    terminal.send(b"echo re''ady\n");
+    terminal.expect("ready\r\n");
+    terminal.send(b"\x10\x11");
+    assert_eq!(terminal.finish().0, 0);
+    let running = env.kelp(&["ps", "--format", "{{.Names}}"]).succeeds();
+    assert_eq!(running, "left\n");
+    env.kelp(&["rm", "-f", "left"]).succeeds();
+}
+
+#[test]
+fn signals_are_passed_on() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let script = "trap 'echo caught; exit 9' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut child = env
+        .kelp(&["run", "--rm", &image, "sh", "-c", script])
+        .start();
+    drop(child.stdin.take());
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "ready");
+    let pid = Pid::from_raw(child.id() as i32).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(lines.next().unwrap().unwrap(), "caught");
+    assert_eq!(wait(&mut child, "run"), 9);
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_nothing_badly() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let mut child = env.kelp(&["run", "--rm", &image, "yes"]).start();
+    drop(child.stdin.take());
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "y");
+    drop(lines);
+    // As for a program that writes to a closed pipe itself.
+    let status = child.wait().unwrap();
+    assert!(!status.success(), "{status}");
+}
