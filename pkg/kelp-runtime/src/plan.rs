@@ -37,6 +37,7 @@ pub enum Rootfs {
 
 /// What kelp adds to a specification; an OCI caller gives none of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Extras {
     /// The user, as the image or the command line names it, looked up in the container's own
     /// passwd and group once the root is mounted; without it the specification's numbers count.

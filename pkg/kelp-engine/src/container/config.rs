@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// A request for a new container. What is left out comes from the image, then from the defaults.
+/// A request for a new container, also as records of older versions have it. What is left out comes from the image, then from the defaults.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct CreateOptions {
     /// The image, as the user named it; or with `rootfs`, nothing.
     pub image: String,
@@ -125,6 +126,7 @@ pub struct CreateOptions {
 
 /// Which namespaces a container gets.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Namespaces {
     /// Processes.
     pub pid: Namespace,

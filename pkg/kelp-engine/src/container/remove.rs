@@ -27,7 +27,11 @@ impl Engine {
             // A --rm container's monitor was quicker.
             return Ok(());
         }
-        let config = Config::read(&self.paths, id)?;
+        // Force is for broken records as well.
+        let config = match Config::read(&self.paths, id) {
+            Err(_) if force => None,
+            result => result?,
+        };
         self.discard(&record, config.as_ref())?;
         if let Some(config) = config {
             name::release(&self.paths, &config.name, id);
