@@ -164,7 +164,11 @@ impl LayerStore {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(&root_path, flags, Mode::empty())
             .map_err(Error::io(format!("open {}", root_path.display())))?;
-        layer.summary = Some(unpack(source, root, Options::layer(ownership), None)?);
+        let options = Options {
+            flush: true,
+            ..Options::layer(ownership)
+        };
+        layer.summary = Some(unpack(source, root, options, None)?);
         Ok(layer)
     }
 }

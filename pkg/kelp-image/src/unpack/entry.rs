@@ -10,6 +10,7 @@ use rustix::fs::{
 use rustix::io::{Errno, pwrite, write};
 
 use super::directories::Directories;
+use super::flusher::Flusher;
 use super::metadata::{Metadata, times};
 use super::path::{clean, show, split};
 use super::walker::Walker;
@@ -36,6 +37,7 @@ pub(super) struct Extractor {
     targets: Walker,
     pub(super) directories: Directories,
     counts: Counts,
+    flusher: Option<Flusher>,
     path: Vec<u8>,
 }
 
@@ -49,6 +51,12 @@ impl Extractor {
     pub(super) fn new(root: OwnedFd, options: Options) -> Result<Self, Error> {
         let again = rustix::io::fcntl_dupfd_cloexec(&root, 0)
             .map_err(Error::io("duplicate a descriptor"))?;
+        let flusher = match options.flush {
+            true => rustix::io::fcntl_dupfd_cloexec(&root, 0)
+                .ok()
+                .and_then(Flusher::start),
+            false => None,
+        };
         Ok(Self {
             options,
             metadata: Metadata::new(options),
@@ -56,6 +64,7 @@ impl Extractor {
             targets: Walker::new(again),
             directories: Directories::default(),
             counts: Counts::default(),
+            flusher,
             path: Vec::new(),
         })
     }
@@ -215,6 +224,9 @@ impl Extractor {
                 }
                 ftruncate(&file, entry.size).map_err(failed)?;
             }
+        }
+        if let Some(flusher) = &mut self.flusher {
+            flusher.written(self.counts.size);
         }
         self.finish_file(&file, path, entry)
     }

@@ -11,6 +11,7 @@
 
 mod directories;
 mod entry;
+mod flusher;
 mod metadata;
 pub(crate) mod path;
 pub(crate) mod pipeline;
@@ -53,6 +54,8 @@ pub struct Options {
     pub keep_directory_links: bool,
     /// Whether a directory may replace something else and the other way round.
     pub replace_kinds: bool,
+    /// Whether what is written goes to the disk at once, because a sync of all of it will follow.
+    pub flush: bool,
 }
 
 impl Options {
@@ -63,6 +66,7 @@ impl Options {
             whiteouts: true,
             keep_directory_links: false,
             replace_kinds: true,
+            flush: false,
         }
     }
 
@@ -73,6 +77,7 @@ impl Options {
             whiteouts: false,
             keep_directory_links: true,
             replace_kinds: false,
+            flush: false,
         }
     }
 }
