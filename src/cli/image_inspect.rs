@@ -44,7 +44,11 @@ pub(super) fn describe(engine: &Engine, name: &str) -> anyhow::Result<Value> {
     let image = engine.image(name)?;
     let config = engine.image_config(&image)?;
     let record = &image.record;
-    let layers: Vec<_> = record.layers.iter().map(|layer| layer.diff_id.to_string()).collect();
+    let layers: Vec<_> = record
+        .layers
+        .iter()
+        .map(|layer| layer.diff_id.to_string())
+        .collect();
     let run = config.config().clone().unwrap_or_default();
     Ok(value!({
         "Id": record.id.hex(),

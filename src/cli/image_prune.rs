@@ -17,7 +17,11 @@ pub struct Args {
 
 /// Removes them and prints their ids.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
-    let what = if args.all { "all images without a container" } else { "all dangling images" };
+    let what = if args.all {
+        "all images without a container"
+    } else {
+        "all dangling images"
+    };
     if !args.force && !confirm(&format!("WARNING! This command removes {what}.\n"))? {
         return Ok(0);
     }

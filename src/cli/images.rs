@@ -126,7 +126,11 @@ fn rows(engine: &Engine, whole_ids: bool) -> anyhow::Result<Vec<Row>> {
             .unwrap_or(SystemTime::UNIX_EPOCH);
         let id = record.id.hex().to_owned();
         let row = Row {
-            short_id: if whole_ids { format!("sha256:{id}") } else { id[..12].to_owned() },
+            short_id: if whole_ids {
+                format!("sha256:{id}")
+            } else {
+                id[..12].to_owned()
+            },
             id,
             repository: "<none>".to_owned(),
             tag: "<none>".to_owned(),
@@ -169,11 +173,13 @@ fn split(name: &str) -> (String, String) {
 /// Whether a name ends as the user wrote it, with or without the tag.
 fn is_named(row: &Row, name: &str) -> bool {
     let full = format!("{}:{}", row.repository, row.tag);
-    [full.as_str(), row.repository.as_str()].iter().any(|whole| {
-        whole
-            .strip_suffix(name)
-            .is_some_and(|before| before.is_empty() || before.ends_with('/'))
-    })
+    [full.as_str(), row.repository.as_str()]
+        .iter()
+        .any(|whole| {
+            whole
+                .strip_suffix(name)
+                .is_some_and(|before| before.is_empty() || before.ends_with('/'))
+        })
 }
 
 fn has_label(row: &Row, wanted: &str) -> bool {

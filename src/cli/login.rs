@@ -87,7 +87,9 @@ pub fn logout(engine: &Engine, args: &LogoutArgs) -> anyhow::Result<i32> {
 
 fn ask(prompt: &str) -> anyhow::Result<String> {
     if !io::stdin().is_terminal() {
-        bail!("there is no terminal to ask for the user's name: use --username and --password-stdin");
+        bail!(
+            "there is no terminal to ask for the user's name: use --username and --password-stdin"
+        );
     }
     print!("{prompt}");
     io::stdout().flush()?;

@@ -15,6 +15,9 @@ use kelp_network::Mode;
 
 use crate::container::config::{CreateOptions, Namespace};
 
+/// Namespaces that are joined, and their files.
+pub type Joined = HashMap<LinuxNamespaceType, PathBuf>;
+
 /// The PATH of a container whose image has none.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -106,7 +109,7 @@ pub fn build(
     image: &ImageConfig,
     record: &Path,
     hostname: &str,
-    joined: &HashMap<LinuxNamespaceType, PathBuf>,
+    joined: &Joined,
 ) -> Result<Spec, Error> {
     let mut spec = Spec::default();
     let mut root = Root::default();
@@ -210,7 +213,7 @@ fn rlimits(options: &CreateOptions) -> Result<Vec<PosixRlimit>, Error> {
         .collect()
 }
 
-fn linux(options: &CreateOptions, joined: &HashMap<LinuxNamespaceType, PathBuf>) -> Linux {
+fn linux(options: &CreateOptions, joined: &Joined) -> Linux {
     let mut linux = Linux::default();
     let names = &options.namespaces;
     let mut namespaces = Vec::new();

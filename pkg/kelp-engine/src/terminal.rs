@@ -334,9 +334,8 @@ fn forward(pipe: BorrowedFd<'_>, number: i32) -> io::Result<bool> {
         rustix::stdio::stderr()
     };
     match splice(pipe, None, target, None, CHUNK, SpliceFlags::MOVE) {
-        Ok(0) => return Ok(false),
+        Ok(0) | Err(Errno::AGAIN) => return Ok(false),
         Ok(_) | Err(Errno::INTR) => return Ok(true),
-        Err(Errno::AGAIN) => return Ok(false),
         // Terminals and files opened for appending can't be spliced to.
         Err(Errno::INVAL) => {}
         Err(error) => return Err(error.into()),

@@ -3,6 +3,8 @@
 //! Pure: text in, text out. Nothing here knows what a container is.
 #![forbid(unsafe_code)]
 
+pub mod filter;
+pub mod names;
 pub mod render;
 pub mod table;
 pub mod template;

@@ -103,7 +103,10 @@ mod tests {
 
     #[test]
     fn a_table_has_the_headings_of_its_fields() {
-        let rows = [json!({"ID": "abc", "Names": "x"}), json!({"ID": "def", "Names": "yy"})];
+        let rows = [
+            json!({"ID": "abc", "Names": "x"}),
+            json!({"ID": "def", "Names": "yy"}),
+        ];
         let headers = [("ID", "CONTAINER ID"), ("Names", "NAMES")];
         let format = Format::parse("table {{.ID}}\\t{{.Names}}", "");
         assert_eq!(
@@ -111,8 +114,15 @@ mod tests {
             "CONTAINER ID  NAMES\nabc           x\ndef           yy\n"
         );
         let format = Format::parse("{{.ID}}", "");
-        assert_eq!(render(&rows, &format, &headers, true).unwrap(), "abc\ndef\n");
+        assert_eq!(
+            render(&rows, &format, &headers, true).unwrap(),
+            "abc\ndef\n"
+        );
         let format = Format::parse("json", "");
-        assert!(render(&rows, &format, &headers, true).unwrap().starts_with("[\n    {\n"));
+        assert!(
+            render(&rows, &format, &headers, true)
+                .unwrap()
+                .starts_with("[\n    {\n")
+        );
     }
 }

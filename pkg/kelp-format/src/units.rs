@@ -6,14 +6,21 @@ use jiff::{Timestamp, tz::TimeZone};
 
 /// A size with three or four digits and a decimal unit: `4.26 MB`, `961 MB`.
 pub fn size(bytes: u64) -> String {
-    let (number, unit) = scaled(bytes as f64, 1000.0, &["B", "kB", "MB", "GB", "TB", "PB", "EB"]);
+    let (number, unit) = scaled(
+        bytes as f64,
+        1000.0,
+        &["B", "kB", "MB", "GB", "TB", "PB", "EB"],
+    );
     format!("{number} {unit}")
 }
 
 /// A size with a binary unit: `64MiB`.
 pub fn binary_size(bytes: u64) -> String {
-    let (number, unit) =
-        scaled(bytes as f64, 1024.0, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"]);
+    let (number, unit) = scaled(
+        bytes as f64,
+        1024.0,
+        &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"],
+    );
     format!("{number}{unit}")
 }
 
@@ -201,8 +208,11 @@ mod tests {
     fn times_are_read_in_every_form() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
         let seconds = |text: &str| {
-            parse_time(text, now)
-                .map(|time| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs())
+            parse_time(text, now).map(|time| {
+                time.duration_since(SystemTime::UNIX_EPOCH)
+                    .unwrap()
+                    .as_secs()
+            })
         };
         assert_eq!(seconds("1970-01-02T00:00:00Z"), Ok(86400));
         assert_eq!(seconds("86400.5"), Ok(86400));

@@ -80,7 +80,9 @@ impl Connection {
     /// closed here, so that the container's end of file gets through.
     pub fn send_start(&self, pipes: Pipes) -> Result<(), Error> {
         let request = Request::Start(pipes.streams());
-        send(self.socket.as_fd(), &request, &pipes.fds()).map_err(|_| Error::MonitorGone)
+        let sent = send(self.socket.as_fd(), &request, &pipes.fds());
+        drop(pipes);
+        sent.map_err(|_| Error::MonitorGone)
     }
 
     /// Waits until the program runs; the init's process id.

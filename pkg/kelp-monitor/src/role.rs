@@ -61,7 +61,7 @@ fn watch(
     streams: Streams,
     fds: Vec<OwnedFd>,
 ) -> Result<i32, Error> {
-    let Some(_alive) = liveness::claim(&record.runtime)? else {
+    let Some(alive) = liveness::claim(&record.runtime)? else {
         return Err(kelp_state::Error::NameInUse {
             name: record.id.short().to_owned(),
             id: "a monitor that already runs it".to_owned(),
@@ -107,7 +107,7 @@ fn watch(
     // Its ports are free before anybody is told of the end.
     let _ = running.network.tear_down();
     finish(paths, record, &launch, &exit, running.cgroup.as_ref());
-    drop(_alive);
+    drop(alive);
     for client in clients {
         let _ = send(client.as_fd(), &Reply::Exited { code: exit.code }, &[]);
     }

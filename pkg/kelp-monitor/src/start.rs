@@ -76,7 +76,7 @@ fn start_in(
         .spec
         .process()
         .as_ref()
-        .and_then(|process| process.terminal())
+        .and_then(oci_spec::runtime::Process::terminal)
         .unwrap_or(false);
     if terminal {
         let starting = launch(plan, None, cgroup_fd)?;

@@ -153,12 +153,8 @@ impl<'a> Watch<'a> {
             return Ok(());
         };
         match output.turn(&mut self.log, &mut self.buffer)? {
-            Turn::Moved => {}
-            Turn::Idle => {
-                if !output.blocked {
-                    self.rest();
-                }
-            }
+            Turn::Idle if !output.blocked => self.rest(),
+            Turn::Moved | Turn::Idle => {}
             Turn::Ended => output.ended = true,
         }
         Ok(())
@@ -177,13 +173,12 @@ impl<'a> Watch<'a> {
             loop {
                 match output.turn(&mut self.log, &mut self.buffer)? {
                     Turn::Moved => {}
-                    Turn::Ended => break,
                     Turn::Idle if output.blocked => {
                         // The client is slow, not gone: it gets everything.
                         let (_, client) = &output.clients[0];
                         poll(&mut [PollFd::new(client, PollFlags::OUT)], None)?;
                     }
-                    Turn::Idle => break,
+                    Turn::Ended | Turn::Idle => break,
                 }
             }
             output.clients.clear();
@@ -250,12 +245,12 @@ impl<'a> Watch<'a> {
 
     fn attach(&mut self, number: u64, streams: Streams, fds: Vec<OwnedFd>) {
         let mut fds = fds.into_iter();
-        if streams.stdin {
-            if let Some(fd) = fds.next() {
-                let _ = ioctl_fionbio(&fd, true);
-                if self.running.input.sink.is_some() {
-                    self.running.input.client = Some((number, fd));
-                }
+        if streams.stdin
+            && let Some(fd) = fds.next()
+        {
+            let _ = ioctl_fionbio(&fd, true);
+            if self.running.input.sink.is_some() {
+                self.running.input.client = Some((number, fd));
             }
         }
         for (wanted, stream) in [
@@ -267,10 +262,10 @@ impl<'a> Watch<'a> {
             };
             let _ = ioctl_fionbio(&fd, true);
             for output in &mut self.running.outputs {
-                if output.stream == stream {
-                    if let Ok(fd) = fd.try_clone() {
-                        output.clients.push((number, fd));
-                    }
+                if output.stream == stream
+                    && let Ok(fd) = fd.try_clone()
+                {
+                    output.clients.push((number, fd));
                 }
             }
         }

@@ -48,7 +48,9 @@ impl Console {
         let stat = fstat(&master).step(what)?;
         let is_devpts = fstatfs(&master).step(what)?.f_type == DEVPTS_SUPER_MAGIC;
         if !is_devpts || (major(stat.st_rdev), minor(stat.st_rdev)) != (5, 2) {
-            return Err(Failure::setup("the container's /dev/pts/ptmx is no terminal multiplexer"));
+            return Err(Failure::setup(
+                "the container's /dev/pts/ptmx is no terminal multiplexer",
+            ));
         }
         unlockpt(&master).step(what)?;
         let slave = ioctl_tiocgptpeer(

@@ -74,9 +74,7 @@ pub fn exec(
     let (told, teller) = pair()?;
     let joiner = clone3(CloneFlags::empty(), target.cgroup, || {
         match join(plan, target, kinds, stdio, &child_end) {
-            Ok(child) => {
-                i32::from(send(teller.as_fd(), b"p", &[child.pidfd.as_fd()]).is_err())
-            }
+            Ok(child) => i32::from(send(teller.as_fd(), b"p", &[child.pidfd.as_fd()]).is_err()),
             Err(failure) => {
                 let _ = send(teller.as_fd(), &failure.to_bytes(), &[]);
                 1
@@ -86,12 +84,8 @@ pub fn exec(
     .map_err(Error::io("fork"))?;
     drop((child_end, teller));
     let mut buffer = [0_u8; 4096];
-    let (length, mut fds) = receive(
-        told.as_fd(),
-        &mut buffer,
-        rustix::net::RecvFlags::empty(),
-    )
-    .map_err(Error::io("hear from the joiner"))?;
+    let (length, mut fds) = receive(told.as_fd(), &mut buffer, rustix::net::RecvFlags::empty())
+        .map_err(Error::io("hear from the joiner"))?;
     wait_pidfd(joiner.pidfd.as_fd()).map_err(Error::io("wait for the joiner"))?;
     let Some(pidfd) = fds.pop() else {
         if length == 0 {
@@ -113,8 +107,7 @@ fn join(
     stdio: Option<Stdio<'_>>,
     parent: &OwnedFd,
 ) -> Result<Child, Failure> {
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .step(|| "become undumpable".to_owned())?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "become undumpable".to_owned())?;
     move_into_thread_name_spaces(target.init, kinds)
         .step(|| "enter the container's namespaces".to_owned())?;
     clone3_sibling(|| {

@@ -237,7 +237,7 @@ pub(crate) fn propagation(name: &str) -> Result<(u64, bool), Error> {
 
 pub(crate) fn cstring(path: &Path) -> Result<CString, Error> {
     CString::new(path.as_os_str().as_bytes())
-        .map_err(|_| Error::Spec(format!("{path:?} has a null byte")))
+        .map_err(|_| Error::Spec(format!("{} has a null byte", path.display())))
 }
 
 #[cfg(test)]

@@ -136,7 +136,7 @@ impl Plan {
             rootfs_readonly: spec
                 .root()
                 .as_ref()
-                .and_then(|root| root.readonly())
+                .and_then(oci_spec::runtime::Root::readonly)
                 .unwrap_or(false),
             rootfs_propagation: match linux.rootfs_propagation() {
                 Some(name) => propagation(name)?,

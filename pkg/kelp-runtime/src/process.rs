@@ -208,16 +208,16 @@ fn run_program(plan: &ProcessPlan, prepared: &Prepared, parent: BorrowedFd<'_>) 
         return Failure::setup(format!("close descriptors: {error}"));
     }
     reset_signals();
-    if plan.extras.init {
-        if let Err(failure) = crate::reaper::fork_program() {
-            return failure;
-        }
+    if plan.extras.init
+        && let Err(failure) = crate::reaper::fork_program()
+    {
+        return failure;
     }
     // With no_new_privs the filter comes last: it need not allow what stood before it.
-    if plan.no_new_privileges {
-        if let Err(failure) = load_seccomp(plan) {
-            return failure;
-        }
+    if plan.no_new_privileges
+        && let Err(failure) = load_seccomp(plan)
+    {
+        return failure;
     }
     let name = &plan.argv.strings()[0];
     exec_in_path(name, &plan.argv, prepared)

@@ -18,9 +18,8 @@ pub(crate) fn fork_program() -> Result<(), Failure> {
 fn reap(child: Pid) -> i32 {
     // Everything that the program need not see of kelp is let go.
     let _ = kelp_sys::fd::close_from(0);
-    let signals = match kelp_sys::signal::wait_set() {
-        Ok(signals) => signals,
-        Err(_) => return 125,
+    let Ok(signals) = kelp_sys::signal::wait_set() else {
+        return 125;
     };
     loop {
         match kelp_sys::signal::wait(&signals) {

@@ -18,7 +18,7 @@ pub struct Setting {
 }
 
 impl Setting {
-    fn new(file: &str, value: impl ToString, option: &str) -> Self {
+    fn new(file: &str, value: &(impl ToString + ?Sized), option: &str) -> Self {
         Self {
             file: file.to_owned(),
             value: value.to_string(),
@@ -40,7 +40,7 @@ pub fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
     if let Some(pids) = resources.pids() {
         list.push(Setting::new(
             "pids.max",
-            limit(pids.limit()),
+            &limit(pids.limit()),
             "--pids-limit",
         ));
     }
@@ -48,7 +48,7 @@ pub fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
     for huge in resources.hugepage_limits().iter().flatten() {
         list.push(Setting::new(
             &format!("hugetlb.{}.max", huge.page_size()),
-            huge.limit(),
+            &huge.limit(),
             "hugepage limit",
         ));
     }
@@ -89,15 +89,15 @@ fn memory(resources: &LinuxResources, list: &mut Vec<Setting>) -> Result<(), Err
             }
             _ => swap.to_string(),
         };
-        list.push(Setting::new("memory.swap.max", value, "--memory-swap"));
+        list.push(Setting::new("memory.swap.max", &value, "--memory-swap"));
     }
     if let Some(value) = memory.limit() {
-        list.push(Setting::new("memory.max", limit(value), "--memory"));
+        list.push(Setting::new("memory.max", &limit(value), "--memory"));
     }
     if let Some(value) = memory.reservation() {
         list.push(Setting::new(
             "memory.low",
-            limit(value),
+            &limit(value),
             "--memory-reservation",
         ));
     }
@@ -111,7 +111,7 @@ fn cpu(resources: &LinuxResources, list: &mut Vec<Setting>) {
     if let Some(shares) = cpu.shares().filter(|&shares| shares != 0) {
         // 2..262144 onto 1..10000.
         let weight = 1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142;
-        list.push(Setting::new("cpu.weight", weight, "--cpu-shares"));
+        list.push(Setting::new("cpu.weight", &weight, "--cpu-shares"));
     }
     if cpu.quota().is_some() || cpu.period().is_some() {
         let quota = match cpu.quota() {
@@ -121,18 +121,18 @@ fn cpu(resources: &LinuxResources, list: &mut Vec<Setting>) {
         let period = cpu.period().unwrap_or(100_000);
         list.push(Setting::new(
             "cpu.max",
-            format!("{quota} {period}"),
+            &format!("{quota} {period}"),
             "--cpus",
         ));
     }
     if let Some(cpus) = cpu.cpus() {
-        list.push(Setting::new("cpuset.cpus", cpus, "--cpuset-cpus"));
+        list.push(Setting::new("cpuset.cpus", &cpus, "--cpuset-cpus"));
     }
     if let Some(mems) = cpu.mems() {
-        list.push(Setting::new("cpuset.mems", mems, "--cpuset-mems"));
+        list.push(Setting::new("cpuset.mems", &mems, "--cpuset-mems"));
     }
     if let Some(idle) = cpu.idle() {
-        list.push(Setting::new("cpu.idle", idle, "cpu idle"));
+        list.push(Setting::new("cpu.idle", &idle, "cpu idle"));
     }
 }
 
@@ -143,7 +143,7 @@ fn io(resources: &LinuxResources, list: &mut Vec<Setting>) {
     if let Some(weight) = io.weight().filter(|&weight| weight != 0) {
         // 10..1000 onto 1..10000.
         let weight = 1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990;
-        list.push(Setting::new("io.weight", weight, "--blkio-weight"));
+        list.push(Setting::new("io.weight", &weight, "--blkio-weight"));
     }
     let throttles = [
         (io.throttle_read_bps_device(), "rbps", "--device-read-bps"),
@@ -167,7 +167,7 @@ fn io(resources: &LinuxResources, list: &mut Vec<Setting>) {
                 device.minor(),
                 device.rate()
             );
-            list.push(Setting::new("io.max", value, option));
+            list.push(Setting::new("io.max", &value, option));
         }
     }
 }

@@ -84,7 +84,7 @@ mod tests {
         let program = [
             (0x20, 0, 0, 0),
             (0x15, 0, 1, libc::SYS_getppid as u32),
-            (0x06, 0, 0, 0x0005_0000 | 77),
+            (0x06, 0, 0, 0x0005_004d),
             (0x06, 0, 0, 0x7fff_0000),
         ]
         .map(|(code, jt, jf, k)| SockFilter { code, jt, jf, k });

@@ -68,10 +68,10 @@ impl Engine {
 
     fn reserve_name(&self, options: &CreateOptions, id: &ContainerId) -> Result<String, Error> {
         if let Some(name) = &options.name {
-            if options.replace {
-                if let Some(owner) = name::owner(&self.paths, name) {
-                    self.remove_container(&owner, true)?;
-                }
+            if options.replace
+                && let Some(owner) = name::owner(&self.paths, name)
+            {
+                self.remove_container(&owner, true)?;
             }
             name::reserve(&self.paths, name, id)?;
             return Ok(name.clone());

@@ -51,11 +51,11 @@ impl Engine {
         };
         let same_boot = run.boot_id == record::boot_id();
         if same_boot {
-            if !run.cgroup.is_empty() {
-                if let Ok(cgroup) = Cgroup::open(&run.cgroup) {
-                    let _ = cgroup.kill();
-                    cgroup.remove();
-                }
+            if !run.cgroup.is_empty()
+                && let Ok(cgroup) = Cgroup::open(&run.cgroup)
+            {
+                let _ = cgroup.kill();
+                cgroup.remove();
             }
             kill_init(&run);
         }

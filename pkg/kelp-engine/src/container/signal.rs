@@ -52,10 +52,10 @@ impl Engine {
         let record = Record::new(&self.paths, id.clone());
         // A connection tells the code also of a container that is removed at its end.
         let connection = Connection::open(&record.runtime).ok();
-        if let Some(connection) = connection.filter(|_| record.is_alive()) {
-            if let Ok(Some(code)) = connection.exited() {
-                return Ok(code);
-            }
+        if let Some(connection) = connection.filter(|_| record.is_alive())
+            && let Ok(Some(code)) = connection.exited()
+        {
+            return Ok(code);
         }
         liveness::wait_until_gone(&record.runtime)?;
         self.status(id)?;

@@ -102,14 +102,20 @@ impl Run {
             Value::Object(fields) => {
                 let mut fields: Vec<_> = fields.into_iter().collect();
                 fields.sort_by(|one, other| one.0.cmp(&other.0));
-                fields.into_iter().map(|(key, item)| (Value::from(key), item)).collect()
+                fields
+                    .into_iter()
+                    .map(|(key, item)| (Value::from(key), item))
+                    .collect()
             }
             Value::Number(count) => (0..count.as_u64().unwrap_or(0).min(1_000_000))
                 .map(|index| (Value::from(index), Value::from(index)))
                 .collect(),
             Value::Null => Vec::new(),
             Value::Bool(_) | Value::String(_) => {
-                return Err(Error::new(format!("range can't iterate over {}", print(&value))));
+                return Err(Error::new(format!(
+                    "range can't iterate over {}",
+                    print(&value)
+                )));
             }
         };
         if pairs.is_empty() {
@@ -140,7 +146,11 @@ impl Run {
             if pipeline.declares {
                 self.variables.push((name.clone(), value.clone()));
             } else {
-                let place = self.variables.iter_mut().rev().find(|(known, _)| known == name);
+                let place = self
+                    .variables
+                    .iter_mut()
+                    .rev()
+                    .find(|(known, _)| known == name);
                 let Some((_, place)) = place else {
                     return Err(Error::new(format!("undefined variable: ${name}")));
                 };
@@ -167,7 +177,10 @@ impl Run {
         let Operand::Function(name) = &command.operands[0] else {
             let value = self.operand(&command.operands[0], dot)?;
             if command.operands.len() > 1 || piped.is_some() {
-                return Err(Error::new(format!("can't give argument to non-function {}", print(&value))));
+                return Err(Error::new(format!(
+                    "can't give argument to non-function {}",
+                    print(&value)
+                )));
             }
             return Ok(value);
         };

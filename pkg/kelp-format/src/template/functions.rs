@@ -84,8 +84,14 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, Error> {
         }
         "pad" => match arguments {
             [whole, before, after] => {
-                let spaces = |value: &Value| " ".repeat(value.as_u64().unwrap_or(0).min(1000) as usize);
-                Value::from(format!("{}{}{}", spaces(before), text(whole), spaces(after)))
+                let spaces =
+                    |value: &Value| " ".repeat(value.as_u64().unwrap_or(0).min(1000) as usize);
+                Value::from(format!(
+                    "{}{}{}",
+                    spaces(before),
+                    text(whole),
+                    spaces(after)
+                ))
             }
             _ => return Err(wrong(3)),
         },
@@ -120,9 +126,7 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, Error> {
             })
         }
         "print" => Value::from(arguments.iter().map(text).collect::<String>()),
-        "println" => {
-            Value::from(arguments.iter().map(text).collect::<Vec<_>>().join(" ") + "\n")
-        }
+        "println" => Value::from(arguments.iter().map(text).collect::<Vec<_>>().join(" ") + "\n"),
         "printf" => {
             let format = one()?.as_str().unwrap_or_default();
             Value::from(printf(format, &arguments[1..]))
@@ -139,7 +143,11 @@ fn title(text: &str) -> String {
         .map(|c| {
             let upper = start && c.is_alphabetic();
             start = c.is_whitespace();
-            if upper { c.to_uppercase().next().unwrap_or(c) } else { c }
+            if upper {
+                c.to_uppercase().next().unwrap_or(c)
+            } else {
+                c
+            }
         })
         .collect()
 }
@@ -161,7 +169,9 @@ fn index(arguments: &[Value]) -> Result<Value, Error> {
             (Value::Array(items), Value::Number(number)) => number
                 .as_u64()
                 .and_then(|at| items.get(at as usize))
-                .ok_or_else(|| Error::new(format!("error calling index: index out of range: {number}")))?,
+                .ok_or_else(|| {
+                    Error::new(format!("error calling index: index out of range: {number}"))
+                })?,
             // A key that a map does not have gives the zero value.
             (Value::Object(fields), key) => match fields.get(&print(key)) {
                 Some(value) => value,
@@ -177,7 +187,12 @@ fn slice(arguments: &[Value]) -> Result<Value, Error> {
     let (value, bounds) = arguments
         .split_first()
         .ok_or_else(|| Error::new("slice of nothing"))?;
-    let bound = |at: usize| bounds.get(at).and_then(Value::as_u64).map(|number| number as usize);
+    let bound = |at: usize| {
+        bounds
+            .get(at)
+            .and_then(Value::as_u64)
+            .map(|number| number as usize)
+    };
     let length = match value {
         Value::Array(items) => items.len(),
         Value::String(text) => text.len(),
@@ -187,7 +202,12 @@ fn slice(arguments: &[Value]) -> Result<Value, Error> {
     let out_of_range = || Error::new(format!("error calling slice: index out of range: {to}"));
     Ok(match value {
         Value::Array(items) => Value::from(items.get(from..to).ok_or_else(out_of_range)?.to_vec()),
-        _ => Value::from(print(value).get(from..to).ok_or_else(out_of_range)?.to_owned()),
+        _ => Value::from(
+            print(value)
+                .get(from..to)
+                .ok_or_else(out_of_range)?
+                .to_owned(),
+        ),
     })
 }
 
@@ -229,7 +249,10 @@ fn printf(format: &str, arguments: &[Value]) -> String {
                 number.push(digit);
                 characters.next();
             }
-            number.parse::<usize>().ok().map(|number| number.min(10_000))
+            number
+                .parse::<usize>()
+                .ok()
+                .map(|number| number.min(10_000))
         };
         let width = digits().unwrap_or(0);
         let mut precision = None;
@@ -260,7 +283,11 @@ fn printf(format: &str, arguments: &[Value]) -> String {
             output.push_str(&text);
             output.extend(std::iter::repeat_n(' ', missing));
         } else {
-            let fill = if flags.contains('0') && value.is_number() { '0' } else { ' ' };
+            let fill = if flags.contains('0') && value.is_number() {
+                '0'
+            } else {
+                ' '
+            };
             output.extend(std::iter::repeat_n(fill, missing));
             output.push_str(&text);
         }
@@ -278,7 +305,11 @@ fn formatted(verb: char, precision: Option<usize>, value: &Value) -> String {
                 text
             }),
         },
-        'f' => format!("{:.*}", precision.unwrap_or(6), value.as_f64().unwrap_or(0.0)),
+        'f' => format!(
+            "{:.*}",
+            precision.unwrap_or(6),
+            value.as_f64().unwrap_or(0.0)
+        ),
         'd' if !value.is_i64() && !value.is_u64() => format!("%!d({})", print(value)),
         'v' | 's' | 'd' | 't' => {
             let text = print(value);

@@ -38,7 +38,11 @@ pub(super) fn split(text: &str) -> Result<Vec<Part>, Error> {
             Some((before, after)) => (before, Some(after)),
             None => (rest, None),
         };
-        let mut before = if trim_next { before.trim_start() } else { before };
+        let mut before = if trim_next {
+            before.trim_start()
+        } else {
+            before
+        };
         let Some(mut action) = after else {
             if !before.is_empty() {
                 parts.push(Part::Text(before.to_owned()));

@@ -50,7 +50,10 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>, Error> {
     let (nodes, end) = block(&mut parts, 0)?;
     match end {
         None => Ok(nodes),
-        Some(words) => Err(Error::new(format!("unexpected {{{{{}}}}}", keyword(&words)))),
+        Some(words) => Err(Error::new(format!(
+            "unexpected {{{{{}}}}}",
+            keyword(&words)
+        ))),
     }
 }
 
@@ -162,7 +165,9 @@ fn pipeline_from(words: &[Word], at: &mut usize, depth: usize) -> Result<Pipelin
         *at += 1;
         operands.push(match word {
             Word::Pipe => {
-                pipeline.commands.push(command(std::mem::take(&mut operands))?);
+                pipeline
+                    .commands
+                    .push(command(std::mem::take(&mut operands))?);
                 continue;
             }
             Word::Field(fields) if fields.is_empty() => Operand::Dot,
