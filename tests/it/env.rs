@@ -1,5 +1,7 @@
 //! A user's world of its own for one test.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,6 +21,7 @@ use crate::skip;
 pub(crate) struct Env {
     root: TempDir,
     registry: Arc<Registry>,
+    pulled: RefCell<BTreeSet<String>>,
 }
 
 impl Env {
@@ -35,7 +38,11 @@ impl Env {
             .tempdir()
             .unwrap();
         let registry = Registry::shared();
-        let env = Self { root, registry };
+        let env = Self {
+            root,
+            registry,
+            pulled: RefCell::default(),
+        };
         for directory in ["h", "d", "c/containers", "r"] {
             fs::create_dir_all(env.path(directory)).unwrap();
         }
@@ -59,12 +66,21 @@ impl Env {
         &self.registry
     }
 
-    /// The name of the image that most tests use: busybox and the probe.
+    /// The image that most tests use, busybox and the probe, in the store; its name.
     pub(crate) fn busybox(&self) -> String {
-        self.push("busybox", &Image::busybox)
+        self.image("busybox", &Image::busybox)
     }
 
-    /// Makes an image available in the registry, once for all tests; its name.
+    /// An image in the store; its name.
+    pub(crate) fn image(&self, name: &str, make: &dyn Fn() -> Image) -> String {
+        let reference = self.push(name, make);
+        if self.pulled.borrow_mut().insert(name.to_owned()) {
+            self.kelp(&["pull", "-q", &reference]).succeeds();
+        }
+        reference
+    }
+
+    /// An image in the registry, made once for all tests; its name.
     pub(crate) fn push(&self, name: &str, make: &dyn Fn() -> Image) -> String {
         self.registry.push_once(name, make);
         format!("{}/{name}:latest", self.registry.address)

@@ -150,11 +150,28 @@ fn architecture() -> &'static str {
 pub(crate) fn static_busybox() -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let mut candidates = std::env::split_paths(&path).map(|directory| directory.join("busybox"));
-    candidates.find(|file| {
-        let bytes = fs::read(file).unwrap_or_default();
-        let loader = b"ld-linux";
-        !bytes.is_empty() && !bytes.windows(loader.len()).any(|window| window == loader)
-    })
+    candidates.find(|file| fs::read(file).is_ok_and(|bytes| is_static(&bytes) == Some(true)))
+}
+
+/// Whether an executable names no loader: no program header of the type `PT_INTERP` (elf(5), of
+/// 64 bits and little-endian).
+fn is_static(elf: &[u8]) -> Option<bool> {
+    const PT_INTERP: u64 = 3;
+    let number = |offset: usize, size: usize| {
+        let bytes = elf.get(offset..offset + size)?;
+        let digits = bytes.iter().rev();
+        Some(digits.fold(0_u64, |number, &byte| number << 8 | u64::from(byte)))
+    };
+    if !elf.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let (table, size, count) = (number(32, 8)?, number(54, 2)?, number(56, 2)?);
+    for index in 0..count {
+        if number((table + index * size) as usize, 4)? == PT_INTERP {
+            return Some(false);
+        }
+    }
+    Some(true)
 }
 
 /// The program that tells what it sees; it is built beside kelp.

@@ -38,7 +38,7 @@ fn layered() -> Image {
 #[test]
 fn layers_add_up() {
     let Some(env) = Env::new() else { return };
-    let image = env.push("layered", &layered);
+    let image = env.image("layered", &layered);
     let script = "ls -d a/* b/* replaced/*; cat link; stat -c '%u %g %a' owned; stat -c %h a/kept";
     let text = env
         .kelp(&["run", "--rm", &image, "sh", "-c", script])
@@ -52,7 +52,7 @@ fn layers_add_up() {
 #[test]
 fn pull_prints_the_id_and_images_lists_it() {
     let Some(env) = Env::new() else { return };
-    let image = env.busybox();
+    let image = env.push("busybox", &Image::busybox);
     let id = env.kelp(&["pull", "-q", &image]).succeeds();
     let id = id.trim();
     assert_eq!(id.len(), 64, "{id}");
@@ -78,7 +78,7 @@ fn pull_prints_the_id_and_images_lists_it() {
 #[test]
 fn the_configuration_is_shown() {
     let Some(env) = Env::new() else { return };
-    let image = env.push("configured", &|| {
+    let image = env.image("configured", &|| {
         Image::busybox()
             .set("ExposedPorts", json!({"80/tcp": {}}))
             .set("Volumes", json!({"/data": {}}))
@@ -90,7 +90,6 @@ fn the_configuration_is_shown() {
                 json!({"Test": ["CMD", "true"], "Interval": 30_000_000_000_i64}),
             )
     });
-    env.kelp(&["pull", "-q", &image]).succeeds();
     let text = env.kelp(&["image", "inspect", &image]).succeeds();
     let inspected: Value = serde_json::from_str(&text).unwrap();
     let config = &inspected[0]["Config"];
@@ -107,12 +106,14 @@ fn the_configuration_is_shown() {
 #[test]
 fn an_image_is_fetched_only_as_the_policy_says() {
     let Some(env) = Env::new() else { return };
-    let image = env.busybox();
+    let image = env.push("busybox", &Image::busybox);
     let line = env
         .kelp(&["run", "--rm", "--pull", "never", &image, "true"])
         .fails(125);
     assert!(line.contains(&image), "{line}");
-    env.kelp(&["run", "--rm", &image, "true"]).succeeds();
+    let fetched = env.kelp(&["run", "--rm", &image, "echo", "x"]).done();
+    assert!(fetched.stderr.contains(&image), "{fetched:#?}");
+    assert_eq!(fetched.exits(0), "x\n");
     env.kelp(&["run", "--rm", "--pull", "never", &image, "true"])
         .succeeds();
 }

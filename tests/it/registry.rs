@@ -76,7 +76,8 @@ impl Registry {
         );
         fs::write(directory.join("config.yml"), config).unwrap();
         // The registry ends when this process does, however that ends: then the pipe is closed.
-        let script = "docker-registry serve \"$1/config.yml\" <&- & cat >/dev/null
+        let script = "docker-registry serve \"$1/config.yml\" <&- &
+                      exec 2>/dev/null; cat >/dev/null
                       kill $!; wait $!; [ -e \"$1/keep\" ] || rm -rf \"$1\"";
         let mut shell = Command::new("sh")
             .args(["-c", script, "sh"])

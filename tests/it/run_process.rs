@@ -66,7 +66,7 @@ fn variables_come_from_flags_files_and_the_host_if_asked_for() {
 #[test]
 fn an_images_malformed_variables_take_nothing_from_the_host() {
     let Some(env) = Env::new() else { return };
-    let image = env.push("malformed-env", &|| {
+    let image = env.image("malformed-env", &|| {
         let variables = [
             "PATH=/bin",
             "KELP_TEST_CANARY",
@@ -125,7 +125,7 @@ fn the_homes_of_users_come_from_the_image() {
 fn the_working_directory_is_the_flags_or_the_images() {
     let Some(env) = Env::new() else { return };
     assert_eq!(env.shell(&["--workdir", "/tmp"], "pwd"), "/tmp\n");
-    let image = env.push("workdir", &|| {
+    let image = env.image("workdir", &|| {
         Image::busybox().set("WorkingDir", json!("/made/for/it"))
     });
     let run = |flags: &[&str]| {
@@ -140,7 +140,7 @@ fn the_working_directory_is_the_flags_or_the_images() {
 #[test]
 fn the_entrypoint_takes_the_command_as_arguments() {
     let Some(env) = Env::new() else { return };
-    let image = env.push("entrypoint", &|| {
+    let image = env.image("entrypoint", &|| {
         Image::busybox()
             .set("Entrypoint", json!(["echo", "entry"]))
             .set("Cmd", json!(["default"]))
