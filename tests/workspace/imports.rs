@@ -41,7 +41,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "kelp-userns",
         ],
     ),
-    ("kelp", &["kelp-engine", "kelp-args"]),
+    // Text in, text out.
+    ("kelp-format", &[]),
+    ("kelp", &["kelp-engine", "kelp-args", "kelp-format"]),
     ("kelp-probe", &[]),
 ];
 
