@@ -4,8 +4,8 @@ use clap::Subcommand;
 use kelp_engine::Engine;
 
 use super::{
-    attach, container_exists, container_prune, exec, kill, pause, port, rename, restart, rm, run,
-    start, stop, unpause, wait,
+    attach, container_exists, container_prune, exec, kill, logs, pause, port, rename, restart, rm,
+    run, start, stop, unpause, wait,
 };
 
 /// A command on containers.
@@ -14,6 +14,7 @@ pub enum Command {
     Attach(attach::Args),
     Exec(exec::Args),
     Kill(kill::Args),
+    Logs(logs::Args),
     Pause(pause::Args),
     Port(port::Args),
     Rename(rename::Args),
@@ -48,6 +49,7 @@ pub fn run(engine: &Engine, command: Command) -> anyhow::Result<i32> {
         Command::Attach(args) => attach::run(engine, &args),
         Command::Exec(args) => exec::run(engine, args),
         Command::Kill(args) => kill::run(engine, &args),
+        Command::Logs(args) => logs::run(engine, &args),
         Command::Pause(args) => pause::run(engine, &args),
         Command::Port(args) => port::run(engine, &args),
         Command::Rename(args) => rename::run(engine, &args),

@@ -14,6 +14,7 @@ mod image_prune;
 mod images;
 mod kill;
 mod login;
+mod logs;
 mod pause;
 mod port;
 mod pull;

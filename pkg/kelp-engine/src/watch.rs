@@ -3,10 +3,12 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::SystemTime;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
+use rustix::time::Timespec;
 
 use crate::Error;
 
@@ -14,6 +16,17 @@ use crate::Error;
 #[derive(Debug)]
 pub(crate) struct Watch {
     fd: OwnedFd,
+}
+
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// Something has changed.
+    Change,
+    /// The other descriptor is readable, or its far end closed.
+    Other,
+    /// The time has come.
+    Late,
 }
 
 impl Watch {
@@ -26,13 +39,29 @@ impl Watch {
         Ok(Self { fd })
     }
 
-    /// Waits until something has changed, or until `other` is readable or its far end closed;
-    /// whether it is `other`.
-    pub(crate) fn wait(&self, other: Option<BorrowedFd<'_>>) -> Result<bool, Error> {
+    /// Waits until something has changed.
+    pub(crate) fn wait(&self) -> Result<(), Error> {
+        self.wait_with(None, None).map(drop)
+    }
+
+    /// Waits for a change, for `other`, or for a time.
+    pub(crate) fn wait_with(
+        &self,
+        other: Option<BorrowedFd<'_>>,
+        until: Option<SystemTime>,
+    ) -> Result<Woken, Error> {
         let mut fds = vec![PollFd::new(&self.fd, PollFlags::IN)];
         fds.extend(other.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         loop {
-            match poll(&mut fds, None) {
+            let timeout = until.map(|time| {
+                let left = time.duration_since(SystemTime::now()).unwrap_or_default();
+                Timespec {
+                    tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+                    tv_nsec: left.subsec_nanos().into(),
+                }
+            });
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(0) => return Ok(Woken::Late),
                 Ok(_) => break,
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(Error::io("wait for a change")(error)),
@@ -40,7 +69,11 @@ impl Watch {
         }
         let is_other = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
         self.drain()?;
-        Ok(is_other)
+        Ok(if is_other {
+            Woken::Other
+        } else {
+            Woken::Change
+        })
     }
 
     /// Forgets what was told so far: the caller looks at the files themselves.

@@ -98,7 +98,7 @@ impl Engine {
                     _ => -1,
                 });
             }
-            watch.wait(None)?;
+            watch.wait()?;
         }
     }
 }

@@ -1,0 +1,256 @@
+//! `logs`: what a container wrote, as far as its log goes back, and with `follow` what it writes.
+
+mod files;
+mod line;
+mod tail;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::SystemTime;
+
+use kelp_monitor::Launch;
+use kelp_monitor::attach::Connection;
+use kelp_monitor::launch::{LogConfig, LogDriver};
+use kelp_state::{ContainerId, Record, file};
+use rustix::fs::inotify::WatchFlags;
+
+use crate::watch::{Watch, Woken};
+use crate::{Engine, Error, Kind};
+use files::LogFile;
+use line::{Joiner, Part};
+pub use line::{Line, LogSink, Stream};
+use tail::Position;
+
+/// Which lines.
+#[derive(Clone, Debug, Default)]
+pub struct LogRequest {
+    /// Go on until the container has ended.
+    pub follow: bool,
+    /// Only this many of the last lines.
+    pub tail: Option<u64>,
+    /// Only what was written then or later.
+    pub since: Option<SystemTime>,
+    /// Only what was written until then.
+    pub until: Option<SystemTime>,
+}
+
+impl Engine {
+    /// Gives a container's output to `sink`, the oldest line first. A sink whose reader went away
+    /// (`EPIPE`) ends it without an error.
+    pub fn read_logs(
+        &self,
+        id: &ContainerId,
+        request: &LogRequest,
+        sink: &mut dyn LogSink,
+    ) -> Result<(), Error> {
+        let record = Record::new(&self.paths, id.clone());
+        let launch: Launch = file::read_json(&record.data.join("launch.json"))?
+            .ok_or_else(|| Error::new(Kind::NotFound, format!("no such container: {id}")))?;
+        readable(&launch.log)?;
+        // Before the files are opened: nothing that is written from here on goes unnoticed.
+        let live = if request.follow {
+            Live::new(&record, &launch.log.path)?
+        } else {
+            None
+        };
+        let whole = !request.follow && record.is_alive();
+        let files = files::open_all(&launch.log)?;
+        let starts = match request.tail {
+            Some(count) => tail::find(&files, count).map_err(Error::io("read the log"))?,
+            None => [(0, 0); 2],
+        };
+        let mut reader = Reader {
+            sink,
+            joiner: Joiner::default(),
+            starts,
+            whole,
+            since: request.since.map(line::stamp),
+            until: request.until.map(line::stamp),
+        };
+        match reader.read(&launch.log, files, live.as_ref(), request.until) {
+            Err(Failure::Sink(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(Failure::Sink(error)) => Err(Error::io("write the log")(error)),
+            Err(Failure::Other(error)) => Err(error),
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+fn readable(log: &LogConfig) -> Result<(), Error> {
+    let driver = match log.driver {
+        LogDriver::K8sFile => return Ok(()),
+        LogDriver::None => "none",
+        LogDriver::Passthrough => "passthrough",
+    };
+    Err(Error::invalid(format!(
+        "this container is using the '{driver}' log driver, cannot read logs: this container is \
+         not logging output"
+    )))
+}
+
+/// What tells of more to come.
+struct Live {
+    watch: Watch,
+    /// Tells of the end, which the monitor does after the last byte is in the log.
+    monitor: Connection,
+}
+
+impl Live {
+    /// `None` if nothing runs.
+    fn new(record: &Record, log: &Path) -> Result<Option<Self>, Error> {
+        if !record.is_alive() {
+            return Ok(None);
+        }
+        // It may end just now.
+        let Ok(monitor) = Connection::open(&record.runtime) else {
+            return Ok(None);
+        };
+        // The directory's watch tells of writes to the file and of its successors.
+        let events = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
+        let directory = log.parent().unwrap_or(Path::new("/"));
+        let watch = Watch::on(directory, events)?;
+        Ok(Some(Self { watch, monitor }))
+    }
+
+    /// Waits for more; whether that was the last time.
+    fn wait(&self, until: Option<SystemTime>) -> Result<bool, Error> {
+        let woken = self.watch.wait_with(Some(self.monitor.as_fd()), until)?;
+        Ok(woken != Woken::Change)
+    }
+}
+
+/// Files that are opened ahead.
+const OPEN_LIMIT: usize = 64;
+
+enum Failure {
+    Sink(io::Error),
+    Other(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+struct Reader<'a> {
+    sink: &'a mut dyn LogSink,
+    joiner: Joiner,
+    starts: [Position; 2],
+    /// Whether a last line without end is one that is being written.
+    whole: bool,
+    since: Option<String>,
+    until: Option<String>,
+}
+
+impl Reader<'_> {
+    fn read(
+        &mut self,
+        log: &LogConfig,
+        files: Vec<LogFile>,
+        live: Option<&Live>,
+        until: Option<SystemTime>,
+    ) -> Result<(), Failure> {
+        let count = files.len();
+        let first = self.starts[0].min(self.starts[1]);
+        let mut current = None;
+        for (index, mut file) in files.into_iter().enumerate() {
+            if index < first.0 {
+                continue;
+            }
+            if index == first.0 {
+                file.seek(first.1).map_err(Error::io("read the log"))?;
+            }
+            if self.drain(index, &mut file)? {
+                return self.finish(None);
+            }
+            current = Some(file);
+        }
+        // Later files have higher numbers than any that a start can be in.
+        let mut index = count;
+        let mut ended = live.is_none();
+        let mut waiting = VecDeque::new();
+        loop {
+            let Some(mut file) = current.take() else {
+                let Some(live) = live.filter(|_| !ended) else {
+                    return self.finish(None);
+                };
+                ended = live.wait(until)?;
+                current = LogFile::open(&log.path)?;
+                continue;
+            };
+            // In this order: what is found to have a successor is not written any more, and is
+            // read to its end after that. All successors are opened at once: what is open can't
+            // fall off the end of the rotation while the reader is slow.
+            while live.is_some() && waiting.len() < OPEN_LIMIT {
+                match files::next(log, waiting.back().unwrap_or(&file))? {
+                    Some(next) => waiting.push_back(next),
+                    None => break,
+                }
+            }
+            if self.drain(index, &mut file)? {
+                return self.finish(None);
+            }
+            if let Some(next) = waiting.pop_front() {
+                index += 1;
+                current = Some(next);
+                continue;
+            }
+            let Some(live) = live.filter(|_| !ended) else {
+                return self.finish(Some(&file));
+            };
+            self.joiner.flush(self.sink).map_err(Failure::Sink)?;
+            ended = live.wait(until)?;
+            current = Some(file);
+        }
+    }
+
+    /// Reads a file as far as it goes; whether everything later is too late.
+    fn drain(&mut self, index: usize, file: &mut LogFile) -> Result<bool, Failure> {
+        let mut failed = None;
+        let enough = file
+            .lines(|offset, line| {
+                let Some(part) = Part::parse(line) else {
+                    return Ok(false);
+                };
+                match self.take((index, offset), &part) {
+                    Ok(enough) => Ok(enough),
+                    Err(error) => {
+                        failed = Some(error);
+                        Ok(true)
+                    }
+                }
+            })
+            .map_err(Error::io("read the log"))?;
+        match failed {
+            Some(error) => Err(Failure::Sink(error)),
+            None => Ok(enough),
+        }
+    }
+
+    fn take(&mut self, at: Position, part: &Part<'_>) -> io::Result<bool> {
+        if self.until.as_deref().is_some_and(|until| part.time > until) {
+            return Ok(true);
+        }
+        let too_early = self.since.as_deref().is_some_and(|since| part.time < since);
+        if !too_early && at >= self.starts[part.stream as usize] {
+            self.joiner.add(part, self.sink)?;
+        }
+        Ok(false)
+    }
+
+    fn finish(&mut self, last: Option<&LogFile>) -> Result<(), Failure> {
+        let rest = last
+            .filter(|_| !self.whole)
+            .and_then(|file| Part::parse(file.rest()));
+        if let Some(part) = rest {
+            self.joiner.add(&part, self.sink).map_err(Failure::Sink)?;
+        }
+        self.joiner.flush(self.sink).map_err(Failure::Sink)
+    }
+}
+
+#[cfg(test)]
+mod tests;
