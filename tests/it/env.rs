@@ -129,7 +129,7 @@ impl Env {
 impl Drop for Env {
     fn drop(&mut self) {
         let mut left = leaks::processes(self.root.path());
-        left.extend(leaks::runtime_files(&self.path("r")));
+        left.extend(leaks::runtime_files(&self.path("r/kelp")));
         left.extend(leaks::containers(&self.path("d/kelp")));
         self.clean();
         if !std::thread::panicking() {

@@ -63,14 +63,14 @@ fn has_part_of(process: &Path, root: &str) -> bool {
         || descriptors.is_ok_and(|all| all.flatten().any(|entry| link_has(&entry.path())))
 }
 
-/// What is in the runtime directory apart from empty directories.
+/// What is in kelp's runtime directory apart from empty directories.
 pub(crate) fn runtime_files(directory: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             // A container's directory is there as long as the container is started.
-            if directory.ends_with("kelp/c") {
+            if directory.ends_with("c") {
                 found.push(format!("directory {}", path.display()));
             }
             found.extend(runtime_files(&path));

@@ -48,8 +48,17 @@ fn free_port() -> u16 {
 #[test]
 fn none_has_a_loopback_interface_and_no_other() {
     let Some(env) = Env::new() else { return };
-    let script = "ls /sys/class/net; ping -c 1 -W 5 127.0.0.1 >/dev/null && echo up";
-    assert_eq!(env.shell(&["--network", "none"], script), "lo\nup\n");
+    let script = "ls /sys/class/net; ip -o link show up | grep -c '<LOOPBACK,UP'";
+    assert_eq!(env.shell(&["--network", "none"], script), "lo\n1\n");
+}
+
+#[test]
+fn ping_needs_no_capability() {
+    let Some(env) = Env::new() else { return };
+    // podman sets net.ipv4.ping_group_range for the container.
+    let script = "ping -c 1 -W 5 127.0.0.1 >/dev/null && echo heard";
+    let flags = ["--network", "none", "--cap-drop", "all"];
+    assert_eq!(env.shell(&flags, script), "heard\n");
 }
 
 #[test]

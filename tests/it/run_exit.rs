@@ -19,7 +19,7 @@ fn the_programs_exit_code_is_kelps() {
 fn a_program_that_is_not_there_is_127() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();
-    for program in ["nothing-of-that-name", "/bin/nothing", "./nothing", ""] {
+    for program in ["nothing-of-that-name", "/bin/nothing", "./nothing"] {
         let line = env.kelp(&["run", "--rm", &image, program]).fails(127);
         assert!(line.contains(program), "{line}");
     }
@@ -39,9 +39,7 @@ fn a_program_that_cannot_be_run_is_126() {
 fn kelps_own_failures_are_125() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();
-    let unknown = format!("{}/no/such/image", env.registry().address);
     for arguments in [
-        vec!["run", "--rm", unknown.as_str(), "true"],
         vec![
             "run",
             "--rm",
@@ -65,6 +63,20 @@ fn kelps_own_failures_are_125() {
     ] {
         env.kelp(&arguments).fails(125);
     }
+}
+
+#[test]
+fn an_image_that_is_nowhere_is_125() {
+    let Some(env) = Env::new() else { return };
+    let unknown = format!("{}/no/such/image", env.registry().address);
+    let done = env.kelp(&["run", "--rm", &unknown, "true"]).done();
+    // What is tried is said first.
+    let last = done.stderr.lines().last().unwrap_or_default();
+    assert!(
+        last.starts_with("Error: ") && last.contains("no/such/image"),
+        "{done:#?}"
+    );
+    done.exits(125);
 }
 
 #[test]

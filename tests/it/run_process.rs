@@ -296,12 +296,17 @@ fn the_file_system_is_as_containers_have_it() {
 #[test]
 fn what_the_kernel_tells_about_the_host_is_masked() {
     let Some(env) = Env::new() else { return };
-    let script = "wc -c < /proc/kcore; ls /sys/firmware | wc -l; cat /proc/timer_list | wc -c
-                  echo 1 > /proc/sysrq-trigger || echo refused";
-    assert_eq!(
-        env.shell(&[], &format!("({script}) 2>/dev/null")),
-        "0\n0\n0\nrefused\n"
-    );
+    // Which of these there are is the kernel's configuration.
+    let script = "cd /proc; for file in kcore keys timer_list sched_debug latency_stats; do
+                      test -e $file && test $(head -c 1 $file 2>/dev/null | wc -c) != 0 && echo $file
+                  done
+                  for directory in /proc/acpi /proc/scsi /sys/firmware; do
+                      test -e $directory && test -n \"$(ls $directory)\" && echo $directory
+                  done
+                  for file in sysrq-trigger sys/kernel/domainname irq/default_smp_affinity; do
+                      test -e $file && (echo 1 >$file) 2>/dev/null && echo $file is writable
+                  done; true";
+    assert_eq!(env.shell(&[], script), "");
 }
 
 #[test]
@@ -309,7 +314,7 @@ fn devices_are_few_and_work() {
     let Some(env) = Env::new() else { return };
     let listed = env.shell(
         &[],
-        "cd /dev && ls -d *; head -c 4 /dev/zero | wc -c; echo x > /dev/null",
+        "ls /dev; head -c 4 /dev/zero | wc -c; echo x > /dev/null",
     );
     for device in [
         "full", "null", "random", "tty", "urandom", "zero", "ptmx", "stdin", "fd",

@@ -156,15 +156,23 @@ fn signals_are_passed_on() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_nothing_badly() {
+fn it_ends_when_nobody_reads_its_output() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();
-    let mut child = env.kelp(&["run", "--rm", &image, "yes"]).start();
+    let mut child = env
+        .kelp(&["run", "--rm", "--name", "talker", &image, "yes"])
+        .start();
     drop(child.stdin.take());
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "y");
     drop(lines);
-    // As for a program that writes to a closed pipe itself.
-    let status = child.wait().unwrap();
+    // As `yes | head -n 1` does: by the signal, or with a code of its own.
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let pid = Pid::from_raw(child.id() as i32).unwrap();
+    std::thread::spawn(move || sender.send(child.wait()));
+    let ended = receiver.recv_timeout(Duration::from_secs(20));
+    let _ = kill_process(pid, Signal::KILL);
+    env.kelp(&["rm", "-f", "-t", "0", "talker"]).done();
+    let status = ended.expect("kelp ends").unwrap();
     assert!(!status.success(), "{status}");
 }
