@@ -1,5 +1,10 @@
 //! Columns, each as wide as its widest cell and two spaces.
 
+use unicode_width::UnicodeWidthStr;
+
+/// No column but the last is narrower than this, without the spaces behind it.
+const NARROWEST: usize = 10;
+
 /// Lays rows out; trailing spaces are left off, as in podman's last column.
 pub fn layout(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -15,7 +20,7 @@ pub fn layout(rows: &[Vec<String>]) -> String {
         for (column, cell) in row.iter().enumerate() {
             line.push_str(cell);
             if column + 1 < row.len() {
-                let padding = widths[column].max(10) - width(cell) + 2;
+                let padding = widths[column].max(NARROWEST) - width(cell) + 2;
                 line.extend(std::iter::repeat_n(' ', padding));
             }
         }
@@ -25,9 +30,9 @@ pub fn layout(rows: &[Vec<String>]) -> String {
     text
 }
 
-/// Characters that take a place; combining ones and wide ones are rare in names and counted as one.
+/// How many columns of a terminal a cell takes.
 fn width(cell: &str) -> usize {
-    cell.chars().count()
+    cell.width()
 }
 
 #[cfg(test)]
@@ -46,5 +51,12 @@ mod tests {
             "CONTAINER ID  IMAGE                   NAMES\n\
              0123456789ab  localhost/hello:latest  a\n"
         );
+        let rows = [["\u{6d77}", "x"], ["e\u{301}", "y"], ["", "z"]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(
+            layout(&rows),
+            "\u{6d77}          x\ne\u{301}           y\n            z\n"
+        );
+        assert_eq!(layout(&[]), "");
     }
 }

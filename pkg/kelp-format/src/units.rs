@@ -24,24 +24,39 @@ pub fn binary_size(bytes: u64) -> String {
     format!("{number}{unit}")
 }
 
-fn scaled(mut number: f64, base: f64, units: &[&'static str]) -> (String, &'static str) {
+fn scaled(number: f64, base: f64, units: &[&'static str]) -> (String, &'static str) {
+    let (number, unit) = scaled_to(number, base, units);
+    (significant(number, 3), unit)
+}
+
+fn scaled_to(mut number: f64, base: f64, units: &[&'static str]) -> (f64, &'static str) {
     let mut unit = 0;
     while number >= base && unit + 1 < units.len() {
         number /= base;
         unit += 1;
     }
-    (significant(number), units[unit])
+    (number, units[unit])
 }
 
-/// Three significant digits, without zeros that say nothing (`%.3g`).
-fn significant(number: f64) -> String {
-    let digits = if number >= 100.0 {
-        0
-    } else if number >= 10.0 {
-        1
-    } else {
-        2
-    };
+/// A size as docker prints it, with four digits: `4.261MB`.
+pub fn docker_size(bytes: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
+    let (number, unit) = scaled_to(bytes as f64, 1000.0, &units);
+    format!("{}{unit}", significant(number, 4))
+}
+
+/// A size as podman prints it in a list of containers: `4.26MB`.
+pub fn compact_size(bytes: u64) -> String {
+    size(bytes).replace(' ', "")
+}
+
+/// The first digits of a number, without zeros that say nothing (`%.3g`).
+fn significant(number: f64, digits: usize) -> String {
+    let before = [10.0, 100.0, 1000.0]
+        .iter()
+        .filter(|power| number >= **power)
+        .count();
+    let digits = digits.saturating_sub(1 + before);
     let text = format!("{number:.digits$}");
     if text.contains('.') {
         return text.trim_end_matches('0').trim_end_matches('.').to_owned();
@@ -63,7 +78,7 @@ pub fn span(time: Duration) -> String {
     }
     match minutes {
         1 => return "About a minute".to_owned(),
-        2..46 => return format!("{minutes} minutes"),
+        2..60 => return format!("{minutes} minutes"),
         _ => {}
     }
     match hours {
@@ -72,7 +87,7 @@ pub fn span(time: Duration) -> String {
         48..336 => format!("{} days", hours / 24),
         336..1440 => format!("{} weeks", hours / 24 / 7),
         1440..17520 => format!("{} months", hours / 24 / 30),
-        _ => format!("{} years", hours / 24 / 365),
+        _ => format!("{} years", seconds / 3600 / 24 / 365),
     }
 }
 
@@ -86,12 +101,28 @@ pub fn rfc3339(time: SystemTime) -> String {
     timestamp(time).map_or_else(String::new, |time| time.to_string())
 }
 
-/// Go's way to print a time: `2026-01-02 15:04:05.123456789 +0000 UTC`, in the local zone.
-pub fn go_time(time: SystemTime) -> String {
+/// RFC 3339 with as many digits of the second as it takes, in the local zone; `Z` in UTC.
+pub fn rfc3339_local(time: SystemTime) -> String {
     let Some(time) = timestamp(time) else {
         return String::new();
     };
-    let zoned = time.to_zoned_datetime(TimeZone::system());
+    let offset = TimeZone::system().to_offset(time);
+    if offset.is_zero() {
+        return time.to_string();
+    }
+    time.display_with_offset(offset).to_string()
+}
+
+/// Go's way to print a time: `2026-01-02 15:04:05.123456789 +0000 UTC`, in the local zone.
+pub fn go_time(time: SystemTime) -> String {
+    go_time_in(time, TimeZone::system())
+}
+
+fn go_time_in(time: SystemTime, zone: TimeZone) -> String {
+    let Some(time) = timestamp(time) else {
+        return String::new();
+    };
+    let zoned = time.to_zoned_datetime(zone);
     let fraction = zoned.strftime("%.9f").to_string();
     let fraction = fraction.trim_end_matches('0').trim_end_matches('.');
     format!(
@@ -182,6 +213,9 @@ mod tests {
             assert_eq!(size(bytes), text);
         }
         assert_eq!(binary_size(64 << 20), "64MiB");
+        assert_eq!(docker_size(4_261_499), "4.261MB");
+        assert_eq!(docker_size(12), "12B");
+        assert_eq!(compact_size(4_261_499), "4.26MB");
     }
 
     #[test]
@@ -192,7 +226,10 @@ mod tests {
             (59, "59 seconds"),
             (60, "About a minute"),
             (150, "2 minutes"),
-            (46 * 60, "About an hour"),
+            (46 * 60, "46 minutes"),
+            (3599, "59 minutes"),
+            (3600 + 29 * 60, "About an hour"),
+            (3600 + 31 * 60, "2 hours"),
             (2 * 3600, "2 hours"),
             (47 * 3600, "47 hours"),
             (49 * 3600, "2 days"),
@@ -202,6 +239,19 @@ mod tests {
         ] {
             assert_eq!(span(Duration::from_secs(seconds)), text, "{seconds}");
         }
+    }
+
+    #[test]
+    fn times_have_the_digits_they_need() {
+        let time = SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 120_000_000);
+        assert_eq!(rfc3339(time), "2023-11-14T22:13:20.12Z");
+        let whole = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+        assert_eq!(rfc3339(whole), "2023-11-14T22:13:20Z");
+        let local = rfc3339_local(time);
+        assert_eq!(parse_time(&local, time), Ok(time), "{local}");
+        let utc = |time| go_time_in(time, TimeZone::UTC);
+        assert_eq!(utc(time), "2023-11-14 22:13:20.12 +0000 UTC");
+        assert_eq!(utc(whole), "2023-11-14 22:13:20 +0000 UTC");
     }
 
     #[test]
