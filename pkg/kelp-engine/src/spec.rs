@@ -126,6 +126,19 @@ pub fn build(
     Ok(spec)
 }
 
+/// Where group 5 (tty) is not mapped, as with one id, terminals belong to the group of root.
+pub fn forget_tty_group(spec: &mut Spec) {
+    let mut mounts = spec.mounts().clone().unwrap_or_default();
+    for mount in &mut mounts {
+        if mount.typ().as_deref() == Some("devpts") {
+            let mut options = mount.options().clone().unwrap_or_default();
+            options.retain(|option| !option.starts_with("gid="));
+            mount.set_options(Some(options));
+        }
+    }
+    spec.set_mounts(Some(mounts));
+}
+
 fn process(options: &CreateOptions, image: &ImageConfig, hostname: &str) -> Result<Process, Error> {
     let mut process = Process::default();
     let workdir = options
