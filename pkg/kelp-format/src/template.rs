@@ -1,18 +1,20 @@
 //! Go's text/template over JSON values, as far as --format needs it.
 //!
 //! A template is parsed once to a tree and executed for each row. Values are those of serde_json; an
-//! object's fields are a struct's fields, so a field that is not there is an error, as in podman.
+//! object's fields are a struct's fields, so a field that is not there is an error, as in podman; those
+//! of a few well-known names (labels, annotations, networks) are maps, where it is no value.
 
 mod execute;
 mod functions;
 mod lex;
 mod parse;
+mod printf;
 
 use std::fmt;
 
 use serde_json::Value;
 
-use parse::Node;
+use parse::Tree;
 
 /// What is wrong with a template, or with its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,25 +37,25 @@ impl std::error::Error for Error {}
 /// A parsed template.
 #[derive(Clone, Debug)]
 pub struct Template {
-    nodes: Vec<Node>,
+    tree: Tree,
 }
 
 impl Template {
     /// Parses the text of a template.
     pub fn parse(text: &str) -> Result<Self, Error> {
         Ok(Self {
-            nodes: parse::parse(text)?,
+            tree: parse::parse(text)?,
         })
     }
 
     /// The text for a value.
     pub fn execute(&self, value: &Value) -> Result<String, Error> {
-        execute::execute(&self.nodes, value, false)
+        execute::execute(&self.tree, value, false)
     }
 
     /// The text for a heading: `names` maps fields to their headings, and functions change nothing.
     pub(crate) fn execute_heading(&self, names: &Value) -> Result<String, Error> {
-        execute::execute(&self.nodes, names, true)
+        execute::execute(&self.tree, names, true)
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::Error;
 use super::functions::{call, print, truth};
-use super::parse::{Command, Node, Operand, Pipeline};
+use super::parse::{Command, Node, Operand, Pipeline, Tree};
 
 /// What a loop's body asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,23 +14,46 @@ enum Flow {
     Continue,
 }
 
-struct Run {
+/// How deep templates may call each other.
+const CALLS: usize = 100;
+
+/// Fields that are maps: what they lack is no value, where an object's missing field is an error.
+const MAPS: &[&str] = &[
+    "Annotations",
+    "Driver",
+    "DriverOpts",
+    "ExposedPorts",
+    "Labels",
+    "Networks",
+    "Options",
+    "PortBindings",
+    "Ports",
+    "Storage",
+    "Sysctls",
+    "Volumes",
+];
+
+struct Run<'a> {
     output: String,
     variables: Vec<(String, Value)>,
+    tree: &'a Tree,
+    calls: usize,
     heading: bool,
 }
 
-pub(super) fn execute(nodes: &[Node], value: &Value, heading: bool) -> Result<String, Error> {
+pub(super) fn execute(tree: &Tree, value: &Value, heading: bool) -> Result<String, Error> {
     let mut run = Run {
         output: String::new(),
         variables: vec![(String::new(), value.clone())],
+        tree,
+        calls: 0,
         heading,
     };
-    run.nodes(nodes, value)?;
+    run.nodes(&tree.nodes, value)?;
     Ok(run.output)
 }
 
-impl Run {
+impl Run<'_> {
     fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, Error> {
         let depth = self.variables.len();
         for node in nodes {
@@ -79,10 +102,36 @@ impl Run {
                 return Ok(flow);
             }
             Node::Range(pipeline, body, other) => return self.range(pipeline, body, other, dot),
+            Node::Template(name, dot_of) => {
+                let inner = match dot_of {
+                    Some(pipeline) => self.pipeline(pipeline, dot)?,
+                    None => Value::Null,
+                };
+                self.template(name, &inner)?;
+            }
             Node::Break => return Ok(Flow::Break),
             Node::Continue => return Ok(Flow::Continue),
         }
         Ok(Flow::Next)
+    }
+
+    /// Executes another template, which sees no variable of this one.
+    fn template(&mut self, name: &str, dot: &Value) -> Result<(), Error> {
+        let tree = self.tree;
+        let nodes = tree
+            .defined
+            .get(name)
+            .ok_or_else(|| Error::new(format!("template {name:?} not defined")))?;
+        if self.calls == CALLS {
+            return Err(Error::new("templates call each other too deeply"));
+        }
+        self.calls += 1;
+        let own = vec![(String::new(), dot.clone())];
+        let variables = std::mem::replace(&mut self.variables, own);
+        let result = self.nodes(nodes, dot);
+        self.variables = variables;
+        self.calls -= 1;
+        result.map(drop)
     }
 
     fn range(
@@ -251,11 +300,12 @@ impl Run {
 
     fn fields(&self, value: &Value, fields: &[String]) -> Result<Value, Error> {
         let mut value = value;
+        let mut in_map = false;
         for field in fields {
             match value {
                 Value::Object(object) => match object.get(field) {
                     Some(next) => value = next,
-                    // A map with keys of its own, such as labels, has no missing keys.
+                    None if in_map => return Ok(Value::Null),
                     None if self.heading => return Ok(Value::from(heading(field))),
                     None => {
                         return Err(Error::new(format!("can't evaluate field {field}")));
@@ -265,6 +315,7 @@ impl Run {
                 Value::Null => return Ok(Value::Null),
                 _ => return Err(Error::new(format!("can't evaluate field {field}"))),
             }
+            in_map = MAPS.contains(&field.as_str());
         }
         Ok(value.clone())
     }

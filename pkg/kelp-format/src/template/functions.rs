@@ -6,13 +6,17 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::Error;
+use super::printf::printf;
 
 /// A value as Go prints it with `%v`.
 pub(super) fn print(value: &Value) -> String {
     match value {
         Value::Null => "<no value>".to_owned(),
         Value::Bool(value) => value.to_string(),
-        Value::Number(number) => number.to_string(),
+        Value::Number(number) => match number.as_f64() {
+            Some(value) if number.is_f64() => value.to_string(),
+            _ => number.to_string(),
+        },
         Value::String(text) => text.clone(),
         Value::Array(items) => {
             let items: Vec<_> = items.iter().map(print).collect();
@@ -132,7 +136,8 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, Error> {
             Value::from(printf(format, &arguments[1..]))
         }
         "html" => Value::from(html(&text(one()?))),
-        "js" | "urlquery" => Value::from(text(one()?)),
+        "js" => Value::from(js(&text(one()?))),
+        "urlquery" => Value::from(urlquery(&text(one()?))),
         _ => return Err(Error::new(format!("function \"{name}\" not defined"))),
     })
 }
@@ -158,6 +163,38 @@ fn html(text: &str) -> String {
         .replace('>', "&gt;")
         .replace('"', "&#34;")
         .replace('\'', "&#39;")
+}
+
+fn js(text: &str) -> String {
+    let mut output = String::new();
+    for c in text.chars() {
+        match c {
+            '\\' => output.push_str("\\\\"),
+            '\'' => output.push_str("\\'"),
+            '"' => output.push_str("\\\""),
+            '<' | '>' | '&' | '=' | '\0'..' ' => {
+                let _ = write!(output, "\\u{:04X}", u32::from(c));
+            }
+            _ => output.push(c),
+        }
+    }
+    output
+}
+
+fn urlquery(text: &str) -> String {
+    let mut output = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                output.push(byte.into());
+            }
+            b' ' => output.push('+'),
+            _ => {
+                let _ = write!(output, "%{byte:02X}");
+            }
+        }
+    }
+    output
 }
 
 fn index(arguments: &[Value]) -> Result<Value, Error> {
@@ -225,99 +262,5 @@ fn compare(first: &Value, second: &Value) -> Option<Ordering> {
         }
         (Value::String(first), Value::String(second)) => Some(first.cmp(second)),
         _ => None,
-    }
-}
-
-/// Go's verbs with flags, width and precision.
-fn printf(format: &str, arguments: &[Value]) -> String {
-    let mut output = String::new();
-    let mut arguments = arguments.iter();
-    let mut characters = format.chars().peekable();
-    while let Some(c) = characters.next() {
-        if c != '%' {
-            output.push(c);
-            continue;
-        }
-        let mut flags = String::new();
-        while let Some(&flag) = characters.peek().filter(|c| "-+# 0".contains(**c)) {
-            flags.push(flag);
-            characters.next();
-        }
-        let mut digits = || {
-            let mut number = String::new();
-            while let Some(&digit) = characters.peek().filter(|c| c.is_ascii_digit()) {
-                number.push(digit);
-                characters.next();
-            }
-            number
-                .parse::<usize>()
-                .ok()
-                .map(|number| number.min(10_000))
-        };
-        let width = digits().unwrap_or(0);
-        let mut precision = None;
-        if characters.peek() == Some(&'.') {
-            characters.next();
-            let mut number = String::new();
-            while let Some(&digit) = characters.peek().filter(|c| c.is_ascii_digit()) {
-                number.push(digit);
-                characters.next();
-            }
-            precision = Some(number.parse::<usize>().unwrap_or(0).min(10_000));
-        }
-        let Some(verb) = characters.next() else {
-            output.push_str("%!(NOVERB)");
-            break;
-        };
-        if verb == '%' {
-            output.push('%');
-            continue;
-        }
-        let Some(value) = arguments.next() else {
-            let _ = write!(output, "%!{verb}(MISSING)");
-            continue;
-        };
-        let text = formatted(verb, precision, value);
-        let missing = width.saturating_sub(text.chars().count());
-        if flags.contains('-') {
-            output.push_str(&text);
-            output.extend(std::iter::repeat_n(' ', missing));
-        } else {
-            let fill = if flags.contains('0') && value.is_number() {
-                '0'
-            } else {
-                ' '
-            };
-            output.extend(std::iter::repeat_n(fill, missing));
-            output.push_str(&text);
-        }
-    }
-    output
-}
-
-fn formatted(verb: char, precision: Option<usize>, value: &Value) -> String {
-    match verb {
-        'q' => format!("{:?}", print(value)),
-        'x' => match value.as_i64() {
-            Some(number) => format!("{number:x}"),
-            None => print(value).bytes().fold(String::new(), |mut text, byte| {
-                let _ = write!(text, "{byte:02x}");
-                text
-            }),
-        },
-        'f' => format!(
-            "{:.*}",
-            precision.unwrap_or(6),
-            value.as_f64().unwrap_or(0.0)
-        ),
-        'd' if !value.is_i64() && !value.is_u64() => format!("%!d({})", print(value)),
-        'v' | 's' | 'd' | 't' => {
-            let text = print(value);
-            match precision.filter(|_| verb == 's') {
-                Some(length) => text.chars().take(length).collect(),
-                None => text,
-            }
-        }
-        _ => format!("%!{verb}({})", print(value)),
     }
 }

@@ -79,7 +79,8 @@ pub(super) fn split(text: &str) -> Result<Vec<Part>, Error> {
 /// Where `}}` ends the action, past the strings in it.
 fn end_of_action(action: &str) -> Option<usize> {
     let bytes = action.as_bytes();
-    let mut at = 0;
+    let comment = action.trim_start().starts_with("/*");
+    let mut at = if comment { action.find("*/")? } else { 0 };
     while at < bytes.len() {
         match bytes[at] {
             b'"' => {

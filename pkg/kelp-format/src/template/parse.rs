@@ -1,5 +1,7 @@
 //! From words to a tree.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Number, Value};
 
 use super::Error;
@@ -13,6 +15,8 @@ pub(super) enum Node {
     If(Vec<(Pipeline, Vec<Node>)>, Vec<Node>),
     With(Pipeline, Vec<Node>, Vec<Node>),
     Range(Pipeline, Vec<Node>, Vec<Node>),
+    /// Another template by name, and its dot.
+    Template(String, Option<Pipeline>),
     Break,
     Continue,
 }
@@ -45,11 +49,24 @@ pub(super) enum Operand {
 /// How deep actions and parentheses may be nested.
 const DEPTH: usize = 100;
 
-pub(super) fn parse(text: &str) -> Result<Vec<Node>, Error> {
-    let mut parts = split(text)?.into_iter();
+/// A template, and those it defines by name.
+#[derive(Clone, Debug)]
+pub(super) struct Tree {
+    pub(super) nodes: Vec<Node>,
+    pub(super) defined: BTreeMap<String, Vec<Node>>,
+}
+
+pub(super) fn parse(text: &str) -> Result<Tree, Error> {
+    let mut parts = Parts {
+        rest: split(text)?.into_iter(),
+        defined: BTreeMap::new(),
+    };
     let (nodes, end) = block(&mut parts, 0)?;
     match end {
-        None => Ok(nodes),
+        None => Ok(Tree {
+            nodes,
+            defined: parts.defined,
+        }),
         Some(words) => Err(Error::new(format!(
             "unexpected {{{{{}}}}}",
             keyword(&words)
@@ -64,7 +81,11 @@ fn keyword(words: &[Word]) -> &str {
     }
 }
 
-type Parts = std::vec::IntoIter<Part>;
+/// What is left of a template, and what it has defined.
+struct Parts {
+    rest: std::vec::IntoIter<Part>,
+    defined: BTreeMap<String, Vec<Node>>,
+}
 
 /// Nodes up to an `end` or `else`, and the words of that.
 fn block(parts: &mut Parts, depth: usize) -> Result<(Vec<Node>, Option<Vec<Word>>), Error> {
@@ -72,7 +93,7 @@ fn block(parts: &mut Parts, depth: usize) -> Result<(Vec<Node>, Option<Vec<Word>
         return Err(Error::new("too deeply nested"));
     }
     let mut nodes = Vec::new();
-    while let Some(part) = parts.next() {
+    while let Some(part) = parts.rest.next() {
         let words = match part {
             Part::Text(text) => {
                 nodes.push(Node::Text(text));
@@ -95,13 +116,48 @@ fn block(parts: &mut Parts, depth: usize) -> Result<(Vec<Node>, Option<Vec<Word>
             }
             "break" => nodes.push(Node::Break),
             "continue" => nodes.push(Node::Continue),
-            name @ ("define" | "template" | "block") => {
-                return Err(Error::new(format!("{{{{{name}}}}} has no use in --format")));
+            "define" => {
+                let (name, _) = template_name(&words)?;
+                let body = body_alone(parts, depth)?;
+                parts.defined.insert(name, body);
+            }
+            "block" => {
+                let (name, dot) = template_name(&words)?;
+                let body = body_alone(parts, depth)?;
+                parts.defined.entry(name.clone()).or_insert(body);
+                nodes.push(Node::Template(name, dot));
+            }
+            "template" => {
+                let (name, dot) = template_name(&words)?;
+                nodes.push(Node::Template(name, dot));
             }
             _ => nodes.push(Node::Print(pipeline(&words)?)),
         }
     }
     Ok((nodes, None))
+}
+
+/// The name and the dot of `template`, `block` or `define`.
+fn template_name(words: &[Word]) -> Result<(String, Option<Pipeline>), Error> {
+    let Some(Word::Text(name)) = words.get(1) else {
+        return Err(Error::new(format!(
+            "{} needs the name of a template in quotes",
+            keyword(words)
+        )));
+    };
+    let dot = match &words[2..] {
+        [] => None,
+        rest => Some(pipeline(rest)?),
+    };
+    Ok((name.clone(), dot))
+}
+
+/// The body of `define` or `block`, which have no `else`.
+fn body_alone(parts: &mut Parts, depth: usize) -> Result<Vec<Node>, Error> {
+    match block(parts, depth + 1)? {
+        (nodes, Some(words)) if keyword(&words) == "end" => Ok(nodes),
+        _ => Err(Error::new("expected end")),
+    }
 }
 
 /// The body of `with` or `range`, and what stands behind its `else`.

@@ -65,6 +65,28 @@ fn templates_print_as_in_go() {
         ("{{`raw \"text\"`}}", "raw \"text\""),
         ("{{$.Pid}}", "42"),
         ("{{range .Names}}{{$.Pid}}{{end}}", "4242"),
+        (
+            "{{define \"x\"}}<{{.}}>{{end}}{{template \"x\" .Pid}}{{template \"x\" 1}}",
+            "<42><1>",
+        ),
+        ("{{block \"b\" .State}}{{.Status}}{{end}}", "running"),
+        (
+            "{{define \"x\"}}{{$.Status}}{{end}}{{template \"x\" .State}}",
+            "running",
+        ),
+        ("{{/* it's }} */}}x", "x"),
+        ("{{.Labels.a}} {{.Labels.zz}}", "1 <no value>"),
+        (
+            "{{js \"a'<\"}} {{urlquery \"a b/c\"}} {{html \"<\"}}",
+            "a\\'\\u003C a+b%2Fc &lt;",
+        ),
+        (
+            "{{printf \"%x %X %t %c|%6.2f|%03d\" 255 255 true 65 .Size 7}}",
+            "ff FF true A|  1.50|007",
+        ),
+        ("{{printf \"%d %s\" \"x\" 3}}", "%!d(string=x) %!s(int=3)"),
+        ("{{printf \"%d\" 1 2}}", "1%!(EXTRA int=2)"),
+        ("{{len .Labels}}{{len .ID}}", "216"),
     ] {
         assert_eq!(run(template).as_deref(), Ok(expected), "{template}");
     }
@@ -83,6 +105,13 @@ fn what_is_wrong_is_said() {
         ("{{index .Names 9}}", "out of range"),
         ("{{}}", "missing value"),
         ("{{$y}}", "undefined variable"),
+        ("{{template \"x\"}}", "template \"x\" not defined"),
+        (
+            "{{define \"x\"}}{{template \"x\"}}{{end}}{{template \"x\"}}",
+            "too deeply",
+        ),
+        ("{{define \"x\"}}", "expected end"),
+        ("{{template x}}", "in quotes"),
     ] {
         let error = run(template).unwrap_err().to_string();
         assert!(error.contains(said), "{template}: {error}");
@@ -93,7 +122,8 @@ fn what_is_wrong_is_said() {
 fn no_template_panics() {
     let pieces = [
         "{{", "}}", ".", "ID", "$", "x", ":=", "|", "(", ")", "\"", "`", " ", "if", "range", "end",
-        "else", "with", "-", "9", "printf", "%d", "slice", ",", "=", "\\", "é", "index", "0",
+        "else", "with", "-", "9", "printf", "%d", "define", "template", "block", "/*", "*/",
+        "break", "slice", ",", "=", "\\", "é", "index", "0",
     ];
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     for _ in 0..20_000 {
