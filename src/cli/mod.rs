@@ -6,6 +6,7 @@ mod container_exists;
 mod container_prune;
 mod create_flags;
 mod detach_keys;
+mod events;
 mod exec;
 mod exit;
 mod image;
@@ -56,6 +57,7 @@ enum Command {
     Container(container::Args),
     #[command(flatten)]
     OnContainers(container::Command),
+    Events(events::Args),
     Image(image::Args),
     Images(images::Args),
     Login(login::LoginArgs),
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
         .and_then(|engine| match kelp.command {
             Command::Container(args) => container::run_group(&engine, args),
             Command::OnContainers(command) => container::run(&engine, command),
+            Command::Events(args) => events::run(&engine, &args),
             Command::Image(args) => image::run(&engine, args),
             Command::Images(args) => images::run(&engine, &args),
             Command::Login(args) => login::login(&engine, args),

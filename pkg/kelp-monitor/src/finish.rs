@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use kelp_runtime::cgroup::Cgroup;
-use kelp_state::file::Durability;
+use kelp_state::events::{self, Event};
+use kelp_state::file::{self, Durability};
 use kelp_state::{ExitRecord, Paths, Record, name};
 
 use crate::launch::Launch;
@@ -18,30 +19,63 @@ pub(crate) fn finish(
     exit: &ExitRecord,
     cgroup: Option<&Cgroup>,
 ) {
+    let name = current_name(paths, record, launch);
     if launch.remove {
-        remove(paths, record, launch, cgroup);
+        note(paths, record, launch, &name, "died", Some(exit.code));
+        remove(paths, record, launch, &name, cgroup);
+        note(paths, record, launch, &name, "remove", None);
         return;
     }
     // The record says the end before anything else is done: a kill from here on leaves garbage.
     let _ = record.write_exit(exit, Durability::Synced);
+    note(paths, record, launch, &name, "died", Some(exit.code));
     if let Some(cgroup) = cgroup {
         cgroup.remove();
     }
 }
 
 /// Removes a `--rm` container: the record's directory is renamed first, so that nobody sees half.
-fn remove(paths: &Paths, record: &Record, launch: &Launch, cgroup: Option<&Cgroup>) {
+fn remove(paths: &Paths, record: &Record, launch: &Launch, name: &str, cgroup: Option<&Cgroup>) {
     if let Some(cgroup) = cgroup {
         cgroup.remove();
     }
     let _ = kelp_state::trash::discard(paths, record);
-    name::release(paths, &launch.name, &record.id);
+    name::release(paths, name, &record.id);
     for volume in &launch.anonymous_volumes {
         let _ = fs::remove_dir_all(volume);
     }
     if let Some(file) = &launch.cid_file {
         let _ = fs::remove_file(file);
     }
+}
+
+/// The container's name, which may have changed since it was started: then the link of the old one
+/// is gone or another's.
+fn current_name(paths: &Paths, record: &Record, launch: &Launch) -> String {
+    if name::owner(paths, &launch.name).as_ref() != Some(&record.id)
+        && let Ok(Some(now)) = file::read_json::<Launch>(&record.data.join("launch.json"))
+    {
+        return now.name;
+    }
+    launch.name.clone()
+}
+
+/// Notes what happened to the container.
+pub(crate) fn note(
+    paths: &Paths,
+    record: &Record,
+    launch: &Launch,
+    name: &str,
+    action: &str,
+    exit_code: Option<i32>,
+) {
+    let event = Event {
+        image: launch.image.clone(),
+        attributes: launch.labels.clone(),
+        exit_code,
+        ..Event::now("container", action, record.id.as_str(), name)
+    };
+    events::append(paths, &event);
 }
 
 /// The exit record of a container that ended now.

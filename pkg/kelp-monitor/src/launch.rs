@@ -1,5 +1,6 @@
 //! What the monitor needs to know to start its container: `launch.json` in the record.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use kelp_runtime::plan::{Extras, Rootfs};
@@ -32,6 +33,9 @@ pub struct Launch {
     pub name: String,
     /// Its image's name, for events.
     pub image: String,
+    /// Its labels, for events.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// The key of the id map of the user namespace that the monitor runs in.
     pub map_key: String,
     /// A file that gets the init's process id.

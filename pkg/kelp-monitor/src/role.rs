@@ -12,7 +12,7 @@ use rustix::net::{
 use rustix::process::DumpableBehavior;
 
 use crate::error::Error;
-use crate::finish::{exit_record, finish, write_pid_file};
+use crate::finish::{exit_record, finish, note, write_pid_file};
 use crate::launch::Launch;
 use crate::log::LogWriter;
 use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
@@ -91,6 +91,8 @@ fn watch(
     };
     let run = write_run(record, &launch, &running, started)?;
     let pid = run.pid;
+    // Here and not by the starter: it must come before the end.
+    note(paths, record, &launch, &launch.name, "start", None);
     let mut watch = Watch::new(running, log, record, run, listener);
     let kept = starter
         .try_clone()

@@ -13,6 +13,7 @@ impl Engine {
         let connection = Connection::open(&record.runtime)
             .map_err(Error::io("connect to the container's monitor"))?;
         connection.attach(pipes)?;
+        self.note_id("attach", id, None);
         Ok(connection)
     }
 }

@@ -1,6 +1,6 @@
 //! `create`: everything about a container is decided and written; nothing runs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -45,6 +45,7 @@ impl Engine {
         };
         let launch = Launch {
             name: name.clone(),
+            labels: labels(&options, &base.config),
             ..prepared
         };
         let result = (|| {
@@ -56,11 +57,14 @@ impl Engine {
             let config = config(options, &base, id.clone(), name.clone(), &launch);
             // Last: a record without it is of a container that never was.
             file::write_json(&record.data.join("config.json"), &config, durability)?;
-            Ok::<_, Error>(())
+            Ok::<_, Error>(config)
         })();
-        if let Err(error) = result {
-            name::release(&self.paths, &name, &id);
-            return Err(error);
+        match result {
+            Ok(config) => self.note("create", &config),
+            Err(error) => {
+                name::release(&self.paths, &name, &id);
+                return Err(error);
+            }
         }
         made.keep();
         Ok(id)
@@ -145,6 +149,7 @@ impl Engine {
             remove: options.remove,
             name: String::new(),
             image: base.name.clone(),
+            labels: BTreeMap::new(),
             map_key: map.key(),
             pid_file: options.pid_file.clone(),
             cid_file: options.cid_file.clone(),
@@ -217,14 +222,6 @@ fn config(
     name: String,
     launch: &Launch,
 ) -> Config {
-    let mut labels: std::collections::BTreeMap<_, _> = base
-        .config
-        .labels()
-        .clone()
-        .unwrap_or_default()
-        .into_iter()
-        .collect();
-    labels.extend(options.labels.clone());
     Config {
         id,
         name,
@@ -238,11 +235,23 @@ fn config(
             .and_then(|process| process.args().clone())
             .unwrap_or_default(),
         entrypoint: entrypoint(&options, &base.config),
-        labels,
+        labels: launch.labels.clone(),
         stop_signal: options.stop_signal.unwrap_or(launch.stop_signal),
         stop_timeout: options.stop_timeout.unwrap_or(10),
         options,
     }
+}
+
+/// The image's labels, and over them those of the request.
+fn labels(options: &CreateOptions, image: &ImageConfig) -> BTreeMap<String, String> {
+    let mut labels: BTreeMap<_, _> = image
+        .labels()
+        .clone()
+        .unwrap_or_default()
+        .into_iter()
+        .collect();
+    labels.extend(options.labels.clone());
+    labels
 }
 
 fn entrypoint(options: &CreateOptions, image: &ImageConfig) -> Vec<String> {

@@ -67,7 +67,7 @@ impl Engine {
                 .ok_or_else(|| Error::new(Kind::Failed, "the container gave no terminal"))?;
             let session = Session::over_terminal(options.streams, &master)?;
             let child = starting.execute()?;
-            return self.follow(session, &child, Some(&master), options.detach);
+            return self.follow(id, session, &child, Some(&master), options.detach);
         }
         let null = std::fs::OpenOptions::new()
             .read(true)
@@ -90,22 +90,27 @@ impl Engine {
             start(&plan, &target, Some(stdio))?.execute()?
         };
         drop(pipes);
-        self.follow(session, &child, None, options.detach)
+        self.follow(id, session, &child, None, options.detach)
     }
 
     fn follow(
         &self,
+        id: &ContainerId,
         session: Session,
         child: &Child,
         terminal: Option<&std::os::fd::OwnedFd>,
         detach: bool,
     ) -> Result<i32, Error> {
+        self.note_id("exec", id, None);
         if detach {
             return Ok(0);
         }
         let other = Other::Process(child.pidfd.as_fd(), terminal.map(AsFd::as_fd));
         match session.run(self, other)? {
-            End::Exited(code) => Ok(code),
+            End::Exited(code) => {
+                self.note_id("exec_died", id, Some(code));
+                Ok(code)
+            }
             End::Detached | End::Lost => Ok(0),
         }
     }

@@ -35,6 +35,7 @@ impl Engine {
         self.discard(&record, config.as_ref())?;
         if let Some(config) = config {
             name::release(&self.paths, &config.name, id);
+            self.note("remove", &config);
             if let Some(file) = &config.options.cid_file {
                 let _ = std::fs::remove_file(file);
             }

@@ -38,6 +38,7 @@ impl Engine {
             return Err(error.into());
         }
         name::release(&self.paths, &old, id);
+        self.note("rename", &config);
         Ok(())
     }
 }

@@ -15,6 +15,8 @@ impl Engine {
         timeout: Option<Duration>,
     ) -> Result<(), Error> {
         self.stop_container(id, timeout)?;
-        self.start_container(id, Pipes::default()).map(drop)
+        self.start_container(id, Pipes::default())?;
+        self.note_id("restart", id, None);
+        Ok(())
     }
 }

@@ -14,9 +14,18 @@ use crate::{Engine, Error, Kind};
 impl Engine {
     /// Sends a signal to a running container's init.
     pub fn kill_container(&self, id: &ContainerId, signal: i32) -> Result<(), Error> {
+        let status = self.status(id)?;
+        if !status.can_kill() {
+            return Err(Error::conflict(format!(
+                "can only kill running containers. {id} is in state {status}: container state \
+                 improper"
+            )));
+        }
         let (_, pidfd) = self.init_of(id)?;
         kelp_sys::signal::pidfd_send(pidfd.as_fd(), signal)
-            .map_err(Error::io(format!("signal container {}", id.short())))
+            .map_err(Error::io(format!("signal container {}", id.short())))?;
+        self.note_id("kill", id, None);
+        Ok(())
     }
 
     /// Asks a container to stop, and kills it when `timeout` (`None` for its own) has passed.
@@ -44,6 +53,7 @@ impl Engine {
         }
         // The monitor lets go of its lock when the record is written.
         liveness::wait_until_gone(&Record::new(&self.paths, id.clone()).runtime)?;
+        self.note("stop", &config);
         Ok(true)
     }
 
@@ -93,6 +103,7 @@ impl Engine {
         Connection::open(&record.runtime)
             .map_err(Error::io("connect to the container's monitor"))?
             .paused(pause)?;
+        self.note_id(if pause { "pause" } else { "unpause" }, id, None);
         Ok(())
     }
 

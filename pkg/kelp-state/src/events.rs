@@ -1,0 +1,148 @@
+//! The journal of events: a JSON object a line, appended in one write.
+//!
+//! `events` is written, `events.1` is what came before it. Who finds the file large renames it, under
+//! an flock(2) on it that nobody else ever takes; who has it open by then still writes to it, in
+//! whole lines, so a reader looks at both.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+use serde::{Deserialize, Serialize};
+
+use crate::Paths;
+
+/// Bytes after which the journal is renamed away.
+const LARGE: u64 = 4 << 20;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When.
+    pub time: SystemTime,
+    /// `container`, `image`, `volume`, `system`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// podman's word: create, start, died, remove, pull, …
+    pub action: String,
+    /// The id of what it happened to.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The image of a container.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub image: String,
+    /// The exit code, of `died` and `exec_died`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Labels and the like.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, String>,
+}
+
+impl Event {
+    /// Something that happens now, to something of this kind.
+    pub fn now(kind: &str, action: &str, id: &str, name: &str) -> Self {
+        Self {
+            time: SystemTime::now(),
+            kind: kind.to_owned(),
+            action: action.to_owned(),
+            id: id.to_owned(),
+            name: name.to_owned(),
+            image: String::new(),
+            exit_code: None,
+            attributes: BTreeMap::new(),
+        }
+    }
+}
+
+/// The journal's files, the older one first.
+pub fn files(paths: &Paths) -> [PathBuf; 2] {
+    [paths.data.join("events.1"), paths.data.join("events")]
+}
+
+/// Appends an event. The journal is no part of what it reports: a journal that can't be written,
+/// as on a full disk, fails nothing.
+pub fn append(paths: &Paths, event: &Event) {
+    let _ = try_append(paths, event, LARGE);
+}
+
+fn try_append(paths: &Paths, event: &Event, large: u64) -> io::Result<()> {
+    let mut line = serde_json::to_vec(event)?;
+    line.push(b'\n');
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+        .open(paths.data.join("events"))?;
+    // One write(2): the kernel puts it behind what is there, and not into another's line.
+    file.write_all(&line)?;
+    if file.metadata()?.size() >= large {
+        rotate(paths, &file)?;
+    }
+    Ok(())
+}
+
+fn rotate(paths: &Paths, file: &File) -> io::Result<()> {
+    // Whoever has the lock does it.
+    if flock(file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(());
+    }
+    let [old, current] = files(paths);
+    // Unless it has been done, and the name is another file's by now.
+    let (ours, named) = (file.metadata()?, fs::metadata(&current)?);
+    if (ours.dev(), ours.ino()) == (named.dev(), named.ino()) {
+        fs::rename(current, old)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writers_at_once_lose_no_event_and_mix_no_line() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths {
+            data: root.path().to_owned(),
+            runtime: root.path().to_owned(),
+            config: root.path().to_owned(),
+        };
+        let line = |number: usize| {
+            let mut event = Event::now("container", "start", "id", &number.to_string());
+            event.image = "x".repeat(number % 700);
+            event
+        };
+        let length: usize = (0..400)
+            .map(|number| serde_json::to_vec(&line(number)).unwrap().len() + 1)
+            .sum();
+        // One rotation, and no second one that would drop what the first has kept.
+        let large = length as u64 * 2 / 3;
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (paths, line) = (&paths, &line);
+                scope.spawn(move || {
+                    for number in 0..100 {
+                        try_append(paths, &line(thread * 100 + number), large).unwrap();
+                    }
+                });
+            }
+        });
+        let mut names = Vec::new();
+        for path in files(&paths) {
+            for line in fs::read_to_string(path).unwrap().lines() {
+                let event: Event = serde_json::from_str(line).unwrap();
+                names.push(event.name.parse::<usize>().unwrap());
+            }
+        }
+        names.sort_unstable();
+        assert_eq!(names, (0..400).collect::<Vec<_>>());
+    }
+}
