@@ -4,8 +4,8 @@ use clap::Subcommand;
 use kelp_engine::Engine;
 
 use super::{
-    attach, container_exists, container_prune, exec, kill, logs, pause, port, rename, restart, rm,
-    run, start, stop, unpause, wait,
+    attach, container_exists, container_prune, exec, kill, logs, pause, port, ps, rename, restart,
+    rm, run, start, stop, unpause, wait,
 };
 
 /// A command on containers.
@@ -17,6 +17,7 @@ pub enum Command {
     Logs(logs::Args),
     Pause(pause::Args),
     Port(port::Args),
+    Ps(ps::Args),
     Rename(rename::Args),
     Restart(restart::Args),
     Rm(rm::Args),
@@ -40,6 +41,8 @@ enum GroupCommand {
     #[command(flatten)]
     Command(Command),
     Exists(container_exists::Args),
+    #[command(visible_alias = "list")]
+    Ls(ps::Args),
     Prune(container_prune::Args),
 }
 
@@ -52,6 +55,7 @@ pub fn run(engine: &Engine, command: Command) -> anyhow::Result<i32> {
         Command::Logs(args) => logs::run(engine, &args),
         Command::Pause(args) => pause::run(engine, &args),
         Command::Port(args) => port::run(engine, &args),
+        Command::Ps(args) => ps::run(engine, &args),
         Command::Rename(args) => rename::run(engine, &args),
         Command::Restart(args) => restart::run(engine, &args),
         Command::Rm(args) => rm::run(engine, &args),
@@ -68,6 +72,7 @@ pub fn run_group(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     match args.command {
         GroupCommand::Command(command) => run(engine, command),
         GroupCommand::Exists(args) => container_exists::run(engine, &args),
+        GroupCommand::Ls(args) => ps::run(engine, &args),
         GroupCommand::Prune(args) => container_prune::run(engine, &args),
     }
 }

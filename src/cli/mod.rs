@@ -18,6 +18,8 @@ mod login;
 mod logs;
 mod pause;
 mod port;
+mod ps;
+mod ps_row;
 mod pull;
 mod pull_flags;
 mod rename;

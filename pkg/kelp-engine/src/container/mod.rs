@@ -6,6 +6,7 @@ pub mod create;
 
 pub mod exec;
 pub mod find;
+pub mod list;
 pub mod logs;
 mod names;
 mod network;

@@ -1,0 +1,178 @@
+//! The list of containers: read-only, cheap, and never waiting for a container's lock.
+//!
+//! What runs is known from the runtime directory, so a list of what runs costs nothing for what does
+//! not; and a record is read only for the few fields that a list shows.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use kelp_network::{Mode, PublishedPort};
+use kelp_state::{ContainerId, ExitRecord, Record, RunRecord, Status, file};
+use serde::Deserialize;
+
+use crate::{Engine, Error};
+
+/// What a list shows of a container's `config.json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Summary {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created: SystemTime,
+    /// The image's full name.
+    pub image_name: String,
+    /// The image's id; empty for a directory.
+    pub image_id: String,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Labels of image and request.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What was asked for.
+    #[serde(default)]
+    pub options: SummaryOptions,
+}
+
+/// What a list shows of a request.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SummaryOptions {
+    /// Whether it is removed once it has ended.
+    pub remove: bool,
+    /// Published ports.
+    pub publish: Vec<PublishedPort>,
+    /// Bind mounts, volumes and tmpfs.
+    pub mounts: Vec<SummaryMount>,
+    /// Namespaces.
+    pub namespaces: SummaryNamespaces,
+    /// A file with its id.
+    pub cid_file: Option<PathBuf>,
+}
+
+/// A mount, as far as a list shows it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct SummaryMount {
+    /// Where it is in the container.
+    pub destination: PathBuf,
+    /// What is there.
+    #[serde(default)]
+    pub source: Option<PathBuf>,
+}
+
+/// The network, as far as a list shows it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SummaryNamespaces {
+    /// Which one; none is known of a container that was never made whole.
+    pub network: Option<Mode>,
+}
+
+/// A container in the list.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// What it is.
+    pub summary: Summary,
+    /// What it does.
+    pub status: Status,
+    /// What runs, of one that does.
+    pub run: Option<RunRecord>,
+    /// How it ended last, of one that does not run.
+    pub exit: Option<ExitRecord>,
+}
+
+impl Engine {
+    /// Containers, the oldest first: every one, or those that run. Those that are being made or
+    /// removed are left out, and those whose record is damaged: one of them hides no other.
+    pub fn list_containers(&self, all: bool) -> Vec<Listed> {
+        let records = if all {
+            Record::all(&self.paths)
+        } else {
+            self.started()
+        };
+        let mut list: Vec<_> = records
+            .iter()
+            .filter_map(|record| self.listed(record).ok().flatten())
+            .filter(|listed| all || matches!(listed.status, Status::Running | Status::Paused))
+            .collect();
+        list.sort_by(|one, other| {
+            let key = |listed: &Listed| (listed.summary.created, listed.summary.id.clone());
+            key(one).cmp(&key(other))
+        });
+        list
+    }
+
+    /// Records with a part in the runtime directory: all that run are among them.
+    fn started(&self) -> Vec<Record> {
+        fs::read_dir(self.paths.runtime.join("c"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .map(|id| Record::new(&self.paths, id))
+            .collect()
+    }
+
+    /// One container as a list shows it. A container whose monitor was killed is settled first.
+    fn listed(&self, record: &Record) -> Result<Option<Listed>, Error> {
+        // The lock is looked at only where something was started and has not ended by the book: it
+        // is free then only if the monitor was killed.
+        let mut run = record.run()?;
+        if run.is_some() && !record.is_alive() {
+            self.settle(record)?;
+            run = None;
+        }
+        let exit = if run.is_some() { None } else { record.exit()? };
+        let status = match (&run, &exit) {
+            (Some(run), _) if run.paused => Status::Paused,
+            (Some(_), _) => Status::Running,
+            (None, Some(_)) => Status::Exited,
+            (None, None) => Status::Created,
+        };
+        let Some(summary) = file::read_json::<Summary>(&record.data.join("config.json"))? else {
+            return Ok(None);
+        };
+        Ok(Some(Listed {
+            summary,
+            status,
+            run,
+            exit,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::{Config, CreateOptions};
+
+    #[test]
+    fn a_summary_is_part_of_a_config() {
+        let config = Config {
+            id: ContainerId::random(),
+            name: "web".to_owned(),
+            created: SystemTime::UNIX_EPOCH,
+            image_name: "localhost/a:latest".to_owned(),
+            image_id: String::new(),
+            command: vec!["sh".to_owned()],
+            entrypoint: Vec::new(),
+            labels: BTreeMap::new(),
+            stop_signal: 15,
+            stop_timeout: 10,
+            options: CreateOptions {
+                remove: true,
+                mounts: vec![oci_spec::runtime::Mount::default()],
+                ..CreateOptions::default()
+            },
+        };
+        let text = serde_json::to_string(&config).unwrap();
+        let summary: Summary = serde_json::from_str(&text).unwrap();
+        assert_eq!(summary.id, config.id);
+        assert_eq!(summary.command, ["sh"]);
+        assert!(summary.options.remove);
+        assert_eq!(summary.options.mounts.len(), 1);
+    }
+}

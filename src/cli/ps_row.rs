@@ -1,0 +1,365 @@
+//! A line of `kelp ps`, and an object of its JSON, both in podman's words.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::SystemTime;
+
+use kelp_engine::Status;
+use kelp_engine::container::list::Listed;
+use kelp_engine::network::{Mode, PublishedPort};
+use kelp_format::units;
+use serde::Serialize;
+
+/// Longer commands are cut.
+const COMMAND: usize = 17;
+
+/// Seconds of the year 1: what Go writes for a time that never was.
+const NEVER: i64 = -62_135_596_800;
+
+/// A line: what a template sees.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Row {
+    #[serde(rename = "ID")]
+    id: String,
+    image: String,
+    #[serde(rename = "ImageID")]
+    image_id: String,
+    command: String,
+    created: String,
+    created_at: String,
+    created_human: String,
+    running_for: String,
+    status: String,
+    state: String,
+    ports: String,
+    names: String,
+    pid: u32,
+    labels: BTreeMap<String, String>,
+    mounts: String,
+    networks: String,
+    exit_code: i32,
+    exited: bool,
+    exited_at: i64,
+    started_at: i64,
+    auto_remove: bool,
+    is_infra: bool,
+    restarts: u32,
+    pod: String,
+    pod_name: String,
+    #[serde(rename = "CIDFile")]
+    cid_file: String,
+    #[serde(flatten)]
+    namespaces: BTreeMap<&'static str, String>,
+}
+
+/// An object of `--format json`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Json {
+    auto_remove: bool,
+    command: Vec<String>,
+    created_at: String,
+    #[serde(rename = "CIDFile")]
+    cid_file: String,
+    exited: bool,
+    exited_at: i64,
+    exit_code: i32,
+    id: String,
+    image: String,
+    #[serde(rename = "ImageID")]
+    image_id: String,
+    is_infra: bool,
+    labels: Option<BTreeMap<String, String>>,
+    mounts: Vec<String>,
+    names: Vec<String>,
+    namespaces: BTreeMap<&'static str, String>,
+    networks: Vec<String>,
+    pid: u32,
+    pod: String,
+    pod_name: String,
+    ports: Option<Vec<PortObject>>,
+    restarts: u32,
+    size: Option<u64>,
+    started_at: i64,
+    state: String,
+    status: String,
+    created: i64,
+}
+
+#[derive(Serialize)]
+struct PortObject {
+    host_ip: String,
+    #[serde(rename = "container_port")]
+    inside: u16,
+    #[serde(rename = "host_port")]
+    outside: u16,
+    range: u16,
+    protocol: String,
+}
+
+impl Row {
+    /// From the engine's.
+    pub fn new(listed: &Listed, now: SystemTime, whole: bool, namespaces: bool) -> Self {
+        let summary = &listed.summary;
+        let created = units::ago(summary.created, now);
+        let mut command = summary.command.join(" ");
+        let mut mounts = mounts(listed).join(",");
+        if !whole {
+            cut(&mut command, COMMAND);
+            cut(&mut mounts, COMMAND);
+        }
+        let id = if whole {
+            summary.id.as_str()
+        } else {
+            summary.id.short()
+        };
+        let image_id = summary.image_id.get(..12).filter(|_| !whole);
+        Self {
+            id: id.to_owned(),
+            image: summary.image_name.clone(),
+            image_id: image_id.unwrap_or(&summary.image_id).to_owned(),
+            command,
+            created: created.clone(),
+            created_at: units::go_time(summary.created),
+            created_human: created.clone(),
+            running_for: created,
+            status: status(listed, now),
+            state: listed.status.to_string(),
+            ports: ports(&summary.options.publish),
+            names: summary.name.clone(),
+            pid: pid(listed),
+            labels: summary.labels.clone(),
+            mounts,
+            networks: network(listed).to_owned(),
+            exit_code: exit_code(listed),
+            exited: listed.status == Status::Exited,
+            exited_at: exited_at(listed),
+            started_at: started_at(listed),
+            auto_remove: summary.options.remove,
+            is_infra: false,
+            restarts: 0,
+            pod: String::new(),
+            pod_name: String::new(),
+            cid_file: cid_file(listed),
+            namespaces: if namespaces {
+                self::namespaces(listed)
+            } else {
+                BTreeMap::new()
+            },
+        }
+    }
+}
+
+impl Json {
+    /// From the engine's.
+    pub fn new(listed: &Listed, now: SystemTime) -> Self {
+        let summary = &listed.summary;
+        let networks = match network(listed) {
+            "host" | "none" | "" => Vec::new(),
+            name => vec![name.to_owned()],
+        };
+        Self {
+            auto_remove: summary.options.remove,
+            command: summary.command.clone(),
+            created_at: units::ago(summary.created, now),
+            cid_file: cid_file(listed),
+            exited: listed.status == Status::Exited,
+            exited_at: exited_at(listed),
+            exit_code: exit_code(listed),
+            id: summary.id.to_string(),
+            image: summary.image_name.clone(),
+            image_id: summary.image_id.clone(),
+            is_infra: false,
+            labels: (!summary.labels.is_empty()).then(|| summary.labels.clone()),
+            mounts: mounts(listed),
+            names: vec![summary.name.clone()],
+            namespaces: BTreeMap::new(),
+            networks,
+            pid: pid(listed),
+            pod: String::new(),
+            pod_name: String::new(),
+            ports: port_objects(&summary.options.publish),
+            restarts: 0,
+            size: None,
+            started_at: started_at(listed),
+            state: listed.status.to_string(),
+            status: status(listed, now),
+            created: seconds(summary.created),
+        }
+    }
+}
+
+/// `Up 2 minutes`, `Exited (0) 3 seconds ago`, `Created`, `Paused`.
+fn status(listed: &Listed, now: SystemTime) -> String {
+    match (listed.status, &listed.run, &listed.exit) {
+        (Status::Running, Some(run), _) => {
+            let up = now.duration_since(run.started).unwrap_or_default();
+            format!("Up {}", units::span(up))
+        }
+        (Status::Exited, _, Some(exit)) => {
+            format!("Exited ({}) {}", exit.code, units::ago(exit.finished, now))
+        }
+        (status, ..) => {
+            let mut text = status.to_string();
+            text[..1].make_ascii_uppercase();
+            text
+        }
+    }
+}
+
+/// `0.0.0.0:8080->80/tcp`, several with commas, runs as `8000-8002->80-82/tcp`.
+fn ports(published: &[PublishedPort]) -> String {
+    let texts: Vec<_> = published
+        .iter()
+        .map(|port| {
+            let host = port.host_port.unwrap_or(port.container_port);
+            let run = |first: u16| match port.range {
+                0 | 1 => first.to_string(),
+                range => format!("{first}-{}", u32::from(first) + u32::from(range) - 1),
+            };
+            format!(
+                "{}:{}->{}/{}",
+                host_ip(port),
+                run(host),
+                run(port.container_port),
+                port.protocol
+            )
+        })
+        .collect();
+    texts.join(", ")
+}
+
+fn host_ip(port: &PublishedPort) -> String {
+    port.host_ip
+        .map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string())
+}
+
+fn port_objects(published: &[PublishedPort]) -> Option<Vec<PortObject>> {
+    let objects: Vec<_> = published
+        .iter()
+        .map(|port| PortObject {
+            host_ip: port.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
+            inside: port.container_port,
+            outside: port.host_port.unwrap_or(port.container_port),
+            range: port.range,
+            protocol: port.protocol.to_string(),
+        })
+        .collect();
+    (!objects.is_empty()).then_some(objects)
+}
+
+/// The network's name.
+pub fn network(listed: &Listed) -> &str {
+    match &listed.summary.options.namespaces.network {
+        Some(Mode::Host) => "host",
+        Some(Mode::None) => "none",
+        Some(Mode::Pasta(_)) => "pasta",
+        _ => "",
+    }
+}
+
+fn mounts(listed: &Listed) -> Vec<String> {
+    let mounts = listed.summary.options.mounts.iter();
+    mounts
+        .map(|mount| mount.destination.display().to_string())
+        .collect()
+}
+
+fn pid(listed: &Listed) -> u32 {
+    listed.run.as_ref().map_or(0, |run| run.pid)
+}
+
+fn exit_code(listed: &Listed) -> i32 {
+    listed.exit.as_ref().map_or(0, |exit| exit.code)
+}
+
+fn exited_at(listed: &Listed) -> i64 {
+    listed
+        .exit
+        .as_ref()
+        .map_or(NEVER, |exit| seconds(exit.finished))
+}
+
+fn started_at(listed: &Listed) -> i64 {
+    let ended = listed.exit.as_ref().and_then(|exit| exit.started);
+    let started = listed.run.as_ref().map(|run| run.started);
+    started.or(ended).map_or(NEVER, seconds)
+}
+
+fn cid_file(listed: &Listed) -> String {
+    let file = &listed.summary.options.cid_file;
+    file.as_ref()
+        .map(|path| path.display().to_string())
+        .unwrap_or_default()
+}
+
+fn seconds(time: SystemTime) -> i64 {
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs() as i64)
+}
+
+/// Cuts a text after `length` characters.
+fn cut(text: &mut String, length: usize) {
+    if let Some((end, _)) = text.char_indices().nth(length) {
+        text.truncate(end);
+        text.push_str("...");
+    }
+}
+
+/// The numbers of a running container's namespaces.
+fn namespaces(listed: &Listed) -> BTreeMap<&'static str, String> {
+    const NAMES: &[(&str, &str)] = &[
+        ("CGROUPNS", "cgroup"),
+        ("IPC", "ipc"),
+        ("MNT", "mnt"),
+        ("NET", "net"),
+        ("PIDNS", "pid"),
+        ("USERNS", "user"),
+        ("UTS", "uts"),
+    ];
+    let number = |file: &str| -> Option<String> {
+        let run = listed.run.as_ref()?;
+        let link = fs::read_link(format!("/proc/{}/ns/{file}", run.pid)).ok()?;
+        let text = link.to_str()?;
+        let digits = text.split_once('[')?.1.strip_suffix(']')?;
+        Some(digits.to_owned())
+    };
+    NAMES
+        .iter()
+        .map(|(name, file)| (*name, number(file).unwrap_or_default()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use kelp_engine::network::ports::Protocol;
+
+    use super::*;
+
+    #[test]
+    fn ports_are_podmans_words() {
+        let port = |host_ip: Option<&str>, range| PublishedPort {
+            host_ip: host_ip.map(|ip| ip.parse().unwrap()),
+            host_port: Some(8080),
+            container_port: 80,
+            protocol: Protocol::Tcp,
+            range,
+        };
+        assert_eq!(
+            ports(&[port(None, 1), port(Some("127.0.0.1"), 3)]),
+            "0.0.0.0:8080->80/tcp, 127.0.0.1:8080-8082->80-82/tcp"
+        );
+        assert_eq!(ports(&[]), "");
+    }
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let mut text = "ééééé".to_owned();
+        cut(&mut text, 3);
+        assert_eq!(text, "ééé...");
+        let mut text = "abc".to_owned();
+        cut(&mut text, 3);
+        assert_eq!(text, "abc");
+    }
+}
