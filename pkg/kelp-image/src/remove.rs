@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Scope;
 
 use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, RawDir, chmodat, openat, renameat, unlinkat,
@@ -27,9 +28,10 @@ const DEPTH_LIMIT: usize = 100;
 /// How often a directory that is not empty after all is emptied again.
 const ATTEMPTS: usize = 5;
 
-/// As many threads as pay: more than processors, because a file system that discards freed blocks
-/// waits for the disk.
-const THREADS: usize = 8;
+/// The most threads for one tree. More than processors pay where a file system waits for the disk to
+/// discard what each file had (84,000 files of ext4 without a journal: rm takes 10.6 s, 4 threads
+/// 4.7 s, 32 threads 3.5 s), and cost nothing where it does not (1.2 s instead of 2.6 s).
+const THREADS: usize = 32;
 
 /// Removes a file or a whole tree by its name in a directory. What is not there is fine.
 pub fn remove_at<Fd: AsFd>(at: Fd, name: &[u8]) -> rustix::io::Result<()> {
@@ -78,17 +80,9 @@ fn empty_named<Fd: AsFd>(at: Fd, name: &[u8], threads: usize) -> rustix::io::Res
         depth: 0,
         unfinished: AtomicUsize::new(1),
     });
-    // The first directory is emptied here; threads help only if it has others in it.
     work.empty(&root);
     work.finished(root);
-    let waiting = work.queue().tasks.len();
-    std::thread::scope(|scope| {
-        for _ in 1..threads.min(waiting) {
-            // Without threads the work is done by this one.
-            let _ = std::thread::Builder::new().spawn_scoped(scope, || work.run());
-        }
-        work.run();
-    });
+    std::thread::scope(|scope| work.run(scope, threads));
     if let Some(error) = work.queue().error {
         return Err(error);
     }
@@ -123,6 +117,7 @@ struct Work {
 struct Queue {
     tasks: Vec<Task>,
     running: usize,
+    helpers: usize,
     error: Option<Errno>,
 }
 
@@ -132,14 +127,22 @@ impl Work {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does tasks until none is left and none that is running could add one.
-    fn run(&self) {
+    /// Does tasks until none is left and none that is running could add one; while there are more
+    /// than this thread can take, starts others.
+    fn run<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, threads: usize) {
         let mut queue = self.queue();
         loop {
             // The last one first: depth before breadth keeps few directories open.
             if let Some(task) = queue.tasks.pop() {
                 queue.running += 1;
+                let help = !queue.tasks.is_empty() && queue.helpers + 1 < threads;
+                queue.helpers += usize::from(help);
                 drop(queue);
+                if help {
+                    // Without threads the work is done by this one.
+                    let _ = std::thread::Builder::new()
+                        .spawn_scoped(scope, move || self.run(scope, threads));
+                }
                 let result = self.remove(task);
                 queue = self.queue();
                 queue.running -= 1;

@@ -51,11 +51,11 @@ impl Extractor {
     pub(super) fn new(root: OwnedFd, options: Options) -> Result<Self, Error> {
         let again = rustix::io::fcntl_dupfd_cloexec(&root, 0)
             .map_err(Error::io("duplicate a descriptor"))?;
-        let flusher = match options.flush {
-            true => rustix::io::fcntl_dupfd_cloexec(&root, 0)
-                .ok()
-                .and_then(Flusher::start),
-            false => None,
+        let flusher = if options.flush {
+            let root = rustix::io::fcntl_dupfd_cloexec(&root, 0);
+            root.ok().and_then(Flusher::start)
+        } else {
+            None
         };
         Ok(Self {
             options,
