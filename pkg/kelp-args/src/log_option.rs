@@ -1,0 +1,123 @@
+//! `--log-opt`: how a log is kept.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ByteSize, Error, scalar};
+
+/// One option of a log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogOption {
+    /// The file it is in.
+    Path(PathBuf),
+    /// Bytes after which it is rotated; `None` for never.
+    MaxSize(Option<ByteSize>),
+    /// How many files are kept, at least one.
+    MaxFile(u32),
+    /// A template for the tag of each line.
+    Tag(String),
+    /// A label for each line.
+    Label {
+        /// Its name.
+        key: String,
+        /// Its value, which may be empty.
+        value: String,
+    },
+}
+
+impl FromStr for LogOption {
+    type Err = Error;
+
+    /// `NAME=VALUE`.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let invalid = |hint: &str| Error::invalid("log option", text, hint);
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        if value.is_empty() {
+            return Err(invalid(
+                "use path=, max-size=, max-file=, tag= or label=KEY=VALUE",
+            ));
+        }
+        Ok(match name {
+            "path" => Self::Path(PathBuf::from(value)),
+            "max-size" if matches!(value, "0" | "-1") => Self::MaxSize(None),
+            "max-size" => Self::MaxSize(Some(ByteSize::parse_decimal(value)?)),
+            "max-file" => match scalar::number(value) {
+                Some(count) if count > 0 => Self::MaxFile(count),
+                _ => return Err(invalid("max-file is a number from 1 on")),
+            },
+            "tag" => Self::Tag(value.to_owned()),
+            "label" => {
+                let (key, value) = value.split_once('=').unwrap_or((value, ""));
+                if key.is_empty() {
+                    return Err(invalid("a label is KEY=VALUE"));
+                }
+                Self::Label {
+                    key: key.to_owned(),
+                    value: value.to_owned(),
+                }
+            }
+            _ => {
+                return Err(invalid(
+                    "use path=, max-size=, max-file=, tag= or label=KEY=VALUE",
+                ));
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_has_options() {
+        for (text, option) in [
+            ("path=/tmp/a=b", LogOption::Path("/tmp/a=b".into())),
+            (
+                "max-size=10mb",
+                LogOption::MaxSize(Some(ByteSize(10_000_000))),
+            ),
+            ("max-size=-1", LogOption::MaxSize(None)),
+            ("max-file=3", LogOption::MaxFile(3)),
+            ("tag={{.Name}}", LogOption::Tag("{{.Name}}".to_owned())),
+            (
+                "label=a=b=c",
+                LogOption::Label {
+                    key: "a".to_owned(),
+                    value: "b=c".to_owned(),
+                },
+            ),
+        ] {
+            assert_eq!(text.parse(), Ok(option), "{text}");
+        }
+        for (text, said) in [
+            (
+                "size=1",
+                "invalid log option \"size=1\": use path=, max-size=, max-file=, tag= or \
+                 label=KEY=VALUE",
+            ),
+            (
+                "path",
+                "invalid log option \"path\": use path=, max-size=, max-file=, tag= or \
+                 label=KEY=VALUE",
+            ),
+            (
+                "max-file=0",
+                "invalid log option \"max-file=0\": max-file is a number from 1 on",
+            ),
+            (
+                "max-size=big",
+                "invalid size \"big\": use a number and b, k, m, g, t or p: 512, 64m, 1.5g",
+            ),
+            (
+                "label==x",
+                "invalid log option \"label==x\": a label is KEY=VALUE",
+            ),
+        ] {
+            assert_eq!(text.parse::<LogOption>().unwrap_err().to_string(), said);
+        }
+    }
+}
