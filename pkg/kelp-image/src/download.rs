@@ -312,14 +312,14 @@ fn write(
 
 /// Waits for an extraction and checks what came out.
 fn finish(mut job: Box<dyn UnpackJob>, layer: &Layer) -> Result<Box<dyn UnpackJob>, Error> {
-    let unpacked = job.finish()?;
-    if unpacked.diff_id == layer.diff_id {
+    let summary = job.finish()?;
+    if summary.diff_id == layer.diff_id {
         return Ok(job);
     }
     Err(Error::DigestMismatch {
         what: format!("the content of layer {}", layer.digest),
         expected: layer.diff_id.clone(),
-        actual: unpacked.diff_id,
+        actual: summary.diff_id,
     })
 }
 

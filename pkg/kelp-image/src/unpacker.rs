@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 
 use crate::Error;
 use crate::digest::Digest;
+use crate::unpack::Summary;
 
 /// Starts extractions.
 pub trait Unpacker: Sync {
@@ -22,19 +23,8 @@ pub trait Unpacker: Sync {
 /// layer.
 pub trait UnpackJob: Send {
     /// Waits until everything is extracted.
-    fn finish(&mut self) -> Result<Unpacked, Error>;
+    fn finish(&mut self) -> Result<Summary, Error>;
 
-    /// Publishes what was extracted, after the caller has compared [`Unpacked::diff_id`].
+    /// Publishes what was extracted, after the caller has compared [`Summary::diff_id`].
     fn publish(self: Box<Self>) -> Result<(), Error>;
-}
-
-/// What an extraction found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unpacked {
-    /// The digest of the uncompressed archive.
-    pub diff_id: Digest,
-    /// The bytes of all regular files.
-    pub size: u64,
-    /// The number of entries.
-    pub files: u64,
 }

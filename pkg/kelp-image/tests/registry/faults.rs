@@ -284,7 +284,8 @@ fn an_extraction_that_fails_ends_the_pull() {
     use kelp_image::progress::Silent;
     use kelp_image::pull::pull;
     use kelp_image::reference::ImageName;
-    use kelp_image::unpacker::{UnpackJob, Unpacked, Unpacker};
+    use kelp_image::unpack::Summary;
+    use kelp_image::unpacker::{UnpackJob, Unpacker};
 
     struct Failing;
     struct FailingJob;
@@ -297,7 +298,7 @@ fn an_extraction_that_fails_ends_the_pull() {
         }
     }
     impl UnpackJob for FailingJob {
-        fn finish(&mut self) -> Result<Unpacked, Error> {
+        fn finish(&mut self) -> Result<Summary, Error> {
             Err(Error::Archive("the archive is damaged".to_owned()))
         }
         fn publish(self: Box<Self>) -> Result<(), Error> {

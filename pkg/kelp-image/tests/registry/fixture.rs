@@ -16,7 +16,8 @@ use kelp_image::progress::{Event, Progress};
 use kelp_image::pull::{Images, LocalImage, PullOptions, PulledImage, pull};
 use kelp_image::reference::{ImageName, Reference};
 use kelp_image::registry::Retries;
-use kelp_image::unpacker::{UnpackJob, Unpacked, Unpacker};
+use kelp_image::unpack::Summary;
+use kelp_image::unpacker::{UnpackJob, Unpacker};
 use kelp_image::{Digest, Error};
 use tempfile::TempDir;
 
@@ -129,14 +130,16 @@ struct Job {
 }
 
 impl UnpackJob for Job {
-    fn finish(&mut self) -> Result<Unpacked, Error> {
+    fn finish(&mut self) -> Result<Summary, Error> {
         let bytes = self.reader.take().unwrap().join().unwrap();
         let diff_id = Digest::of(&bytes);
         self.diff_id = Some(diff_id.clone());
-        Ok(Unpacked {
+        Ok(Summary {
             diff_id,
+            archive_size: bytes.len() as u64,
             size: bytes.len() as u64,
             files: 1,
+            skipped_xattrs: 0,
         })
     }
 
