@@ -26,7 +26,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
-const TESTS: [(&str, fn() -> Outcome); 6] = [
+type Test = (&'static str, fn() -> Outcome);
+
+const TESTS: [Test; 6] = [
     ("a layer is published with mapped owners", published),
     ("with other ids inside the owners are right too", keep_id),
     ("what is dropped is garbage and can be removed", dropped),
