@@ -5,7 +5,7 @@ use kelp_engine::Engine;
 
 use super::{
     attach, container_exists, container_prune, exec, kill, logs, pause, port, ps, rename, restart,
-    rm, run, start, stop, unpause, wait,
+    rm, run, start, stop, top, unpause, wait,
 };
 
 /// A command on containers.
@@ -24,6 +24,7 @@ pub enum Command {
     Run(run::Args),
     Start(start::Args),
     Stop(stop::Args),
+    Top(top::Args),
     Unpause(unpause::Args),
     Wait(wait::Args),
 }
@@ -62,6 +63,7 @@ pub fn run(engine: &Engine, command: Command) -> anyhow::Result<i32> {
         Command::Run(args) => run::run(engine, args),
         Command::Start(args) => start::run(engine, &args),
         Command::Stop(args) => stop::run(engine, &args),
+        Command::Top(args) => top::run(engine, &args),
         Command::Unpause(args) => unpause::run(engine, &args),
         Command::Wait(args) => wait::run(engine, args),
     }

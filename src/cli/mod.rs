@@ -33,6 +33,7 @@ mod start;
 mod stop;
 mod tag;
 mod time_argument;
+mod top;
 mod unpause;
 mod wait;
 

@@ -6,6 +6,7 @@ pub mod create;
 
 pub mod exec;
 pub mod find;
+pub mod inspect;
 pub mod list;
 pub mod logs;
 mod names;
@@ -17,6 +18,7 @@ pub mod restart;
 mod select;
 pub mod signal;
 pub mod start;
+pub mod top;
 pub mod wait;
 
 pub use config::{Config, CreateOptions};

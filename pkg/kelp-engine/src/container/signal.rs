@@ -129,7 +129,7 @@ impl Engine {
 }
 
 /// Whether the process ends before the time has passed.
-fn ends_within(pidfd: &OwnedFd, time: Duration) -> Result<bool, Error> {
+pub(crate) fn ends_within(pidfd: &OwnedFd, time: Duration) -> Result<bool, Error> {
     let deadline = std::time::Instant::now() + time;
     loop {
         let left = deadline.saturating_duration_since(std::time::Instant::now());
