@@ -1,4 +1,23 @@
 //! Images: references, registries, blobs, layers and their store.
+//!
+//! A pull ([`pull`]) turns a name into a record. What it leaves on disk, in this order:
+//!
+//! 1. Blobs ([`blob`]): verified content under its digest. They are the truth; nothing else is needed
+//!    to make an image run again.
+//! 2. Layers ([`layer`]): extracted by [`unpack`] in a process of its own ([`role`]) for one id map,
+//!    while the blob is still coming in. They are a cache.
+//! 3. The record and its names ([`store`]), written last.
+//!
+//! # Invariants
+//!
+//! - Each of these appears under its name by one rename(2), complete and synced. What a kill or a
+//!   power cut leaves has no name yet, or nothing refers to it: garbage that the next prune collects,
+//!   never a state that needs repair.
+//! - Who adds an image and who removes one at the same time hold no lock while they download, extract
+//!   or delete. The addition leases digests, the removal keeps what is leased ([`store::lock`]). A run
+//!   takes the same lock shared, and so waits for nothing but a removal's few milliseconds.
+//! - A digest is parsed ([`Digest`]) before it is a path or a URL; an archive's names are cleaned and
+//!   then resolved by descriptor beneath their root ([`unpack`]).
 #![forbid(unsafe_code)]
 
 pub mod access;

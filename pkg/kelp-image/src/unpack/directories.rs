@@ -51,13 +51,13 @@ impl Directories {
     }
 
     /// Notes a directory that the archive has files in but no entry of.
-    pub(super) fn add_implicit(&mut self, path: &[u8]) {
+    pub(super) fn add_implicit(&mut self, path: &[u8], umask: u32) {
         let entry = Entry {
             kind: Kind::Directory,
             mode: 0o755,
             ..Entry::default()
         };
-        self.add(path, &entry, None);
+        self.add(path, &entry, Some(0o755 & !umask));
         if let Some(directory) = self.0.get_mut(path) {
             directory.implicit = true;
         }
@@ -116,14 +116,18 @@ impl Directory {
         name: &[u8],
         metadata: &Metadata,
     ) -> rustix::io::Result<u64> {
-        let must_open = self.opaque
-            || self.implicit
-            || name.is_empty()
-            || match &self.entry {
-                Some(entry) => metadata.must_open(entry, self.mode_on_disk),
-                None => false,
-            };
-        if !must_open {
+        let must_open = match &self.entry {
+            Some(entry) => metadata.must_open(entry, self.mode_on_disk),
+            None => false,
+        };
+        if self.implicit && !self.opaque && !must_open {
+            return match &self.entry {
+                Some(entry) => metadata.apply_owner_to_name(at, name, entry),
+                None => Ok(()),
+            }
+            .map(|()| 0);
+        }
+        if !must_open && !self.opaque && !name.is_empty() {
             if let Some(entry) = &self.entry {
                 metadata.apply_to_name(at, name, entry)?;
             }
@@ -154,7 +158,7 @@ mod tests {
     fn removal_takes_what_is_beneath_and_nothing_else() {
         let mut directories = Directories::default();
         for path in ["a", "a/b", "a/b/c", "a-b", "ab", "a0", "b"] {
-            directories.add_implicit(path.as_bytes());
+            directories.add_implicit(path.as_bytes(), 0);
         }
         directories.remove(b"a");
         let left: Vec<_> = directories.0.keys().map(Vec::as_slice).collect();

@@ -158,14 +158,25 @@ impl Metadata {
         name: &[u8],
         entry: &Entry,
     ) -> rustix::io::Result<()> {
-        if self.needs_owner(entry) && self.ownership == Ownership::Mapped {
-            let (uid, gid) = ids(entry)?;
-            chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-        }
+        self.apply_owner_to_name(at, name, entry)?;
         if entry.kind == Kind::Fifo && self.needs_mode(entry) {
             chmodat(at, name, self.mode(entry), AtFlags::empty())?;
         }
         utimensat(at, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    /// Sets the owner alone of what is not opened.
+    pub(super) fn apply_owner_to_name(
+        &self,
+        at: BorrowedFd<'_>,
+        name: &[u8],
+        entry: &Entry,
+    ) -> rustix::io::Result<()> {
+        if self.needs_owner(entry) && self.ownership == Ownership::Mapped {
+            let (uid, gid) = ids(entry)?;
+            chownat(at, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        Ok(())
     }
 
     fn set_xattrs(&self, file: BorrowedFd<'_>, entry: &Entry) -> rustix::io::Result<u64> {

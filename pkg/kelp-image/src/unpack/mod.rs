@@ -1,13 +1,13 @@
 //! The extractor: one for layers, `load`, `import`, `cp` and `ADD`.
 //!
 //! An archive is hostile: it may name what lies outside, put a symbolic link where it then writes, or
-//! never end. Names are cleaned as text first ([`path`]), directories are found by descriptor beneath
-//! the root ([`walker`]), and the last component is never followed.
+//! never end. Names are cleaned as text first (`path`), directories are found by descriptor beneath
+//! the root (`walker`), and the last component is never followed.
 //!
 //! Its speed is that of the kernel's file creation, so a file in a layer costs four system calls:
 //! openat(2) with its final mode, write(2), utimensat(2), close(2). Owners are set only where they are
 //! not the process's, and directories get owner, mode and times at the end, when nothing changes in
-//! them any more. Decompression and hashing run on a second thread ([`pipeline`]).
+//! them any more. Decompression and hashing run on a second thread (`pipeline`).
 
 mod directories;
 mod entry;
