@@ -35,9 +35,10 @@ pub struct BlobStore {
 impl BlobStore {
     /// Opens the blobs of a data directory, making the directories that are missing.
     pub fn open(data: &Path) -> Result<Self, Error> {
-        for directory in ["blobs/sha256", "blobs/sha512", "blobs/partial", "tmp"] {
+        for directory in ["blobs/sha256", "blobs/sha512", "blobs/partial"] {
             temporary::make_directory(&data.join(directory))?;
         }
+        temporary::make_tmp(data)?;
         Ok(Self {
             data: data.to_owned(),
             lease: None,

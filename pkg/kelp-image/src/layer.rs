@@ -13,7 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, IFlags, Mode, OFlags, RenameFlags, renameat_with};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -47,11 +47,7 @@ impl LayerStore {
     pub fn open(data: &Path, map_key: &str) -> Result<Self, Error> {
         let layers = Self::beneath(data, map_key)?;
         temporary::make_directory(&layers.directory)?;
-        let tmp = data.join("tmp");
-        if !tmp.is_dir() {
-            temporary::make_directory(&tmp)?;
-            spread(&tmp);
-        }
+        temporary::make_tmp(data)?;
         Ok(layers)
     }
 
@@ -251,18 +247,6 @@ impl Drop for ExtractedLayer {
     fn drop(&mut self) {
         // After publication only the empty parent is left. What can't be removed is garbage.
         let _ = remove_tree(&self.path);
-    }
-}
-
-/// Tells ext4 that the directories in this one have nothing to do with each other: each layer then
-/// gets block groups of its own instead of sharing one, in which two extractions would wait for each
-/// other (chattr(1), attribute T). Other file systems do not know it, and need not.
-fn spread(directory: &Path) {
-    let Ok(file) = File::open(directory) else {
-        return;
-    };
-    if let Ok(flags) = rustix::fs::ioctl_getflags(&file) {
-        let _ = rustix::fs::ioctl_setflags(&file, flags | IFlags::TOPDIR);
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::fs::{FlockOperation, IFlags, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use crate::Error;
@@ -27,6 +27,28 @@ pub(crate) fn make_directory(path: &Path) -> Result<(), Error> {
         .mode(0o700)
         .create(path)
         .map_err(Error::io(format!("make directory {}", path.display())))
+}
+
+/// Makes `<data>/tmp`.
+pub(crate) fn make_tmp(data: &Path) -> Result<(), Error> {
+    let path = data.join("tmp");
+    if !path.is_dir() {
+        make_directory(&path)?;
+        spread(&path);
+    }
+    Ok(())
+}
+
+/// Tells ext4 that the directories in this one have nothing to do with each other: each layer then
+/// gets block groups of its own instead of sharing one, in which two extractions would wait for each
+/// other (chattr(1), attribute T). Other file systems do not know it, and need not.
+fn spread(directory: &Path) {
+    let Ok(file) = File::open(directory) else {
+        return;
+    };
+    if let Ok(flags) = rustix::fs::ioctl_getflags(&file) {
+        let _ = rustix::fs::ioctl_setflags(&file, flags | IFlags::TOPDIR);
+    }
 }
 
 /// A file being written; removed when dropped unless it was renamed.
