@@ -4,14 +4,16 @@ use clap::Subcommand;
 use kelp_engine::Engine;
 
 use super::{
-    attach, container_exists, container_prune, exec, kill, logs, pause, port, ps, rename, restart,
-    rm, run, start, stop, top, unpause, wait,
+    attach, container_exists, container_prune, create, diff, exec, inspect, kill, logs, pause, port, ps,
+    rename, restart, rm, run, start, stop, top, unpause, wait,
 };
 
 /// A command on containers.
 #[derive(Subcommand)]
 pub enum Command {
     Attach(attach::Args),
+    Create(create::Args),
+    Diff(diff::Args),
     Exec(exec::Args),
     Kill(kill::Args),
     Logs(logs::Args),
@@ -42,6 +44,7 @@ enum GroupCommand {
     #[command(flatten)]
     Command(Command),
     Exists(container_exists::Args),
+    Inspect(inspect::ContainerArgs),
     #[command(visible_alias = "list")]
     Ls(ps::Args),
     Prune(container_prune::Args),
@@ -51,6 +54,8 @@ enum GroupCommand {
 pub fn run(engine: &Engine, command: Command) -> anyhow::Result<i32> {
     match command {
         Command::Attach(args) => attach::run(engine, &args),
+        Command::Create(args) => create::run(engine, &args),
+        Command::Diff(args) => diff::run(engine, &args),
         Command::Exec(args) => exec::run(engine, args),
         Command::Kill(args) => kill::run(engine, &args),
         Command::Logs(args) => logs::run(engine, &args),
@@ -74,6 +79,7 @@ pub fn run_group(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     match args.command {
         GroupCommand::Command(command) => run(engine, command),
         GroupCommand::Exists(args) => container_exists::run(engine, &args),
+        GroupCommand::Inspect(args) => inspect::run(engine, args.into()),
         GroupCommand::Ls(args) => ps::run(engine, &args),
         GroupCommand::Prune(args) => container_prune::run(engine, &args),
     }

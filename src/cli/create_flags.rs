@@ -1,67 +1,111 @@
-//! Flags that `run` and `create` share.
+//! Flags that `run` and `create` share, in podman's names.
 
-use std::path::PathBuf;
+mod isolation;
+mod process;
+mod resources;
+mod storage;
 
+use anyhow::bail;
 use kelp_engine::container::CreateOptions;
-use kelp_engine::network::Mode;
+use kelp_engine::image::pull::{PullPolicy, PullRequest};
+
+use super::pull_flags::{PlatformFlags, PullFlags};
 
 /// The flags.
 #[derive(clap::Args, Debug)]
 pub struct CreateFlags {
-    /// Keep standard input open
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// Allocate a terminal
-    #[arg(short, long)]
-    pub tty: bool,
-    /// Remove the container when it has ended
+    #[command(flatten)]
+    process: process::ProcessFlags,
+    #[command(flatten)]
+    isolation: isolation::IsolationFlags,
+    #[command(flatten)]
+    storage: storage::StorageFlags,
+    #[command(flatten)]
+    resources: resources::ResourceFlags,
+    #[command(flatten)]
+    registry: PullFlags,
+    #[command(flatten)]
+    platform: PlatformFlags,
+    /// Remove the container, and volumes without a name, when it has ended
     #[arg(long)]
     pub rm: bool,
     /// A name for the container
     #[arg(long)]
-    pub name: Option<String>,
-    /// Set an environment variable
+    name: Option<String>,
+    /// Remove a container that has the name
+    #[arg(long)]
+    replace: bool,
+    /// Write the container's id to this file
+    #[arg(long, value_name = "FILE")]
+    cidfile: Option<std::path::PathBuf>,
+    /// Write the process id of the container's init to this file
+    #[arg(long, value_name = "FILE")]
+    pidfile: Option<std::path::PathBuf>,
+    /// When to ask the registry: always, missing, newer or never
+    #[arg(long, default_value = "missing", value_name = "POLICY")]
+    pull: String,
+    /// Do not show the progress of a pull
     #[arg(short, long)]
-    pub env: Vec<String>,
-    /// The network: host or none
-    #[arg(long, visible_alias = "net", default_value = "")]
-    pub network: String,
+    pub quiet: bool,
     /// IMAGE is the path of a directory
     #[arg(long)]
-    pub rootfs: bool,
-    /// IMAGE and the command to run in it
+    rootfs: bool,
+    /// The keys that detach, such as ctrl-p,ctrl-q; an empty string for none
+    #[arg(long, value_name = "KEYS")]
+    pub detach_keys: Option<String>,
+    /// The image, and the command to run in it
     #[arg(
         required = true,
         trailing_var_arg = true,
         allow_hyphen_values = true,
         value_name = "IMAGE [COMMAND [ARG...]]"
     )]
-    pub image_and_command: Vec<String>,
+    image_and_command: Vec<String>,
 }
 
 impl CreateFlags {
-    /// The engine's request.
-    pub fn options(&self) -> CreateOptions {
+    /// The engine's request for the container.
+    pub fn options(&self) -> anyhow::Result<CreateOptions> {
         let mut words = self.image_and_command.iter().cloned();
         let image = words.next().unwrap_or_default();
+        if self.replace && self.name.is_none() {
+            bail!("cannot replace container without --name being set");
+        }
         let mut options = CreateOptions {
-            interactive: self.interactive,
-            tty: self.tty,
+            rootfs: self.rootfs.then(|| image.clone().into()),
+            image,
+            command: words.collect(),
             remove: self.rm,
             name: self.name.clone(),
-            env: self.env.clone(),
-            command: words.collect(),
+            replace: self.replace,
+            cid_file: self.cidfile.clone(),
+            pid_file: self.pidfile.clone(),
+            detach_keys: self.detach_keys.clone(),
+            create_command: std::env::args().collect(),
             ..CreateOptions::default()
         };
-        if self.rootfs {
-            options.rootfs = Some(PathBuf::from(&image));
-        }
-        options.image = image;
-        options.namespaces.network = match self.network.as_str() {
-            "host" => Some(Mode::Host),
-            "none" => Some(Mode::None),
-            _ => None,
-        };
-        options
+        self.process.apply(&mut options)?;
+        self.isolation.apply(&mut options)?;
+        self.storage.apply(&mut options)?;
+        self.resources.apply(&mut options)?;
+        Ok(options)
     }
+
+    /// The engine's request for the image.
+    pub fn pull_request(&self, options: &CreateOptions) -> anyhow::Result<PullRequest> {
+        let mut request = self.registry.request();
+        self.platform.apply(&mut request);
+        request.policy = self.pull.parse::<PullPolicy>()?;
+        request.quiet = self.quiet;
+        request.user = options.namespaces.user.clone();
+        Ok(request)
+    }
+}
+
+/// The first error of a list of values, or all of them.
+fn each<T>(values: &[String], parse: impl Fn(&str) -> Result<T, String>) -> anyhow::Result<Vec<T>> {
+    values
+        .iter()
+        .map(|value| parse(value).map_err(anyhow::Error::msg))
+        .collect()
 }

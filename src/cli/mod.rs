@@ -3,9 +3,12 @@
 mod attach;
 mod container;
 mod container_exists;
+mod container_inspect;
 mod container_prune;
+mod create;
 mod create_flags;
 mod detach_keys;
+mod diff;
 mod events;
 mod exec;
 mod exit;
@@ -13,6 +16,7 @@ mod image;
 mod image_inspect;
 mod image_prune;
 mod images;
+mod inspect;
 mod kill;
 mod login;
 mod logs;
@@ -63,6 +67,7 @@ enum Command {
     Events(events::Args),
     Image(image::Args),
     Images(images::Args),
+    Inspect(inspect::Args),
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
     Pull(pull::Args),
@@ -85,6 +90,7 @@ pub fn main() -> ExitCode {
             Command::Events(args) => events::run(&engine, &args),
             Command::Image(args) => image::run(&engine, args),
             Command::Images(args) => images::run(&engine, &args),
+            Command::Inspect(args) => inspect::run(&engine, args),
             Command::Login(args) => login::login(&engine, args),
             Command::Logout(args) => login::logout(&engine, &args),
             Command::Pull(args) => pull::run(&engine, args),

@@ -1,13 +1,14 @@
 //! `kelp run`: create, start, attach, wait.
 
 use kelp_engine::Engine;
-use kelp_engine::image::pull::{PullPolicy, PullRequest};
 use kelp_engine::terminal::{End, Options, Other, Session};
 
 use super::create_flags::CreateFlags;
+use super::detach_keys;
 
 /// Run a command in a new container
 #[derive(clap::Args)]
+#[command(disable_help_flag = true)]
 pub struct Args {
     /// Run in the background and print the container's id
     #[arg(short, long)]
@@ -15,28 +16,28 @@ pub struct Args {
     /// Pass signals on to the container
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sig_proxy: bool,
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
     #[command(flatten)]
     create: CreateFlags,
 }
 
 /// Runs it; the exit code.
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
-    let options = args.create.options();
+    let options = args.create.options()?;
+    let keys = options.detach_keys.as_deref().unwrap_or("ctrl-p,ctrl-q");
     let attach = Options {
         stdin: options.interactive && !args.detach,
         stdout: !args.detach,
         stderr: !args.detach,
         tty: options.tty,
         sig_proxy: args.sig_proxy && !options.tty,
-        detach_keys: vec![16, 17],
+        detach_keys: detach_keys::parse(keys).map_err(anyhow::Error::msg)?,
     };
     let remove = options.remove;
     if options.rootfs.is_none() {
-        let request = PullRequest {
-            policy: PullPolicy::Missing,
-            ..PullRequest::default()
-        };
-        engine.ensure_image(&options.image, &request)?;
+        engine.ensure_image(&options.image, &args.create.pull_request(&options)?)?;
     }
     let id = engine.create_container(options)?;
     let (session, pipes) = Session::new(attach)?;

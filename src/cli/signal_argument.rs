@@ -73,6 +73,16 @@ pub fn parse(text: &str) -> Result<i32, String> {
         .ok_or_else(invalid)
 }
 
+/// A signal's name: `SIGTERM`, `SIGRTMIN+3`.
+pub fn name(number: i32) -> String {
+    match NAMES.iter().find(|(_, known)| *known == number) {
+        Some((name, _)) => format!("SIG{name}"),
+        None if number == RTMIN => "SIGRTMIN".to_owned(),
+        None if (RTMIN..=RTMAX).contains(&number) => format!("SIGRTMIN+{}", number - RTMIN),
+        None => number.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -52,17 +52,16 @@ pub fn parse(text: &str) -> Result<Port, String> {
         ip => Some(ip.parse().map_err(|_| bad())?),
     };
     let (container_port, count) = range(container).ok_or_else(bad)?;
-    let host_port = match host_port {
-        "" => None,
-        _ => {
-            let (first, host_count) = range(host_port).ok_or_else(bad)?;
-            if host_count != count {
-                return Err(format!(
-                    "invalid port {text:?}: the ranges differ in length"
-                ));
-            }
-            Some(first)
+    let host_port = if host_port.is_empty() {
+        None
+    } else {
+        let (first, host_count) = range(host_port).ok_or_else(bad)?;
+        if host_count != count {
+            return Err(format!(
+                "invalid port {text:?}: the ranges differ in length"
+            ));
         }
+        Some(first)
     };
     Ok(Port {
         host_ip,

@@ -26,7 +26,45 @@ pub fn id_map(mode: &UserMode) -> Result<IdMap, Error> {
             inside_gid.unwrap_or(gid),
         )?,
         UserMode::NoMap => subordinate.nomap()?,
+        UserMode::Map(uids, gids) => IdMap {
+            uids: outer(uids, &subordinate.default_map(uid, gid).uids)?,
+            gids: outer(gids, &subordinate.default_map(uid, gid).gids)?,
+        },
     })
+}
+
+/// The lines of --uidmap name ids of the usual map, as in podman: 0 is the user, 1 is the first of the
+/// range. They become the host's ids.
+fn outer(
+    lines: &[(u32, u32, u32)],
+    usual: &[kelp_userns::IdMapping],
+) -> Result<Vec<kelp_userns::IdMapping>, Error> {
+    let mut map = Vec::new();
+    for &(container, middle, size) in lines {
+        let (mut inside, mut next, mut left) = (container, middle, size);
+        while left > 0 {
+            let line = usual
+                .iter()
+                .find(|line| next >= line.container && next - line.container < line.size)
+                .ok_or_else(|| {
+                    Error::invalid(format!(
+                        "the map {container}:{middle}:{size} names id {next}, which is not in this \
+                         user's range in /etc/subuid and /etc/subgid"
+                    ))
+                })?;
+            let offset = next - line.container;
+            let part = left.min(line.size - offset);
+            map.push(kelp_userns::IdMapping {
+                container: inside,
+                host: line.host + offset,
+                size: part,
+            });
+            inside += part;
+            next += part;
+            left -= part;
+        }
+    }
+    Ok(map)
 }
 
 /// Root without a range of its own: every id is itself.

@@ -10,13 +10,14 @@ use kelp_sys::exec::CStringArray;
 use kelp_sys::spawn::Spawn;
 use kelp_userns::UserNamespace;
 
-use crate::{ContainerId, Engine, Error};
+use crate::{ContainerId, Engine, Error, container};
 
 /// Runs the hidden role that `args` name; the exit code.
 pub fn run(args: &[String]) -> i32 {
     let words: Vec<_> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["monitor", id] => monitor(id),
+        ["diff", id] => on_container(id, container::diff::role),
         ["discard", path] => discard(path),
         ["unpack", ..] => kelp_image::role::unpack_main(&args[1..]),
         ["remove", ..] => kelp_image::role::remove_main(&args[1..]),
@@ -29,6 +30,14 @@ fn monitor(id: &str) -> i32 {
         return 125;
     };
     kelp_monitor::role::run(&engine.paths, id)
+}
+
+/// Runs a role that is about a container.
+fn on_container(id: &str, role: impl FnOnce(&Engine, &ContainerId) -> i32) -> i32 {
+    match (id.parse(), Engine::open()) {
+        (Ok(id), Ok(engine)) => role(&engine, &id),
+        _ => 125,
+    }
 }
 
 fn discard(path: &str) -> i32 {

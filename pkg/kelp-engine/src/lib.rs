@@ -13,6 +13,7 @@ pub mod image;
 pub mod internal;
 pub mod spec;
 pub mod terminal;
+pub mod volume;
 mod watch;
 
 pub use error::{Error, Kind};

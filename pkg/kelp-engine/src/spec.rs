@@ -245,21 +245,13 @@ fn linux(options: &CreateOptions, joined: &Joined) -> Linux {
     add(LinuxNamespaceType::Uts, names.uts == Namespace::Host);
     add(LinuxNamespaceType::Cgroup, names.cgroup == Namespace::Host);
     add(LinuxNamespaceType::Network, network_is_hosts(options));
-    let list = |paths: &[&str]| Some(paths.iter().map(|path| (*path).to_owned()).collect());
     linux
         .set_namespaces(Some(namespaces))
         .set_resources(options.resources.clone())
         .set_sysctl(Some(options.sysctl.clone().into_iter().collect()))
-        .set_masked_paths(if options.privileged {
-            None
-        } else {
-            list(MASKED)
-        })
-        .set_readonly_paths(if options.privileged {
-            None
-        } else {
-            list(READ_ONLY)
-        })
+        .set_masked_paths(masked(options))
+        .set_readonly_paths(read_only(options))
+        .set_seccomp(options.seccomp.clone())
         .set_devices(Some(
             options
                 .devices
@@ -272,6 +264,33 @@ fn linux(options: &CreateOptions, joined: &Joined) -> Linux {
                 .collect(),
         ));
     linux
+}
+
+/// Whether --security-opt unmask names a path, or all.
+fn is_unmasked(options: &CreateOptions, path: &str) -> bool {
+    options.unmask.iter().any(|unmasked| {
+        let prefix = unmasked.strip_suffix("/*");
+        unmasked == "ALL"
+            || unmasked == path
+            || prefix.is_some_and(|prefix| path.starts_with(prefix))
+    })
+}
+
+fn masked(options: &CreateOptions) -> Option<Vec<String>> {
+    if options.privileged {
+        return None;
+    }
+    let usual = MASKED.iter().map(|path| (*path).to_owned());
+    let all = usual.chain(options.mask.iter().cloned());
+    Some(all.filter(|path| !is_unmasked(options, path)).collect())
+}
+
+fn read_only(options: &CreateOptions) -> Option<Vec<String>> {
+    if options.privileged {
+        return None;
+    }
+    let usual = READ_ONLY.iter().map(|path| (*path).to_owned());
+    Some(usual.filter(|path| !is_unmasked(options, path)).collect())
 }
 
 fn mount(target: &str, kind: &str, source: &Path, options: &[&str]) -> Mount {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use kelp_monitor::launch::LogDriver;
+pub use kelp_monitor::launch::LogDriver;
+
+pub use crate::container::limits::Limits;
 use kelp_network::{Mode, PublishedPort};
 use kelp_state::file;
 use kelp_state::{ContainerId, Paths, Record};
@@ -70,8 +72,16 @@ pub struct CreateOptions {
     pub init: bool,
     /// Namespaces.
     pub namespaces: Namespaces,
-    /// Bind mounts, volumes and tmpfs.
+    /// Bind mounts, volumes and tmpfs that are asked for; part of [`CreateOptions::mounts`] once the
+    /// container is made.
+    #[serde(skip)]
+    pub volumes: Vec<kelp_args::mount::Mount>,
+    /// The same, as the specification has them.
     pub mounts: Vec<oci_spec::runtime::Mount>,
+    /// Paths that are covered besides the usual ones.
+    pub mask: Vec<String>,
+    /// Paths that are not covered; `ALL` for all.
+    pub unmask: Vec<String>,
     /// The size of /dev/shm in bytes.
     pub shm_size: Option<u64>,
     /// Limits by name: soft and hard.
@@ -171,7 +181,12 @@ pub enum UserMode {
     },
     /// The user is not mapped.
     NoMap,
+    /// These lines.
+    Map(MapLines, MapLines),
 }
+
+/// Lines of an id map: first id inside, first id outside, how many.
+pub type MapLines = Vec<(u32, u32, u32)>;
 
 /// What is kept of a container.
 #[derive(Clone, Debug, Serialize, Deserialize)]

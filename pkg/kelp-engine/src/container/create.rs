@@ -19,7 +19,7 @@ use crate::container::config::{Config, CreateOptions, Namespace};
 use crate::container::network;
 use crate::image::Base;
 use crate::spec;
-use crate::{Engine, Error, host};
+use crate::{Engine, Error, host, volume};
 
 /// Signal 15, unless the image or the request says otherwise.
 const SIGTERM: i32 = 15;
@@ -98,6 +98,8 @@ impl Engine {
         map: &kelp_userns::IdMap,
     ) -> Result<Launch, Error> {
         let image = &base.config;
+        let mut anonymous_volumes = Vec::new();
+        self.resolve_mounts(options, image, &record.id, &mut anonymous_volumes)?;
         let hostname = self.hostname(options, &record.id);
         let joined = self.joined_namespaces(options)?;
         let mut spec = spec::build(options, image, &record.data, &hostname, &joined)?;
@@ -154,8 +156,42 @@ impl Engine {
             pid_file: options.pid_file.clone(),
             cid_file: options.cid_file.clone(),
             stop_signal: SIGTERM,
-            anonymous_volumes: Vec::new(),
+            anonymous_volumes,
         })
+    }
+
+    /// What is asked for, and the places that the image says are volumes.
+    fn resolve_mounts(
+        &self,
+        options: &mut CreateOptions,
+        image: &ImageConfig,
+        id: &ContainerId,
+        anonymous: &mut Vec<PathBuf>,
+    ) -> Result<(), Error> {
+        let mut mounts = Vec::new();
+        for asked in &options.volumes {
+            if volume::is_taken(&mounts, &asked.target) {
+                return Err(Error::invalid(format!(
+                    "{}: duplicate mount destination",
+                    asked.target
+                )));
+            }
+            mounts.push(self.mount(asked, id, anonymous)?);
+        }
+        for target in image.volumes().iter().flatten() {
+            if target.starts_with('/') && !volume::is_taken(&mounts, target) {
+                let asked = kelp_args::mount::Mount {
+                    source: kelp_args::mount::Source::Volume(None),
+                    target: target.clone(),
+                    options: Vec::new(),
+                    chown: false,
+                    copy: None,
+                };
+                mounts.push(self.mount(&asked, id, anonymous)?);
+            }
+        }
+        options.mounts.extend(mounts);
+        Ok(())
     }
 
     fn hostname(&self, options: &CreateOptions, id: &ContainerId) -> String {

@@ -4,8 +4,10 @@ pub mod attach;
 pub mod config;
 pub mod create;
 
+pub mod diff;
 pub mod exec;
 pub mod find;
+pub mod limits;
 pub mod inspect;
 pub mod list;
 pub mod logs;

@@ -1,0 +1,144 @@
+//! `diff`: what a container changed in its image.
+//!
+//! The changes are what the overlay's upper directory holds. Its files belong to the container's
+//! users, so it is walked by the hidden role `diff` inside a user namespace.
+
+mod walk;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use kelp_monitor::Launch;
+use kelp_runtime::plan::Rootfs;
+use kelp_state::{ContainerId, Record, file};
+use kelp_sys::process::wait_pidfd;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::{Engine, Error, Kind, host, internal};
+
+/// What became of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ChangeKind {
+    /// It is another one, or something in it is.
+    Changed,
+    /// The image has none.
+    Added,
+    /// The image's is gone.
+    Deleted,
+}
+
+impl ChangeKind {
+    /// `C`, `A` or `D`.
+    pub fn letter(self) -> char {
+        match self {
+            Self::Changed => 'C',
+            Self::Added => 'A',
+            Self::Deleted => 'D',
+        }
+    }
+}
+
+/// A change.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Change {
+    /// Where, from the container's root.
+    pub path: PathBuf,
+    /// What.
+    pub kind: ChangeKind,
+}
+
+impl Engine {
+    /// What a container changed in its image, by path; places where something is mounted are left
+    /// out.
+    pub fn diff_container(&self, id: &ContainerId) -> Result<Vec<Change>, Error> {
+        let config = self.config(id)?;
+        if config.options.rootfs.is_some() {
+            return Err(Error::invalid(format!(
+                "container {} has no image: its root is a directory, whose changes are not kept \
+                 apart",
+                id.short()
+            )));
+        }
+        let userns = self.user_namespace(host::id_map(&config.options.namespaces.user)?)?;
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::io("make a pipe"))?;
+        let child = internal::spawn(&["diff", id.as_str()], &userns, vec![(write.as_fd(), 1)])?;
+        drop(write);
+        let mut output = Vec::new();
+        File::from(read)
+            .read_to_end(&mut output)
+            .map_err(Error::io("read the changes"))?;
+        let exit = wait_pidfd(child.pidfd.as_fd()).map_err(Error::io("wait for the changes"))?;
+        if exit.code() != 0 {
+            let text = String::from_utf8_lossy(&output).into_owned();
+            return Err(Error::new(Kind::Failed, format!("find changes: {text}")));
+        }
+        let mut changes: Vec<_> = output.split(|&byte| byte == 0).filter_map(parse).collect();
+        changes.sort();
+        Ok(changes)
+    }
+}
+
+fn parse(line: &[u8]) -> Option<Change> {
+    let (letter, path) = line.split_first()?;
+    Some(Change {
+        path: PathBuf::from(OsString::from_vec(path.to_vec())),
+        kind: match letter {
+            b'C' => ChangeKind::Changed,
+            b'A' => ChangeKind::Added,
+            b'D' => ChangeKind::Deleted,
+            _ => return None,
+        },
+    })
+}
+
+/// Runs `kelp internal diff ID`: changes on standard output, each with a null byte behind it, or an
+/// error's text and exit code 1.
+pub(crate) fn role(engine: &Engine, id: &ContainerId) -> i32 {
+    let mut stdout = io::stdout().lock();
+    match walk(engine, id, &mut stdout) {
+        Ok(()) => 0,
+        Err(error) => {
+            // What was found so far ends with a null byte, and the text is taken whole.
+            let _ = stdout.write_all(error.line().as_bytes());
+            1
+        }
+    }
+}
+
+fn walk(engine: &Engine, id: &ContainerId, output: &mut dyn Write) -> Result<(), Error> {
+    let record = Record::new(&engine.paths, id.clone());
+    let launch: Launch = file::read_json(&record.data.join("launch.json"))?
+        .ok_or_else(|| Error::new(Kind::NotFound, format!("no such container: {id}")))?;
+    let Rootfs::Overlay { lower, upper, .. } = &launch.rootfs else {
+        return Err(Error::invalid("the container has no image"));
+    };
+    let mounted = mounted(&launch);
+    let changes = walk::changes(upper, lower, &mounted).map_err(Error::io("walk the changes"))?;
+    for change in changes {
+        let line = [
+            &[change.kind.letter() as u8],
+            change.path.as_os_str().as_bytes(),
+            &[0],
+        ];
+        output
+            .write_all(&line.concat())
+            .map_err(Error::io("write the changes"))?;
+    }
+    Ok(())
+}
+
+/// Where something is mounted: the runtime makes an empty file or directory there if the image has
+/// none, which is no change of the container's.
+fn mounted(launch: &Launch) -> BTreeSet<PathBuf> {
+    let own = ["/dev/console", "/etc/mtab"].map(PathBuf::from);
+    let mounts = launch.spec.mounts().iter().flatten();
+    mounts
+        .map(|mount| Path::new("/").join(mount.destination()))
+        .chain(own)
+        .collect()
+}

@@ -1,0 +1,109 @@
+//! Volumes: directories that outlive containers.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use kelp_args::mount::{Mount as Asked, Source};
+use kelp_state::name;
+use oci_spec::runtime::Mount;
+
+use crate::{ContainerId, Engine, Error};
+
+impl Engine {
+    /// A volume's directory; made if it is missing.
+    pub fn volume(&self, volume: &str) -> Result<PathBuf, Error> {
+        name::validate(volume)?;
+        let directory = self.paths.volumes().join(volume);
+        let data = directory.join("_data");
+        match fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(&data)
+        {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(Error::io(format!("create volume {volume}"))(error))
+            }
+            _ => Ok(data),
+        }
+    }
+
+    /// The specification's mount for one that was asked for; a volume without a name gets that of
+    /// its container and place, and its directory is added to `anonymous`.
+    pub(crate) fn mount(
+        &self,
+        asked: &Asked,
+        id: &ContainerId,
+        anonymous: &mut Vec<PathBuf>,
+    ) -> Result<Mount, Error> {
+        let mut options = asked.options.clone();
+        let (kind, source) = match &asked.source {
+            Source::Tmpfs => ("tmpfs", PathBuf::from("tmpfs")),
+            Source::Bind(path) => {
+                let path = PathBuf::from(path);
+                if !path.exists() {
+                    return Err(Error::invalid(format!(
+                        "statfs {}: no such file or directory",
+                        path.display()
+                    )));
+                }
+                if !options.iter().any(|option| option == "bind") {
+                    options.push("rbind".to_owned());
+                }
+                ("bind", path)
+            }
+            Source::Volume(given) => {
+                let volume = match given {
+                    Some(volume) => volume.clone(),
+                    None => anonymous_name(id, &asked.target),
+                };
+                let path = self.volume(&volume)?;
+                if given.is_none() {
+                    anonymous.push(path.parent().unwrap_or(&path).to_owned());
+                }
+                options.extend(["rbind", "nosuid", "nodev"].map(str::to_owned));
+                if asked.copy != Some(false) {
+                    options.push("tmpcopyup".to_owned());
+                }
+                ("bind", path)
+            }
+        };
+        if asked.source == Source::Tmpfs && asked.copy == Some(true) {
+            options.push("tmpcopyup".to_owned());
+        }
+        if asked.chown {
+            options.push("U".to_owned());
+        }
+        let propagates = options.iter().any(|option| {
+            let plain = option.strip_prefix('r').unwrap_or(option);
+            matches!(plain, "private" | "shared" | "slave" | "unbindable")
+        });
+        if kind == "bind" && !propagates {
+            options.push("rprivate".to_owned());
+        }
+        let mut mount = Mount::default();
+        mount
+            .set_destination(PathBuf::from(&asked.target))
+            .set_typ(Some(kind.to_owned()))
+            .set_source(Some(source))
+            .set_options(Some(options));
+        Ok(mount)
+    }
+}
+
+/// 64 digits that only this container and place have.
+fn anonymous_name(id: &ContainerId, target: &str) -> String {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for byte in target.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    }
+    format!("{}{hash:016x}", &id.as_str()[..48])
+}
+
+/// Whether something is mounted at a place already.
+pub(crate) fn is_taken(mounts: &[Mount], target: &str) -> bool {
+    mounts
+        .iter()
+        .any(|mount| mount.destination().as_path() == Path::new(target))
+}

@@ -1,0 +1,433 @@
+//! What `inspect` shows of a container, in podman's words.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use kelp_engine::container::config::{Namespace, UserMode};
+use kelp_engine::container::inspect::Inspection;
+use kelp_engine::network::{Mode, PublishedPort};
+use kelp_engine::{Engine, Status};
+use kelp_format::units;
+use serde_json::{Map, Value, json};
+
+use super::signal_argument;
+
+/// The time of something that never was.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// Describes the container that `name` means.
+pub fn describe(engine: &Engine, name: &str, size: bool) -> anyhow::Result<Value> {
+    let id = engine.find_container(name)?;
+    let inspection = engine.inspect_container(&id)?;
+    let mut value = container(&inspection);
+    if size {
+        let sizes = engine.container_sizes(&inspection);
+        value["SizeRw"] = sizes.written.into();
+        value["SizeRootFs"] = sizes.total.into();
+    }
+    Ok(value)
+}
+
+fn container(inspection: &Inspection) -> Value {
+    let config = &inspection.config;
+    let file = |name: &str| inspection.directory.join(name).display().to_string();
+    let spec = spec(inspection);
+    let capabilities = |set: &str| spec["process"]["capabilities"][set].clone();
+    let (program, arguments) = match config.command.split_first() {
+        Some((program, arguments)) => (program.as_str(), arguments),
+        None => ("", &[][..]),
+    };
+    let mut value = json!({
+        "Id": config.id.as_str(),
+        "Created": units::rfc3339_local(config.created),
+        "Path": program,
+        "Args": arguments,
+        "State": state(inspection),
+        "Image": config.image_id,
+        "ImageDigest": "",
+        "ImageName": config.image_name,
+        "Rootfs": config.options.rootfs.as_deref().map(text).unwrap_or_default(),
+        "Pod": "",
+        "ResolvConfPath": file("resolv.conf"),
+        "HostnamePath": file("hostname"),
+        "HostsPath": file("hosts"),
+        "StaticDir": text(&inspection.directory),
+        "OCIConfigPath": file("launch.json"),
+        "OCIRuntime": "kelp",
+        "PidFile": config.options.pid_file.as_deref().map(text).unwrap_or_default(),
+        "Name": config.name,
+        "RestartCount": 0,
+        "Driver": "overlay",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "EffectiveCaps": capabilities("effective"),
+        "BoundingCaps": capabilities("bounding"),
+        "ExecIDs": [],
+        "GraphDriver": graph_driver(inspection),
+        "Mounts": mounts(inspection),
+        "Dependencies": [],
+        "NetworkSettings": network_settings(inspection),
+        "Namespace": "",
+        "IsInfra": false,
+        "IsService": false,
+        "Config": container_config(inspection, &spec),
+        "HostConfig": host_config(inspection),
+    });
+    if let Some(why) = &config.options.network_missing {
+        value["NetworkSettings"]["Missing"] = why.as_str().into();
+    }
+    value
+}
+
+/// The specification as JSON: what kelp and the image made of the request.
+fn spec(inspection: &Inspection) -> Value {
+    let launch = inspection.launch.as_ref();
+    launch
+        .and_then(|launch| serde_json::to_value(&launch.spec).ok())
+        .unwrap_or_default()
+}
+
+fn text(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn time(time: Option<SystemTime>) -> String {
+    time.map_or_else(|| NEVER.to_owned(), units::rfc3339_local)
+}
+
+fn state(inspection: &Inspection) -> Value {
+    let (run, exit) = (inspection.run.as_ref(), inspection.exit.as_ref());
+    let started = run
+        .map(|run| run.started)
+        .or(exit.and_then(|exit| exit.started));
+    json!({
+        "OciVersion": "1.2.1",
+        "Status": inspection.status.as_str(),
+        "Running": matches!(inspection.status, Status::Running | Status::Paused),
+        "Paused": inspection.status == Status::Paused,
+        "Restarting": false,
+        "OOMKilled": exit.is_some_and(|exit| exit.oom_killed),
+        "Dead": false,
+        "Pid": run.map_or(0, |run| run.pid),
+        "ConmonPid": run.map_or(0, |run| run.monitor),
+        "ExitCode": exit.map_or(0, |exit| exit.code),
+        "Error": exit.map(|exit| exit.error.as_str()).unwrap_or_default(),
+        "StartedAt": time(started),
+        "FinishedAt": time(exit.map(|exit| exit.finished)),
+        "CgroupPath": run.map(|run| run.cgroup.as_str()).unwrap_or_default(),
+        "CheckpointedAt": NEVER,
+        "RestoredAt": NEVER,
+    })
+}
+
+fn graph_driver(inspection: &Inspection) -> Value {
+    let launch = inspection.launch.as_ref();
+    let rootfs = launch.and_then(|launch| serde_json::to_value(&launch.rootfs).ok());
+    let overlay = rootfs.unwrap_or_default()["Overlay"].take();
+    if overlay.is_null() {
+        return json!({ "Name": "overlay", "Data": null });
+    }
+    let lower: Vec<_> = overlay["lower"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    json!({
+        "Name": "overlay",
+        "Data": {
+            "LowerDir": lower.join(":"),
+            "UpperDir": overlay["upper"],
+            "WorkDir": overlay["work"],
+        },
+    })
+}
+
+fn mounts(inspection: &Inspection) -> Vec<Value> {
+    let volumes = |source: &str| {
+        let (_, rest) = source.split_once("/volumes/")?;
+        rest.strip_suffix("/_data")
+            .filter(|name| !name.contains('/'))
+            .map(str::to_owned)
+    };
+    let requested = &inspection.config.options.mounts;
+    let list = serde_json::to_value(requested).unwrap_or_default();
+    let list = list.as_array().cloned().unwrap_or_default();
+    list.into_iter()
+        .filter(|mount| mount["type"] != "tmpfs")
+        .map(|mount| {
+            let source = mount["source"].as_str().unwrap_or_default();
+            let options: Vec<_> = mount["options"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            let propagation = options.iter().find(|option| {
+                matches!(
+                    option.trim_start_matches('r'),
+                    "private" | "shared" | "slave" | "unbindable"
+                )
+            });
+            let name = volumes(source);
+            let mut value = json!({
+                "Type": if name.is_some() { "volume" } else { "bind" },
+                "Source": source,
+                "Destination": mount["destination"],
+                "Driver": if name.is_some() { "local" } else { "" },
+                "Mode": "",
+                "Options": options,
+                "RW": !options.contains(&"ro"),
+                "Propagation": propagation.unwrap_or(&"rprivate"),
+            });
+            if let Some(name) = name {
+                value["Name"] = name.into();
+            }
+            value
+        })
+        .collect()
+}
+
+/// `80/tcp` and where it is on the host, port by port.
+fn port_bindings(published: &[PublishedPort]) -> Value {
+    let mut bindings = Map::new();
+    for port in published {
+        for offset in 0..port.range.max(1) {
+            let key = format!("{}/{}", port.container_port + offset, port.protocol);
+            let place = json!({
+                "HostIp": port.host_ip.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string()),
+                "HostPort": (port.host_port.unwrap_or(port.container_port) + offset).to_string(),
+            });
+            match bindings.entry(key).or_insert_with(|| json!([])) {
+                Value::Array(places) => places.push(place),
+                _ => unreachable!("every entry is made as a list"),
+            }
+        }
+    }
+    Value::Object(bindings)
+}
+
+fn network_mode(inspection: &Inspection) -> String {
+    match &inspection.config.options.namespaces.network {
+        Some(Mode::Host) => "host".to_owned(),
+        Some(Mode::None) | None => "none".to_owned(),
+        Some(Mode::Pasta(_)) => "pasta".to_owned(),
+        Some(Mode::Container(id)) => format!("container:{id}"),
+        Some(Mode::Path(path)) => format!("ns:{}", path.display()),
+    }
+}
+
+fn network_settings(inspection: &Inspection) -> Value {
+    let mode = inspection.config.options.namespaces.network.as_ref();
+    let running = inspection.run.as_ref();
+    let address = mode
+        .filter(|mode| running.is_some() && matches!(mode, Mode::Pasta(_)))
+        .and_then(Mode::address)
+        .map(|address| address.to_string());
+    json!({
+        "EndpointID": "",
+        "Gateway": "",
+        "IPAddress": address.unwrap_or_default(),
+        "IPPrefixLen": 0,
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "MacAddress": "",
+        "Bridge": "",
+        "SandboxID": "",
+        "HairpinMode": false,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "Ports": port_bindings(&inspection.config.options.publish),
+        "SandboxKey": running.map(|run| format!("/proc/{}/ns/net", run.pid)).unwrap_or_default(),
+        "Networks": {},
+    })
+}
+
+fn container_config(inspection: &Inspection, spec: &Value) -> Value {
+    let config = &inspection.config;
+    let options = &config.options;
+    let user = inspection
+        .launch
+        .as_ref()
+        .and_then(|launch| launch.extras.user.clone());
+    let entrypoint = options.entrypoint.as_ref().unwrap_or(&config.entrypoint);
+    // The rest of what runs is the command.
+    let cmd = config
+        .command
+        .strip_prefix(entrypoint.as_slice())
+        .unwrap_or(&config.command);
+    json!({
+        "Hostname": spec["hostname"].as_str().unwrap_or_default(),
+        "Domainname": "",
+        "User": user.unwrap_or_default(),
+        "AttachStdin": false,
+        "AttachStdout": false,
+        "AttachStderr": false,
+        "Tty": options.tty,
+        "OpenStdin": options.interactive,
+        "StdinOnce": false,
+        "Env": spec["process"]["env"],
+        "Cmd": cmd,
+        "Image": config.image_name,
+        "Volumes": null,
+        "WorkingDir": spec["process"]["cwd"],
+        "Entrypoint": entrypoint,
+        "OnBuild": null,
+        "Labels": config.labels,
+        "Annotations": options.annotations,
+        "StopSignal": signal_argument::name(config.stop_signal),
+        "CreateCommand": options.create_command,
+        "Umask": format!("{:04o}", options.umask.unwrap_or(0o022)),
+        "Timeout": 0,
+        "StopTimeout": config.stop_timeout,
+        "Passwd": true,
+        "sdNotifyMode": "container",
+    })
+}
+
+fn host_config(inspection: &Inspection) -> Value {
+    let config = &inspection.config;
+    let options = &config.options;
+    let names = &options.namespaces;
+    let log = inspection.launch.as_ref().map(|launch| &launch.log);
+    let driver = log.and_then(|log| serde_json::to_value(log.driver).ok());
+    let ulimits: Vec<_> = options
+        .ulimits
+        .iter()
+        .map(|(name, soft, hard)| {
+            json!({ "Name": format!("RLIMIT_{}", name.to_uppercase()), "Soft": soft, "Hard": hard })
+        })
+        .collect();
+    let mut value = json!({
+        "Binds": binds(inspection),
+        "CgroupManager": "cgroupfs",
+        "CgroupMode": namespace(&names.cgroup),
+        "ContainerIDFile": options.cid_file.as_deref().map(text).unwrap_or_default(),
+        "LogConfig": {
+            "Type": driver.unwrap_or_default(),
+            "Config": null,
+            "Path": log.map(|log| text(&log.path)).unwrap_or_default(),
+            "Tag": "",
+            "Size": format!("{}B", options.log_max_size),
+        },
+        "NetworkMode": network_mode(inspection),
+        "PortBindings": port_bindings(&options.publish),
+        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "AutoRemove": options.remove,
+        "Annotations": options.annotations,
+        "CapAdd": options.cap_add,
+        "CapDrop": options.cap_drop,
+        "Dns": options.dns,
+        "DnsOptions": options.dns_options,
+        "DnsSearch": options.dns_search,
+        "ExtraHosts": options.add_hosts,
+        "GroupAdd": options.groups,
+        "IpcMode": namespace(&names.ipc),
+        "OomScoreAdj": options.oom_score_adj.unwrap_or(0),
+        "PidMode": namespace(&names.pid),
+        "Privileged": options.privileged,
+        "PublishAllPorts": options.publish_all,
+        "ReadonlyRootfs": options.read_only,
+        "SecurityOpt": security(inspection),
+        "Tmpfs": tmpfs(inspection),
+        "UTSMode": namespace(&names.uts),
+        "UsernsMode": match names.user {
+            UserMode::Host => "",
+            UserMode::KeepId { .. } => "keep-id",
+            UserMode::NoMap => "nomap",
+            _ => "private",
+        },
+        "ShmSize": options.shm_size.unwrap_or(64_000 << 10),
+        "Runtime": "kelp",
+        "Devices": options.devices.iter().map(|path| text(path)).collect::<Vec<_>>(),
+        "Init": options.init,
+        "Ulimits": ulimits,
+        "Sysctls": options.sysctl,
+    });
+    add_resources(&mut value, inspection);
+    value
+}
+
+/// The limits of the cgroup, under docker's names.
+fn add_resources(value: &mut Value, inspection: &Inspection) {
+    let resources = serde_json::to_value(&inspection.config.options.resources).unwrap_or_default();
+    for (name, pointer) in [
+        ("Memory", "/memory/limit"),
+        ("MemoryReservation", "/memory/reservation"),
+        ("MemorySwap", "/memory/swap"),
+        ("CpuShares", "/cpu/shares"),
+        ("CpuPeriod", "/cpu/period"),
+        ("CpuQuota", "/cpu/quota"),
+        ("PidsLimit", "/pids/limit"),
+        ("BlkioWeight", "/blockIO/weight"),
+    ] {
+        let limit = resources.pointer(pointer).filter(|limit| !limit.is_null());
+        value[name] = limit.cloned().unwrap_or_else(|| 0.into());
+    }
+    for (name, pointer) in [("CpusetCpus", "/cpu/cpus"), ("CpusetMems", "/cpu/mems")] {
+        let set = resources.pointer(pointer).filter(|set| !set.is_null());
+        value[name] = set.cloned().unwrap_or_else(|| "".into());
+    }
+    let cpu = |name: &str| resources["cpu"][name].as_u64();
+    let nanos = match (cpu("quota"), cpu("period")) {
+        (Some(quota), Some(period)) if period > 0 => quota * 1_000_000_000 / period,
+        _ => 0,
+    };
+    value["NanoCpus"] = nanos.into();
+}
+
+fn namespace(namespace: &Namespace) -> String {
+    match namespace {
+        Namespace::Private => "private".to_owned(),
+        Namespace::Host => "host".to_owned(),
+        Namespace::Container(id) => format!("container:{id}"),
+        Namespace::Path(path) => format!("ns:{}", path.display()),
+    }
+}
+
+fn security(inspection: &Inspection) -> Vec<&'static str> {
+    let options = &inspection.config.options;
+    let mut list = Vec::new();
+    if options.no_new_privileges {
+        list.push("no-new-privileges");
+    }
+    if options.seccomp_unconfined {
+        list.push("seccomp=unconfined");
+    }
+    list
+}
+
+fn binds(inspection: &Inspection) -> Vec<String> {
+    mounts(inspection)
+        .iter()
+        .map(|mount| {
+            let part = |key: &str| mount[key].as_str().unwrap_or_default().to_owned();
+            let source = mount["Name"]
+                .as_str()
+                .map_or_else(|| part("Source"), str::to_owned);
+            let options: Vec<_> = mount["Options"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .collect();
+            format!("{source}:{}:{}", part("Destination"), options.join(","))
+        })
+        .collect()
+}
+
+fn tmpfs(inspection: &Inspection) -> Value {
+    let list = serde_json::to_value(&inspection.config.options.mounts).unwrap_or_default();
+    let mounts = list.as_array().into_iter().flatten();
+    let pairs = mounts
+        .filter(|mount| mount["type"] == "tmpfs")
+        .map(|mount| {
+            let options = mount["options"].as_array().into_iter().flatten();
+            let options: Vec<_> = options.filter_map(Value::as_str).collect();
+            let destination = mount["destination"].as_str().unwrap_or_default();
+            (destination.to_owned(), Value::from(options.join(",")))
+        });
+    Value::Object(pairs.collect())
+}

@@ -1,0 +1,26 @@
+//! `kelp create`: a container that is not started.
+
+use kelp_engine::Engine;
+
+use super::create_flags::CreateFlags;
+
+/// Create a container without starting it
+#[derive(clap::Args)]
+#[command(disable_help_flag = true)]
+pub struct Args {
+    /// Print help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    #[command(flatten)]
+    create: CreateFlags,
+}
+
+/// Creates it and prints its id.
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    let options = args.create.options()?;
+    if options.rootfs.is_none() {
+        engine.ensure_image(&options.image, &args.create.pull_request(&options)?)?;
+    }
+    println!("{}", engine.create_container(options)?);
+    Ok(0)
+}

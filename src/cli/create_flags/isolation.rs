@@ -1,0 +1,217 @@
+//! Flags about namespaces, network and privileges.
+
+use anyhow::{Context, bail};
+use kelp_args::namespace::{self, Network, User};
+use kelp_args::port;
+use kelp_engine::container::CreateOptions;
+use kelp_engine::container::config::{Namespace, UserMode};
+use kelp_engine::network::{Mode, PastaOptions, Protocol, PublishedPort};
+
+use super::each;
+
+/// The flags.
+#[derive(clap::Args, Debug)]
+pub struct IsolationFlags {
+    /// The host's name inside
+    #[arg(short = 'h', long)]
+    hostname: Option<String>,
+    /// The network: pasta, host, none, container:ID or ns:PATH
+    #[arg(long, visible_alias = "net", value_name = "MODE")]
+    network: Option<String>,
+    /// Publish a port: [[IP:][HOST]:]CONTAINER[/PROTOCOL]
+    #[arg(short, long, value_name = "PORT")]
+    publish: Vec<String>,
+    /// Publish the image's ports on free ports
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// Add a line to /etc/hosts: NAME:IP, or NAME:host-gateway
+    #[arg(long, value_name = "NAME:IP")]
+    add_host: Vec<String>,
+    /// A name server
+    #[arg(long, value_name = "IP")]
+    dns: Vec<String>,
+    /// A domain to search for names
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    /// An option of the resolver
+    #[arg(long, visible_alias = "dns-opt", value_name = "OPTION")]
+    dns_option: Vec<String>,
+    /// The process namespace: private, host, container:ID or ns:PATH
+    #[arg(long, value_name = "MODE")]
+    pid: Option<String>,
+    /// The IPC namespace: private, host, container:ID or ns:PATH
+    #[arg(long, value_name = "MODE")]
+    ipc: Option<String>,
+    /// The UTS namespace: private, host, container:ID or ns:PATH
+    #[arg(long, value_name = "MODE")]
+    uts: Option<String>,
+    /// The cgroup namespace: private, host, container:ID or ns:PATH
+    #[arg(long, value_name = "MODE")]
+    cgroupns: Option<String>,
+    /// The user namespace: host, keep-id[:uid=N,gid=N] or nomap
+    #[arg(long, value_name = "MODE", conflicts_with_all = ["uidmap", "gidmap"])]
+    userns: Option<String>,
+    /// A line of the user id map: INSIDE:OUTSIDE:COUNT
+    #[arg(long, value_name = "MAP")]
+    uidmap: Vec<String>,
+    /// A line of the group id map: INSIDE:OUTSIDE:COUNT
+    #[arg(long, value_name = "MAP")]
+    gidmap: Vec<String>,
+    /// Give every capability and mask nothing
+    #[arg(long)]
+    privileged: bool,
+    /// Add a capability
+    #[arg(long, value_name = "CAP", value_delimiter = ',')]
+    cap_add: Vec<String>,
+    /// Take a capability away
+    #[arg(long, value_name = "CAP", value_delimiter = ',')]
+    cap_drop: Vec<String>,
+    /// no-new-privileges, seccomp=FILE|unconfined, mask=PATHS, unmask=PATHS|ALL
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// Set a kernel parameter of the container's namespaces: NAME=VALUE
+    #[arg(long, value_name = "NAME=VALUE")]
+    sysctl: Vec<String>,
+}
+
+impl IsolationFlags {
+    pub(super) fn apply(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
+        options.hostname.clone_from(&self.hostname);
+        let names = &mut options.namespaces;
+        names.pid = one("pid", self.pid.as_deref())?;
+        names.ipc = one("ipc", self.ipc.as_deref())?;
+        names.uts = one("uts", self.uts.as_deref())?;
+        names.cgroup = one("cgroupns", self.cgroupns.as_deref())?;
+        names.user = self.user()?;
+        names.network = match self.network.as_deref() {
+            None => None,
+            Some(text) => Some(network(text)?),
+        };
+        options.publish = each(&self.publish, published)?;
+        options.publish_all = self.publish_all;
+        options.add_hosts.clone_from(&self.add_host);
+        options.dns.clone_from(&self.dns);
+        options.dns_search.clone_from(&self.dns_search);
+        options.dns_options.clone_from(&self.dns_option);
+        options.privileged = self.privileged;
+        options.cap_add.clone_from(&self.cap_add);
+        options.cap_drop.clone_from(&self.cap_drop);
+        for text in &self.sysctl {
+            let (name, value) = text
+                .split_once('=')
+                .with_context(|| format!("invalid sysctl {text:?}: a sysctl is NAME=VALUE"))?;
+            options.sysctl.insert(name.to_owned(), value.to_owned());
+        }
+        self.security(options)
+    }
+
+    fn user(&self) -> anyhow::Result<UserMode> {
+        if !self.uidmap.is_empty() || !self.gidmap.is_empty() {
+            let uids = each(&self.uidmap, map_line)?;
+            let gids = each(&self.gidmap, map_line)?;
+            // One of the two stands for both, as in podman.
+            return Ok(match (uids.is_empty(), gids.is_empty()) {
+                (true, _) => UserMode::Map(gids.clone(), gids),
+                (_, true) => UserMode::Map(uids.clone(), uids),
+                _ => UserMode::Map(uids, gids),
+            });
+        }
+        let text = self.userns.as_deref().unwrap_or_default();
+        Ok(match namespace::user(text).map_err(anyhow::Error::msg)? {
+            User::Host => UserMode::Host,
+            User::KeepId(uid, gid) => UserMode::KeepId { uid, gid },
+            User::NoMap => UserMode::NoMap,
+        })
+    }
+
+    fn security(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
+        for option in &self.security_opt {
+            let split = option.split_once(['=', ':']);
+            let (name, value) = split.unwrap_or((option, ""));
+            let paths = || value.split(':').map(str::to_owned);
+            match name {
+                "no-new-privileges" => options.no_new_privileges = value != "false",
+                "seccomp" if value == "unconfined" => options.seccomp_unconfined = true,
+                "seccomp" => {
+                    let text = std::fs::read(value)
+                        .with_context(|| format!("read seccomp profile {value}"))?;
+                    options.seccomp = Some(
+                        serde_json::from_slice(&text)
+                            .with_context(|| format!("seccomp profile {value}"))?,
+                    );
+                }
+                "mask" => options.mask.extend(paths()),
+                "unmask" => options.unmask.extend(paths()),
+                // There is no SELinux or AppArmor confinement to take off.
+                "label" if value == "disable" => {}
+                "apparmor" if value == "unconfined" => {}
+                "label" | "apparmor" | "proc-opts" => {
+                    bail!("--security-opt {name} is not supported by kelp yet")
+                }
+                _ => bail!("invalid --security-opt {option:?}"),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn one(option: &str, text: Option<&str>) -> anyhow::Result<Namespace> {
+    Ok(convert(
+        namespace::parse(option, text.unwrap_or_default()).map_err(anyhow::Error::msg)?,
+    ))
+}
+
+fn convert(namespace: namespace::Namespace) -> Namespace {
+    match namespace {
+        namespace::Namespace::Private => Namespace::Private,
+        namespace::Namespace::Host => Namespace::Host,
+        namespace::Namespace::Container(id) => Namespace::Container(id),
+        namespace::Namespace::Path(path) => Namespace::Path(path.into()),
+    }
+}
+
+fn network(text: &str) -> anyhow::Result<Mode> {
+    Ok(
+        match namespace::network(text).map_err(anyhow::Error::msg)? {
+            Network::None => Mode::None,
+            Network::Pasta(extra) => Mode::Pasta(PastaOptions {
+                extra,
+                ..PastaOptions::default()
+            }),
+            Network::Namespace(namespace) => match convert(namespace) {
+                Namespace::Container(id) => Mode::Container(id),
+                Namespace::Path(path) => Mode::Path(path),
+                Namespace::Private => Mode::None,
+                Namespace::Host => Mode::Host,
+            },
+        },
+    )
+}
+
+fn published(text: &str) -> Result<PublishedPort, String> {
+    let port = port::parse(text)?;
+    Ok(PublishedPort {
+        host_ip: port.host_ip,
+        host_port: port.host_port,
+        container_port: port.container_port,
+        protocol: if port.udp {
+            Protocol::Udp
+        } else {
+            Protocol::Tcp
+        },
+        range: port.count,
+    })
+}
+
+fn map_line(text: &str) -> Result<(u32, u32, u32), String> {
+    let bad = || format!("invalid id map {text:?}: a map is INSIDE:OUTSIDE:COUNT");
+    let numbers: Vec<u32> = text
+        .split(':')
+        .map(|number| number.parse().map_err(|_| bad()))
+        .collect::<Result<_, _>>()?;
+    match numbers.as_slice() {
+        &[inside, outside, count] if count > 0 => Ok((inside, outside, count)),
+        &[inside, outside] => Ok((inside, outside, 1)),
+        _ => Err(bad()),
+    }
+}

@@ -1,0 +1,97 @@
+//! Flags about limits.
+
+use anyhow::{Context, bail};
+use kelp_args::{size, ulimit};
+use kelp_engine::container::CreateOptions;
+use kelp_engine::container::config::Limits;
+
+use super::each;
+
+/// The flags.
+#[derive(clap::Args, Debug)]
+pub struct ResourceFlags {
+    /// Memory at most
+    #[arg(short, long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// Memory that is kept from others when it is short
+    #[arg(long, value_name = "SIZE")]
+    memory_reservation: Option<String>,
+    /// Memory and swap together at most; -1 for no limit of swap
+    #[arg(long, value_name = "SIZE")]
+    memory_swap: Option<String>,
+    /// Processors at most, such as 1.5
+    #[arg(long, value_name = "NUMBER")]
+    cpus: Option<f64>,
+    /// The share of processor time, where 1024 is usual
+    #[arg(short, long, value_name = "SHARES")]
+    cpu_shares: Option<u64>,
+    /// The period of --cpu-quota in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_period: Option<u64>,
+    /// Processor time in each period, in microseconds
+    #[arg(long, value_name = "MICROSECONDS")]
+    cpu_quota: Option<i64>,
+    /// Processors that may be used, such as 0-2,4
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+    /// Memory nodes that may be used
+    #[arg(long, value_name = "LIST")]
+    cpuset_mems: Option<String>,
+    /// Processes at most; -1 for no limit
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pids_limit: Option<i64>,
+    /// The weight of I/O, from 10 to 1000
+    #[arg(long, value_name = "WEIGHT")]
+    blkio_weight: Option<u16>,
+    /// Write a file of the container's cgroup: FILE=VALUE
+    #[arg(long, value_name = "FILE=VALUE")]
+    cgroup_conf: Vec<String>,
+    /// A limit of each process: NAME=SOFT[:HARD]
+    #[arg(long)]
+    ulimit: Vec<String>,
+    /// How soon the kernel kills it for memory, from -1000 to 1000
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    oom_score_adj: Option<i32>,
+}
+
+impl ResourceFlags {
+    pub(super) fn apply(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
+        options.ulimits = each(&self.ulimit, ulimit::parse)?;
+        options.oom_score_adj = self.oom_score_adj;
+        if self.cpus.is_some() && (self.cpu_quota.is_some() || self.cpu_period.is_some()) {
+            bail!("--cpus cannot be used together with --cpu-period or --cpu-quota");
+        }
+        let limit = |text: &Option<String>| match text {
+            None => Ok(None),
+            Some(text) => size::limit(text).map(Some).map_err(anyhow::Error::msg),
+        };
+        let mut limits = Limits {
+            memory: limit(&self.memory)?,
+            memory_reservation: limit(&self.memory_reservation)?,
+            memory_swap: limit(&self.memory_swap)?,
+            cpu_shares: self.cpu_shares,
+            cpu_period: self.cpu_period,
+            cpu_quota: self.cpu_quota,
+            cpuset_cpus: self.cpuset_cpus.clone(),
+            cpuset_mems: self.cpuset_mems.clone(),
+            pids: self.pids_limit,
+            io_weight: self.blkio_weight,
+            ..Limits::default()
+        };
+        if let Some(cpus) = self.cpus {
+            if !(cpus > 0.0 && cpus < 1e6) {
+                bail!("invalid --cpus {cpus}: it is a number above 0");
+            }
+            limits.cpu_period = Some(100_000);
+            limits.cpu_quota = Some((cpus * 100_000.0) as i64);
+        }
+        for text in &self.cgroup_conf {
+            let (file, value) = text
+                .split_once('=')
+                .with_context(|| format!("invalid --cgroup-conf {text:?}: it is FILE=VALUE"))?;
+            limits.unified.insert(file.to_owned(), value.to_owned());
+        }
+        options.resources = limits.to_oci();
+        Ok(())
+    }
+}
