@@ -9,12 +9,14 @@ use crate::http::Request;
 use crate::registry::{find_base, refusal};
 use crate::token::Authorizer;
 
-/// Asks a registry, `host[:port]`, whether it accepts the credentials.
+/// Asks a registry, `host[:port]`, whether it accepts the credentials. Of a namespace,
+/// `host[:port]/path`, only the registry is asked: it knows users, not who may see which path.
 pub fn check_login(
-    registry: &str,
+    key: &str,
     credential: &Credential,
     options: &AccessOptions,
 ) -> Result<(), Error> {
+    let registry = key.split('/').next().unwrap_or(key);
     crate::reference::check_registry(registry)
         .map_err(|reason| Error::Invalid(format!("registry {registry}: {reason}")))?;
     let access = Access::new(options)?;

@@ -1,5 +1,7 @@
 //! Pulls from registries: Debian's docker-registry, and servers that misbehave on purpose.
 
+#![allow(clippy::unwrap_used, clippy::format_push_string)]
+
 mod authentication;
 mod certificates;
 mod distribution;
