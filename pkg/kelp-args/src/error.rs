@@ -11,11 +11,6 @@ impl Error {
     pub(crate) fn invalid(kind: &str, text: &str, hint: impl fmt::Display) -> Self {
         Self(format!("invalid {kind} {text:?}: {hint}"))
     }
-
-    /// Says where the value was, in front of what is wrong with it.
-    pub(crate) fn at(self, place: impl fmt::Display) -> Self {
-        Self(format!("{place}: {}", self.0))
-    }
 }
 
 impl fmt::Display for Error {

@@ -3,9 +3,39 @@
 //! Pure, one file a kind of value. An error is one line that names the value and the accepted form.
 #![forbid(unsafe_code)]
 
+pub mod add_host;
+pub mod detach_keys;
+pub mod device;
 pub mod env;
+mod error;
+pub mod id_mapping;
+pub mod log_option;
 pub mod mount;
 pub mod namespace;
+mod path;
 pub mod port;
+pub mod pull;
+pub mod restart;
+mod scalar;
+pub mod security;
+pub mod signal;
 pub mod size;
+pub mod stop_timeout;
+pub mod sysctl;
 pub mod ulimit;
+
+pub use add_host::AddHost;
+pub use detach_keys::DetachKeys;
+pub use device::Device;
+pub use error::Error;
+pub use id_mapping::IdMapping;
+pub use log_option::LogOption;
+pub use pull::PullPolicy;
+pub use restart::RestartPolicy;
+pub use security::SecurityOption;
+pub use signal::Signal;
+pub use stop_timeout::StopTimeout;
+pub use sysctl::Sysctl;
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteSize, Error, scalar};
+use crate::{Error, scalar, size};
 
 /// One option of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -14,7 +14,7 @@ pub enum LogOption {
     /// The file it is in.
     Path(PathBuf),
     /// Bytes after which it is rotated; `None` for never.
-    MaxSize(Option<ByteSize>),
+    MaxSize(Option<u64>),
     /// How many files are kept, at least one.
     MaxFile(u32),
     /// A template for the tag of each line.
@@ -43,7 +43,9 @@ impl FromStr for LogOption {
         Ok(match name {
             "path" => Self::Path(PathBuf::from(value)),
             "max-size" if matches!(value, "0" | "-1") => Self::MaxSize(None),
-            "max-size" => Self::MaxSize(Some(ByteSize::parse_decimal(value)?)),
+            "max-size" => {
+                Self::MaxSize(Some(size::decimal(value).map_err(|error| invalid(&error))?))
+            }
             "max-file" => match scalar::number(value) {
                 Some(count) if count > 0 => Self::MaxFile(count),
                 _ => return Err(invalid("max-file is a number from 1 on")),
@@ -76,10 +78,7 @@ mod tests {
     fn a_log_has_options() {
         for (text, option) in [
             ("path=/tmp/a=b", LogOption::Path("/tmp/a=b".into())),
-            (
-                "max-size=10mb",
-                LogOption::MaxSize(Some(ByteSize(10_000_000))),
-            ),
+            ("max-size=10mb", LogOption::MaxSize(Some(10_000_000))),
             ("max-size=-1", LogOption::MaxSize(None)),
             ("max-file=3", LogOption::MaxFile(3)),
             ("tag={{.Name}}", LogOption::Tag("{{.Name}}".to_owned())),
@@ -110,7 +109,8 @@ mod tests {
             ),
             (
                 "max-size=big",
-                "invalid size \"big\": use a number and b, k, m, g, t or p: 512, 64m, 1.5g",
+                "invalid log option \"max-size=big\": invalid size \"big\": a size is a number with b, \
+                 k, m, g or t",
             ),
             (
                 "label==x",

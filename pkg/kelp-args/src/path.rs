@@ -34,27 +34,6 @@ pub(crate) fn mount_point(text: &str) -> Result<PathBuf, &'static str> {
     Ok(path)
 }
 
-/// A relative path that stays beneath where it starts.
-pub(crate) fn beneath(text: &str) -> Result<PathBuf, &'static str> {
-    let path = text.trim_start_matches('/');
-    if path.is_empty() || path.contains('\0') {
-        return Err("a path is missing");
-    }
-    if path.split('/').any(|part| part == "..") {
-        return Err("the path leads out of its volume");
-    }
-    Ok(PathBuf::from(path))
-}
-
-/// Whether the text is a volume's or a container's name.
-pub(crate) fn is_name(text: &str) -> bool {
-    let mut bytes = text.bytes();
-    bytes
-        .next()
-        .is_some_and(|byte| byte.is_ascii_alphanumeric())
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,22 +53,5 @@ mod tests {
             assert!(absolute(text).is_err(), "{text:?}");
         }
         assert!(mount_point("/a/..").is_err());
-        assert!(beneath("a/../../b").is_err());
-        assert!(beneath("/").is_err());
-        assert_eq!(beneath("/a/b"), Ok(PathBuf::from("a/b")));
-    }
-
-    #[test]
-    fn names_start_with_a_letter_or_digit() {
-        for (text, expected) in [
-            ("data", true),
-            ("9a_b.c-d", true),
-            ("", false),
-            (".data", false),
-            ("a/b", false),
-            ("ä", false),
-        ] {
-            assert_eq!(is_name(text), expected, "{text}");
-        }
     }
 }

@@ -1,7 +1,16 @@
-//! Sizes in bytes: `64m`, `1.5g`, `512`, `10kb`, `1KiB`, all of them powers of 1024.
+//! Sizes in bytes: `64m`, `1.5g`, `512`, `10kb`, `1KiB`; powers of 1024, or of 1000 for logs.
 
-/// Parses a size.
+/// Parses a size whose units are powers of 1024, however they are written.
 pub fn bytes(text: &str) -> Result<u64, String> {
+    scaled(text, 1024.0)
+}
+
+/// Parses a size whose units are powers of 1000, as those of a log's size are.
+pub fn decimal(text: &str) -> Result<u64, String> {
+    scaled(text, 1000.0)
+}
+
+fn scaled(text: &str, base: f64) -> Result<u64, String> {
     let bad = || format!("invalid size {text:?}: a size is a number with b, k, m, g or t");
     let lower = text.trim().to_ascii_lowercase();
     let end = lower
@@ -18,7 +27,7 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         "p" | "pb" | "pib" => 5,
         _ => return Err(bad()),
     };
-    let value = number * 1024_f64.powi(power);
+    let value = number * base.powi(power);
     if value.is_finite() && value < 9.0e18 {
         return Ok(value as u64);
     }
@@ -54,5 +63,6 @@ mod tests {
             assert!(bytes(text).is_err(), "{text}");
         }
         assert_eq!(limit("-1"), Ok(-1));
+        assert_eq!(decimal("10mb"), Ok(10_000_000));
     }
 }
