@@ -85,7 +85,7 @@ impl Walk<'_> {
             kept.insert(name);
         }
         // What an opaque directory no longer has.
-        for (name, _) in merged(hidden)? {
+        for name in merged(hidden)? {
             let path = path.join(OsStr::from_bytes(name.to_bytes()));
             if !kept.contains(&name) && !self.mounted.contains(&path) {
                 self.add(path, ChangeKind::Deleted);
@@ -182,7 +182,7 @@ fn look_up(layers: &[&OwnedFd], name: &CStr) -> io::Result<Below> {
 }
 
 /// The names that directories of layers show together, topmost first.
-fn merged(layers: &[OwnedFd]) -> io::Result<BTreeMap<CString, ()>> {
+fn merged(layers: &[OwnedFd]) -> io::Result<Vec<CString>> {
     let mut seen = BTreeMap::new();
     for layer in layers {
         for name in names(layer.as_fd())? {
@@ -192,7 +192,7 @@ fn merged(layers: &[OwnedFd]) -> io::Result<BTreeMap<CString, ()>> {
     }
     Ok(seen
         .into_iter()
-        .filter_map(|(name, shows)| shows.then_some((name, ())))
+        .filter_map(|(name, shows)| shows.then_some(name))
         .collect())
 }
 
