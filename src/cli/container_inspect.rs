@@ -337,7 +337,7 @@ fn host_config(inspection: &Inspection) -> Value {
             UserMode::Host => "",
             UserMode::KeepId { .. } => "keep-id",
             UserMode::NoMap => "nomap",
-            _ => "private",
+            UserMode::Map(..) => "private",
         },
         "ShmSize": options.shm_size.unwrap_or(64_000 << 10),
         "Runtime": "kelp",
