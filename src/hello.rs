@@ -3,6 +3,7 @@
 //! It runs inside a container, so everything it says is read from there: what a person sees is what
 //! the kernel shows to a process of theirs.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
 
@@ -31,7 +32,7 @@ fn report() -> String {
         "Hello from a container that kelp made for you, with no root and no daemon.\n\n",
     );
     for (name, value) in rows {
-        text.push_str(&format!("  {name:<14}{value}\n"));
+        let _ = writeln!(text, "  {name:<14}{value}");
     }
     text.push_str(
         "\nTry next:\n  kelp run -it --rm debian bash\n  kelp doctor      what this machine \

@@ -4,8 +4,8 @@ use clap::Subcommand;
 use kelp_engine::Engine;
 
 use super::{
-    attach, container_exists, container_prune, create, diff, exec, inspect, kill, logs, pause, port, ps,
-    rename, restart, rm, run, start, stop, top, unpause, wait,
+    attach, container_exists, container_prune, create, diff, exec, inspect, kill, logs, pause,
+    port, ps, rename, restart, rm, run, start, stop, top, unpause, wait,
 };
 
 /// A command on containers.
@@ -40,6 +40,7 @@ pub struct Args {
 
 /// What `kelp container` has.
 #[derive(Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one value in a process")]
 enum GroupCommand {
     #[command(flatten)]
     Command(Command),
@@ -65,7 +66,7 @@ pub fn run(engine: &Engine, command: Command) -> anyhow::Result<i32> {
         Command::Rename(args) => rename::run(engine, &args),
         Command::Restart(args) => restart::run(engine, &args),
         Command::Rm(args) => rm::run(engine, &args),
-        Command::Run(args) => run::run(engine, args),
+        Command::Run(args) => run::run(engine, &args),
         Command::Start(args) => start::run(engine, &args),
         Command::Stop(args) => stop::run(engine, &args),
         Command::Top(args) => top::run(engine, &args),

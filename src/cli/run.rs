@@ -24,7 +24,7 @@ pub struct Args {
 }
 
 /// Runs it; the exit code.
-pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let options = args.create.options()?;
     let keys = options.detach_keys.as_deref().unwrap_or("ctrl-p,ctrl-q");
     let attach = Options {

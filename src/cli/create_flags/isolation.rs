@@ -209,9 +209,9 @@ fn map_line(text: &str) -> Result<(u32, u32, u32), String> {
         .split(':')
         .map(|number| number.parse().map_err(|_| bad()))
         .collect::<Result<_, _>>()?;
-    match numbers.as_slice() {
-        &[inside, outside, count] if count > 0 => Ok((inside, outside, count)),
-        &[inside, outside] => Ok((inside, outside, 1)),
+    match numbers[..] {
+        [inside, outside, count] if count > 0 => Ok((inside, outside, count)),
+        [inside, outside] => Ok((inside, outside, 1)),
         _ => Err(bad()),
     }
 }
