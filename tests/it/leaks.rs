@@ -94,3 +94,23 @@ pub(crate) fn containers(store: &Path) -> Vec<String> {
         .map(|entry| format!("record {}", entry.path().display()))
         .collect()
 }
+
+/// Ends what runs in the cgroups of containers that are left, and removes those, so that a test
+/// that failed half way is not reported once more by the bed.
+pub(crate) fn remove_cgroups(store: &Path) {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let Some(own) = own.lines().find_map(|line| line.strip_prefix("0::/")) else {
+        return;
+    };
+    let parent = Path::new("/sys/fs/cgroup").join(own);
+    let records = fs::read_dir(store.join("containers"));
+    for record in records.into_iter().flatten().flatten() {
+        let name = format!("kelp-{}", record.file_name().to_string_lossy());
+        let cgroup = parent.join(name);
+        let _ = fs::write(cgroup.join("cgroup.kill"), "1");
+        let end = Instant::now() + GRACE;
+        while fs::remove_dir(&cgroup).is_err() && cgroup.exists() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
