@@ -21,5 +21,6 @@ mod registry;
 mod run_exit;
 mod run_process;
 mod run_streams;
+mod security;
 mod skip;
 mod terminal;
