@@ -113,13 +113,19 @@ mod tests {
 
     #[test]
     fn what_is_no_program_is_refused() {
-        for program in [
-            &[][..],
-            &[SockFilter::default(); 1],
-            &vec![SockFilter::default(); 70_000],
-        ] {
-            let error = set_mode_filter(0, program).unwrap_err();
-            assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
-        }
+        // An ordinary user may load one only without new privileges, which a thread can't take back.
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                rustix::thread::set_no_new_privs(true).unwrap();
+                for program in [
+                    &[][..],
+                    &[SockFilter::default(); 1],
+                    &vec![SockFilter::default(); 70_000],
+                ] {
+                    let error = set_mode_filter(0, program).unwrap_err();
+                    assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+                }
+            });
+        });
     }
 }

@@ -16,6 +16,23 @@ struct Tree {
 
 const SECRET: &str = "secret";
 
+impl Drop for Tree {
+    /// An ordinary user can remove only directories that it may read.
+    fn drop(&mut self) {
+        open_up(&self.root());
+    }
+}
+
+fn open_up(directory: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    let _ = fs::set_permissions(directory, fs::Permissions::from_mode(0o700));
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            open_up(&entry.path());
+        }
+    }
+}
+
 impl Tree {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
