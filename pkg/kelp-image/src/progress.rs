@@ -1,6 +1,5 @@
 //! What a pull tells whoever waits for it, and how a terminal or a pipe shows it.
 
-use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -80,7 +79,8 @@ impl Progress for Silent {
 /// podman's lines on standard error, with bars where that is a terminal.
 pub struct Terminal {
     bars: Option<MultiProgress>,
-    blobs: Mutex<HashMap<Digest, ProgressBar>>,
+    /// In the order in which they started.
+    blobs: Mutex<Vec<(Digest, ProgressBar)>>,
 }
 
 impl Default for Terminal {
@@ -106,23 +106,40 @@ impl Terminal {
 
     fn with_bar(&self, digest: &Digest, change: impl FnOnce(&ProgressBar)) {
         let blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bar) = blobs.get(digest) {
+        if let Some((_, bar)) = blobs.iter().find(|(other, _)| other == digest) {
             change(bar);
         }
     }
 
     fn start(&self, bars: &MultiProgress, digest: &Digest, size: u64, from: u64) {
         let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let bar = blobs.entry(digest.clone()).or_insert_with(|| {
-            let bar = bars.add(ProgressBar::new(size));
-            bar.set_style(style(
-                "Copying blob {prefix} [{bar:38}] {bytes:>9} / {total_bytes:9} {bytes_per_sec}",
-            ));
-            bar.set_prefix(digest.short().to_owned());
-            bar.enable_steady_tick(Duration::from_millis(500));
-            bar
-        });
+        // A second attempt goes on with the bar of the first.
+        if let Some((_, bar)) = blobs.iter().find(|(other, _)| other == digest) {
+            bar.set_position(from);
+            return;
+        }
+        let bar = bars.add(ProgressBar::new(size));
+        bar.set_style(style(
+            "Copying blob {prefix} [{bar:38}] {bytes:>10} / {total_bytes:10} {bytes_per_sec}",
+        ));
+        bar.set_prefix(digest.short().to_owned());
         bar.set_position(from);
+        bar.enable_steady_tick(Duration::from_millis(500));
+        blobs.push((digest.clone(), bar));
+    }
+
+    /// Turns the bars into lines, so that what follows stands below them.
+    fn settle(&self) {
+        let Some(bars) = &self.bars else {
+            return;
+        };
+        let finished =
+            std::mem::take(&mut *self.blobs.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(bars.clear());
+        for (digest, bar) in finished {
+            bar.finish_and_clear();
+            self.line(&format!("Copying blob {} done", digest.short()));
+        }
     }
 
     fn finish(&self, digest: &Digest, how: &'static str) {
@@ -162,7 +179,10 @@ impl Progress for Terminal {
             Event::BlobSkipped { digest } => {
                 self.line(&format!("Copying blob {digest} skipped: already exists"));
             }
-            Event::Config { digest } => self.line(&format!("Copying config {digest}")),
+            Event::Config { digest } => {
+                self.settle();
+                self.line(&format!("Copying config {digest}"));
+            }
             Event::Writing => self.line("Writing manifest to image destination"),
         }
     }

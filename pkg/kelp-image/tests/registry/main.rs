@@ -10,5 +10,6 @@ mod fixture;
 mod http;
 mod image;
 mod mirrors;
+mod proxies;
 mod pulls;
 mod scripted;
