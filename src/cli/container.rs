@@ -4,7 +4,7 @@ use clap::Subcommand;
 use kelp_engine::Engine;
 
 use super::{
-    attach, container_exists, container_prune, create, diff, exec, inspect, kill, logs, pause,
+    attach, container_exists, container_prune, cp, create, diff, exec, inspect, kill, logs, pause,
     port, ps, rename, restart, rm, run, start, stop, top, unpause, wait,
 };
 
@@ -13,6 +13,7 @@ use super::{
 pub enum Command {
     Attach(attach::Args),
     Create(create::Args),
+    Cp(cp::Args),
     Diff(diff::Args),
     Exec(exec::Args),
     Kill(kill::Args),
@@ -56,6 +57,7 @@ pub fn run(engine: &Engine, command: Command) -> anyhow::Result<i32> {
     match command {
         Command::Attach(args) => attach::run(engine, &args),
         Command::Create(args) => create::run(engine, &args),
+        Command::Cp(args) => cp::run(engine, &args),
         Command::Diff(args) => diff::run(engine, &args),
         Command::Exec(args) => exec::run(engine, args),
         Command::Kill(args) => kill::run(engine, &args),

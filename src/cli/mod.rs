@@ -6,6 +6,7 @@ mod container_exists;
 mod container_inspect;
 mod container_prune;
 mod create;
+mod cp;
 mod create_flags;
 mod detach_keys;
 mod diff;

@@ -17,6 +17,9 @@ pub fn run(args: &[String]) -> i32 {
     let words: Vec<_> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["monitor", id] => monitor(id),
+        ["copy", id, request] => on_container(id, |engine, id| {
+            container::copy::role::run(engine, id, request)
+        }),
         ["diff", id] => on_container(id, container::diff::role),
         ["discard", path] => discard(path),
         ["unpack", ..] => kelp_image::role::unpack_main(&args[1..]),

@@ -38,6 +38,7 @@ pub(crate) mod http;
 pub mod layer;
 pub mod login;
 pub mod manifest;
+pub mod pack;
 pub mod platform;
 pub mod progress;
 pub mod pull;

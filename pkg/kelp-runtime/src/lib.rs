@@ -24,6 +24,7 @@ pub mod resources;
 pub mod rootfd;
 mod rootfs;
 pub mod seccomp;
+pub mod stopped;
 pub mod user;
 
 pub use error::Error;

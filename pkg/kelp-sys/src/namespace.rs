@@ -28,3 +28,12 @@ pub fn parent(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     // SAFETY: the ioctl returned a new descriptor, which nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
+
+/// Gives the calling thread a mount namespace of its own, a copy of the one it was in. In a user
+/// namespace that is not the old one's, no mount made in it shows outside (mount_namespaces(7)).
+pub fn unshare_mounts() -> io::Result<()> {
+    // SAFETY: CLONE_NEWNS changes what paths mean, and touches no memory. It unshares the thread's
+    // working directory and root too, which are only values of the kernel's.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWNS) };
+    check(libc::c_long::from(result)).map(drop)
+}

@@ -14,6 +14,7 @@ pub(crate) mod build;
 mod header;
 mod pax;
 pub mod sparse;
+pub mod write;
 
 use std::io::{self, BufRead};
 
