@@ -53,9 +53,16 @@ impl CertDirectories {
         if let Some(only) = &self.only {
             return Some(only.clone());
         }
+        // A URL leaves out the usual port, a directory's name may have it.
+        let names = [host.to_owned(), format!("{host}:443")];
+        let known = if has_port(host) {
+            &names[..1]
+        } else {
+            &names[..]
+        };
         self.bases
             .iter()
-            .map(|base| base.join(host))
+            .flat_map(|base| known.iter().map(|name| base.join(name)))
             .find(|directory| directory.is_dir())
     }
 
@@ -98,6 +105,13 @@ impl CertDirectories {
             }),
         }
     }
+}
+
+fn has_port(host: &str) -> bool {
+    // An IPv6 address in brackets has colons of its own.
+    host.rsplit(']')
+        .next()
+        .is_some_and(|rest| rest.contains(':'))
 }
 
 /// What a directory of certificates holds.
@@ -323,6 +337,9 @@ mod tests {
             assert_eq!(directories.directory(host), Some(directory));
         }
         assert_eq!(directories.directory("r.example"), None);
+        let usual = root.path().join("etc/docker/certs.d/r.example:443");
+        fs::create_dir_all(&usual).unwrap();
+        assert_eq!(directories.directory("r.example"), Some(usual));
         let only = CertDirectories::find(&paths, Some(Path::new("/only")));
         assert_eq!(only.directory(host), Some(PathBuf::from("/only")));
     }

@@ -24,6 +24,13 @@ struct Document {
     secret: String,
 }
 
+/// Whether the helper's program is in `$PATH`.
+pub(crate) fn is_installed(helper: &str) -> bool {
+    let program = format!("docker-credential-{helper}");
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|at| at.join(&program).is_file()))
+}
+
 /// The credentials that the helper has for a server.
 pub(crate) fn get(helper: &str, server: &str) -> Result<Option<Credential>, Error> {
     let (success, output) = run(helper, "get", server)?;

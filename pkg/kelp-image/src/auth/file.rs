@@ -45,6 +45,14 @@ impl AuthFile {
         Self::deserialize(document).map_err(|error| malformed(file, &error.to_string()))
     }
 
+    /// Forgets a `credsStore` whose program is not there. docker's own file often names one that
+    /// went with Docker Desktop, and public images need no credentials.
+    pub(super) fn ignore_missing_store(&mut self) {
+        if !credential_helper::is_installed(&self.creds_store) {
+            self.creds_store.clear();
+        }
+    }
+
     pub(super) fn helper_for(&self, host: &str) -> Option<&str> {
         let by_host = self
             .cred_helpers

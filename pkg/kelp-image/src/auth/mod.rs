@@ -151,7 +151,11 @@ impl AuthFiles {
 
     fn lookup_in_files(&self, key: &str) -> Result<Option<Credential>, Error> {
         for file in &self.read {
-            if let Some(found) = AuthFile::read(file)?.lookup(key, file)? {
+            let mut content = AuthFile::read(file)?;
+            if Some(file) == self.docker.as_ref() {
+                content.ignore_missing_store();
+            }
+            if let Some(found) = content.lookup(key, file)? {
                 return Ok(Some(found));
             }
         }

@@ -162,3 +162,19 @@ fn secrets_are_not_printed() {
     let credential = basic("user", "hunter2");
     assert!(!format!("{credential:?}").contains("hunter2"));
 }
+
+#[test]
+fn a_store_that_went_with_docker_is_no_error() {
+    let root = tempfile::tempdir().unwrap();
+    let files = AuthFiles::find(&paths(root.path()), None);
+    let text = r#"{"credsStore":"kelp-gone","auths":{"r.example":{"auth":"dTpw"}}}"#;
+    write(&root.path().join("docker/config.json"), text);
+    assert_eq!(
+        files.lookup_key("r.example").unwrap(),
+        Some(basic("u", "p"))
+    );
+    // In podman's file it was meant.
+    write(&root.path().join("config/containers/auth.json"), text);
+    let error = files.lookup_key("r.example").unwrap_err().to_string();
+    assert!(error.contains("docker-credential-kelp-gone"), "{error}");
+}
