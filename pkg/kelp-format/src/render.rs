@@ -40,17 +40,13 @@ pub fn render<T: Serialize>(
     headers: &[(&str, &str)],
     heading: bool,
 ) -> Result<String, Error> {
-    let values = rows
-        .iter()
-        .map(serde_json::to_value)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| Error::new(error.to_string()))?;
     match format {
-        Format::Json => json(&Value::Array(values)).map(|text| text + "\n"),
+        // From the rows themselves: as values, their fields would be in the order of the alphabet.
+        Format::Json => json(&rows).map(|text| text + "\n"),
         Format::Template(text) => {
             let template = Template::parse(text)?;
             let mut output = String::new();
-            for value in &values {
+            for value in &values(rows)? {
                 let line = template.execute(value)?;
                 output.push_str(&line);
                 if !line.ends_with('\n') {
@@ -62,7 +58,7 @@ pub fn render<T: Serialize>(
         Format::Table(text) => {
             let template = Template::parse(text)?;
             let cells = |line: String| line.split('\t').map(str::to_owned).collect::<Vec<_>>();
-            let mut lines = Vec::with_capacity(values.len() + 1);
+            let mut lines = Vec::with_capacity(rows.len() + 1);
             if heading {
                 let names: serde_json::Map<_, _> = headers
                     .iter()
@@ -70,12 +66,19 @@ pub fn render<T: Serialize>(
                     .collect();
                 lines.push(cells(template.execute_heading(&Value::Object(names))?));
             }
-            for value in &values {
+            for value in &values(rows)? {
                 lines.push(cells(template.execute(value)?));
             }
             Ok(table::layout(&lines))
         }
     }
+}
+
+fn values<T: Serialize>(rows: &[T]) -> Result<Vec<Value>, Error> {
+    let values = rows.iter().map(serde_json::to_value);
+    values
+        .collect::<Result<_, _>>()
+        .map_err(|error| Error::new(error.to_string()))
 }
 
 /// One object in the words of --format, as inspect prints it.
@@ -123,6 +126,47 @@ mod tests {
             render(&rows, &format, &headers, true)
                 .unwrap()
                 .starts_with("[\n    {\n")
+        );
+    }
+
+    #[test]
+    fn a_heading_is_that_of_the_field_whatever_is_made_of_it() {
+        let rows = [json!({
+            "ID": "abc", "Names": ["x", "y"], "Labels": {"a": "1"}, "State": {"Status": "up"},
+        })];
+        let headers = [("ID", "CONTAINER ID"), ("Names", "NAMES")];
+        for (template, expected) in [
+            ("{{join .Names \",\"}}", "NAMES\nx,y\n"),
+            ("{{split .ID \"b\"}}", "CONTAINER ID\n[a c]\n"),
+            ("{{index .Labels \"a\"}}", "LABELS\n1\n"),
+            ("{{printf \"%s!\" .ID}}", "CONTAINER ID\nabc!\n"),
+            ("{{truncate .ID 2 | upper}}", "CONTAINER ID\nAB\n"),
+            ("{{slice .ID 0 2}}", "CONTAINER ID\nab\n"),
+            ("{{range .Names}}{{.}}{{end}}", "NAMES\nxy\n"),
+            ("{{if eq .ID \"abc\"}}{{.ID}}{{end}}", "CONTAINER ID\nabc\n"),
+            ("{{with .State}}{{.Status}}{{end}}", "STATUS\nup\n"),
+        ] {
+            let format = Format::parse(&format!("table {template}"), "");
+            let text = render(&rows, &format, &headers, true);
+            assert_eq!(text.as_deref(), Ok(expected), "{template}");
+        }
+    }
+
+    #[test]
+    fn json_has_the_fields_in_the_order_of_the_row() {
+        #[derive(Serialize)]
+        struct Row {
+            name: &'static str,
+            id: u32,
+        }
+        let rows = [Row { name: "x", id: 1 }];
+        assert_eq!(
+            render(&rows, &Format::Json, &[], true).unwrap(),
+            "[\n    {\n        \"name\": \"x\",\n        \"id\": 1\n    }\n]\n"
+        );
+        assert_eq!(
+            render::<Row>(&[], &Format::Json, &[], true).unwrap(),
+            "[]\n"
         );
     }
 }

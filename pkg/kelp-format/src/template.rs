@@ -4,11 +4,13 @@
 //! object's fields are a struct's fields, so a field that is not there is an error, as in podman; those
 //! of a few well-known names (labels, annotations, networks) are maps, where it is no value.
 
+mod constant;
 mod execute;
 mod functions;
 mod lex;
 mod parse;
 mod printf;
+mod value;
 
 use std::fmt;
 

@@ -194,6 +194,29 @@ pub fn parse_span(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(total).ok()
 }
 
+/// A span as Go prints it: `1h0m30s`, `1.5s`, `300ms`.
+pub fn go_span(span: Duration) -> String {
+    let nanoseconds = u128::from(span.subsec_nanos());
+    let seconds = span.as_secs();
+    let (whole, fraction, scale, unit) = match (seconds, nanoseconds) {
+        (0, 0) => return "0s".to_owned(),
+        (0, 1..1_000) => (nanoseconds, 0, 0, "ns"),
+        (0, 1_000..1_000_000) => (nanoseconds / 1_000, nanoseconds % 1_000, 3, "µs"),
+        (0, _) => (nanoseconds / 1_000_000, nanoseconds % 1_000_000, 6, "ms"),
+        _ => (u128::from(seconds % 60), nanoseconds, 9, "s"),
+    };
+    let before = match (seconds / 3600, seconds / 60 % 60) {
+        (0, 0) => String::new(),
+        (0, minutes) => format!("{minutes}m"),
+        (hours, minutes) => format!("{hours}h{minutes}m"),
+    };
+    if fraction == 0 {
+        return format!("{before}{whole}{unit}");
+    }
+    let digits = format!("{fraction:0scale$}");
+    format!("{before}{whole}.{}{unit}", digits.trim_end_matches('0'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,5 +294,25 @@ mod tests {
         assert!(seconds("yesterday").is_err());
         assert!(seconds("10").is_ok());
         assert!(seconds("").is_err());
+    }
+
+    #[test]
+    fn spans_print_as_in_go() {
+        for (text, shown) in [
+            ("0s", "0s"),
+            ("90s", "1m30s"),
+            ("1h", "1h0m0s"),
+            ("1h1s", "1h0m1s"),
+            ("1.5s", "1.5s"),
+            ("300ms", "300ms"),
+            ("1.25ms", "1.25ms"),
+            ("1500us", "1.5ms"),
+            ("7us", "7µs"),
+            ("10ns", "10ns"),
+            ("100h", "100h0m0s"),
+            ("61.001s", "1m1.001s"),
+        ] {
+            assert_eq!(parse_span(text).map(go_span).as_deref(), Some(shown));
+        }
     }
 }

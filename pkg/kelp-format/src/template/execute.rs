@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::Error;
-use super::functions::{call, print, truth};
+use super::functions::{call, truth};
 use super::parse::{Command, Node, Operand, Pipeline, Tree};
+use super::value::{display, print};
 
 /// What a loop's body asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +75,7 @@ impl Run<'_> {
             Node::Print(pipeline) => {
                 let value = self.pipeline(pipeline, dot)?;
                 if pipeline.variables.is_empty() {
-                    self.output.push_str(&print(&value));
+                    self.output.push_str(&display(&value));
                 }
             }
             Node::If(branches, other) => {
@@ -160,6 +161,8 @@ impl Run<'_> {
                 .map(|index| (Value::from(index), Value::from(index)))
                 .collect(),
             Value::Null => Vec::new(),
+            // The heading of a list is that of its items.
+            Value::String(_) if self.heading => vec![(Value::from(0), value)],
             Value::Bool(_) | Value::String(_) => {
                 return Err(Error::new(format!(
                     "range can't iterate over {}",
@@ -240,15 +243,10 @@ impl Run<'_> {
         for operand in &command.operands[1..] {
             arguments.push(self.operand(operand, dot)?);
         }
-        arguments.extend(piped);
         if self.heading {
-            // The heading of a field is that of what is made of it.
-            return Ok(arguments
-                .into_iter()
-                .rev()
-                .find(Value::is_string)
-                .unwrap_or_default());
+            return Ok(heading_of(command, arguments, piped));
         }
+        arguments.extend(piped);
         call(name, &arguments)
     }
 
@@ -319,6 +317,19 @@ impl Run<'_> {
         }
         Ok(value.clone())
     }
+}
+
+/// The heading of what a function makes is that of the field it makes it of; constants among the
+/// arguments say how, and are none.
+fn heading_of(command: &Command, arguments: Vec<Value>, piped: Option<Value>) -> Value {
+    let operands = command.operands[1..].iter();
+    operands
+        .zip(arguments)
+        .filter(|(operand, _)| !matches!(operand, Operand::Constant(_)))
+        .map(|(_, value)| value)
+        .chain(piped)
+        .find(Value::is_string)
+        .unwrap_or_else(|| Value::from(""))
 }
 
 /// The heading of a field that no list gives one: its words in capitals.

@@ -7,32 +7,7 @@ use serde_json::Value;
 
 use super::Error;
 use super::printf::printf;
-
-/// A value as Go prints it with `%v`.
-pub(super) fn print(value: &Value) -> String {
-    match value {
-        Value::Null => "<no value>".to_owned(),
-        Value::Bool(value) => value.to_string(),
-        Value::Number(number) => match number.as_f64() {
-            Some(value) if number.is_f64() => value.to_string(),
-            _ => number.to_string(),
-        },
-        Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            let items: Vec<_> = items.iter().map(print).collect();
-            format!("[{}]", items.join(" "))
-        }
-        Value::Object(fields) => {
-            let mut fields: Vec<_> = fields.iter().collect();
-            fields.sort_by_key(|(key, _)| key.as_str());
-            let fields: Vec<_> = fields
-                .into_iter()
-                .map(|(key, value)| format!("{key}:{}", print(value)))
-                .collect();
-            format!("map[{}]", fields.join(" "))
-        }
-    }
-}
+use super::value::{print, sprint};
 
 /// Whether `if` takes the branch: Go's zero values do not.
 pub(super) fn truth(value: &Value) -> bool {
@@ -54,20 +29,27 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, Error> {
             arguments.len()
         ))
     };
-    let one = || arguments.first().ok_or_else(|| wrong(1));
+    let one = || match arguments {
+        [value] => Ok(value),
+        _ => Err(wrong(1)),
+    };
     let two = || match arguments {
         [first, second] => Ok((first, second)),
         _ => Err(wrong(2)),
     };
     let text = |value: &Value| print(value);
     Ok(match name {
-        "json" => Value::from(one()?.to_string()),
+        "json" => Value::from(json(one()?)),
         "upper" => Value::from(text(one()?).to_uppercase()),
         "lower" => Value::from(text(one()?).to_lowercase()),
         "title" => Value::from(title(&text(one()?))),
         "join" => {
             let (list, separator) = two()?;
-            let items: Vec<_> = list.as_array().into_iter().flatten().map(text).collect();
+            let items: Vec<_> = match list {
+                Value::Array(items) => items.iter().map(text).collect(),
+                Value::Null => Vec::new(),
+                _ => return Err(Error::new("error calling join: the value is no list")),
+            };
             Value::from(items.join(&text(separator)))
         }
         "split" => {
@@ -87,6 +69,7 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, Error> {
             Value::from(text(whole).chars().take(length).collect::<String>())
         }
         "pad" => match arguments {
+            [whole, ..] if text(whole).is_empty() => Value::from(""),
             [whole, before, after] => {
                 let spaces =
                     |value: &Value| " ".repeat(value.as_u64().unwrap_or(0).min(1000) as usize);
@@ -103,25 +86,38 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, Error> {
             Value::Array(items) => items.len(),
             Value::Object(fields) => fields.len(),
             Value::String(text) => text.len(),
+            // A list that is not there is an empty one in Go.
             Value::Null => 0,
-            _ => return Err(Error::new("len of a value that has none")),
+            _ => return Err(Error::new("error calling len: the value has no length")),
         }),
         "index" => index(arguments)?,
         "slice" => slice(arguments)?,
         "not" => Value::from(!truth(one()?)),
-        "and" | "or" => arguments.last().cloned().unwrap_or_default(),
-        "eq" => {
-            let first = one()?;
-            Value::from(arguments[1..].iter().any(|other| equal(first, other)))
-        }
+        "and" | "or" => arguments.last().cloned().ok_or_else(|| wrong(1))?,
+        "eq" => match arguments {
+            [] | [_] => {
+                return Err(Error::new(
+                    "error calling eq: missing argument for comparison",
+                ));
+            }
+            [first, others @ ..] => {
+                let mut found = false;
+                for other in others {
+                    found = equal("eq", first, other)?;
+                    if found {
+                        break;
+                    }
+                }
+                Value::from(found)
+            }
+        },
         "ne" => {
             let (first, second) = two()?;
-            Value::from(!equal(first, second))
+            Value::from(!equal("ne", first, second)?)
         }
         "lt" | "le" | "gt" | "ge" => {
             let (first, second) = two()?;
-            let order = compare(first, second)
-                .ok_or_else(|| Error::new(format!("{name}: incompatible types for comparison")))?;
+            let order = compare(first, second).ok_or_else(|| incompatible(name))?;
             Value::from(match name {
                 "lt" => order == Ordering::Less,
                 "le" => order != Ordering::Greater,
@@ -129,25 +125,51 @@ pub(super) fn call(name: &str, arguments: &[Value]) -> Result<Value, Error> {
                 _ => order != Ordering::Less,
             })
         }
-        "print" => Value::from(arguments.iter().map(text).collect::<String>()),
+        "print" => Value::from(sprint(arguments)),
         "println" => Value::from(arguments.iter().map(text).collect::<Vec<_>>().join(" ") + "\n"),
         "printf" => {
-            let format = one()?.as_str().unwrap_or_default();
-            Value::from(printf(format, &arguments[1..]))
+            let (format, rest) = arguments.split_first().ok_or_else(|| wrong(1))?;
+            let format = format
+                .as_str()
+                .ok_or_else(|| Error::new("wrong type for value; printf needs a format"))?;
+            Value::from(printf(format, rest))
         }
-        "html" => Value::from(html(&text(one()?))),
-        "js" => Value::from(js(&text(one()?))),
-        "urlquery" => Value::from(urlquery(&text(one()?))),
+        "html" => Value::from(html(&sprint(arguments))),
+        "js" => Value::from(js(&sprint(arguments))),
+        "urlquery" => Value::from(urlquery(&sprint(arguments))),
         _ => return Err(Error::new(format!("function \"{name}\" not defined"))),
     })
 }
 
+/// Compact; a number with nothing behind its point has none, as in Go.
+fn json(value: &Value) -> String {
+    let mut value = value.clone();
+    whole_numbers(&mut value);
+    value.to_string()
+}
+
+fn whole_numbers(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(fields) => fields.values_mut().for_each(whole_numbers),
+        Value::Number(number) if number.is_f64() => {
+            // Up to 2^53 every whole number is one.
+            let float = number.as_f64().unwrap_or_default();
+            if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 {
+                *value = Value::from(float as i64);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Letters after anything that is neither letter, digit nor underscore are capitals.
 fn title(text: &str) -> String {
     let mut start = true;
     text.chars()
         .map(|c| {
             let upper = start && c.is_alphabetic();
-            start = c.is_whitespace();
+            start = !(c.is_alphanumeric() || c == '_');
             if upper {
                 c.to_uppercase().next().unwrap_or(c)
             } else {
@@ -210,10 +232,13 @@ fn index(arguments: &[Value]) -> Result<Value, Error> {
                     Error::new(format!("error calling index: index out of range: {number}"))
                 })?,
             // A key that a map does not have gives the zero value.
-            (Value::Object(fields), key) => match fields.get(&print(key)) {
+            (Value::Object(fields), Value::String(key)) => match fields.get(key) {
                 Some(value) => value,
                 None => return Ok(Value::from("")),
             },
+            (Value::Object(_), _) => {
+                return Err(Error::new("error calling index: a key must be a string"));
+            }
             _ => return Err(Error::new("error calling index: can't index this value")),
         };
     }
@@ -224,18 +249,22 @@ fn slice(arguments: &[Value]) -> Result<Value, Error> {
     let (value, bounds) = arguments
         .split_first()
         .ok_or_else(|| Error::new("slice of nothing"))?;
-    let bound = |at: usize| {
-        bounds
-            .get(at)
-            .and_then(Value::as_u64)
-            .map(|number| number as usize)
-    };
     let length = match value {
         Value::Array(items) => items.len(),
         Value::String(text) => text.len(),
         _ => return Err(Error::new("error calling slice: can't slice this value")),
     };
-    let (from, to) = (bound(0).unwrap_or(0), bound(1).unwrap_or(length));
+    let bound = |at: usize, usual: usize| match bounds.get(at) {
+        None => Ok(usual),
+        Some(bound) => bound
+            .as_u64()
+            .map(|bound| bound as usize)
+            .ok_or_else(|| Error::new(format!("error calling slice: no index: {}", print(bound)))),
+    };
+    if bounds.len() > 2 {
+        return Err(Error::new("error calling slice: too many slice indexes"));
+    }
+    let (from, to) = (bound(0, 0)?, bound(1, length)?);
     let out_of_range = || Error::new(format!("error calling slice: index out of range: {to}"));
     Ok(match value {
         Value::Array(items) => Value::from(items.get(from..to).ok_or_else(out_of_range)?.to_vec()),
@@ -248,17 +277,31 @@ fn slice(arguments: &[Value]) -> Result<Value, Error> {
     })
 }
 
-fn equal(first: &Value, second: &Value) -> bool {
-    match (first.as_f64(), second.as_f64()) {
-        (Some(first), Some(second)) => first.total_cmp(&second) == Ordering::Equal,
-        _ => first == second,
+fn incompatible(name: &str) -> Error {
+    Error::new(format!(
+        "error calling {name}: incompatible types for comparison"
+    ))
+}
+
+/// Numbers are equal with and without a point: the types of fields are not to be seen in JSON.
+fn equal(name: &str, first: &Value, second: &Value) -> Result<bool, Error> {
+    match (first, second) {
+        (Value::Number(_), Value::Number(_)) => Ok(compare(first, second) == Some(Ordering::Equal)),
+        (Value::String(_), Value::String(_))
+        | (Value::Bool(_), Value::Bool(_))
+        | (Value::Null, _)
+        | (_, Value::Null) => Ok(first == second),
+        _ => Err(incompatible(name)),
     }
 }
 
 fn compare(first: &Value, second: &Value) -> Option<Ordering> {
     match (first, second) {
         (Value::Number(first), Value::Number(second)) => {
-            first.as_f64()?.partial_cmp(&second.as_f64()?)
+            match (first.as_i128(), second.as_i128()) {
+                (Some(first), Some(second)) => Some(first.cmp(&second)),
+                _ => first.as_f64()?.partial_cmp(&second.as_f64()?),
+            }
         }
         (Value::String(first), Value::String(second)) => Some(first.cmp(second)),
         _ => None,

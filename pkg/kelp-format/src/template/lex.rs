@@ -1,6 +1,6 @@
 //! Text and actions, and the words inside an action.
 
-use super::Error;
+use super::{Error, constant};
 
 /// A part of a template's text.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,9 +83,9 @@ fn end_of_action(action: &str) -> Option<usize> {
     let mut at = if comment { action.find("*/")? } else { 0 };
     while at < bytes.len() {
         match bytes[at] {
-            b'"' => {
+            quote @ (b'"' | b'\'') => {
                 at += 1;
-                while at < bytes.len() && bytes[at] != b'"' {
+                while at < bytes.len() && bytes[at] != quote {
                     at += if bytes[at] == b'\\' { 2 } else { 1 };
                 }
             }
@@ -121,7 +121,7 @@ fn word(first: char, rest: &str) -> Result<(Word, &str), Error> {
         ',' => (Word::Comma, after),
         ':' if after.starts_with('=') => (Word::Declare, &after[1..]),
         '=' => (Word::Assign, after),
-        '.' if after.starts_with(|c: char| c.is_ascii_digit()) => number(rest)?,
+        '.' if after.starts_with(|c: char| c.is_ascii_digit()) => constant::number(rest)?,
         '.' => {
             let (fields, after) = fields(rest);
             let after = if fields.is_empty() { &rest[1..] } else { after };
@@ -132,21 +132,15 @@ fn word(first: char, rest: &str) -> Result<(Word, &str), Error> {
             let (fields, after) = fields(after);
             (Word::Variable(name.to_owned(), fields), after)
         }
-        '"' => quoted(after)?,
+        '"' => constant::quoted(after)?,
         '`' => {
             let (text, after) = after
                 .split_once('`')
                 .ok_or_else(|| Error::new("unterminated raw quoted string"))?;
             (Word::Text(text.to_owned()), after)
         }
-        '\'' => {
-            let (text, after) = after
-                .split_once('\'')
-                .ok_or_else(|| Error::new("unterminated character constant"))?;
-            let code = text.chars().next().map_or(0, u32::from);
-            (Word::Number(code.into()), after)
-        }
-        '-' | '+' | '0'..='9' => number(rest)?,
+        '\'' => constant::character(after)?,
+        '-' | '+' | '0'..='9' => constant::number(rest)?,
         _ if first.is_alphabetic() || first == '_' => {
             let (name, after) = identifier(rest);
             (Word::Name(name.to_owned()), after)
@@ -175,42 +169,4 @@ fn fields(text: &str) -> (Vec<String>, &str) {
         rest = after;
     }
     (fields, rest)
-}
-
-fn number(text: &str) -> Result<(Word, &str), Error> {
-    let end = text
-        .char_indices()
-        .find(|&(at, c)| !(c.is_ascii_alphanumeric() || c == '.' || at == 0))
-        .map_or(text.len(), |(at, _)| at);
-    let (digits, after) = text.split_at(end);
-    let bad = || Error::new(format!("bad number syntax: {digits:?}"));
-    let plain = digits.strip_prefix('+').unwrap_or(digits);
-    let number = match plain.parse::<i64>() {
-        Ok(number) => number.into(),
-        Err(_) => plain
-            .parse::<f64>()
-            .ok()
-            .and_then(serde_json::Number::from_f64)
-            .ok_or_else(bad)?,
-    };
-    Ok((Word::Number(number), after))
-}
-
-fn quoted(text: &str) -> Result<(Word, &str), Error> {
-    let mut value = String::new();
-    let mut characters = text.char_indices();
-    while let Some((at, c)) = characters.next() {
-        match c {
-            '"' => return Ok((Word::Text(value), &text[at + 1..])),
-            '\\' => match characters.next() {
-                Some((_, 'n')) => value.push('\n'),
-                Some((_, 't')) => value.push('\t'),
-                Some((_, 'r')) => value.push('\r'),
-                Some((_, other)) => value.push(other),
-                None => break,
-            },
-            _ => value.push(c),
-        }
-    }
-    Err(Error::new("unterminated quoted string"))
 }

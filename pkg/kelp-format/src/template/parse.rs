@@ -60,6 +60,7 @@ pub(super) fn parse(text: &str) -> Result<Tree, Error> {
     let mut parts = Parts {
         rest: split(text)?.into_iter(),
         defined: BTreeMap::new(),
+        loops: 0,
     };
     let (nodes, end) = block(&mut parts, 0)?;
     match end {
@@ -85,6 +86,8 @@ fn keyword(words: &[Word]) -> &str {
 struct Parts {
     rest: std::vec::IntoIter<Part>,
     defined: BTreeMap<String, Vec<Node>>,
+    /// How many `range` are around what is parsed.
+    loops: usize,
 }
 
 /// Nodes up to an `end` or `else`, and the words of that.
@@ -104,18 +107,25 @@ fn block(parts: &mut Parts, depth: usize) -> Result<(Vec<Node>, Option<Vec<Word>
         match keyword(&words) {
             "end" | "else" => return Ok((nodes, Some(words))),
             "if" => nodes.push(conditional(&words[1..], parts, depth)?),
-            "with" => {
-                let pipeline = pipeline(&words[1..])?;
-                let (body, other) = body(parts, depth)?;
-                nodes.push(Node::With(pipeline, body, other));
-            }
+            "with" => nodes.push(with(&words[1..], parts, depth)?),
             "range" => {
-                let pipeline = pipeline(&words[1..])?;
-                let (body, other) = body(parts, depth)?;
+                let pipeline = pipeline_of(&words[1..], 2)?;
+                parts.loops += 1;
+                let body = body(parts, depth);
+                parts.loops -= 1;
+                let (body, other) = body?;
                 nodes.push(Node::Range(pipeline, body, other));
             }
-            "break" => nodes.push(Node::Break),
-            "continue" => nodes.push(Node::Continue),
+            word @ ("break" | "continue") => {
+                if parts.loops == 0 {
+                    return Err(Error::new(format!("{{{{{word}}}}} outside {{{{range}}}}")));
+                }
+                nodes.push(match word {
+                    "break" => Node::Break,
+                    _ => Node::Continue,
+                });
+            }
+            "define" if depth > 0 => return Err(Error::new("unexpected {{define}} in a block")),
             "define" => {
                 let (name, _) = template_name(&words)?;
                 let body = body_alone(parts, depth)?;
@@ -123,9 +133,10 @@ fn block(parts: &mut Parts, depth: usize) -> Result<(Vec<Node>, Option<Vec<Word>
             }
             "block" => {
                 let (name, dot) = template_name(&words)?;
+                let dot = dot.ok_or_else(|| Error::new("missing value for block clause"))?;
                 let body = body_alone(parts, depth)?;
                 parts.defined.entry(name.clone()).or_insert(body);
-                nodes.push(Node::Template(name, dot));
+                nodes.push(Node::Template(name, Some(dot)));
             }
             "template" => {
                 let (name, dot) = template_name(&words)?;
@@ -154,23 +165,65 @@ fn template_name(words: &[Word]) -> Result<(String, Option<Pipeline>), Error> {
 
 /// The body of `define` or `block`, which have no `else`.
 fn body_alone(parts: &mut Parts, depth: usize) -> Result<Vec<Node>, Error> {
-    match block(parts, depth + 1)? {
+    // A loop around it is not a loop within it.
+    let loops = std::mem::take(&mut parts.loops);
+    let parsed = block(parts, depth + 1);
+    parts.loops = loops;
+    match parsed? {
         (nodes, Some(words)) if keyword(&words) == "end" => Ok(nodes),
         _ => Err(Error::new("expected end")),
     }
 }
 
-/// The body of `with` or `range`, and what stands behind its `else`.
+/// The body of `range`, and what stands behind its `else`.
 fn body(parts: &mut Parts, depth: usize) -> Result<(Vec<Node>, Vec<Node>), Error> {
     let (nodes, end) = block(parts, depth + 1)?;
     match end.as_deref().map(keyword) {
         Some("end") => Ok((nodes, Vec::new())),
-        Some("else") => match block(parts, depth + 1)? {
-            (other, Some(words)) if keyword(&words) == "end" => Ok((nodes, other)),
-            _ => Err(Error::new("expected end")),
-        },
+        Some("else") => {
+            alone(end.as_deref().unwrap_or_default())?;
+            match block(parts, depth + 1)? {
+                (other, Some(words)) if keyword(&words) == "end" => Ok((nodes, other)),
+                _ => Err(Error::new("expected end")),
+            }
+        }
         _ => Err(Error::new("unexpected EOF")),
     }
+}
+
+/// A word that has nothing behind it.
+fn alone(words: &[Word]) -> Result<(), Error> {
+    match words {
+        [_] => Ok(()),
+        _ => Err(Error::new(format!(
+            "unexpected words after {}",
+            keyword(words)
+        ))),
+    }
+}
+
+/// A `with`; one behind an `else` is a block of its own that ends where this one does.
+fn with(words: &[Word], parts: &mut Parts, depth: usize) -> Result<Node, Error> {
+    let condition = pipeline_of(words, 1)?;
+    let (body, end) = block(parts, depth + 1)?;
+    let end = end.ok_or_else(|| Error::new("unexpected EOF"))?;
+    let other = match (keyword(&end), end.get(1)) {
+        ("end", _) => Vec::new(),
+        (_, Some(Word::Name(name))) if name == "with" => {
+            if depth > DEPTH {
+                return Err(Error::new("too deeply nested"));
+            }
+            vec![with(&end[2..], parts, depth + 1)?]
+        }
+        _ => {
+            alone(&end)?;
+            match block(parts, depth + 1)? {
+                (other, Some(words)) if keyword(&words) == "end" => other,
+                _ => return Err(Error::new("expected end")),
+            }
+        }
+    };
+    Ok(Node::With(condition, body, other))
 }
 
 fn conditional(words: &[Word], parts: &mut Parts, depth: usize) -> Result<Node, Error> {
@@ -183,21 +236,32 @@ fn conditional(words: &[Word], parts: &mut Parts, depth: usize) -> Result<Node, 
         match (keyword(&end), end.get(1)) {
             ("end", _) => return Ok(Node::If(branches, Vec::new())),
             (_, Some(Word::Name(name))) if name == "if" => condition = pipeline(&end[2..])?,
-            _ => match block(parts, depth + 1)? {
-                (other, Some(words)) if keyword(&words) == "end" => {
-                    return Ok(Node::If(branches, other));
+            _ => {
+                alone(&end)?;
+                match block(parts, depth + 1)? {
+                    (other, Some(words)) if keyword(&words) == "end" => {
+                        return Ok(Node::If(branches, other));
+                    }
+                    _ => return Err(Error::new("expected end")),
                 }
-                _ => return Err(Error::new("expected end")),
-            },
+            }
         }
     }
 }
 
 fn pipeline(words: &[Word]) -> Result<Pipeline, Error> {
+    pipeline_of(words, 1)
+}
+
+/// A pipeline that declares so many variables at most.
+fn pipeline_of(words: &[Word], variables: usize) -> Result<Pipeline, Error> {
     let mut at = 0;
     let parsed = pipeline_from(words, &mut at, 0)?;
     if at < words.len() {
         return Err(Error::new("unexpected right paren"));
+    }
+    if parsed.variables.len() > variables {
+        return Err(Error::new("too many declarations"));
     }
     Ok(parsed)
 }
@@ -255,10 +319,11 @@ fn pipeline_from(words: &[Word], at: &mut usize, depth: usize) -> Result<Pipelin
 }
 
 fn command(operands: Vec<Operand>) -> Result<Command, Error> {
-    if operands.is_empty() {
-        return Err(Error::new("missing value for command"));
+    match operands.first() {
+        None => Err(Error::new("missing value for command")),
+        Some(Operand::Constant(Value::Null)) => Err(Error::new("nil is not a command")),
+        Some(_) => Ok(Command { operands }),
     }
-    Ok(Command { operands })
 }
 
 /// `$a :=`, `$a, $b :=` or `$a =` at the beginning.
