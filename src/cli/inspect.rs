@@ -4,7 +4,7 @@ use kelp_engine::{Engine, Error, Kind};
 use kelp_format::render::{json, object};
 use serde_json::Value;
 
-use super::{container_inspect, exit, image_inspect};
+use super::{container_inspect, exit, image_inspect, volume_inspect};
 
 /// Show everything about containers, images and volumes
 #[derive(clap::Args)]
@@ -118,8 +118,8 @@ fn describe(engine: &Engine, name: &str, kind: ObjectKind, size: bool) -> anyhow
     }
 }
 
-fn volume(_: &Engine, name: &str) -> anyhow::Result<Value> {
-    Err(Error::new(Kind::NotFound, format!("no such volume: {name}")).into())
+fn volume(engine: &Engine, name: &str) -> anyhow::Result<Value> {
+    Ok(volume_inspect::describe(&engine.find_volume(name)?))
 }
 
 /// Whether something of another kind may have the name.

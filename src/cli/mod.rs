@@ -1,6 +1,7 @@
 //! The command line: one file a command, each with its arguments and one function.
 
 mod attach;
+mod completion;
 mod container;
 mod container_exists;
 mod container_inspect;
@@ -10,6 +11,7 @@ mod cp;
 mod create_flags;
 mod detach_keys;
 mod diff;
+mod doctor;
 mod events;
 mod exec;
 mod exit;
@@ -17,10 +19,12 @@ mod image;
 mod image_inspect;
 mod image_prune;
 mod images;
+mod info;
 mod inspect;
 mod kill;
 mod login;
 mod logs;
+mod outline;
 mod pause;
 mod port;
 mod ps;
@@ -36,15 +40,25 @@ mod selection;
 mod signal_argument;
 mod start;
 mod stop;
+mod system;
+mod system_df;
 mod tag;
 mod time_argument;
 mod top;
 mod unpause;
+mod unshare;
+mod version;
+mod volume;
+mod volume_create;
+mod volume_inspect;
+mod volume_ls;
+mod volume_prune;
+mod volume_rm;
 mod wait;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use kelp_engine::Engine;
 
 /// Rootless containers for one user, with no daemon.
@@ -62,19 +76,26 @@ struct Kelp {
 
 #[derive(Subcommand)]
 enum Command {
+    Completion(completion::Args),
     Container(container::Args),
     #[command(flatten)]
     OnContainers(container::Command),
+    Doctor(doctor::Args),
     Events(events::Args),
     Image(image::Args),
     Images(images::Args),
+    Info(info::Args),
     Inspect(inspect::Args),
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
     Pull(pull::Args),
     Rmi(rmi::Args),
+    System(system::Args),
     Tag(tag::TagArgs),
     Untag(tag::UntagArgs),
+    Unshare(unshare::Args),
+    Version(version::Args),
+    Volume(volume::Args),
 }
 
 /// Parses the command line and runs the command.
@@ -86,18 +107,25 @@ pub fn main() -> ExitCode {
     let result = Engine::open()
         .map_err(anyhow::Error::from)
         .and_then(|engine| match kelp.command {
+            Command::Completion(args) => completion::run(Kelp::command(), &args),
             Command::Container(args) => container::run_group(&engine, args),
             Command::OnContainers(command) => container::run(&engine, command),
+            Command::Doctor(args) => doctor::run(&engine, &args),
             Command::Events(args) => events::run(&engine, &args),
             Command::Image(args) => image::run(&engine, args),
             Command::Images(args) => images::run(&engine, &args),
+            Command::Info(args) => info::run(&engine, &args),
             Command::Inspect(args) => inspect::run(&engine, args),
             Command::Login(args) => login::login(&engine, args),
             Command::Logout(args) => login::logout(&engine, &args),
             Command::Pull(args) => pull::run(&engine, args),
             Command::Rmi(args) => rmi::run(&engine, args),
+            Command::System(args) => system::run(&engine, &args),
             Command::Tag(args) => tag::tag(&engine, &args),
             Command::Untag(args) => tag::untag(&engine, &args),
+            Command::Unshare(args) => unshare::run(&engine, args),
+            Command::Version(args) => version::run(&args),
+            Command::Volume(args) => volume::run(&engine, &args),
         });
     exit::code(result)
 }

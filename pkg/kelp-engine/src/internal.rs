@@ -3,6 +3,7 @@
 use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use kelp_sys::clone::Child;
@@ -10,7 +11,7 @@ use kelp_sys::exec::CStringArray;
 use kelp_sys::spawn::Spawn;
 use kelp_userns::UserNamespace;
 
-use crate::{ContainerId, Engine, Error, container};
+use crate::{ContainerId, Engine, Error, container, doctor_overlay, unshare};
 
 /// Runs the hidden role that `args` name; the exit code.
 pub fn run(args: &[String]) -> i32 {
@@ -22,6 +23,8 @@ pub fn run(args: &[String]) -> i32 {
         }),
         ["diff", id] => on_container(id, container::diff::role),
         ["discard", path] => discard(path),
+        ["probe-overlay", path] => doctor_overlay::role(path),
+        ["unshare", "--", ..] => unshare::role(&args[2..]),
         ["unpack", ..] => kelp_image::role::unpack_main(&args[1..]),
         ["remove", ..] => kelp_image::role::remove_main(&args[1..]),
         _ => 125,
@@ -91,6 +94,11 @@ fn own_binary() -> Result<CString, Error> {
             std::io::ErrorKind::NotFound,
         ))
     })
+}
+
+/// [`own_binary`] as a path.
+pub(crate) fn own_path() -> Result<PathBuf, Error> {
+    Ok(PathBuf::from(OsStr::from_bytes(own_binary()?.as_bytes())))
 }
 
 fn cstring(text: &str) -> CString {

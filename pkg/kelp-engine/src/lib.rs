@@ -6,14 +6,19 @@
 #![forbid(unsafe_code)]
 
 pub mod container;
+pub mod doctor;
+mod doctor_overlay;
 pub mod error;
 pub mod events;
 pub mod host;
 pub mod image;
+pub mod info;
 pub mod internal;
 pub mod spec;
 pub mod terminal;
+mod unshare;
 pub mod volume;
+pub mod volumes;
 mod watch;
 
 pub use error::{Error, Kind};

@@ -1,6 +1,6 @@
 //! What images are here.
 
-use kelp_image::store::Image;
+pub use kelp_image::store::Image;
 use oci_spec::image::ImageConfiguration;
 
 use crate::{Engine, Error, Kind};

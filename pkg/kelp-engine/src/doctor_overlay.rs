@@ -1,0 +1,91 @@
+//! Whether an overlay can be mounted where the layers are: asked by mounting one.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use kelp_userns::UserNamespace;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::doctor::{Check, Level};
+use crate::{Engine, internal};
+
+const NAME: &str = "overlay";
+
+/// Mounts an overlay on the data directory, in a namespace where it shows to nobody.
+pub(crate) fn check(engine: &Engine, userns: &UserNamespace) -> Check {
+    let place = Place(
+        engine
+            .paths
+            .data
+            .join(format!("doctor.{}", std::process::id())),
+    );
+    let data = engine.paths.data.display();
+    let fail = |found: String| {
+        let fix = format!(
+            "put {data} on a local file system such as ext4, xfs or btrfs (not NFS, nor another \
+             overlay), with a kernel of 5.11 or later; XDG_DATA_HOME moves it"
+        );
+        Check::bad(Level::Fail, NAME, found, fix)
+    };
+    for name in ["lower", "upper", "work", "merged"] {
+        if let Err(error) = fs::create_dir_all(place.0.join(name)) {
+            return fail(format!("create a directory in {data}: {error}"));
+        }
+    }
+    let child = match internal::spawn(
+        &["probe-overlay", &place.0.to_string_lossy()],
+        userns,
+        Vec::new(),
+    ) {
+        Ok(child) => child,
+        Err(error) => return fail(error.line()),
+    };
+    match kelp_sys::process::wait_pidfd(child.pidfd.as_fd()).map(kelp_sys::process::Exit::code) {
+        Ok(0) => Check::ok(NAME, format!("can be mounted on {data}")),
+        Ok(code) => {
+            let why = io::Error::from_raw_os_error(code);
+            fail(format!("can't be mounted on {data}: {why}"))
+        }
+        Err(error) => fail(error.to_string()),
+    }
+}
+
+/// What the probe leaves behind goes with this.
+struct Place(PathBuf);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The role: mounts an overlay beneath `path` and writes through it; 0 or an error number.
+pub(crate) fn role(path: &str) -> i32 {
+    let path = Path::new(path);
+    let result = probe(path);
+    // The kernel's own directory in `work` has mode 0: only here it can be opened.
+    let _ = fs::remove_dir_all(path.join("work"));
+    match result {
+        Ok(()) => 0,
+        Err(error) => error.raw_os_error().unwrap_or(5),
+    }
+}
+
+fn probe(path: &Path) -> io::Result<()> {
+    kelp_sys::namespace::unshare_mounts()?;
+    let merged = path.join("merged");
+    let part = |name: &str| path.join(name).display().to_string();
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={},userxattr",
+        part("lower"),
+        part("upper"),
+        part("work")
+    );
+    let options = std::ffi::CString::new(options)?;
+    mount("overlay", &merged, "overlay", MountFlags::NODEV, &*options)?;
+    let written = fs::write(merged.join("file"), "x");
+    unmount(&merged, UnmountFlags::DETACH)?;
+    written
+}

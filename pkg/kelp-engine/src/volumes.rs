@@ -1,0 +1,194 @@
+//! The volumes there are: making, listing, and taking them away.
+//!
+//! A volume is a directory with `_data`; `volume.json` beside it is written only where there is
+//! something to remember.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use kelp_state::file::{self, Durability};
+use kelp_state::name;
+use serde::{Deserialize, Serialize};
+
+use crate::container::config::UserMode;
+use crate::container::inspect::tree_size;
+use crate::{Engine, Error, Kind, host, internal};
+
+/// A volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name.
+    pub name: String,
+    /// When it was made.
+    pub created: SystemTime,
+    /// Its files.
+    pub data: PathBuf,
+    /// What is remembered of its making.
+    pub record: VolumeRecord,
+}
+
+/// What is remembered of a volume's making: `volume.json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VolumeRecord {
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether its container made it, and nobody named it.
+    pub anonymous: bool,
+}
+
+impl Engine {
+    /// Makes a volume that must not exist, or with `ignore` may.
+    pub fn create_volume(
+        &self,
+        volume: &str,
+        record: &VolumeRecord,
+        ignore: bool,
+    ) -> Result<(), Error> {
+        name::validate(volume)?;
+        if self.paths.volumes().join(volume).exists() {
+            if ignore {
+                return Ok(());
+            }
+            return Err(Error::conflict(format!(
+                "volume with name {volume} already exists: volume already exists"
+            )));
+        }
+        self.volume(volume)?;
+        if *record != VolumeRecord::default() {
+            let path = self.paths.volumes().join(volume).join("volume.json");
+            file::write_json(&path, record, Durability::Synced)?;
+        }
+        Ok(())
+    }
+
+    /// Every volume, by name.
+    pub fn volumes(&self) -> Vec<Volume> {
+        let mut names: Vec<_> = fs::read_dir(self.paths.volumes())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        names.sort();
+        let read = names
+            .iter()
+            .filter_map(|name| self.read_volume(name).ok().flatten());
+        read.collect()
+    }
+
+    /// The volume that a name, or the only beginning of one, means.
+    pub fn find_volume(&self, text: &str) -> Result<Volume, Error> {
+        if name::validate(text).is_ok()
+            && let Some(volume) = self.read_volume(text)?
+        {
+            return Ok(volume);
+        }
+        let absent = || Error::new(Kind::NotFound, format!("no such volume {text}"));
+        if text.is_empty() {
+            return Err(absent());
+        }
+        let mut fits: Vec<_> = self.volumes();
+        fits.retain(|volume| volume.name.starts_with(text));
+        match fits.pop() {
+            Some(volume) if fits.is_empty() => Ok(volume),
+            Some(_) => Err(Error::invalid(format!(
+                "more than one volume begins with {text}"
+            ))),
+            None => Err(absent()),
+        }
+    }
+
+    fn read_volume(&self, name: &str) -> Result<Option<Volume>, Error> {
+        let directory = self.paths.volumes().join(name);
+        let data = directory.join("_data");
+        let Ok(metadata) = fs::metadata(&data) else {
+            return Ok(None);
+        };
+        let record = file::read_json(&directory.join("volume.json"))?;
+        Ok(Some(Volume {
+            name: name.to_owned(),
+            // A file system that keeps no time of birth tells the last change at least.
+            created: metadata
+                .created()
+                .or_else(|_| metadata.modified())
+                .unwrap_or(SystemTime::UNIX_EPOCH),
+            data,
+            record: record.unwrap_or_default(),
+        }))
+    }
+
+    /// The names of the volumes that containers use, and by which containers.
+    pub fn volume_users(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let volumes = self.paths.volumes();
+        let mut users: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for listed in self.list_containers(true) {
+            for mount in &listed.summary.options.mounts {
+                let name = mount
+                    .source
+                    .as_deref()
+                    .and_then(|source| source.strip_prefix(&volumes).ok())
+                    .and_then(|rest| rest.iter().next())
+                    .and_then(|name| name.to_str());
+                if let Some(name) = name {
+                    let id = listed.summary.id.to_string();
+                    users.entry(name.to_owned()).or_default().insert(id);
+                }
+            }
+        }
+        users
+    }
+
+    /// Removes a volume; one that a container uses only with `force`, and the container with it.
+    pub fn remove_volume(&self, volume: &Volume, force: bool) -> Result<(), Error> {
+        let users = self.volume_users().remove(&volume.name).unwrap_or_default();
+        if !users.is_empty() && !force {
+            let users: Vec<_> = users.into_iter().collect();
+            return Err(Error::conflict(format!(
+                "volume {} is being used by the following container(s): {}: volume is being used",
+                volume.name,
+                users.join(", ")
+            )));
+        }
+        for id in users {
+            self.remove_container(&self.find_container(&id)?, true)?;
+        }
+        self.discard_volume(&volume.name)
+    }
+
+    /// Removes a volume's files: renamed in one step, deleted after, where its users own some of them
+    /// from inside their user namespace.
+    fn discard_volume(&self, name: &str) -> Result<(), Error> {
+        let what = || format!("remove volume {name}");
+        let trash = self.paths.data.join("trash");
+        let place = trash.join(format!("volume.{}.{name}", std::process::id()));
+        fs::create_dir_all(&trash).map_err(Error::io(what()))?;
+        match fs::rename(self.paths.volumes().join(name), &place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            result => result.map_err(Error::io(what()))?,
+        }
+        if fs::remove_dir_all(&place).is_ok() {
+            return Ok(());
+        }
+        let userns = self.user_namespace(host::id_map(&UserMode::Host)?)?;
+        let place = place.to_string_lossy();
+        let child = internal::spawn(&["discard", &place], &userns, Vec::new())?;
+        let exit = kelp_sys::process::wait_pidfd(child.pidfd.as_fd()).map_err(Error::io(what()))?;
+        if exit.code() == 0 {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Failed,
+            format!("remove {place}: some of it could not be removed"),
+        ))
+    }
+
+    /// The bytes in a volume, as far as this user can read.
+    pub fn volume_size(&self, volume: &Volume) -> u64 {
+        tree_size(&volume.data)
+    }
+}

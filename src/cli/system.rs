@@ -1,0 +1,27 @@
+//! `kelp system …`.
+
+use clap::Subcommand;
+use kelp_engine::Engine;
+
+use super::{info, system_df};
+
+/// Manage kelp itself
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Df(system_df::Args),
+    Info(info::Args),
+}
+
+/// Runs the command of the group.
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    match &args.command {
+        Command::Df(args) => system_df::run(engine, args),
+        Command::Info(args) => info::run(engine, args),
+    }
+}

@@ -1,0 +1,26 @@
+//! `kelp unshare`: a command with the ids that containers have.
+
+use kelp_engine::{Engine, Error, Kind};
+
+/// Run a command in the user namespace of containers: it is root there
+#[derive(clap::Args)]
+pub struct Args {
+    /// The command and its arguments; the shell if there is none
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND [ARG...]"
+    )]
+    command: Vec<String>,
+}
+
+/// Becomes the command.
+pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
+    let mut command = args.command;
+    if command.is_empty() {
+        let shell = std::env::var("SHELL")
+            .map_err(|_| Error::new(Kind::Invalid, "no command is given, and SHELL is not set"))?;
+        command.push(shell);
+    }
+    match engine.unshare(&command)? {}
+}

@@ -1,0 +1,60 @@
+//! `kelp volume rm`.
+
+use kelp_engine::{Engine, Error, Kind};
+
+use super::exit;
+
+/// Remove volumes
+#[derive(clap::Args)]
+pub struct Args {
+    /// Remove every volume
+    #[arg(short, long, conflicts_with = "volumes")]
+    all: bool,
+    /// Remove the containers that use a volume, too; it is no error if a volume is missing
+    #[arg(short, long)]
+    force: bool,
+    /// Seconds until a container is killed; taken for compatibility: they are killed at once
+    #[arg(
+        short,
+        long,
+        visible_alias = "timeout",
+        requires = "force",
+        allow_negative_numbers = true
+    )]
+    time: Option<i64>,
+    /// The volumes
+    #[arg(required_unless_present = "all")]
+    volumes: Vec<String>,
+}
+
+/// Removes them: 1 if one is missing, 2 if one is in use.
+pub fn run(engine: &Engine, args: &Args) -> i32 {
+    let _ = args.time;
+    let mut names = args.volumes.clone();
+    if args.all {
+        names.extend(engine.volumes().into_iter().map(|volume| volume.name));
+    }
+    let mut code = 0;
+    for name in names {
+        let result = engine
+            .find_volume(&name)
+            .and_then(|volume| engine.remove_volume(&volume, args.force));
+        match result {
+            Ok(()) => println!("{name}"),
+            Err(error) if args.force && error.kind() == Kind::NotFound => {}
+            Err(error) => {
+                code = code.max(code_of(&error));
+                eprintln!("Error: {}", exit::line(&error.into()));
+            }
+        }
+    }
+    code
+}
+
+fn code_of(error: &Error) -> i32 {
+    match error.kind() {
+        Kind::NotFound => 1,
+        Kind::Conflict => 2,
+        _ => 125,
+    }
+}
