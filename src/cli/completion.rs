@@ -40,7 +40,11 @@ pub fn run(mut command: Command, args: &Args) -> anyhow::Result<i32> {
     clap_complete::generate(shell, &mut command, "kelp", &mut script);
     match &args.file {
         Some(path) => std::fs::write(path, script)?,
-        None => io::stdout().write_all(&script)?,
+        None => match io::stdout().write_all(&script) {
+            // Whoever reads may have seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            result => result?,
+        },
     }
     Ok(0)
 }

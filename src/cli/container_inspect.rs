@@ -32,7 +32,16 @@ fn container(inspection: &Inspection) -> Value {
     let config = &inspection.config;
     let file = |name: &str| inspection.directory.join(name).display().to_string();
     let spec = spec(inspection);
-    let capabilities = |set: &str| spec["process"]["capabilities"][set].clone();
+    let capabilities = |set: &str| {
+        let list = spec["process"]["capabilities"][set].as_array();
+        let mut names: Vec<_> = list
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        names.sort_unstable();
+        names
+    };
     let (program, arguments) = match config.command.split_first() {
         Some((program, arguments)) => (program.as_str(), arguments),
         None => ("", &[][..]),

@@ -39,10 +39,14 @@ pub(crate) fn role(command: &[String]) -> i32 {
         return 125;
     }
     let error = Command::new(program).args(arguments).exec();
-    eprintln!("Error: execute {program}: {error}");
-    if error.kind() == io::ErrorKind::NotFound {
+    let code = if error.kind() == io::ErrorKind::NotFound {
         127
     } else {
         126
-    }
+    };
+    eprintln!(
+        "Error: {}",
+        Error::io(format!("execute {program}"))(error).line()
+    );
+    code
 }
