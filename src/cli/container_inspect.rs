@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use kelp_engine::container::config::{Namespace, UserMode};
 use kelp_engine::container::inspect::Inspection;
 use kelp_engine::network::{Mode, PublishedPort};
 use kelp_engine::{Engine, Status};
 use kelp_format::units;
 use serde_json::{Map, Value, json};
 
+use super::container_inspect_host::host_config;
 use super::signal_argument;
 
 /// The time of something that never was.
@@ -97,7 +97,8 @@ fn spec(inspection: &Inspection) -> Value {
         .unwrap_or_default()
 }
 
-fn text(path: &Path) -> String {
+/// A path as text.
+pub fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
@@ -153,7 +154,8 @@ fn graph_driver(inspection: &Inspection) -> Value {
     })
 }
 
-fn mounts(inspection: &Inspection) -> Vec<Value> {
+/// Bind mounts and volumes.
+pub fn mounts(inspection: &Inspection) -> Vec<Value> {
     let volumes = |source: &str| {
         let (_, rest) = source.split_once("/volumes/")?;
         rest.strip_suffix("/_data")
@@ -199,7 +201,7 @@ fn mounts(inspection: &Inspection) -> Vec<Value> {
 }
 
 /// `80/tcp` and where it is on the host, port by port.
-fn port_bindings(published: &[PublishedPort]) -> Value {
+pub fn port_bindings(published: &[PublishedPort]) -> Value {
     let mut bindings = Map::new();
     for port in published {
         for offset in 0..port.range.max(1) {
@@ -217,7 +219,8 @@ fn port_bindings(published: &[PublishedPort]) -> Value {
     Value::Object(bindings)
 }
 
-fn network_mode(inspection: &Inspection) -> String {
+/// The network, as --network takes it.
+pub fn network_mode(inspection: &Inspection) -> String {
     match &inspection.config.options.namespaces.network {
         Some(Mode::Host) => "host".to_owned(),
         Some(Mode::None) | None => "none".to_owned(),
@@ -294,149 +297,4 @@ fn container_config(inspection: &Inspection, spec: &Value) -> Value {
         "Passwd": true,
         "sdNotifyMode": "container",
     })
-}
-
-fn host_config(inspection: &Inspection) -> Value {
-    let config = &inspection.config;
-    let options = &config.options;
-    let names = &options.namespaces;
-    let log = inspection.launch.as_ref().map(|launch| &launch.log);
-    let driver = log.and_then(|log| serde_json::to_value(log.driver).ok());
-    let ulimits: Vec<_> = options
-        .ulimits
-        .iter()
-        .map(|(name, soft, hard)| {
-            json!({ "Name": format!("RLIMIT_{}", name.to_uppercase()), "Soft": soft, "Hard": hard })
-        })
-        .collect();
-    let mut value = json!({
-        "Binds": binds(inspection),
-        "CgroupManager": "cgroupfs",
-        "CgroupMode": namespace(&names.cgroup),
-        "ContainerIDFile": options.cid_file.as_deref().map(text).unwrap_or_default(),
-        "LogConfig": {
-            "Type": driver.unwrap_or_default(),
-            "Config": null,
-            "Path": log.map(|log| text(&log.path)).unwrap_or_default(),
-            "Tag": "",
-            "Size": format!("{}B", options.log_max_size),
-        },
-        "NetworkMode": network_mode(inspection),
-        "PortBindings": port_bindings(&options.publish),
-        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
-        "AutoRemove": options.remove,
-        "Annotations": options.annotations,
-        "CapAdd": options.cap_add,
-        "CapDrop": options.cap_drop,
-        "Dns": options.dns,
-        "DnsOptions": options.dns_options,
-        "DnsSearch": options.dns_search,
-        "ExtraHosts": options.add_hosts,
-        "GroupAdd": options.groups,
-        "IpcMode": namespace(&names.ipc),
-        "OomScoreAdj": options.oom_score_adj.unwrap_or(0),
-        "PidMode": namespace(&names.pid),
-        "Privileged": options.privileged,
-        "PublishAllPorts": options.publish_all,
-        "ReadonlyRootfs": options.read_only,
-        "SecurityOpt": security(inspection),
-        "Tmpfs": tmpfs(inspection),
-        "UTSMode": namespace(&names.uts),
-        "UsernsMode": match names.user {
-            UserMode::Host => "",
-            UserMode::KeepId { .. } => "keep-id",
-            UserMode::NoMap => "nomap",
-            UserMode::Map(..) => "private",
-        },
-        "ShmSize": options.shm_size.unwrap_or(64_000 << 10),
-        "Runtime": "kelp",
-        "Devices": options.devices.iter().map(|path| text(path)).collect::<Vec<_>>(),
-        "Init": options.init,
-        "Ulimits": ulimits,
-        "Sysctls": options.sysctl,
-    });
-    add_resources(&mut value, inspection);
-    value
-}
-
-/// The limits of the cgroup, under docker's names.
-fn add_resources(value: &mut Value, inspection: &Inspection) {
-    let resources = serde_json::to_value(&inspection.config.options.resources).unwrap_or_default();
-    for (name, pointer) in [
-        ("Memory", "/memory/limit"),
-        ("MemoryReservation", "/memory/reservation"),
-        ("MemorySwap", "/memory/swap"),
-        ("CpuShares", "/cpu/shares"),
-        ("CpuPeriod", "/cpu/period"),
-        ("CpuQuota", "/cpu/quota"),
-        ("PidsLimit", "/pids/limit"),
-        ("BlkioWeight", "/blockIO/weight"),
-    ] {
-        let limit = resources.pointer(pointer).filter(|limit| !limit.is_null());
-        value[name] = limit.cloned().unwrap_or_else(|| 0.into());
-    }
-    for (name, pointer) in [("CpusetCpus", "/cpu/cpus"), ("CpusetMems", "/cpu/mems")] {
-        let set = resources.pointer(pointer).filter(|set| !set.is_null());
-        value[name] = set.cloned().unwrap_or_else(|| "".into());
-    }
-    let cpu = |name: &str| resources["cpu"][name].as_u64();
-    let nanos = match (cpu("quota"), cpu("period")) {
-        (Some(quota), Some(period)) if period > 0 => quota * 1_000_000_000 / period,
-        _ => 0,
-    };
-    value["NanoCpus"] = nanos.into();
-}
-
-fn namespace(namespace: &Namespace) -> String {
-    match namespace {
-        Namespace::Private => "private".to_owned(),
-        Namespace::Host => "host".to_owned(),
-        Namespace::Container(id) => format!("container:{id}"),
-        Namespace::Path(path) => format!("ns:{}", path.display()),
-    }
-}
-
-fn security(inspection: &Inspection) -> Vec<&'static str> {
-    let options = &inspection.config.options;
-    let mut list = Vec::new();
-    if options.no_new_privileges {
-        list.push("no-new-privileges");
-    }
-    if options.seccomp_unconfined {
-        list.push("seccomp=unconfined");
-    }
-    list
-}
-
-fn binds(inspection: &Inspection) -> Vec<String> {
-    mounts(inspection)
-        .iter()
-        .map(|mount| {
-            let part = |key: &str| mount[key].as_str().unwrap_or_default().to_owned();
-            let source = mount["Name"]
-                .as_str()
-                .map_or_else(|| part("Source"), str::to_owned);
-            let options: Vec<_> = mount["Options"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str)
-                .collect();
-            format!("{source}:{}:{}", part("Destination"), options.join(","))
-        })
-        .collect()
-}
-
-fn tmpfs(inspection: &Inspection) -> Value {
-    let list = serde_json::to_value(&inspection.config.options.mounts).unwrap_or_default();
-    let mounts = list.as_array().into_iter().flatten();
-    let pairs = mounts
-        .filter(|mount| mount["type"] == "tmpfs")
-        .map(|mount| {
-            let options = mount["options"].as_array().into_iter().flatten();
-            let options: Vec<_> = options.filter_map(Value::as_str).collect();
-            let destination = mount["destination"].as_str().unwrap_or_default();
-            (destination.to_owned(), Value::from(options.join(",")))
-        });
-    Value::Object(pairs.collect())
 }

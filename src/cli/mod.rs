@@ -5,6 +5,7 @@ mod completion;
 mod container;
 mod container_exists;
 mod container_inspect;
+mod container_inspect_host;
 mod container_prune;
 mod create;
 mod cp;

@@ -99,8 +99,8 @@ impl Engine {
             .filter(|listed| all || matches!(listed.status, Status::Running | Status::Paused))
             .collect();
         list.sort_by(|one, other| {
-            let key = |listed: &Listed| (listed.summary.created, listed.summary.id.clone());
-            key(one).cmp(&key(other))
+            let (one, other) = (&one.summary, &other.summary);
+            (one.created, &one.id).cmp(&(other.created, &other.id))
         });
         list
     }
