@@ -56,5 +56,9 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         },
         detach: args.detach,
     };
-    Ok(engine.exec_container(&id, options)?)
+    let code = engine.exec_container(&id, options)?;
+    if args.detach {
+        println!("{}", kelp_engine::ContainerId::random());
+    }
+    Ok(code)
 }

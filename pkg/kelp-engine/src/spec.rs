@@ -248,7 +248,7 @@ fn linux(options: &CreateOptions, joined: &Joined) -> Linux {
     linux
         .set_namespaces(Some(namespaces))
         .set_resources(options.resources.clone())
-        .set_sysctl(Some(options.sysctl.clone().into_iter().collect()))
+        .set_sysctl(Some(sysctls(options)))
         .set_masked_paths(masked(options))
         .set_readonly_paths(read_only(options))
         .set_seccomp(options.seccomp.clone())
@@ -264,6 +264,21 @@ fn linux(options: &CreateOptions, joined: &Joined) -> Linux {
                 .collect(),
         ));
     linux
+}
+
+/// What was asked for; and in a network of its own ping works without a capability, for the
+/// container's root group.
+fn sysctls(options: &CreateOptions) -> HashMap<String, String> {
+    let mut sysctls: HashMap<_, _> = options.sysctl.clone().into_iter().collect();
+    if matches!(
+        options.namespaces.network,
+        Some(Mode::None | Mode::Pasta(_))
+    ) {
+        sysctls
+            .entry("net.ipv4.ping_group_range".to_owned())
+            .or_insert_with(|| "0 0".to_owned());
+    }
+    sysctls
 }
 
 /// Whether --security-opt unmask names a path, or all.

@@ -100,6 +100,7 @@ const CHUNK: usize = 1 << 20;
 const PASSED: &[i32] = &[
     1, 2, 3, 10, 12, 14, 15, 18, 20, 21, 22, 24, 25, 26, 27, 29, 30,
 ];
+const SIGPIPE: i32 = 13;
 const SIGWINCH: i32 = 28;
 
 impl Session {
@@ -158,6 +159,12 @@ impl Session {
         }
         let end = self.relay(engine, other, signals.as_ref());
         drop(raw);
+        if let Err(error) = &end
+            && error.kind() == io::ErrorKind::BrokenPipe
+        {
+            // Nobody reads on: the end of any command in a pipe.
+            kelp_sys::signal::die_of(SIGPIPE);
+        }
         end.map_err(Error::io("move the container's streams"))
     }
 
@@ -218,10 +225,13 @@ impl Session {
                     }
                 }
             }
-            self.outputs.retain(|(read, number)| {
-                let is_ready = ready.outputs.contains(number);
-                !is_ready || matches!(forward(read.as_fd(), *number), Ok(true))
-            });
+            let mut open = Vec::with_capacity(self.outputs.len());
+            for (read, number) in std::mem::take(&mut self.outputs) {
+                if !ready.outputs.contains(&number) || forward(read.as_fd(), number)? {
+                    open.push((read, number));
+                }
+            }
+            self.outputs = open;
             if ready.stdin && self.input(&mut keys)? {
                 return Ok(End::Detached);
             }

@@ -225,6 +225,7 @@ impl Unpacker for ProcessUnpacker<'_> {
             child,
             reply: reply.into(),
             control: Some(control),
+            answered: false,
             ended: false,
         }))
     }
@@ -234,12 +235,16 @@ struct ProcessJob {
     child: Child,
     reply: File,
     control: Option<OwnedFd>,
+    /// Whether it has said how the extraction went.
+    answered: bool,
     ended: bool,
 }
 
 impl UnpackJob for ProcessJob {
     fn finish(&mut self) -> Result<Summary, Error> {
-        match self.read_reply()? {
+        let reply = self.read_reply()?;
+        self.answered = true;
+        match reply {
             Reply::Unpacked(summary) => Ok(summary),
             Reply::Error(text) => Err(Error::Archive(text)),
         }
@@ -294,9 +299,12 @@ impl Drop for ProcessJob {
         if self.ended {
             return;
         }
-        // Without the order to publish it gives up by itself, unless it still waits for input.
+        // Without the order to publish it gives up by itself, and takes what it made away; unless it
+        // still waits for input.
         self.control = None;
-        let _ = pidfd_send_signal(&self.child.pidfd, Signal::KILL);
+        if !self.answered {
+            let _ = pidfd_send_signal(&self.child.pidfd, Signal::KILL);
+        }
         let _ = wait_pidfd(self.child.pidfd.as_fd());
     }
 }

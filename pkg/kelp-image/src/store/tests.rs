@@ -1,3 +1,5 @@
+//! Tests of the store.
+
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::time::Instant;

@@ -1,3 +1,5 @@
+//! Tests of the tar reader.
+
 use std::io::{BufReader, Read};
 
 use super::build::Archive;

@@ -1,3 +1,5 @@
+//! Tests of the extractor.
+
 use std::fs;
 use std::io::Cursor;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, symlink};

@@ -1,3 +1,5 @@
+//! Tests of capability sets.
+
 use super::*;
 
 const NONE: [&str; 0] = [];

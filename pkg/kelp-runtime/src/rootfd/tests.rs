@@ -1,3 +1,5 @@
+//! Tests of paths beneath a root.
+
 use super::*;
 
 use std::fs;

@@ -1,3 +1,5 @@
+//! Tests of the default profile.
+
 use super::*;
 
 use serde_json::Value;

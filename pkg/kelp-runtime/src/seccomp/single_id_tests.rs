@@ -1,3 +1,5 @@
+//! Tests of the filter for one mapped id.
+
 use oci_spec::runtime::LinuxSeccomp;
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! Tests of compiled filters.
+
 use super::interpreter::{Call, run};
 use super::oracle::Oracle;
 use super::*;

@@ -1,3 +1,5 @@
+//! Tests of users and groups of a container.
+
 use super::*;
 
 use std::fs;

@@ -1,3 +1,5 @@
+//! Tests of copying in and out.
+
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;

@@ -1,3 +1,5 @@
+//! Tests of reading logs.
+
 use std::fs;
 
 use super::*;
