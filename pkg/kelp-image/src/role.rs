@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use kelp_sys::clone::Child;
 use kelp_sys::process::wait_pidfd;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Mode;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, pidfd_send_signal};
@@ -225,7 +226,6 @@ impl Unpacker for ProcessUnpacker<'_> {
             child,
             reply: reply.into(),
             control: Some(control),
-            answered: false,
             ended: false,
         }))
     }
@@ -235,16 +235,12 @@ struct ProcessJob {
     child: Child,
     reply: File,
     control: Option<OwnedFd>,
-    /// Whether it has said how the extraction went.
-    answered: bool,
     ended: bool,
 }
 
 impl UnpackJob for ProcessJob {
     fn finish(&mut self) -> Result<Summary, Error> {
-        let reply = self.read_reply()?;
-        self.answered = true;
-        match reply {
+        match self.read_reply()? {
             Reply::Unpacked(summary) => Ok(summary),
             Reply::Error(text) => Err(Error::Archive(text)),
         }
@@ -302,7 +298,12 @@ impl Drop for ProcessJob {
         // Without the order to publish it gives up by itself, and takes what it made away; unless it
         // still waits for input.
         self.control = None;
-        if !self.answered {
+        let limit = rustix::event::Timespec {
+            tv_sec: 2,
+            tv_nsec: 0,
+        };
+        let mut fds = [PollFd::new(&self.child.pidfd, PollFlags::IN)];
+        if !matches!(poll(&mut fds, Some(&limit)), Ok(1..)) {
             let _ = pidfd_send_signal(&self.child.pidfd, Signal::KILL);
         }
         let _ = wait_pidfd(self.child.pidfd.as_fd());

@@ -118,10 +118,34 @@ impl Cgroup {
             .unwrap_or(0)
     }
 
+    /// Waits until the last process that was killed is gone. The kernel tells a change of
+    /// `cgroup.events` as a priority event (cgroup-v2.rst, "populated").
+    fn wait_until_empty(&self) {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let path = self.path.join("cgroup.events");
+        let Ok(events) = fs::File::open(&path) else {
+            return;
+        };
+        // A process that hangs in the kernel must not hold up its user for ever.
+        let second = Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
+        for _ in 0..5 {
+            let text = fs::read_to_string(&path).unwrap_or_default();
+            if !text.contains("populated 1") {
+                return;
+            }
+            let mut fds = [PollFd::new(&events, PollFlags::PRI)];
+            let _ = poll(&mut fds, Some(&second));
+        }
+    }
+
     /// Removes it and what the container made below it; the processes have ended.
     pub fn remove(&self) {
         if fs::remove_dir(&self.path).is_err() {
             let _ = self.kill();
+            self.wait_until_empty();
             remove_tree(&self.path);
         }
     }
