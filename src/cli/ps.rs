@@ -1,6 +1,7 @@
 //! `kelp ps`: the list of containers.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -237,11 +238,11 @@ fn field<'a>(listed: &'a Listed, limits: &Limits, key: &str, value: &str) -> Fie
             Field::Answer(code.as_deref() == Some(value))
         }
         "volume" => Field::Answer(summary.options.mounts.iter().any(|mount| {
-            mount.destination.to_str() == Some(value)
-                || mount
-                    .source
-                    .as_ref()
-                    .is_some_and(|source| source.ends_with(value))
+            let source = mount.source.as_deref();
+            let is_named = source.and_then(Path::parent).is_some_and(|parent| {
+                parent.ends_with(Path::new("volumes").join(value)) && !value.is_empty()
+            });
+            is_named || mount.destination == Path::new(value) || source == Some(Path::new(value))
         })),
         "network" => Field::Answer(super::ps_row::network(listed) == value),
         "ancestor" => Field::Answer(is_ancestor(&summary.image_name, &summary.image_id, value)),

@@ -22,5 +22,6 @@ mod run_exit;
 mod run_process;
 mod run_streams;
 mod security;
+mod show;
 mod skip;
 mod terminal;
