@@ -131,7 +131,7 @@ impl Drop for Env {
         let mut left = leaks::processes(self.root.path());
         left.extend(leaks::runtime_files(&self.path("r/kelp")));
         left.extend(leaks::containers(&self.path("d/kelp")));
-        leaks::remove_cgroups(&self.path("d/kelp"));
+        left.extend(leaks::cgroups(&self.path("d/kelp")));
         self.clean();
         if !std::thread::panicking() {
             assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));

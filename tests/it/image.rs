@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use flate2::Compression;
@@ -174,14 +174,14 @@ fn is_static(elf: &[u8]) -> Option<bool> {
     Some(true)
 }
 
-/// The program that tells what it sees; it is built beside kelp.
+/// The program that tells what it sees; it is built beside kelp, or in another profile.
 fn probe() -> PathBuf {
-    let path = kelp_program().with_file_name("kelp-probe");
-    assert!(
-        Path::new(&path).is_file(),
-        "{} is missing: cargo build --workspace, in the profile of {}",
-        path.display(),
-        kelp_program().display()
-    );
-    path
+    let kelp = kelp_program();
+    let places = ["kelp-probe", "../release/kelp-probe", "../debug/kelp-probe"];
+    let mut candidates = places
+        .iter()
+        .map(|place| kelp.parent().unwrap().join(place));
+    candidates
+        .find(|path| path.is_file())
+        .expect("kelp-probe is built: cargo build --package kelp-probe")
 }

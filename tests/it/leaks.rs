@@ -95,22 +95,35 @@ pub(crate) fn containers(store: &Path) -> Vec<String> {
         .collect()
 }
 
-/// Ends what runs in the cgroups of containers that are left, and removes those, so that a test
-/// that failed half way is not reported once more by the bed.
-pub(crate) fn remove_cgroups(store: &Path) {
+/// Cgroups of this store's containers, which are emptied and removed, so that one test's leak is not
+/// the bed's as well. Whose they are the journal of events tells.
+pub(crate) fn cgroups(store: &Path) -> Vec<String> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let Some(own) = own.lines().find_map(|line| line.strip_prefix("0::/")) else {
-        return;
-    };
-    let parent = Path::new("/sys/fs/cgroup").join(own);
-    let records = fs::read_dir(store.join("containers"));
-    for record in records.into_iter().flatten().flatten() {
-        let name = format!("kelp-{}", record.file_name().to_string_lossy());
-        let cgroup = parent.join(name);
-        let _ = fs::write(cgroup.join("cgroup.kill"), "1");
-        let end = Instant::now() + GRACE;
-        while fs::remove_dir(&cgroup).is_err() && cgroup.exists() && Instant::now() < end {
-            std::thread::sleep(Duration::from_millis(10));
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+    let parent = Path::new("/sys/fs/cgroup").join(own.unwrap_or("nowhere"));
+    let events = fs::read_to_string(store.join("events")).unwrap_or_default();
+    let mut found = Vec::new();
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let id = name.strip_prefix("kelp-").filter(|id| id.len() == 64);
+        if id.is_some_and(|id| events.contains(id)) && !ends(&entry.path(), false) {
+            let inside = fs::read_to_string(entry.path().join("cgroup.procs"));
+            found.push(format!("cgroup {name}, processes: {inside:?}"));
+            ends(&entry.path(), true);
         }
     }
+    found
+}
+
+/// Whether the cgroup goes away, by itself or killed and removed.
+fn ends(cgroup: &Path, kill: bool) -> bool {
+    let end = Instant::now() + GRACE;
+    while cgroup.exists() && Instant::now() < end {
+        if kill {
+            let _ = fs::write(cgroup.join("cgroup.kill"), "1");
+            let _ = fs::remove_dir(cgroup);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    !cgroup.exists()
 }
