@@ -6,8 +6,11 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Access, Mode, OFlags, access};
 
 use crate::error::Error;
@@ -119,25 +122,25 @@ impl Cgroup {
     }
 
     /// Waits until the last process that was killed is gone. The kernel tells a change of
-    /// `cgroup.events` as a priority event (cgroup-v2.rst, "populated").
+    /// `cgroup.events` since it was last read by a priority event (cgroup-v2.rst, "populated").
     fn wait_until_empty(&self) {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let path = self.path.join("cgroup.events");
-        let Ok(events) = fs::File::open(&path) else {
+        let Ok(events) = fs::File::open(self.path.join("cgroup.events")) else {
             return;
         };
         // A process that hangs in the kernel must not hold up its user for ever.
-        let second = Timespec {
-            tv_sec: 1,
-            tv_nsec: 0,
-        };
-        for _ in 0..5 {
-            let text = fs::read_to_string(&path).unwrap_or_default();
-            if !text.contains("populated 1") {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut text = [0; 256];
+        while let Ok(length) = events.read_at(&mut text, 0) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let populated = text[..length].starts_with(b"populated 1");
+            if !populated || left.is_zero() {
                 return;
             }
-            let mut fds = [PollFd::new(&events, PollFlags::PRI)];
-            let _ = poll(&mut fds, Some(&second));
+            let timeout = Timespec {
+                tv_sec: left.as_secs() as i64,
+                tv_nsec: i64::from(left.subsec_nanos()),
+            };
+            let _ = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout));
         }
     }
 

@@ -96,7 +96,12 @@ fn rotate(paths: &Paths, file: &File) -> io::Result<()> {
     }
     let [old, current] = files(paths);
     // Unless it has been done, and the name is another file's by now.
-    let (ours, named) = (file.metadata()?, fs::metadata(&current)?);
+    let ours = file.metadata()?;
+    let named = match fs::metadata(&current) {
+        // Done a moment ago, and nobody has written since.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => result?,
+    };
     if (ours.dev(), ours.ino()) == (named.dev(), named.ino()) {
         fs::rename(current, old)?;
     }
