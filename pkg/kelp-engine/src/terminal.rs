@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use rustix::termios::{
-    OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
+    OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 
 use crate::{ContainerId, Engine, Error};
@@ -69,18 +69,22 @@ impl Other<'_> {
 
     /// Tells the size of the own terminal.
     fn tell_size(&self) {
-        for stream in [rustix::stdio::stdin(), rustix::stdio::stdout()] {
-            let Ok(size) = tcgetwinsize(stream) else {
-                continue;
-            };
-            match self {
-                Self::Container(_, connection) => connection.resize(size.ws_row, size.ws_col),
-                Self::Process(_, Some(terminal)) => drop(tcsetwinsize(terminal, size)),
-                Self::Process(_, None) => {}
-            }
+        let Some(size) = own_size() else {
             return;
+        };
+        match self {
+            Self::Container(_, connection) => connection.resize(size.ws_row, size.ws_col),
+            Self::Process(_, Some(terminal)) => drop(tcsetwinsize(terminal, size)),
+            Self::Process(_, None) => {}
         }
     }
+}
+
+/// The size of the own terminal.
+fn own_size() -> Option<Winsize> {
+    [rustix::stdio::stdin(), rustix::stdio::stdout()]
+        .into_iter()
+        .find_map(|stream| tcgetwinsize(stream).ok())
 }
 
 /// How a session ended.
@@ -113,6 +117,9 @@ impl Session {
             let _ = fcntl_setpipe_size(&pair.1, CHUNK);
             Ok::<_, Error>(pair)
         };
+        if options.tty {
+            pipes.size = own_size().map(|size| (size.ws_row, size.ws_col));
+        }
         let mut session = Self {
             stdin: None,
             outputs: Vec::new(),
@@ -138,6 +145,9 @@ impl Session {
 
     /// For a process with a terminal: its outer end takes the input and gives the output.
     pub(crate) fn over_terminal(options: Options, master: &OwnedFd) -> Result<Self, Error> {
+        if let Some(size) = own_size() {
+            let _ = tcsetwinsize(master, size);
+        }
         let copy = || {
             master
                 .try_clone()

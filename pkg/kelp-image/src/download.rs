@@ -238,10 +238,12 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
         self.in_thread(move || {
             let (reader, writer) = pipe()?;
             let job = unpacker.start(&layer.diff_id, reader)?;
-            if !feed(&file, &level, &writer)? {
+            let fed = feed(&file, &level, &writer);
+            // The unpacker sees the end before its job goes, which waits for it.
+            drop(writer);
+            if !fed? {
                 return Err(thread_ended());
             }
-            drop(writer);
             finish(job, &layer)
         })
         .await

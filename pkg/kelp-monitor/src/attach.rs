@@ -28,6 +28,8 @@ pub struct Pipes {
     pub stdout: Option<OwnedFd>,
     /// The monitor writes the container's complaints to it.
     pub stderr: Option<OwnedFd>,
+    /// Lines and characters a line of the terminal that a container is started with.
+    pub size: Option<(u16, u16)>,
 }
 
 impl Pipes {
@@ -36,6 +38,7 @@ impl Pipes {
             stdin: self.stdin.is_some(),
             stdout: self.stdout.is_some(),
             stderr: self.stderr.is_some(),
+            size: self.size,
         }
     }
 

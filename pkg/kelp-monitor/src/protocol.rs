@@ -37,6 +37,9 @@ pub struct Streams {
     pub stdout: bool,
     /// Where its complaints go as well.
     pub stderr: bool,
+    /// Lines and characters a line of the terminal that a container is started with.
+    #[serde(default)]
+    pub size: Option<(u16, u16)>,
 }
 
 /// From the monitor.

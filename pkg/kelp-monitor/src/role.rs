@@ -76,7 +76,7 @@ fn watch(
         .map_err(Error::io(format!("open log {}", launch.log.path.display())))?;
     let listener = listener(&record.runtime)?;
     let started = SystemTime::now();
-    let running = match start_container(record, &launch) {
+    let running = match start_container(record, &launch, streams.size) {
         Ok(running) => running,
         Err(error) => {
             let code = match failure_kind(&error) {
@@ -116,10 +116,14 @@ fn watch(
     Ok(0)
 }
 
-fn start_container(record: &Record, launch: &Launch) -> Result<Running, Error> {
+fn start_container(
+    record: &Record,
+    launch: &Launch,
+    size: Option<(u16, u16)>,
+) -> Result<Running, Error> {
     // The overlay has its scratch directory open by the time the root is attached over it.
     let attach = record.data.join("work");
-    start(launch, &format!("kelp-{}", record.id), &attach)
+    start(launch, &format!("kelp-{}", record.id), &attach, size)
 }
 
 fn write_run(

@@ -11,6 +11,7 @@ use kelp_sys::clone::Child;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::ioctl_fionbio;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::error::Error;
 use crate::launch::{Launch, LogDriver};
@@ -29,7 +30,12 @@ pub(crate) struct Running {
 }
 
 /// Starts it. `attach` is a directory of the container's own to attach its root to.
-pub(crate) fn start(launch_config: &Launch, name: &str, attach: &Path) -> Result<Running, Error> {
+pub(crate) fn start(
+    launch_config: &Launch,
+    name: &str,
+    attach: &Path,
+    size: Option<(u16, u16)>,
+) -> Result<Running, Error> {
     let plan = Plan::new(
         &launch_config.spec,
         launch_config.rootfs.clone(),
@@ -41,7 +47,7 @@ pub(crate) fn start(launch_config: &Launch, name: &str, attach: &Path) -> Result
     } else {
         None
     };
-    let result = start_in(launch_config, &plan, cgroup.as_ref());
+    let result = start_in(launch_config, &plan, cgroup.as_ref(), size);
     match result {
         Ok((child, streams, network)) => Ok(Running {
             network,
@@ -70,6 +76,7 @@ fn start_in(
     config: &Launch,
     plan: &Plan,
     cgroup: Option<&Cgroup>,
+    size: Option<(u16, u16)>,
 ) -> Result<(Child, Streams, Network), Error> {
     let cgroup_fd = cgroup.map(AsFd::as_fd);
     let terminal = config
@@ -86,6 +93,10 @@ fn start_in(
             .ok_or(Error::MonitorGone)?
             .try_clone()
             .map_err(Error::io("copy the terminal's descriptor"))?;
+        // Before the program can ask for it.
+        if let Some(size) = size {
+            let _ = set_size(&master, size);
+        }
         let network = set_up_network(config, &starting.child)?;
         let child = starting.execute()?;
         return Ok((child, terminal_streams(config, master)?, network));
@@ -180,6 +191,17 @@ fn no_streams() -> Streams {
         },
         terminal: None,
     }
+}
+
+/// Sets the lines and characters a line of a terminal.
+pub(crate) fn set_size(terminal: &OwnedFd, (rows, columns): (u16, u16)) -> rustix::io::Result<()> {
+    let size = Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(terminal, size)
 }
 
 /// The init waits for the word to go on: what it runs finds its network ready.

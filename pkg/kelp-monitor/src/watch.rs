@@ -8,11 +8,10 @@ use kelp_sys::process::{Exit, wait_pidfd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::ioctl_fionbio;
 use rustix::net::{RecvFlags, SocketFlags, accept_with};
-use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::log::LogWriter;
 use crate::protocol::{Reply, Request, Streams, receive, send};
-use crate::start::Running;
+use crate::start::{Running, set_size};
 use crate::stream::Turn;
 
 /// A connection to the monitor's socket.
@@ -222,13 +221,7 @@ impl<'a> Watch<'a> {
             Request::Attach(streams) => self.attach(number, streams, fds),
             Request::Resize { rows, columns } => {
                 if let Some(terminal) = &self.running.terminal {
-                    let size = Winsize {
-                        ws_row: rows,
-                        ws_col: columns,
-                        ws_xpixel: 0,
-                        ws_ypixel: 0,
-                    };
-                    let _ = tcsetwinsize(terminal, size);
+                    let _ = set_size(terminal, (rows, columns));
                 }
                 // A resize is not answered: it comes from a signal handler's loop.
                 return;

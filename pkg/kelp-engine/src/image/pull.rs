@@ -86,9 +86,10 @@ impl Engine {
         let map = host::id_map(&request.user)?;
         let userns = self.user_namespace(map.clone())?;
         let store = self.store()?;
-        let (_lease, blobs) = store.lease()?;
+        let (lease, blobs) = store.lease()?;
         let spawn = |role: &[String], fds: internal::Fds<'_>| start_role(role, fds, &userns);
-        let unpacker = ProcessUnpacker::new(&self.paths.data, &map.key(), ownership(&map), &spawn)?;
+        let unpacker = ProcessUnpacker::new(&self.paths.data, &map.key(), ownership(&map), &spawn)?
+            .leased(lease);
         let options = PullOptions {
             policy: request.policy,
             platform: request.platform()?,
