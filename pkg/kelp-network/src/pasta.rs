@@ -164,6 +164,11 @@ impl PastaOptions {
         .map(str::to_owned)
         .to_vec();
         let mut add = |words: &[&str]| arguments.extend(words.iter().map(|&word| word.to_owned()));
+        if rustix::process::geteuid().is_root() {
+            // As nobody, which it would become, it may not enter the namespace. It is confined to
+            // the container's user namespace all the same.
+            add(&["--runas", "0:0"]);
+        }
         let own_mapping = self.extra.iter().any(|word| word.starts_with("--map-"));
         let host = match (self.host_loopback, program.maps_addresses) {
             _ if own_mapping => None,
