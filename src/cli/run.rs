@@ -35,21 +35,11 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         sig_proxy: args.sig_proxy && !options.tty,
         detach_keys: detach_keys::parse(keys).map_err(anyhow::Error::msg)?,
     };
-    let remove = options.remove;
     if options.rootfs.is_none() {
         engine.ensure_image(&options.image, &args.create.pull_request(&options)?)?;
     }
-    let id = engine.create_container(options)?;
     let (session, pipes) = Session::new(attach)?;
-    let started = match engine.start_container(&id, pipes) {
-        Ok(started) => started,
-        Err(error) => {
-            if remove {
-                let _ = engine.remove_container(&id, true);
-            }
-            return Err(error.into());
-        }
-    };
+    let (id, started) = engine.run_container(options, pipes)?;
     if args.detach {
         println!("{id}");
         return Ok(0);

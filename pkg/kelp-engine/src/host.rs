@@ -83,6 +83,6 @@ fn identity() -> IdMap {
 impl Engine {
     /// A user namespace with this map: that of a live container, or a new one.
     pub fn user_namespace(&self, map: IdMap) -> Result<UserNamespace, Error> {
-        Ok(shared::join_or_create(&self.paths.runtime, map)?)
+        Ok(shared::join_or_begin(&self.paths.runtime, map)?.finish()?)
     }
 }

@@ -32,6 +32,9 @@ pub enum Rootfs {
         upper: PathBuf,
         /// The overlay's own scratch directory, on the same file system.
         work: PathBuf,
+        /// Whether what is written may be lost with the machine's power: the container is removed
+        /// when it ends.
+        volatile: bool,
     },
 }
 

@@ -27,7 +27,12 @@ pub(crate) fn mount(rootfs: &Rootfs, attach: &Path) -> Result<OwnedFd, Failure> 
                 | OpenTreeFlags::AT_RECURSIVE,
         )
         .step(|| format!("open root file system {}", path.display()))?,
-        Rootfs::Overlay { lower, upper, work } => overlay(lower, upper, work)?,
+        Rootfs::Overlay {
+            lower,
+            upper,
+            work,
+            volatile,
+        } => overlay(lower, upper, work, *volatile)?,
     };
     attach_tree(tree.as_fd(), attach)?;
     Ok(tree)
@@ -39,7 +44,12 @@ fn attach_tree(tree: BorrowedFd<'_>, path: &Path) -> Result<(), Failure> {
         .step(|| format!("attach the root file system to {}", path.display()))
 }
 
-fn overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, Failure> {
+fn overlay(
+    lower: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    volatile: bool,
+) -> Result<OwnedFd, Failure> {
     let what = || "mount the root file system (overlay)".to_owned();
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).step(what)?;
     for layer in lower {
@@ -52,6 +62,10 @@ fn overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<OwnedFd, Fail
     set("upperdir", upper)?;
     set("workdir", work)?;
     fsconfig_set_flag(context.as_fd(), "userxattr").step(what)?;
+    if volatile {
+        // Without it, unmounting syncs the whole file system that the upper directory is on.
+        fsconfig_set_flag(context.as_fd(), "volatile").step(what)?;
+    }
     if let Err(error) = fsconfig_create(context.as_fd()) {
         let said = messages(context.as_fd());
         return Err(Failure::setup(format!(

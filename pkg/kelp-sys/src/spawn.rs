@@ -5,7 +5,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, set_parent_process_death_signal, setsid};
@@ -35,12 +35,46 @@ pub struct Spawn<'a> {
     pub death_signal: Option<Signal>,
 }
 
+/// A child that is about to execute its program, or to fail.
+#[derive(Debug)]
+pub struct Begun {
+    child: Child,
+    /// Carries the child's error number; closed by execve(2).
+    failure: OwnedFd,
+}
+
+impl Begun {
+    /// Waits until the program has been executed.
+    ///
+    /// # Errors
+    /// Those of setns(2), dup2(2) and execve(2) in the child.
+    pub fn executed(self) -> io::Result<Child> {
+        let mut code = [0_u8; 4];
+        match rustix::io::read(&self.failure, &mut code)? {
+            4 => {
+                let _ = crate::process::wait_pidfd(self.child.pidfd.as_fd());
+                Err(io::Error::from_raw_os_error(i32::from_ne_bytes(code)))
+            }
+            _ => Ok(self.child),
+        }
+    }
+}
+
 impl Spawn<'_> {
     /// Starts the program; returns once it has been executed.
     ///
     /// # Errors
     /// Those of clone3(2), setns(2), dup2(2) and execve(2), of the parent or the child alike.
     pub fn start(&self) -> io::Result<Child> {
+        self.begin()?.executed()
+    }
+
+    /// Starts the program and goes on at once: a caller that waited would be woken on the new
+    /// program's processor, and wait for its first time slice as well.
+    ///
+    /// # Errors
+    /// Those of clone3(2) and dup2(2).
+    pub fn begin(&self) -> io::Result<Begun> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
         // Descriptors are first moved above every number that is asked for, so that placing one
         // never overwrites another that is still to be placed.
@@ -62,25 +96,20 @@ impl Spawn<'_> {
             let _ = rustix::io::write(&write, &code.to_ne_bytes());
             127
         })?;
-        drop(write);
-        let mut code = [0_u8; 4];
-        match rustix::io::read(&read, &mut code)? {
-            4 => {
-                let _ = crate::process::wait_pidfd(child.pidfd.as_fd());
-                Err(io::Error::from_raw_os_error(i32::from_ne_bytes(code)))
-            }
-            _ => Ok(child),
-        }
+        Ok(Begun {
+            child,
+            failure: read,
+        })
     }
 
-    fn run_child(&self, raised: &[(std::os::fd::OwnedFd, RawFd)]) -> io::Error {
+    fn run_child(&self, raised: &[(OwnedFd, RawFd)]) -> io::Error {
         match self.prepare(raised) {
             Ok(()) => execve(&self.program, &self.argv, &self.envp),
             Err(error) => error,
         }
     }
 
-    fn prepare(&self, raised: &[(std::os::fd::OwnedFd, RawFd)]) -> io::Result<()> {
+    fn prepare(&self, raised: &[(OwnedFd, RawFd)]) -> io::Result<()> {
         reset_signals();
         if let Some(userns) = self.userns {
             move_into_link_name_space(userns, Some(LinkNameSpaceType::User))?;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use kelp_sys::clone::{Child, CloneFlags, clone3};
 use kelp_sys::exec::CStringArray;
 use kelp_sys::process::{Exit, wait_pidfd};
-use kelp_sys::spawn::Spawn;
+use kelp_sys::spawn::{Begun, Spawn};
 use rustix::event::pause;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -33,6 +33,11 @@ impl UserNamespace {
     /// A child is cloned into it, waits while its map is written from outside, and ends; the
     /// descriptor keeps the namespace. newuidmap and newgidmap run side by side.
     pub fn create(map: IdMap) -> Result<Self, Error> {
+        Self::begin(map)?.finish()
+    }
+
+    /// Begins to make one; newuidmap and newgidmap run while the caller does other work.
+    pub fn begin(map: IdMap) -> Result<Making, Error> {
         map.validate()?;
         let parent = rustix::process::getpid();
         let child = clone3(CloneFlags::NEWUSER, None, || {
@@ -46,10 +51,12 @@ impl UserNamespace {
         })
         .map_err(|error| forbidden(&error))?;
         let placeholder = Placeholder(child);
-        let pid = placeholder.0.pid;
-        write_maps(pid, &map)?;
-        let fd = open_namespace(pid)?;
-        Ok(Self { fd, map })
+        let writers = write_maps(placeholder.0.pid, &map)?;
+        Ok(Making {
+            writers,
+            placeholder,
+            map,
+        })
     }
 
     pub(crate) fn from_parts(fd: OwnedFd, map: IdMap) -> Self {
@@ -62,12 +69,35 @@ impl UserNamespace {
     }
 }
 
+/// A namespace whose map is being written.
+#[derive(Debug)]
+pub struct Making {
+    /// Dropped, and so waited for, before the process whose map they write.
+    writers: Vec<Newidmap>,
+    placeholder: Placeholder,
+    map: IdMap,
+}
+
+impl Making {
+    /// Waits until the map is there.
+    pub fn finish(mut self) -> Result<UserNamespace, Error> {
+        for writer in &mut self.writers {
+            writer.finish()?;
+        }
+        Ok(UserNamespace {
+            fd: open_namespace(self.placeholder.0.pid)?,
+            map: self.map,
+        })
+    }
+}
+
 impl AsFd for UserNamespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
+#[derive(Debug)]
 /// The waiting child; killed and reaped when it is no longer needed, whatever happens.
 struct Placeholder(Child);
 
@@ -84,23 +114,25 @@ fn open_namespace(pid: Pid) -> Result<OwnedFd, Error> {
         .map_err(|e| Error::io(format!("open {path}"))(e.into()))
 }
 
-fn write_maps(pid: Pid, map: &IdMap) -> Result<(), Error> {
+/// Writes the map, or starts the programs that may.
+fn write_maps(pid: Pid, map: &IdMap) -> Result<Vec<Newidmap>, Error> {
     let number = pid.as_raw_nonzero();
     if geteuid().is_root() {
         write_map(&format!("/proc/{number}/uid_map"), &map.uids)?;
-        return write_map(&format!("/proc/{number}/gid_map"), &map.gids);
+        write_map(&format!("/proc/{number}/gid_map"), &map.gids)?;
+        return Ok(Vec::new());
     }
     if map.is_single() && map.gids.len() == 1 && map.gids[0].size == 1 {
         // One's own ids need no privilege, once setgroups(2) is given up (user_namespaces(7)).
         let setgroups = format!("/proc/{number}/setgroups");
         fs::write(&setgroups, "deny").map_err(Error::io(format!("write {setgroups}")))?;
         write_map(&format!("/proc/{number}/uid_map"), &map.uids)?;
-        return write_map(&format!("/proc/{number}/gid_map"), &map.gids);
+        write_map(&format!("/proc/{number}/gid_map"), &map.gids)?;
+        return Ok(Vec::new());
     }
     let uids = start_newidmap("newuidmap", pid, &map.uids)?;
     let gids = start_newidmap("newgidmap", pid, &map.gids)?;
-    uids.finish()?;
-    gids.finish()
+    Ok(vec![uids, gids])
 }
 
 fn write_map(path: &str, map: &[IdMapping]) -> Result<(), Error> {
@@ -108,9 +140,12 @@ fn write_map(path: &str, map: &[IdMapping]) -> Result<(), Error> {
     fs::write(path, lines(map)).map_err(Error::io(format!("write {path}")))
 }
 
+/// A running newuidmap or newgidmap.
+#[derive(Debug)]
 struct Newidmap {
     name: &'static str,
-    child: Child,
+    program: PathBuf,
+    begun: Option<Begun>,
     output: fs::File,
 }
 
@@ -138,19 +173,26 @@ fn start_newidmap(name: &'static str, pid: Pid, map: &[IdMapping]) -> Result<New
         session: false,
         death_signal: None,
     };
-    let child = spawn
-        .start()
+    let begun = spawn
+        .begin()
         .map_err(Error::io(format!("run {}", program.display())))?;
     Ok(Newidmap {
         name,
-        child,
+        program,
+        begun: Some(begun),
         output: read.into(),
     })
 }
 
 impl Newidmap {
-    fn finish(mut self) -> Result<(), Error> {
-        let exit = wait_pidfd(self.child.pidfd.as_fd())
+    fn finish(&mut self) -> Result<(), Error> {
+        let Some(begun) = self.begun.take() else {
+            return Ok(());
+        };
+        let child = begun
+            .executed()
+            .map_err(Error::io(format!("run {}", self.program.display())))?;
+        let exit = wait_pidfd(child.pidfd.as_fd())
             .map_err(Error::io(format!("wait for {}", self.name)))?;
         if exit == Exit::Code(0) {
             return Ok(());
@@ -159,6 +201,13 @@ impl Newidmap {
         let _ = (&mut self.output).take(4096).read_to_string(&mut said);
         let said = said.trim().lines().next_back().unwrap_or_default();
         Err(Error::Newidmap(explain_newidmap(self.name, said)))
+    }
+}
+
+impl Drop for Newidmap {
+    fn drop(&mut self) {
+        // It is root's, so that it can't be killed, and it ends by itself.
+        let _ = self.finish();
     }
 }
 

@@ -15,13 +15,32 @@ use rustix::process::getuid;
 
 use crate::error::Error;
 use crate::map::{IdMap, parse_lines};
-use crate::namespace::UserNamespace;
+use crate::namespace::{Making, UserNamespace};
 
-/// Joins the namespace of a live monitor with this map, or makes one.
-pub fn join_or_create(runtime_dir: &Path, map: IdMap) -> Result<UserNamespace, Error> {
+/// A namespace that is there, or soon will be.
+#[derive(Debug)]
+pub enum Coming {
+    /// That of a live monitor.
+    Joined(UserNamespace),
+    /// A new one.
+    Making(Making),
+}
+
+impl Coming {
+    /// Waits until it is there.
+    pub fn finish(self) -> Result<UserNamespace, Error> {
+        match self {
+            Self::Joined(namespace) => Ok(namespace),
+            Self::Making(making) => making.finish(),
+        }
+    }
+}
+
+/// Joins the namespace of a live monitor with this map, or begins to make one.
+pub fn join_or_begin(runtime_dir: &Path, map: IdMap) -> Result<Coming, Error> {
     match join(runtime_dir, &map) {
-        Some(namespace) => Ok(namespace),
-        None => UserNamespace::create(map),
+        Some(namespace) => Ok(Coming::Joined(namespace)),
+        None => UserNamespace::begin(map).map(Coming::Making),
     }
 }
 

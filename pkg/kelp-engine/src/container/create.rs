@@ -126,7 +126,7 @@ impl Engine {
         let user = options.user.clone().or_else(|| image.user().clone());
         Ok(Launch {
             spec,
-            rootfs: base.rootfs(&record.data),
+            rootfs: base.rootfs(&record.data, options.remove),
             extras: Extras {
                 user: Some(user.unwrap_or_default()),
                 groups: options.groups.clone(),

@@ -7,9 +7,10 @@ use kelp_monitor::Launch;
 use kelp_monitor::attach::{Connection, Pipes};
 use kelp_monitor::role::SOCKET;
 use kelp_state::{ContainerId, Record, file};
+use kelp_userns::shared::{self, Coming};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use crate::container::config::Config;
+use crate::container::config::{Config, CreateOptions};
 use crate::{Engine, Error, Kind, host, internal};
 
 /// A container that has just been started.
@@ -22,8 +23,39 @@ pub struct Started {
 }
 
 impl Engine {
+    /// Creates a container and starts it with these streams attached. The user namespace is made
+    /// while the record is: newuidmap and newgidmap take longer than all that kelp does itself.
+    pub fn run_container(
+        &self,
+        options: CreateOptions,
+        pipes: Pipes,
+    ) -> Result<(ContainerId, Started), Error> {
+        let map = host::id_map(&options.namespaces.user)?;
+        let coming = shared::join_or_begin(&self.paths.runtime, map)?;
+        let remove = options.remove;
+        let id = self.create_container(options)?;
+        match self.start_in(&id, pipes, Some(coming)) {
+            Ok(started) => Ok((id, started)),
+            Err(error) => {
+                if remove {
+                    let _ = self.remove_container(&id, true);
+                }
+                Err(error)
+            }
+        }
+    }
+
     /// Starts a container that does not run, with these streams attached.
     pub fn start_container(&self, id: &ContainerId, pipes: Pipes) -> Result<Started, Error> {
+        self.start_in(id, pipes, None)
+    }
+
+    fn start_in(
+        &self,
+        id: &ContainerId,
+        pipes: Pipes,
+        userns: Option<Coming>,
+    ) -> Result<Started, Error> {
         let record = Record::new(&self.paths, id.clone());
         let config = self.config(id)?;
         let status = record.status()?;
@@ -34,8 +66,10 @@ impl Engine {
             )));
         }
         self.forget_last_run(&record)?;
-        let map = host::id_map(&config.options.namespaces.user)?;
-        let userns = self.user_namespace(map)?;
+        let userns = match userns {
+            Some(coming) => coming.finish()?,
+            None => self.user_namespace(host::id_map(&config.options.namespaces.user)?)?,
+        };
         let (ours, theirs) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,

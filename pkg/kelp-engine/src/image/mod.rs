@@ -46,13 +46,14 @@ pub enum BaseRoot {
 
 impl Base {
     /// The root of a container whose record is at `record`.
-    pub fn rootfs(&self, record: &Path) -> Rootfs {
+    pub fn rootfs(&self, record: &Path, volatile: bool) -> Rootfs {
         match &self.root {
             BaseRoot::Directory(path) => Rootfs::Directory(path.clone()),
             BaseRoot::Layers(layers) => Rootfs::Overlay {
                 lower: layers.clone(),
                 upper: record.join("upper"),
                 work: record.join("work"),
+                volatile,
             },
         }
     }
