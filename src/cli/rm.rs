@@ -1,5 +1,6 @@
 //! `kelp rm`: containers are removed.
 
+use kelp_engine::container::remove::RemoveOptions;
 use kelp_engine::{ContainerId, Engine, Error, Kind};
 
 use super::selection::{Selection, report};
@@ -48,8 +49,10 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
 }
 
 fn remove(engine: &Engine, id: &ContainerId, args: &Args) -> Result<(), Error> {
-    if let Some(seconds) = args.time {
-        engine.stop_container(id, Some(timeout(seconds)))?;
-    }
-    engine.remove_container(id, args.force)
+    let options = RemoveOptions {
+        force: args.force,
+        timeout: args.time.map(timeout),
+        volumes: args.volumes,
+    };
+    engine.remove_container(id, &options)
 }

@@ -1,7 +1,7 @@
 //! Running a kelp command with a time limit, and judging what it did.
 
 use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -136,6 +136,12 @@ pub(crate) fn collect(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<
 
 /// Waits for the exit code; kills it and fails after the limit.
 pub(crate) fn wait(child: &mut Child, text: &str) -> i32 {
+    let status = wait_status(child, text);
+    status.code().unwrap_or_else(|| panic!("{text}: {status}"))
+}
+
+/// [`wait`], for a command that a signal may end.
+pub(crate) fn wait_status(child: &mut Child, text: &str) -> ExitStatus {
     let pid = Pid::from_raw(child.id() as i32).unwrap();
     let (sender, receiver) = mpsc::channel::<()>();
     let watchdog = thread::spawn(move || {
@@ -151,7 +157,7 @@ pub(crate) fn wait(child: &mut Child, text: &str) -> i32 {
         !watchdog.join().unwrap(),
         "{text}: not done after {LIMIT:?}"
     );
-    status.code().unwrap_or_else(|| panic!("{text}: {status}"))
+    status
 }
 
 /// Lines for a stream that is larger than any pipe.

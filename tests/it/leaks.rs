@@ -1,7 +1,7 @@
 //! What a test may have left behind.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -98,21 +98,38 @@ pub(crate) fn containers(store: &Path) -> Vec<String> {
 /// Cgroups of this store's containers, which are emptied and removed, so that one test's leak is not
 /// the bed's as well. Whose they are the journal of events tells.
 pub(crate) fn cgroups(store: &Path) -> Vec<String> {
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
-    let parent = Path::new("/sys/fs/cgroup").join(own.unwrap_or("nowhere"));
-    let events = fs::read_to_string(store.join("events")).unwrap_or_default();
     let mut found = Vec::new();
-    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let id = name.strip_prefix("kelp-").filter(|id| id.len() == 64);
-        if id.is_some_and(|id| events.contains(id)) && !ends(&entry.path(), false) {
-            let inside = fs::read_to_string(entry.path().join("cgroup.procs"));
+    for name in cgroups_of(store) {
+        let cgroup = cgroup_parent().join(&name);
+        if !ends(&cgroup, false) {
+            let inside = fs::read_to_string(cgroup.join("cgroup.procs"));
             found.push(format!("cgroup {name}, processes: {inside:?}"));
-            ends(&entry.path(), true);
+            ends(&cgroup, true);
         }
     }
     found
+}
+
+/// The names of the cgroups of this store's containers.
+pub(crate) fn cgroups_of(store: &Path) -> Vec<String> {
+    let events = fs::read_to_string(store.join("events")).unwrap_or_default();
+    let of_store = |name: &String| {
+        let id = name.strip_prefix("kelp-").filter(|id| id.len() == 64);
+        id.is_some_and(|id| events.contains(id))
+    };
+    fs::read_dir(cgroup_parent())
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .filter(of_store)
+        .collect()
+}
+
+fn cgroup_parent() -> PathBuf {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+    Path::new("/sys/fs/cgroup").join(own.unwrap_or("nowhere"))
 }
 
 /// Whether the cgroup goes away, by itself or killed and removed.

@@ -82,7 +82,10 @@ fn a_name_has_one_owner() {
         "{line}"
     );
     assert!(line.contains(&id), "{line}");
-    assert_eq!(env.kelp(&["rm", "-f", "only"]).succeeds(), "only\n");
+    assert_eq!(
+        env.kelp(&["rm", "-f", "-t", "0", "only"]).succeeds(),
+        "only\n"
+    );
     env.kelp(&["run", "--rm", "--name", "only", &image, "true"])
         .succeeds();
 }
@@ -137,7 +140,7 @@ fn running_containers_are_listed() {
     assert_eq!(json[0]["Names"][0], "listed");
     assert_eq!(json[0]["State"], "running");
     assert_eq!(json[0]["Image"], image.as_str());
-    printed(&["rm", "-f", "listed", "idle"]);
+    printed(&["rm", "-f", "-t", "0", "listed", "idle"]);
 }
 
 #[test]
@@ -170,8 +173,8 @@ fn rm_has_its_own_exit_codes() {
     let line = env.kelp(&["rm", "busy"]).fails(2);
     assert!(line.contains("running"), "{line}");
     env.kelp(&["container", "exists", "busy"]).done().exits(0);
-    env.kelp(&["rm", "-f", "busy"]).succeeds();
-    env.kelp(&["rm", "-f", "busy"]).done().exits(0);
+    env.kelp(&["rm", "-f", "-t", "0", "busy"]).succeeds();
+    env.kelp(&["rm", "-f", "-t", "0", "busy"]).done().exits(0);
 }
 
 #[test]
@@ -201,7 +204,7 @@ fn a_container_can_be_restarted_renamed_and_paused() {
     env.kelp(&["rm", "new"]).fails(2);
     env.kelp(&["unpause", "new"]).succeeds();
     env.kelp(&["container", "exists", "old"]).done().exits(1);
-    env.kelp(&["rm", "-f", "new"]).succeeds();
+    env.kelp(&["rm", "-f", "-t", "0", "new"]).succeeds();
 }
 
 #[test]
@@ -224,7 +227,7 @@ fn a_unique_prefix_is_enough_and_an_unknown_one_is_an_error() {
     assert_eq!(status(&env, &id[..5]), "running 0");
     let line = env.kelp(&["logs", "ffffffffffff"]).fails(125);
     assert!(line.contains("ffffffffffff"), "{line}");
-    env.kelp(&["rm", "-f", &id[..5]]).succeeds();
+    env.kelp(&["rm", "-f", "-t", "0", &id[..5]]).succeeds();
 }
 
 #[test]
@@ -256,5 +259,5 @@ fn a_killed_monitor_takes_its_container_with_it() {
     assert_eq!(status(&env, &id), "exited 137");
     env.kelp(&["start", "orphan"]).succeeds();
     assert_eq!(status(&env, &id), "running 0");
-    env.kelp(&["rm", "-f", "orphan"]).succeeds();
+    env.kelp(&["rm", "-f", "-t", "0", "orphan"]).succeeds();
 }

@@ -12,6 +12,7 @@ mod hello;
 mod http;
 mod image;
 mod kelp;
+mod kill;
 mod leaks;
 mod lifecycle;
 mod network;

@@ -137,7 +137,7 @@ fn detach_keys_leave_the_container_running() {
     assert_eq!(terminal.finish().0, 0);
     let running = env.kelp(&["ps", "--format", "{{.Names}}"]).succeeds();
     assert_eq!(running, "left\n");
-    env.kelp(&["rm", "-f", "left"]).succeeds();
+    env.kelp(&["rm", "-f", "-t", "0", "left"]).succeeds();
 }
 
 #[test]

@@ -47,7 +47,8 @@ fn on_container(id: &str, role: impl FnOnce(&Engine, &ContainerId) -> i32) -> i3
 }
 
 fn discard(path: &str) -> i32 {
-    i32::from(std::fs::remove_dir_all(path).is_err())
+    // A collector may be at it too.
+    i32::from(kelp_image::remove::remove_tree(path.as_ref()).is_err())
 }
 
 /// Descriptors for a role, and the numbers they get there.

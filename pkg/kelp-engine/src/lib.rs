@@ -10,6 +10,7 @@ pub mod doctor;
 mod doctor_overlay;
 pub mod error;
 pub mod events;
+mod garbage;
 pub mod host;
 pub mod image;
 pub mod info;

@@ -6,9 +6,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use kelp_args::mount::{Mount as Asked, Source};
+use kelp_state::file::{self, Durability};
 use kelp_state::name;
 use oci_spec::runtime::Mount;
 
+use crate::volumes::VolumeRecord;
 use crate::{ContainerId, Engine, Error};
 
 impl Engine {
@@ -27,6 +29,25 @@ impl Engine {
             }
             _ => Ok(data),
         }
+    }
+
+    /// Makes a volume that goes with its container. It has its mark from its first moment on: nobody
+    /// would take it away otherwise if the maker is killed.
+    fn anonymous_volume(&self, name: &str) -> Result<(), Error> {
+        let what = || format!("create volume {name}");
+        let volumes = self.paths.volumes();
+        let new = volumes.join(format!(".{name}.{}", std::process::id()));
+        let made = fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(new.join("_data"));
+        made.map_err(Error::io(what()))?;
+        let record = VolumeRecord {
+            anonymous: true,
+            ..VolumeRecord::default()
+        };
+        file::write_json(&new.join("volume.json"), &record, Durability::None)?;
+        fs::rename(&new, volumes.join(name)).map_err(Error::io(what()))
     }
 
     /// The specification's mount for one that was asked for; a volume without a name gets that of
@@ -58,10 +79,14 @@ impl Engine {
                     Some(volume) => volume.clone(),
                     None => anonymous_name(id, &asked.target),
                 };
-                let path = self.volume(&volume)?;
-                if given.is_none() {
-                    anonymous.push(path.parent().unwrap_or(&path).to_owned());
-                }
+                let path = if given.is_some() {
+                    self.volume(&volume)?
+                } else {
+                    self.anonymous_volume(&volume)?;
+                    let path = self.paths.volumes().join(&volume);
+                    anonymous.push(path.clone());
+                    path.join("_data")
+                };
                 options.extend(["rbind", "nosuid", "nodev"].map(str::to_owned));
                 if asked.copy != Some(false) {
                     options.push("tmpcopyup".to_owned());
@@ -90,6 +115,17 @@ impl Engine {
             .set_options(Some(options));
         Ok(mount)
     }
+}
+
+/// Whether an entry of the volumes' directory is an anonymous volume whose maker was killed.
+pub(crate) fn is_abandoned(entry: &str) -> bool {
+    let Some((_, pid)) = entry
+        .strip_prefix('.')
+        .and_then(|rest| rest.rsplit_once('.'))
+    else {
+        return false;
+    };
+    !Path::new("/proc").join(pid).exists()
 }
 
 /// 64 digits that only this container and place have.

@@ -5,18 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use kelp_state::file::{self, Durability};
-use kelp_state::name;
+use kelp_state::{name, trash};
 use serde::{Deserialize, Serialize};
 
 use crate::container::config::UserMode;
 use crate::container::inspect::tree_size;
-use crate::{Engine, Error, Kind, host, internal};
+use crate::container::remove::RemoveOptions;
+use crate::{Engine, Error, Kind, host};
 
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +72,8 @@ impl Engine {
             .flatten()
             .flatten()
             .filter_map(|entry| entry.file_name().into_string().ok())
+            // One that is being made has a dot before its name.
+            .filter(|name| name::validate(name).is_ok())
             .collect();
         names.sort();
         let read = names
@@ -155,36 +156,19 @@ impl Engine {
             )));
         }
         for id in users {
-            self.remove_container(&self.find_container(&id)?, true)?;
+            self.remove_container(&self.find_container(&id)?, &RemoveOptions::FORCE)?;
         }
         self.discard_volume(&volume.name)
     }
 
     /// Removes a volume's files: renamed in one step, deleted after, where its users own some of them
     /// from inside their user namespace.
-    fn discard_volume(&self, name: &str) -> Result<(), Error> {
-        let what = || format!("remove volume {name}");
-        let trash = self.paths.data.join("trash");
-        let place = trash.join(format!("volume.{}.{name}", std::process::id()));
-        fs::create_dir_all(&trash).map_err(Error::io(what()))?;
-        match fs::rename(self.paths.volumes().join(name), &place) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            result => result.map_err(Error::io(what()))?,
-        }
-        if fs::remove_dir_all(&place).is_ok() {
+    pub(crate) fn discard_volume(&self, name: &str) -> Result<(), Error> {
+        let place = trash::put_volume(&self.paths, &self.paths.volumes().join(name))?;
+        if !place.exists() || fs::remove_dir_all(&place).is_ok() {
             return Ok(());
         }
-        let userns = self.user_namespace(host::id_map(&UserMode::Host)?)?;
-        let place = place.to_string_lossy();
-        let child = internal::spawn(&["discard", &place], &userns, Vec::new())?;
-        let exit = kelp_sys::process::wait_pidfd(child.pidfd.as_fd()).map_err(Error::io(what()))?;
-        if exit.code() == 0 {
-            return Ok(());
-        }
-        Err(Error::new(
-            Kind::Failed,
-            format!("remove {place}: some of it could not be removed"),
-        ))
+        self.discard_as(host::id_map(&UserMode::Host)?, &place)
     }
 
     /// The bytes in a volume, as far as this user can read.

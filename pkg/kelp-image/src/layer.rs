@@ -9,6 +9,7 @@
 //! A layer appears by one rename after one syncfs(2), so whatever has the name is complete, also after
 //! a power cut.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -90,12 +91,7 @@ impl LayerStore {
 
     /// Every layer that is here.
     pub fn list(&self) -> Result<Vec<Digest>, Error> {
-        let names = self.names()?;
-        let digest = |hex: &String| {
-            let algorithm = if hex.len() == 128 { "sha512" } else { "sha256" };
-            format!("{algorithm}:{hex}").parse().ok()
-        };
-        Ok(names.iter().filter_map(digest).collect())
+        Ok(self.names()?.iter().filter_map(|hex| digest(hex)).collect())
     }
 
     /// Takes a layer's name away; returns what is to be removed, if the layer is here.
@@ -124,6 +120,21 @@ impl LayerStore {
         let mut names = self.names()?;
         names.retain(|name| name.starts_with(TRASH));
         Ok(names.iter().map(|name| self.directory.join(name)).collect())
+    }
+
+    /// Removes what is known of layers that are not here, unless they are wanted: a kill came between
+    /// the two. The caller holds the exclusive lock.
+    pub(crate) fn forget_missing(&self, wanted: &HashSet<Digest>) -> Result<(), Error> {
+        for name in self.names()? {
+            let Some(diff_id) = name.strip_suffix(".json").and_then(digest) else {
+                continue;
+            };
+            if !self.contains(&diff_id) && !wanted.contains(&diff_id) {
+                let path = self.directory.join(name);
+                fs::remove_file(&path).map_err(Error::io(format!("remove {}", path.display())))?;
+            }
+        }
+        Ok(())
     }
 
     fn names(&self) -> Result<Vec<String>, Error> {
@@ -167,6 +178,11 @@ impl LayerStore {
         layer.summary = Some(unpack(source, root, options, None)?);
         Ok(layer)
     }
+}
+
+fn digest(hex: &str) -> Option<Digest> {
+    let algorithm = if hex.len() == 128 { "sha512" } else { "sha256" };
+    format!("{algorithm}:{hex}").parse().ok()
 }
 
 /// A layer that is extracted, but has no name yet. Dropping it removes it.

@@ -42,7 +42,7 @@ fn remove(paths: &Paths, record: &Record, launch: &Launch, name: &str, cgroup: O
     let _ = kelp_state::trash::discard(paths, record);
     name::release(paths, name, &record.id);
     for volume in &launch.anonymous_volumes {
-        let _ = fs::remove_dir_all(volume);
+        let _ = kelp_state::trash::discard_volume(paths, volume);
     }
     if let Some(file) = &launch.cid_file {
         let _ = fs::remove_file(file);

@@ -10,6 +10,7 @@ pub mod error;
 mod finish;
 pub mod launch;
 pub mod log;
+pub mod place;
 pub mod protocol;
 pub mod role;
 mod start;

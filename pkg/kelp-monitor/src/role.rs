@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::finish::{exit_record, finish, note, write_pid_file};
 use crate::launch::Launch;
 use crate::log::LogWriter;
+use crate::place;
 use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
 use crate::start::{Running, start};
 use crate::watch::Watch;
@@ -68,6 +69,8 @@ fn watch(
         }
         .into());
     };
+    place::clear(record);
+    place::note(record)?;
     let launch: Launch = file::read_json(&record.data.join("launch.json"))?
         .ok_or_else(|| Error::io("read launch.json")(io::Error::from(io::ErrorKind::NotFound)))?;
     let _registration =
@@ -123,7 +126,7 @@ fn start_container(
 ) -> Result<Running, Error> {
     // The overlay has its scratch directory open by the time the root is attached over it.
     let attach = record.data.join("work");
-    start(launch, &format!("kelp-{}", record.id), &attach, size)
+    start(launch, &place::cgroup_name(record), &attach, size)
 }
 
 fn write_run(

@@ -91,13 +91,18 @@ impl Record {
     /// Whether it was given up while it was being made: it lacks its config, which is written last,
     /// and nobody holds the lock that a maker holds ([`making`]).
     pub fn is_abandoned(&self) -> bool {
-        if self.data.join("config.json").exists() {
+        if self.is_finished() {
             return false;
         }
         match making(&self.data) {
             Ok(lock) => lock.is_some(),
             Err(_) => true,
         }
+    }
+
+    /// Whether it was made to the end.
+    pub fn is_finished(&self) -> bool {
+        self.data.join("config.json").exists()
     }
 
     /// What runs, if something was started and has not ended by the book.

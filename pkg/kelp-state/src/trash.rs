@@ -5,6 +5,8 @@
 
 use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
+use std::process;
 
 use crate::error::Error;
 use crate::paths::Paths;
@@ -13,19 +15,41 @@ use crate::record::Record;
 /// Removes a container's record and its part of the runtime directory. The caller must be able to
 /// delete what the container's users own: be in its user namespace.
 pub fn discard(paths: &Paths, record: &Record) -> Result<(), Error> {
+    let place = put(paths, &record.data, record.id.as_str())?;
+    let _ = fs::remove_dir_all(&record.runtime);
+    empty(&place)
+}
+
+/// The same for a volume, by its directory.
+pub fn discard_volume(paths: &Paths, volume: &Path) -> Result<(), Error> {
+    empty(&put_volume(paths, volume)?)
+}
+
+/// Moves a volume, by its directory, to the trash; where it is to be deleted.
+pub fn put_volume(paths: &Paths, volume: &Path) -> Result<PathBuf, Error> {
+    let name = volume.file_name().unwrap_or_default().to_string_lossy();
+    // Another volume may have had the name a moment ago.
+    put(paths, volume, &format!("volume.{}.{name}", process::id()))
+}
+
+/// Renames what may be gone already.
+fn put(paths: &Paths, path: &Path, name: &str) -> Result<PathBuf, Error> {
     let trash = paths.data.join("trash");
-    let place = trash.join(record.id.as_str());
-    let rename = || fs::rename(&record.data, &place);
+    let place = trash.join(name);
+    let rename = || fs::rename(path, &place);
     let renamed = rename().or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound if record.data.exists() => {
+        io::ErrorKind::NotFound if path.exists() => {
             fs::create_dir_all(&trash).and_then(|()| rename())
         }
         io::ErrorKind::NotFound => Ok(()),
         _ => Err(error),
     });
-    renamed.map_err(Error::io(format!("remove {}", record.data.display())))?;
-    let _ = fs::remove_dir_all(&record.runtime);
-    match fs::remove_dir_all(&place) {
+    renamed.map_err(Error::io(format!("remove {}", path.display())))?;
+    Ok(place)
+}
+
+fn empty(place: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(place) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::io(format!("remove {}", place.display()))(error))
         }

@@ -7,6 +7,7 @@
 pub mod clone;
 pub mod exec;
 pub mod fd;
+pub mod lock;
 pub mod mount_attr;
 pub mod namespace;
 pub mod net;

@@ -61,6 +61,20 @@ pub fn join(runtime_dir: &Path, map: &IdMap) -> Option<UserNamespace> {
     None
 }
 
+/// Removes the entries of monitors that were killed.
+pub fn forget_dead(runtime_dir: &Path) {
+    let maps = fs::read_dir(runtime_dir.join("userns"));
+    for map in maps.into_iter().flatten().flatten() {
+        let entries = fs::read_dir(map.path());
+        for entry in entries.into_iter().flatten().flatten() {
+            let process = Path::new("/proc").join(entry.file_name());
+            if !process.exists() {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
 /// A monitor's entry; removed when it is dropped.
 #[derive(Debug)]
 pub struct Registration(PathBuf);

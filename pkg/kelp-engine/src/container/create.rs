@@ -17,6 +17,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 
 use crate::container::config::{Config, CreateOptions, Namespace};
 use crate::container::network;
+use crate::container::remove::RemoveOptions;
 use crate::image::Base;
 use crate::spec;
 use crate::{Engine, Error, host, volume};
@@ -75,7 +76,7 @@ impl Engine {
             if options.replace
                 && let Some(owner) = name::owner(&self.paths, name)
             {
-                self.remove_container(&owner, true)?;
+                self.remove_container(&owner, &RemoveOptions::FORCE)?;
             }
             name::reserve(&self.paths, name, id)?;
             return Ok(name.clone());
@@ -302,7 +303,7 @@ fn entrypoint(options: &CreateOptions, image: &ImageConfig) -> Vec<String> {
 struct Directory {
     path: PathBuf,
     kept: bool,
-    _lock: Option<OwnedFd>,
+    _lock: OwnedFd,
 }
 
 impl Directory {
@@ -313,11 +314,22 @@ impl Directory {
                 .mode(0o700)
                 .create(path)
         };
-        create(&record.data).map_err(Error::io(format!("create {}", record.data.display())))?;
+        let what = || format!("create {}", record.data.display());
+        let parent = record.data.parent().unwrap_or(Path::new("/"));
+        let unlocked = parent.join(format!(".{}", record.id));
+        let lock = loop {
+            create(&unlocked).map_err(Error::io(what()))?;
+            // Under its own name only when it is locked: a collector that came first has it.
+            if let Ok(Some(lock)) = kelp_state::record::making(&unlocked)
+                && fs::rename(&unlocked, &record.data).is_ok()
+            {
+                break lock;
+            }
+        };
         let made = Self {
             path: record.data.clone(),
             kept: false,
-            _lock: kelp_state::record::making(&record.data)?,
+            _lock: lock,
         };
         for name in ["upper", "work"] {
             let path = record.data.join(name);

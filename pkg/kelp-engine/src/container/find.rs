@@ -2,14 +2,15 @@
 
 use std::time::SystemTime;
 
+use kelp_monitor::{Launch, place};
 use kelp_runtime::cgroup::Cgroup;
-use kelp_state::file::Durability;
-use kelp_state::{ContainerId, ExitRecord, Record, RunRecord, Status, name, record};
+use kelp_state::file::{self, Durability};
+use kelp_state::{ContainerId, ExitRecord, Record, RunRecord, Status, liveness, name, record};
 
 use crate::{Engine, Error, Kind};
 
 /// 128 + SIGKILL: how a container ends whose monitor was killed.
-const KILLED: i32 = 137;
+pub(crate) const KILLED: i32 = 137;
 
 impl Engine {
     /// The container that a name, an id or the beginning of one means.
@@ -44,38 +45,54 @@ impl Engine {
     }
 
     /// Finishes the record of a container whose monitor was killed, or whose boot has ended: what is
-    /// left of it is killed, and its exit written.
+    /// left of it is killed, and its exit written, or its record removed if that was asked for.
+    ///
+    /// Nobody can start it meanwhile, or what was just started would be killed.
     pub(crate) fn settle(&self, record: &Record) -> Result<(), Error> {
+        let Some(_offline) = liveness::offline(&record.runtime)? else {
+            return Ok(());
+        };
         let Some(run) = record.run()? else {
             return Ok(());
         };
-        let same_boot = run.boot_id == record::boot_id();
-        if same_boot {
-            if !run.cgroup.is_empty()
-                && let Ok(cgroup) = Cgroup::open(&run.cgroup)
-            {
-                let _ = cgroup.kill();
-                cgroup.remove();
-            }
-            kill_init(&run);
-        }
-        let error = if same_boot {
+        kill_remains(record, Some(&run));
+        let error = if run.boot_id == record::boot_id() {
             "the container's monitor was killed"
         } else {
             "the machine was restarted"
         };
-        record.write_exit(
-            &ExitRecord {
-                code: KILLED,
-                oom_killed: false,
-                started: Some(run.started),
-                finished: SystemTime::now(),
-                error: error.to_owned(),
-            },
-            Durability::None,
-        )?;
+        let exit = ExitRecord {
+            code: KILLED,
+            oom_killed: false,
+            started: Some(run.started),
+            finished: SystemTime::now(),
+            error: error.to_owned(),
+        };
+        record.write_exit(&exit, Durability::None)?;
+        self.note_id("died", &record.id, Some(KILLED));
+        let launch: Option<Launch> = file::read_json(&record.data.join("launch.json"))?;
+        if launch.is_some_and(|launch| launch.remove) {
+            // What the monitor would have done.
+            self.remove_offline(record, true, true)?;
+        }
         Ok(())
     }
+}
+
+/// Kills and removes what a monitor that was killed has left: it may have been killed before it
+/// could write what runs. The container can't be started meanwhile.
+pub(crate) fn kill_remains(record: &Record, run: Option<&RunRecord>) {
+    place::clear(record);
+    let Some(run) = run.filter(|run| run.boot_id == record::boot_id()) else {
+        return;
+    };
+    if !run.cgroup.is_empty()
+        && let Ok(cgroup) = Cgroup::open(&run.cgroup)
+    {
+        let _ = cgroup.kill();
+        cgroup.remove();
+    }
+    kill_init(run);
 }
 
 /// The init has a parent-death signal, which a program that changes its credentials loses.

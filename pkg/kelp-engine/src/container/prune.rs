@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use kelp_state::ContainerId;
 
 use crate::container::Config;
+use crate::container::remove::RemoveOptions;
 use crate::{Engine, Error, Kind};
 
 /// Which containers are removed; an empty one means all that do not run.
@@ -74,7 +75,7 @@ impl Engine {
             if !filter.takes(&config) {
                 continue;
             }
-            match self.remove_container(&config.id, false) {
+            match self.remove_container(&config.id, &RemoveOptions::default()) {
                 Ok(()) => pruned.removed.push(config.id),
                 // It runs, or was started just now.
                 Err(error) if error.kind() == Kind::Conflict => {}

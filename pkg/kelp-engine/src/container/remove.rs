@@ -1,44 +1,130 @@
 //! `rm`: a container that does not run, or with force one that does, is taken away.
 
-use kelp_state::{ContainerId, Record, liveness, name, trash};
+use std::path::Path;
+use std::time::Duration;
+
+use kelp_monitor::Launch;
+use kelp_state::{ContainerId, Record, Status, file, liveness, name, trash};
 
 use crate::container::config::Config;
+use crate::container::find::kill_remains;
+use crate::container::wait::Condition;
 use crate::{Engine, Error, Kind, host, internal};
 
+/// How a container is removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoveOptions {
+    /// One that runs is stopped first, and a broken record is no obstacle.
+    pub force: bool,
+    /// How long one that was asked to stop has until it is killed; its own time by default.
+    pub timeout: Option<Duration>,
+    /// Its anonymous volumes go too; they always do with a `--rm` container.
+    pub volumes: bool,
+}
+
+impl RemoveOptions {
+    /// Whatever it does.
+    pub const FORCE: Self = Self {
+        force: true,
+        timeout: None,
+        volumes: false,
+    };
+
+    /// Whatever it does, and without waiting for it.
+    pub const KILL: Self = Self {
+        timeout: Some(Duration::ZERO),
+        ..Self::FORCE
+    };
+}
+
 impl Engine {
-    /// Removes a container; with `force` a running one is killed first.
-    pub fn remove_container(&self, id: &ContainerId, force: bool) -> Result<(), Error> {
+    /// Removes a container.
+    pub fn remove_container(&self, id: &ContainerId, options: &RemoveOptions) -> Result<(), Error> {
         let record = Record::new(&self.paths, id.clone());
-        let status = self.status(id)?;
-        if !status.can_remove() {
-            if !force {
-                return Err(Error::new(
-                    Kind::Conflict,
-                    format!(
-                        "cannot remove container {id} as it is {status} - running or paused \
-                         containers cannot be removed without force: container state improper"
-                    ),
-                ));
+        loop {
+            let status = match self.status(id) {
+                // Force is for broken records as well.
+                Err(_) if options.force && !record.is_alive() => Status::Exited,
+                status => status?,
+            };
+            if !status.can_remove() {
+                if !options.force {
+                    return Err(runs(id, status));
+                }
+                self.end(id, &record, status, options.timeout)?;
             }
-            let _ = self.kill_container(id, 9);
-            liveness::wait_until_gone(&record.runtime)?;
+            if !record.data.exists() {
+                // A --rm container's monitor was quicker.
+                return Ok(());
+            }
+            // Unless it was started just now.
+            if let Some(_offline) = liveness::offline(&record.runtime)? {
+                return self.remove_offline(&record, options.force, options.volumes);
+            }
         }
-        if !record.data.exists() {
-            // A --rm container's monitor was quicker.
+    }
+
+    /// Waits until a container that is not at rest is.
+    fn end(
+        &self,
+        id: &ContainerId,
+        record: &Record,
+        status: Status,
+        timeout: Option<Duration>,
+    ) -> Result<(), Error> {
+        if status == Status::Stopping {
+            // On its way to run, or to its end.
+            let any = [Condition::Running, Condition::Exited, Condition::Created];
+            let _ = self.wait_for(id, &any);
             return Ok(());
         }
-        // Force is for broken records as well.
-        let config = match Config::read(&self.paths, id) {
+        if self.stop_container(id, timeout).is_err() {
+            // It has ended, or its config is damaged.
+            let _ = self.kill_container(id, 9);
+        }
+        Ok(liveness::wait_until_gone(&record.runtime)?)
+    }
+
+    /// Removes a container that the caller keeps from being started.
+    pub(crate) fn remove_offline(
+        &self,
+        record: &Record,
+        force: bool,
+        volumes: bool,
+    ) -> Result<(), Error> {
+        let config = match Config::read(&self.paths, &record.id) {
             Err(_) if force => None,
             result => result?,
         };
-        self.discard(&record, config.as_ref())?;
-        if let Some(config) = config {
-            name::release(&self.paths, &config.name, id);
-            self.note("remove", &config);
+        let launch: Option<Launch> =
+            file::read_json(&record.data.join("launch.json")).unwrap_or_default();
+        kill_remains(record, record.run().unwrap_or_default().as_ref());
+        self.discard(record, config.as_ref())?;
+        if let Some(config) = &config {
+            name::release(&self.paths, &config.name, &record.id);
+            self.note("remove", config);
             if let Some(file) = &config.options.cid_file {
                 let _ = std::fs::remove_file(file);
             }
+        }
+        match launch {
+            Some(launch) if volumes || launch.remove => self.remove_anonymous(&launch),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a container's anonymous volumes, but for those that another one uses as well.
+    fn remove_anonymous(&self, launch: &Launch) -> Result<(), Error> {
+        if launch.anonymous_volumes.is_empty() {
+            return Ok(());
+        }
+        let users = self.volume_users();
+        let names = launch.anonymous_volumes.iter().filter_map(|path| {
+            let name = path.file_name()?.to_str()?;
+            (path.parent() == Some(&self.paths.volumes())).then_some(name)
+        });
+        for name in names.filter(|name| !users.contains_key(*name)) {
+            self.discard_volume(name)?;
         }
         Ok(())
     }
@@ -51,8 +137,13 @@ impl Engine {
         let mode = config
             .map(|config| config.options.namespaces.user.clone())
             .unwrap_or_default();
-        let userns = self.user_namespace(host::id_map(&mode)?)?;
-        let place = self.paths.data.join("trash").join(record.id.as_str());
+        let map = host::id_map(&mode)?;
+        self.discard_as(map, &self.paths.data.join("trash").join(record.id.as_str()))
+    }
+
+    /// Deletes a tree from inside a user namespace with this map.
+    pub(crate) fn discard_as(&self, map: kelp_userns::IdMap, place: &Path) -> Result<(), Error> {
+        let userns = self.user_namespace(map)?;
         let place = place.to_string_lossy();
         let child = internal::spawn(&["discard", &place], &userns, Vec::new())?;
         let exit = kelp_sys::process::wait_pidfd(std::os::fd::AsFd::as_fd(&child.pidfd))
@@ -65,4 +156,11 @@ impl Engine {
             format!("remove {place}: some of it could not be removed"),
         ))
     }
+}
+
+fn runs(id: &ContainerId, status: Status) -> Error {
+    Error::conflict(format!(
+        "cannot remove container {id} as it is {status} - running or paused containers cannot be \
+         removed without force: container state improper"
+    ))
 }

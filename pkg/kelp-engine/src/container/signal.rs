@@ -9,6 +9,7 @@ use kelp_state::{ContainerId, Record, RunRecord, liveness, record};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::container::find::KILLED;
 use crate::{Engine, Error, Kind};
 
 impl Engine {
@@ -68,8 +69,11 @@ impl Engine {
             return Ok(code);
         }
         liveness::wait_until_gone(&record.runtime)?;
+        let ran = record.run()?.is_some();
         self.status(id)?;
-        Ok(record.exit()?.map_or(0, |exit| exit.code))
+        // A --rm container whose monitor was killed is gone by now.
+        let unknown = if ran { KILLED } else { 0 };
+        Ok(record.exit()?.map_or(unknown, |exit| exit.code))
     }
 
     /// Freezes or thaws a container.

@@ -11,6 +11,7 @@ use kelp_userns::shared::{self, Coming};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::container::config::{Config, CreateOptions};
+use crate::container::remove::RemoveOptions;
 use crate::{Engine, Error, Kind, host, internal};
 
 /// A container that has just been started.
@@ -38,7 +39,7 @@ impl Engine {
             Ok(started) => Ok((id, started)),
             Err(error) => {
                 if remove {
-                    let _ = self.remove_container(&id, true);
+                    let _ = self.remove_container(&id, &RemoveOptions::KILL);
                 }
                 Err(error)
             }
@@ -57,6 +58,7 @@ impl Engine {
         userns: Option<Coming>,
     ) -> Result<Started, Error> {
         let record = Record::new(&self.paths, id.clone());
+        self.forget_last_run(&record)?;
         let config = self.config(id)?;
         let status = record.status()?;
         if !status.can_start() {
@@ -65,7 +67,6 @@ impl Engine {
                 id.short()
             )));
         }
-        self.forget_last_run(&record)?;
         let userns = match userns {
             Some(coming) => coming.finish()?,
             None => self.user_namespace(host::id_map(&config.options.namespaces.user)?)?,
@@ -97,7 +98,7 @@ impl Engine {
 
     /// A container that ended with its boot or its monitor leaves its cgroup and processes.
     fn forget_last_run(&self, record: &Record) -> Result<(), Error> {
-        if record.run()?.is_some() {
+        if record.run()?.is_some() && !record.is_alive() {
             self.settle(record)?;
         }
         Ok(())

@@ -86,6 +86,8 @@ impl Engine {
         let map = host::id_map(&request.user)?;
         let userns = self.user_namespace(map.clone())?;
         let store = self.store()?;
+        // What cannot be removed is no reason not to pull.
+        let _ = self.remove_trees(&store.abandoned()?);
         let (lease, blobs) = store.lease()?;
         let spawn = |role: &[String], fds: internal::Fds<'_>| start_role(role, fds, &userns);
         let unpacker = ProcessUnpacker::new(&self.paths.data, &map.key(), ownership(&map), &spawn)?

@@ -1,14 +1,12 @@
 //! `rmi`, `tag` and `untag`.
 
-use std::os::fd::AsFd;
-use std::path::PathBuf;
-
 use kelp_image::reference::{ImageName, Reference};
 use kelp_image::store::{Removal, Retag};
 use kelp_state::Record;
 
-use crate::container::config::{Config, UserMode};
-use crate::{Engine, Error, host, internal};
+use crate::container::config::Config;
+use crate::container::remove::RemoveOptions;
+use crate::{Engine, Error};
 
 impl Engine {
     /// Removes an image or one of its names; with `force` also the containers that use it.
@@ -18,7 +16,7 @@ impl Engine {
             let record = store.find(name)?;
             let last = store.names(&record.id)?.len() <= 1;
             for config in self.users_of(record.id.hex())?.iter().filter(|_| last) {
-                self.remove_container(&config.id, true)?;
+                self.remove_container(&config.id, &RemoveOptions::FORCE)?;
             }
         }
         let users = |id: &kelp_image::Digest| {
@@ -46,8 +44,7 @@ impl Engine {
                 removed.push(id.to_owned());
             }
         }
-        let garbage = self.store()?.collect_garbage(true)?;
-        self.remove_trees(&garbage.trash)?;
+        self.collect_garbage()?;
         Ok(removed)
     }
 
@@ -62,27 +59,6 @@ impl Engine {
             }
         }
         Ok(users)
-    }
-
-    /// Deletes trees of any owner that the user's ids can be, from inside a user namespace.
-    pub(crate) fn remove_trees(&self, trees: &[PathBuf]) -> Result<(), Error> {
-        if trees.is_empty() {
-            return Ok(());
-        }
-        let userns = self.user_namespace(host::id_map(&UserMode::Host)?)?;
-        let paths: Vec<_> = trees.iter().map(|path| path.to_string_lossy()).collect();
-        let mut role = vec!["remove"];
-        role.extend(paths.iter().map(AsRef::as_ref));
-        let child = internal::spawn(&role, &userns, Vec::new())?;
-        let exit = kelp_sys::process::wait_pidfd(child.pidfd.as_fd())
-            .map_err(Error::io("wait for `kelp internal remove`"))?;
-        if exit.code() == 0 {
-            return Ok(());
-        }
-        Err(Error::new(
-            crate::Kind::Failed,
-            "some files of the image could not be removed; `kelp system prune` tries again",
-        ))
     }
 
     /// Gives an image another name.

@@ -16,6 +16,11 @@ pub struct Garbage {
 }
 
 impl Store {
+    /// What killed commands have left half-made. Cheap: an addition takes it along.
+    pub fn abandoned(&self) -> Result<Vec<PathBuf>, Error> {
+        temporary::abandoned(&self.data.join("tmp"))
+    }
+
     /// Removes blobs that nothing refers to, and tells the trees that nothing refers to.
     ///
     /// What others are adding meanwhile is left alone, as are cut downloads unless `partial`: the next
@@ -37,15 +42,14 @@ impl Store {
                         garbage.trash.extend(layers.discard(&diff_id)?);
                     }
                 }
+                layers.forget_missing(&kept)?;
                 garbage.trash.extend(layers.discarded()?);
             }
         }
         if partial {
             garbage.freed += self.blobs.remove_partial()?;
         }
-        garbage
-            .trash
-            .extend(temporary::abandoned(&self.data.join("tmp"))?);
+        garbage.trash.extend(self.abandoned()?);
         garbage.trash.sort_unstable();
         garbage.trash.dedup();
         Ok(garbage)

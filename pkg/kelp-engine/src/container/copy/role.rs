@@ -13,7 +13,7 @@ use kelp_image::tar::Entry;
 use kelp_image::unpack::{Options, Ownership};
 use kelp_monitor::Launch;
 use kelp_runtime::rootfd::Root;
-use kelp_state::liveness::{self, Alive};
+use kelp_state::liveness::{self, Offline};
 use kelp_state::{ContainerId, Record, file};
 use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
@@ -138,20 +138,20 @@ fn open_root(
     record: &Record,
     launch: &Launch,
     running: bool,
-) -> Result<(Root, Option<Alive>), Error> {
+) -> Result<(Root, Option<Offline>), Error> {
     if running {
         let fd = kelp_sys::fd::inherited(ROOT).map_err(Error::io("take the container's root"))?;
         return Ok((Root::new(fd), None));
     }
-    let alive = liveness::claim(&record.runtime)?.ok_or_else(|| {
+    let offline = liveness::offline(&record.runtime)?.ok_or_else(|| {
         Error::conflict(format!(
-            "container {} is being started or copied to or from: try again",
+            "container {} has just been started: try again",
             record.id.short()
         ))
     })?;
     let attach = record.data.join("work");
     let root = kelp_runtime::stopped::mount(&launch.spec, &launch.rootfs, &attach)?;
-    Ok((root, Some(alive)))
+    Ok((root, Some(offline)))
 }
 
 fn stream(fd: BorrowedFd<'_>) -> Result<File, Error> {

@@ -1,0 +1,104 @@
+//! Collecting what killed commands have left. Nothing of it is in anybody's way: this frees the disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kelp_state::{Record, liveness, name, record};
+
+use crate::container::config::UserMode;
+use crate::{Engine, Error, host};
+
+impl Engine {
+    /// Removes what belongs to no container and no image: half-made records, names without an owner,
+    /// parts of the runtime directory, trash, blobs, layers and downloads that were cut.
+    pub fn collect_garbage(&self) -> Result<(), Error> {
+        let mut trees = self.container_garbage();
+        let garbage = self.store()?.collect_garbage(true)?;
+        trees.extend(garbage.trash);
+        self.remove_trees(&trees)
+    }
+
+    /// Forgets what is left of containers, in one step each; the trees that are to be deleted.
+    fn container_garbage(&self) -> Vec<PathBuf> {
+        for name in names_in(&self.paths.containers()) {
+            let directory = self.paths.containers().join(&name);
+            if !directory.join("config.json").exists() {
+                self.forget_half_made(&directory, &name);
+            }
+        }
+        for name in names_in(&self.paths.names()) {
+            let owner = name::owner(&self.paths, &name);
+            if owner.is_none_or(|id| Record::new(&self.paths, id).is_abandoned()) {
+                let _ = fs::remove_file(self.paths.names().join(name));
+            }
+        }
+        for id in names_in(&self.paths.runtime.join("c")) {
+            let Ok(id) = id.parse() else { continue };
+            let record = Record::new(&self.paths, id);
+            if !record.data.exists()
+                && let Ok(Some(_offline)) = liveness::offline(&record.runtime)
+            {
+                crate::container::find::kill_remains(&record, None);
+                let _ = fs::remove_dir_all(&record.runtime);
+            }
+        }
+        kelp_userns::shared::forget_dead(&self.paths.runtime);
+        let volumes = self.paths.volumes();
+        let half_made = names_in(&volumes)
+            .into_iter()
+            .filter(|name| crate::volume::is_abandoned(name))
+            .map(|name| volumes.join(name));
+        let trash = self.paths.data.join("trash");
+        let discarded = names_in(&trash).into_iter().map(|name| trash.join(name));
+        half_made.chain(discarded).collect()
+    }
+
+    /// Moves a record that was never finished to the trash.
+    fn forget_half_made(&self, directory: &Path, name: &str) {
+        // Held while it is renamed, so that nobody finishes it meanwhile.
+        let Ok(Some(_lock)) = record::making(directory) else {
+            return;
+        };
+        if !directory.join("config.json").exists() {
+            let trash = self.paths.data.join("trash");
+            let _ = fs::create_dir_all(&trash);
+            let _ = fs::rename(directory, trash.join(name.trim_start_matches('.')));
+        }
+    }
+
+    /// Deletes trees of any owner that the user's ids can be, from inside a user namespace.
+    pub(crate) fn remove_trees(&self, trees: &[PathBuf]) -> Result<(), Error> {
+        let trees: Vec<_> = trees.iter().filter(|path| !delete(path)).collect();
+        if trees.is_empty() {
+            return Ok(());
+        }
+        let userns = self.user_namespace(host::id_map(&UserMode::Host)?)?;
+        let paths: Vec<_> = trees.iter().map(|path| path.to_string_lossy()).collect();
+        let mut role = vec!["remove"];
+        role.extend(paths.iter().map(AsRef::as_ref));
+        let child = crate::internal::spawn(&role, &userns, Vec::new())?;
+        let exit = kelp_sys::process::wait_pidfd(std::os::fd::AsFd::as_fd(&child.pidfd))
+            .map_err(Error::io("wait for `kelp internal remove`"))?;
+        if exit.code() == 0 {
+            return Ok(());
+        }
+        Err(Error::new(
+            crate::Kind::Failed,
+            "some files could not be removed; `kelp image prune` tries again",
+        ))
+    }
+}
+
+/// Deletes a file, or an empty directory; whether it is gone.
+fn delete(path: &Path) -> bool {
+    fs::remove_file(path).is_ok() || fs::remove_dir(path).is_ok() || !path.exists()
+}
+
+fn names_in(directory: &Path) -> Vec<String> {
+    fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}

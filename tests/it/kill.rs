@@ -1,0 +1,260 @@
+//! Killing a command at every step: before each system call that changes something, and with it
+//! after the one before. strace(1) counts the calls and sends the signal, so no step is left out and
+//! nothing for it is in kelp.
+//!
+//! A tracer takes setuid programs' privilege away, newuidmap's too. So a container lives meanwhile,
+//! and the commands join its user namespace.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::archive::Layer;
+use crate::env::Env;
+use crate::image::{Image, static_busybox};
+use crate::leaks;
+use crate::skip::{has_program, skip};
+
+/// Calls that change what outlives a process: files, locks, processes, mounts, sockets.
+pub(crate) const CALLS: &[&str] = &[
+    "bind",
+    "clone3",
+    "execve",
+    "fchmod",
+    "fdatasync",
+    "flock",
+    "fsync",
+    "ftruncate",
+    "mkdir",
+    "mkdirat",
+    "openat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "rmdir",
+    "sendmsg",
+    "symlink",
+    "symlinkat",
+    "syncfs",
+    "unlink",
+    "unlinkat",
+    "write",
+];
+
+/// The container that keeps a user namespace.
+const KEEPER: &str = "keeper";
+
+/// Who is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// The command alone.
+    Command,
+    /// Whichever of the command, monitor, init, unpacker and remover makes that many calls first.
+    Anybody,
+}
+
+/// A world with a keeper, in which commands are killed.
+pub(crate) struct Scene {
+    pub(crate) env: Env,
+    /// A mount of the host's busybox.
+    busybox: String,
+}
+
+impl Scene {
+    pub(crate) fn new() -> Option<Self> {
+        let env = Env::new()?;
+        let mut probe = Command::new("strace");
+        probe.args(["-f", "-o", "/dev/null", "true"]);
+        if !has_program("strace") || !probe.status().is_ok_and(|status| status.success()) {
+            skip("strace");
+            return None;
+        }
+        let keeper = env.busybox();
+        let flags = ["run", "-d", "--network", "none", "--name", KEEPER];
+        let command = [&flags[..], &[&keeper, "sleep", "1000000"]].concat();
+        env.kelp(&command).succeeds();
+        let busybox = static_busybox().unwrap();
+        let busybox = format!("{}:/busybox:ro", busybox.display());
+        Some(Self { env, busybox })
+    }
+
+    /// A small image without a program, in the registry.
+    pub(crate) fn small(&self) -> String {
+        self.env.push("small", &|| {
+            let mut system = Layer::default();
+            for directory in ["proc", "dev", "sys", "etc"] {
+                system = system.directory(directory, 0o755);
+            }
+            let layer = Layer::default().file("marker", 0o644, b"whole\n");
+            Image::empty().layer(system).layer(layer)
+        })
+    }
+
+    /// A command that makes a container of this image, which runs the host's busybox.
+    pub(crate) fn container<'a>(
+        &'a self,
+        command: &[&'a str],
+        image: &'a str,
+        program: &[&'a str],
+    ) -> Vec<&'a str> {
+        let flags = ["--network", "none", "--pull", "never", "-v", &self.busybox];
+        [command, &flags, &[image, "/busybox"], program].concat()
+    }
+
+    /// A container of this image finds what is in its layers.
+    pub(crate) fn check(&self, name: &str, image: &str, step: &str) {
+        let run = ["run", "--rm", "--name", name];
+        let done = self
+            .env
+            .kelp(&self.container(&run, image, &["cat", "/marker"]))
+            .done();
+        assert_eq!(
+            (done.code, done.stdout.as_str()),
+            (0, "whole\n"),
+            "{step}: {done:#?}"
+        );
+    }
+
+    /// Runs `command` again and again, each time killed one step later, until it is not killed any
+    /// more. Before each time comes `before`, after each time `after`, which gets told the step.
+    pub(crate) fn each_step(
+        &self,
+        who: Who,
+        command: &[&str],
+        before: &dyn Fn(),
+        after: &dyn Fn(&str),
+    ) {
+        let mut steps = 0;
+        let start = Instant::now();
+        for call in CALLS {
+            for number in 1.. {
+                before();
+                let killed = self.run_killed(who, call, number, command);
+                let step = format!("{who:?} {command:?} killed before {call} {number}");
+                after(&step);
+                if !killed {
+                    break;
+                }
+                steps += 1;
+            }
+        }
+        println!("{who:?} {command:?}: {steps} steps, {:?}", start.elapsed());
+        assert!(steps > 20, "{command:?}: only {steps} steps");
+    }
+
+    /// Whether something was killed.
+    fn run_killed(&self, who: Who, call: &str, number: u32, command: &[&str]) -> bool {
+        let kelp = self.env.kelp(command).into_command();
+        let trace = self.env.path("trace");
+        let mut strace = Command::new("strace");
+        strace
+            .args((who == Who::Anybody).then_some("-f"))
+            .arg("-o")
+            .arg(&trace)
+            .arg(format!("--trace={call}"))
+            .arg(format!("--inject={call}:signal=KILL:when={number}"))
+            .arg(kelp.get_program())
+            .args(kelp.get_args())
+            .env_clear()
+            .current_dir(self.env.path("h"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        for (name, value) in kelp.get_envs() {
+            strace.envs(value.map(|value| (name, value)));
+        }
+        let mut child = strace.spawn().unwrap();
+        crate::kelp::wait_status(&mut child, &format!("{command:?}"));
+        let trace = fs::read_to_string(trace).unwrap();
+        trace.contains("+++ killed by SIGKILL +++")
+    }
+
+    /// Names and statuses of the containers but the keeper; it must not take long.
+    pub(crate) fn list(&self, step: &str) -> Vec<(String, String)> {
+        let start = Instant::now();
+        let text = self
+            .env
+            .kelp(&["ps", "-a", "--format", "{{.Names}} {{.State}}"])
+            .succeeds();
+        assert!(start.elapsed() < Duration::from_secs(1), "{step}");
+        let lines = text.lines().map(|line| {
+            let (name, state) = line.split_once(' ').unwrap();
+            (name.to_owned(), state.to_owned())
+        });
+        let mut list: Vec<_> = lines.collect();
+        let keeper = list.iter().position(|(name, _)| name == KEEPER);
+        let (_, state) = list.remove(keeper.unwrap_or_else(|| panic!("{step}: {text}")));
+        assert_eq!(state, "running", "{step}");
+        list
+    }
+
+    /// Prunes, and fails if anything is left besides the keeper and images.
+    pub(crate) fn assert_clean(&self, step: &str) {
+        self.env.kelp(&["volume", "prune", "-f"]).done().exits(0);
+        self.env.kelp(&["image", "prune", "-f"]).done().exits(0);
+        let data = self.env.path("d/kelp");
+        let runtime = self.env.path("r/kelp");
+        let mut left = Vec::new();
+        for (directory, allowed) in [
+            (data.join("tmp"), 0),
+            (data.join("blobs/partial"), 0),
+            (data.join("trash"), 0),
+            (data.join("volumes"), 0),
+            (data.join("containers"), 1),
+            (data.join("names"), 1),
+            (runtime.join("c"), 1),
+        ] {
+            let names = names(&directory);
+            if names.len() > allowed {
+                left.push(format!("{}: {names:?}", directory.display()));
+            }
+        }
+        left.extend(self.stray_layers());
+        for map in names(&runtime.join("userns")) {
+            let map = runtime.join("userns").join(map);
+            // A monitor removes its entry before it ends, which may be just now.
+            let is_dead = |pid: &String| !Path::new("/proc").join(pid).exists();
+            let dead = names(&map).into_iter().filter(is_dead);
+            let dead = dead.filter(|pid| map.join(pid).exists());
+            left.extend(dead.map(|pid| format!("user namespace of {pid}")));
+        }
+        let keeper = names(&data.join("containers"));
+        let cgroups = leaks::cgroups_of(&data);
+        let of_others = |name: &&String| !name.ends_with(&keeper[0]);
+        left.extend(cgroups.iter().filter(of_others).cloned());
+        assert!(left.is_empty(), "{step} left\n{}", left.join("\n"));
+    }
+
+    /// Layers and blobs that no image has.
+    fn stray_layers(&self) -> Vec<String> {
+        let data = self.env.path("d/kelp");
+        let records: String = names(&data.join("images"))
+            .iter()
+            .map(|name| fs::read_to_string(data.join("images").join(name)).unwrap())
+            .collect();
+        let mut all = names(&data.join("blobs/sha256"));
+        for map in names(&data.join("layers")) {
+            all.extend(names(&data.join("layers").join(map)));
+        }
+        let strange = |name: &String| !records.contains(name.trim_end_matches(".json"));
+        all.into_iter().filter(strange).collect()
+    }
+
+    /// Waits for what a killed command has started, removes the keeper, and lets the environment
+    /// look for leaks.
+    pub(crate) fn end(self) {
+        let flags = ["rm", "-f", "-t", "0", KEEPER];
+        self.env.kelp(&flags).succeeds();
+    }
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect()
+}
+
+mod image;
+mod run;

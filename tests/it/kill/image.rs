@@ -1,0 +1,56 @@
+//! Pulls and removals of images that are killed.
+
+use super::{Scene, Who};
+
+#[test]
+fn a_killed_pull_leaves_nothing_that_is_in_the_way() {
+    let Some(scene) = Scene::new() else { return };
+    let image = scene.small();
+    for who in [Who::Command, Who::Anybody] {
+        let before = || {
+            let done = scene.env.kelp(&["rmi", "-f", "-i", &image]).done();
+            done.exits(0);
+            scene.assert_clean("rmi");
+        };
+        scene.each_step(who, &["pull", "-q", &image], &before, &|step| {
+            // What is there is whole, and what is not can be pulled.
+            if exists(&scene, &image) {
+                scene.check("check", &image, step);
+            }
+            scene.list(step);
+            let again = scene.env.kelp(&["pull", "-q", &image]).done();
+            assert_eq!(
+                (again.code, again.stderr.as_str()),
+                (0, ""),
+                "{step}: {again:#?}"
+            );
+            scene.check("check", &image, step);
+            scene.assert_clean(step);
+        });
+    }
+    scene.end();
+}
+
+#[test]
+fn a_killed_rmi_leaves_a_whole_image_or_none() {
+    let Some(scene) = Scene::new() else { return };
+    let image = scene.small();
+    for who in [Who::Command, Who::Anybody] {
+        let before = || {
+            scene.env.kelp(&["pull", "-q", &image]).succeeds();
+        };
+        scene.each_step(who, &["rmi", &image], &before, &|step| {
+            if exists(&scene, &image) {
+                scene.check("check", &image, step);
+                scene.env.kelp(&["rmi", &image]).done().exits(0);
+            }
+            scene.list(step);
+            scene.assert_clean(step);
+        });
+    }
+    scene.end();
+}
+
+fn exists(scene: &Scene, image: &str) -> bool {
+    scene.env.kelp(&["image", "exists", image]).done().code == 0
+}
