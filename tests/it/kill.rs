@@ -256,5 +256,6 @@ fn names(directory: &Path) -> Vec<String> {
         .collect()
 }
 
+mod combination;
 mod image;
 mod run;

@@ -11,6 +11,7 @@ mod exec;
 mod hello;
 mod http;
 mod image;
+mod interrupt;
 mod kelp;
 mod kill;
 mod leaks;

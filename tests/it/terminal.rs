@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,7 +11,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::kelp::{Kelp, LIMIT, wait};
+use crate::kelp::{Kelp, LIMIT, wait, wait_status};
 
 /// The command and our side of its terminal.
 pub(crate) struct Terminal {
@@ -102,6 +102,18 @@ impl Terminal {
         while self.read(Duration::from_secs(1)) && Instant::now() < end {}
         let code = wait(&mut self.child, "on a terminal");
         (code, self.seen)
+    }
+
+    /// The command's process.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// Waits for the end of a command that a signal may end.
+    pub(crate) fn end(mut self) -> ExitStatus {
+        let end = Instant::now() + LIMIT;
+        while self.read(Duration::from_secs(1)) && Instant::now() < end {}
+        wait_status(&mut self.child, "on a terminal")
     }
 
     /// Reads what there is; `false` at the end.

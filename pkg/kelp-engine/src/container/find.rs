@@ -56,6 +56,13 @@ impl Engine {
             return Ok(());
         };
         kill_remains(record, Some(&run));
+        self.note_id("died", &record.id, Some(KILLED));
+        let launch: Option<Launch> =
+            file::read_json(&record.data.join("launch.json")).unwrap_or_default();
+        if launch.is_some_and(|launch| launch.remove) {
+            // What the monitor would have done.
+            return self.remove_offline(record, true, true);
+        }
         let error = if run.boot_id == record::boot_id() {
             "the container's monitor was killed"
         } else {
@@ -68,14 +75,7 @@ impl Engine {
             finished: SystemTime::now(),
             error: error.to_owned(),
         };
-        record.write_exit(&exit, Durability::None)?;
-        self.note_id("died", &record.id, Some(KILLED));
-        let launch: Option<Launch> = file::read_json(&record.data.join("launch.json"))?;
-        if launch.is_some_and(|launch| launch.remove) {
-            // What the monitor would have done.
-            self.remove_offline(record, true, true)?;
-        }
-        Ok(())
+        Ok(record.write_exit(&exit, Durability::None)?)
     }
 }
 
