@@ -8,6 +8,7 @@
 mod archive;
 mod env;
 mod exec;
+mod full_disk;
 mod hello;
 mod http;
 mod image;
@@ -20,6 +21,7 @@ mod network;
 mod probe;
 mod pull;
 mod registry;
+mod removal;
 mod run_exit;
 mod run_process;
 mod run_streams;

@@ -52,6 +52,16 @@ struct RootFs {
 }
 
 impl Resolved {
+    /// Bytes of the layers' blobs that are not here yet.
+    pub(crate) fn missing(&self, blobs: &BlobStore) -> u64 {
+        let is_missing = |layer: &&Descriptor| {
+            Digest::try_from(layer.digest())
+                .is_ok_and(|digest| !blobs.contains(&digest).unwrap_or(false))
+        };
+        let layers = self.manifest.layers().iter().filter(is_missing);
+        layers.map(Descriptor::size).sum()
+    }
+
     /// The image's id: its config's digest.
     pub(crate) fn config(&self) -> Result<Digest, Error> {
         Digest::try_from(self.manifest.config().digest())

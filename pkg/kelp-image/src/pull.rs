@@ -144,7 +144,9 @@ pub fn pull(
         (Err(error), _) => return Err(error),
     };
     progress.event(Event::Writing);
-    images.record(&pulled)?;
+    images
+        .record(&pulled)
+        .map_err(|error| explain_space(error, blobs, 0))?;
     Ok(pulled.id)
 }
 
@@ -240,7 +242,7 @@ impl Pull<'_> {
             return Ok(Outcome::UpToDate);
         }
         self.fetch(&repository, &resolved)
-            .map_err(|error| explain_space(error, self.blobs))?;
+            .map_err(|error| explain_space(error, self.blobs, resolved.missing(self.blobs)))?;
         Ok(Outcome::Pulled(PulledImage {
             id: resolved.config()?,
             reference: reference.clone().digest_over_tag(),
@@ -277,8 +279,8 @@ fn is_remote(error: &Error) -> bool {
     )
 }
 
-/// Names the file system that is full.
-fn explain_space(error: Error, blobs: &BlobStore) -> Error {
+/// Names the file system that is full, and what it lacks: the bytes of the blobs that are `missing`.
+fn explain_space(error: Error, blobs: &BlobStore, missing: u64) -> Error {
     match error {
         Error::Io { what, source }
             if matches!(
@@ -288,10 +290,17 @@ fn explain_space(error: Error, blobs: &BlobStore) -> Error {
         {
             let place = blobs.path(&Digest::of(b""));
             let mount = mount_point(&place);
+            let need = match missing {
+                0 => "the image does not fit when it is extracted".to_owned(),
+                _ => format!(
+                    "the image takes {:.1} MB more to download, and as much or more to extract",
+                    missing as f64 / 1e6
+                ),
+            };
             Error::Io {
                 what: format!(
-                    "{what}: the file system at {} is full: free some space (kelp system prune), \
-                     or move $XDG_DATA_HOME; another pull goes on from here",
+                    "{what}: the file system at {} is full: {need}; free some space (kelp \
+                     system prune), or move $XDG_DATA_HOME; another pull goes on from here",
                     mount.display()
                 ),
                 source,
@@ -347,9 +356,10 @@ mod tests {
             what: "write a blob".to_owned(),
             source: std::io::Error::from(std::io::ErrorKind::StorageFull),
         };
-        let text = explain_space(full, &blobs).to_string();
+        let text = explain_space(full, &blobs, 2_500_000).to_string();
         let mount = mount_point(directory.path()).display().to_string();
         assert!(text.contains(&format!("at {mount} is full")), "{text}");
+        assert!(text.contains("2.5 MB more"), "{text}");
         assert_eq!(mount_point(Path::new("/")), Path::new("/"));
         assert_eq!(
             mount_point(Path::new("/proc/self")),

@@ -40,7 +40,46 @@ const REPLY_LIMIT: u64 = 64 << 10;
 #[serde(rename_all = "snake_case")]
 enum Reply {
     Unpacked(Summary),
-    Error(String),
+    Error {
+        text: String,
+        /// Of a system call that failed: a full disk is told from a damaged archive by it.
+        errno: Option<i32>,
+    },
+}
+
+impl Reply {
+    fn from_error(error: &Error) -> Self {
+        if let Error::Io { what, source } = error
+            && let Some(errno) = source.raw_os_error()
+        {
+            return Self::Error {
+                text: what.clone(),
+                errno: Some(errno),
+            };
+        }
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        Self::Error { text, errno: None }
+    }
+
+    fn summary(self) -> Result<Summary, Error> {
+        match self {
+            Self::Unpacked(summary) => Ok(summary),
+            Self::Error {
+                text: what,
+                errno: Some(errno),
+            } => Err(Error::Io {
+                what,
+                source: io::Error::from_raw_os_error(errno),
+            }),
+            Self::Error { text, errno: None } => Err(Error::Archive(text)),
+        }
+    }
 }
 
 /// The unpacker's arguments, after `kelp internal unpack`.
@@ -69,14 +108,7 @@ pub fn unpack_main(arguments: &[String]) -> i32 {
         Ok(()) => return 0,
         Err(error) => error,
     };
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(&error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    let _ = say(&Reply::Error(text));
+    let _ = say(&Reply::from_error(&error));
     1
 }
 
@@ -240,10 +272,7 @@ struct ProcessJob {
 
 impl UnpackJob for ProcessJob {
     fn finish(&mut self) -> Result<Summary, Error> {
-        match self.read_reply()? {
-            Reply::Unpacked(summary) => Ok(summary),
-            Reply::Error(text) => Err(Error::Archive(text)),
-        }
+        self.read_reply()?.summary()
     }
 
     fn publish(mut self: Box<Self>) -> Result<(), Error> {
@@ -257,8 +286,8 @@ impl UnpackJob for ProcessJob {
         if exit.code() == 0 {
             return Ok(());
         }
-        match self.read_reply() {
-            Ok(Reply::Error(text)) => Err(Error::Archive(text)),
+        match self.read_reply().map(Reply::summary) {
+            Ok(Err(error)) => Err(error),
             _ => Err(Error::Archive(format!(
                 "`kelp internal unpack` ended with {exit:?}"
             ))),

@@ -66,7 +66,15 @@ pub fn plan(profile: Option<&LinuxSeccomp>, single_id: bool) -> Result<Option<Pr
                 .to_owned(),
         ));
     };
-    Ok(Some(compile(profile, single_id, native)?.program))
+    let program = compile(profile, single_id, native)?.program;
+    if program.notifies() {
+        // Its listener would have to be sent to an agent before the program runs; without one, each
+        // call that notifies fails.
+        return Err(Error::Spec(
+            "seccomp: SCMP_ACT_NOTIFY is not supported: take it out of the profile".to_owned(),
+        ));
+    }
+    Ok(Some(program))
 }
 
 /// Compiles `profile` for a machine of the architecture `native`.

@@ -291,6 +291,21 @@ fn what_a_profile_can_not_mean_is_refused() {
 }
 
 #[test]
+fn a_profile_that_notifies_is_refused() {
+    let profile = serde_json::from_value(json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "listenerPath": "/run/agent",
+        "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }],
+    }));
+    assert_eq!(
+        plan(Some(&profile.unwrap()), false)
+            .unwrap_err()
+            .to_string(),
+        "seccomp: SCMP_ACT_NOTIFY is not supported: take it out of the profile"
+    );
+}
+
+#[test]
 fn notes_name_what_has_no_effect() {
     let compiled = built(json!({
         "defaultAction": "SCMP_ACT_ERRNO",

@@ -1,0 +1,81 @@
+//! A file system that is too small for an image.
+
+use std::process::Command;
+
+use crate::archive::Layer;
+use crate::env::Env;
+use crate::image::Image;
+
+/// A command in a mount namespace in which a tmpfs of this size is the data directory, with what a
+/// shell says after it. The user has no range of ids there: the namespace's ids could not be mapped
+/// once more.
+fn on_small_disk(env: &Env, size: &str, kelp: &[&str], after: &str) -> (i32, String, String) {
+    let inner = env.kelp(kelp).into_command();
+    let data = env.path("d");
+    let script = format!(
+        "mount -t tmpfs -o size={size} tmpfs '{0}' && mount --bind /dev/null /etc/subuid &&
+         mount --bind /dev/null /etc/subgid || exit 99
+         setpriv --ambient-caps=-all --inh-caps=-all \"$@\"; code=$?; cd '{0}'; {after}; exit $code",
+        data.display()
+    );
+    let mut command = Command::new("unshare");
+    command
+        .args(["--user", "--map-current-user", "--mount", "--keep-caps"])
+        .args(["sh", "-c", &script, "sh"])
+        .arg(inner.get_program())
+        .args(inner.get_args())
+        .env_clear()
+        .current_dir("/");
+    for (name, value) in inner.get_envs() {
+        command.envs(value.map(|value| (name, value)));
+    }
+    let output = command.output().unwrap();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn a_pull_that_does_not_fit_says_where_and_leaves_nothing_half_done() {
+    let Some(env) = Env::new() else { return };
+    let image = env.push("fits-not", &|| {
+        // Small to download, large to extract.
+        let zeroes = vec![b'x'; 3 << 20];
+        let mut noise = 1_u32;
+        let noise: Vec<u8> = (0..3 << 20)
+            .map(|_| {
+                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (noise >> 24) as u8
+            })
+            .collect();
+        Image::empty()
+            .layer(Layer::default().file("zeroes", 0o644, &zeroes))
+            .layer(Layer::default().file("noise", 0o644, &noise))
+    });
+    let mount = env.path("d").display().to_string();
+    let left = "ls kelp/tmp kelp/images kelp/tags; find kelp/layers -type f";
+    // Too small for a download, for an extraction, for both, and large enough.
+    for size in ["200k", "1m", "2m", "4m", "5m", "7m"] {
+        let (code, stdout, stderr) = on_small_disk(&env, size, &["pull", "-q", &image], left);
+        assert_eq!(code, 125, "{size}: {stderr}");
+        let full = format!("the file system at {mount} is full: ");
+        assert!(stderr.contains(&full), "{size}: {stderr}");
+        assert!(
+            stderr.contains("no space left on device"),
+            "{size}: {stderr}"
+        );
+        assert_eq!(stderr.lines().count(), 1, "{size}: {stderr}");
+        let half: Vec<_> = stdout.lines().filter(|line| is_half_done(line)).collect();
+        assert_eq!(half, [""; 0], "{size}: {stdout}");
+    }
+    let (code, stdout, stderr) = on_small_disk(&env, "32m", &["pull", "-q", &image], left);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+}
+
+/// A layer that is whole may stay: another pull has use for it.
+fn is_half_done(line: &str) -> bool {
+    let heading = line.is_empty() || line.ends_with(':');
+    !heading && !line.starts_with("kelp/layers/")
+}

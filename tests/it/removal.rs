@@ -1,0 +1,131 @@
+//! Removing containers: their volumes, their time to stop, and who works on them meanwhile.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+
+use crate::env::Env;
+
+fn volumes(env: &Env, filter: &[&str]) -> usize {
+    let list = [&["volume", "ls", "-q"], filter].concat();
+    env.kelp(&list).succeeds().lines().count()
+}
+
+#[test]
+fn anonymous_volumes_go_with_their_container_if_asked() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let create = |name| {
+        let flags = ["create", "--name", name, "-v", "/a", "-v", "named:/b"];
+        env.kelp(&[&flags[..], &[&image, "true"]].concat())
+            .succeeds();
+    };
+    create("one");
+    assert_eq!(volumes(&env, &["--filter", "anonymous=true"]), 1);
+    assert_eq!(volumes(&env, &[]), 2);
+    env.kelp(&["rm", "one"]).succeeds();
+    assert_eq!(volumes(&env, &[]), 2, "it may be wanted");
+    create("two");
+    env.kelp(&["rm", "-v", "two"]).succeeds();
+    assert_eq!(volumes(&env, &[]), 2);
+    env.shell(
+        &["-v", "/a", "-v", "named:/b"],
+        "echo x >/a/x; echo y >/b/y",
+    );
+    assert_eq!(volumes(&env, &["--filter", "anonymous=true"]), 1);
+    assert_eq!(env.shell(&["-v", "named:/b"], "cat /b/y"), "y\n");
+    env.kelp(&["volume", "prune", "-f"]).done().exits(0);
+    assert_eq!(volumes(&env, &[]), 0);
+}
+
+#[test]
+fn a_volume_that_another_container_uses_stays() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let flags = ["create", "--name", "maker", "-v", "/a", &image, "true"];
+    env.kelp(&flags).succeeds();
+    let name = env.kelp(&["volume", "ls", "-q"]).succeeds();
+    let mount = format!("{}:/b", name.trim());
+    env.kelp(&["create", "--name", "user", "-v", &mount, &image, "true"])
+        .succeeds();
+    env.kelp(&["rm", "-v", "maker"]).succeeds();
+    assert_eq!(env.kelp(&["volume", "ls", "-q"]).succeeds(), name);
+    env.kelp(&["rm", "user"]).succeeds();
+    env.kelp(&["volume", "rm", name.trim()]).succeeds();
+}
+
+#[test]
+fn a_forced_removal_asks_the_program_first() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let script =
+        "trap 'echo asked >/out/said; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
+    let out = env.path("h/out");
+    std::fs::create_dir(&out).unwrap();
+    let mount = format!("{}:/out", out.display());
+    for (flags, asked) in [(&["rm", "-f"][..], true), (&["rm", "-f", "-t", "0"], false)] {
+        let _ = std::fs::remove_file(out.join("said"));
+        let run = [
+            "run", "--name", "asked", "-v", &mount, &image, "sh", "-c", script,
+        ];
+        let mut child = env
+            .kelp(&run)
+            .into_command()
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        env.kelp(&[flags, &["asked"]].concat()).succeeds();
+        // One that is killed at once may have been quicker.
+        assert!(!asked || out.join("said").exists());
+        let code = child.wait().unwrap().code();
+        assert!(code == Some(137) || code == Some(0), "{code:?}");
+        assert!(!asked || code == Some(0));
+    }
+}
+
+#[test]
+fn a_start_waits_for_a_copy() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let create = ["create", "--name", "both", &image, "cat", "/copied"];
+    env.kelp(&create).succeeds();
+    // An archive that comes slowly: the copy has the container's root until it is whole.
+    let mut copy = env
+        .kelp(&["cp", "-", "both:/"])
+        .into_command()
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let layer = crate::archive::Layer::default().file("copied", 0o644, b"by a slow copy\n");
+    let archive = layer.finish();
+    let mut stdin = copy.stdin.take().unwrap();
+    stdin.write_all(&archive[..512]).unwrap();
+    // Nothing tells when it has begun; a start that came first would be right as well, but for
+    // what it prints.
+    let lock = env.path("r/kelp/c");
+    while std::fs::read_dir(&lock).map_or(0, Iterator::count) == 0 {
+        std::thread::yield_now();
+    }
+    let mut start = env
+        .kelp(&["start", "-a", "both"])
+        .into_command()
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert_eq!(
+        env.kelp(&["ps", "-a", "--format", "{{.Names}}"]).succeeds(),
+        "both\n"
+    );
+    assert!(start.try_wait().unwrap().is_none());
+    stdin.write_all(&archive[512..]).unwrap();
+    drop(stdin);
+    assert!(copy.wait().unwrap().success());
+    let mut said = String::new();
+    std::io::Read::read_to_string(start.stdout.as_mut().unwrap(), &mut said).unwrap();
+    assert!(start.wait().unwrap().success());
+    assert_eq!(said, "by a slow copy\n");
+    env.kelp(&["rm", "both"]).succeeds();
+}
