@@ -75,6 +75,20 @@ impl Layer {
         )
     }
 
+    /// A named pipe.
+    pub(crate) fn fifo(self, path: &str) -> Self {
+        self.entry(
+            path,
+            Entry {
+                kind: b'6',
+                mode: 0o644,
+                owner: (0, 0),
+                link: "",
+                content: b"",
+            },
+        )
+    }
+
     /// A hard link to an entry of this layer or one below.
     pub(crate) fn hardlink(self, path: &str, target: &str) -> Self {
         self.entry(

@@ -155,7 +155,7 @@ pub(crate) fn static_busybox() -> Option<PathBuf> {
 
 /// Whether an executable names no loader: no program header of the type `PT_INTERP` (elf(5), of
 /// 64 bits and little-endian).
-fn is_static(elf: &[u8]) -> Option<bool> {
+pub(crate) fn is_static(elf: &[u8]) -> Option<bool> {
     const PT_INTERP: u64 = 3;
     let number = |offset: usize, size: usize| {
         let bytes = elf.get(offset..offset + size)?;

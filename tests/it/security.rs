@@ -1,6 +1,11 @@
 //! Attacks that runtimes fell to. A test is named after its case; each also asserts that legitimate
 //! use still works.
 
+mod copy;
+mod files;
+mod mounts;
+mod process;
+
 use serde_json::json;
 
 use crate::archive::Layer;
@@ -92,6 +97,8 @@ fn cve_2024_9676_the_files_of_users_are_hostile() {
             "outside",
             Layer::default().symlink("etc/passwd", "../../../../../etc/passwd"),
         ),
+        ("pipe", Layer::default().fifo("etc/passwd")),
+        ("pipe-group", Layer::default().fifo("etc/group")),
     ] {
         let image = env.image(&format!("passwd-{name}"), &|| {
             Image::busybox().layer(layer.clone())

@@ -4,7 +4,7 @@
 //! for the parent. The process is a copy of a single-threaded parent, so it may allocate; it parses
 //! nothing but the container's own passwd and group, which exist only once the root is mounted.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::mount::{MountPropagationFlags, mount_change};
@@ -125,26 +125,36 @@ fn write_sysctls(plan: &Plan, root: &Root) -> Result<(), Failure> {
     if plan.sysctl.is_empty() {
         return Ok(());
     }
-    let what = || "open the container's /proc/sys".to_owned();
-    let directory = root
-        .open(
-            std::path::Path::new("/proc/sys"),
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        )
-        .step(what)?;
-    // Written only to a procfs: the mount is kelp's own, and it is looked at once more.
-    if rustix::fs::fstatfs(&directory).step(what)?.f_type != rustix::fs::PROC_SUPER_MAGIC {
-        return Err(Failure::setup("the container's /proc is not a procfs"));
-    }
-    let sys = Root::new(directory);
+    let what = || "open the container's /proc".to_owned();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let proc = root.open(std::path::Path::new("/proc"), flags).step(what)?;
+    let mount = mount_id(&proc);
+    let proc = Root::new(proc);
+    let sys = proc.open(std::path::Path::new("/sys"), flags).step(what)?;
+    let sys = Root::new(sys);
     for (path, value) in &plan.sysctl {
         let what = || format!("set sysctl {}", path.display());
         let file = sys
             .open(path, OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW)
             .step(what)?;
+        // Written only to the procfs that kelp has mounted: something of the user's or the image's
+        // may lie over a part of it, and be another file of /proc.
+        let is_proc = rustix::fs::fstatfs(&file).step(what)?.f_type == rustix::fs::PROC_SUPER_MAGIC;
+        if !is_proc || mount_id(&file) != mount {
+            return Err(Failure::setup(
+                "set a sysctl: a mount covers it in the container's /proc/sys",
+            ));
+        }
         rustix::io::write(&file, value.as_bytes()).step(what)?;
     }
     Ok(())
+}
+
+/// Which mount a file is on; `None` before Linux 5.8.
+fn mount_id(file: &OwnedFd) -> Option<u64> {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+    let found = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+    (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)
 }
 
 /// Tells apt, where the image has it, that there is no other user to become.
