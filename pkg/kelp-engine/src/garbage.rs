@@ -19,7 +19,7 @@ impl Engine {
     }
 
     /// Forgets what is left of containers, in one step each; the trees that are to be deleted.
-    fn container_garbage(&self) -> Vec<PathBuf> {
+    pub(crate) fn container_garbage(&self) -> Vec<PathBuf> {
         for name in names_in(&self.paths.containers()) {
             let directory = self.paths.containers().join(&name);
             if !directory.join("config.json").exists() {

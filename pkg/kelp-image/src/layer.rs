@@ -248,10 +248,7 @@ impl ExtractedLayer {
         use std::io::Write;
         let path = self.store.info_path(diff_id);
         let text = serde_json::to_vec(info).map_err(Error::json("describe a layer"))?;
-        let mut file = TemporaryFile::create(&self.store.data.join("tmp"), "info")?;
-        // It may be written by a subordinate id, and the user is to read it.
-        rustix::fs::fchmod(file.file(), Mode::from_raw_mode(0o644))
-            .map_err(Error::io("set a mode"))?;
+        let mut file = TemporaryFile::create_readable(&self.store.data.join("tmp"), "info")?;
         file.file_mut()
             .write_all(&text)
             .map_err(Error::io(format!("write {}", path.display())))?;

@@ -62,10 +62,19 @@ pub(crate) struct TemporaryFile {
 impl TemporaryFile {
     /// Makes and locks a file `<directory>/<kind>-…`.
     pub(crate) fn create(directory: &Path, kind: &str) -> Result<Self, Error> {
+        Self::with_mode(directory, kind, Mode::RUSR | Mode::WUSR)
+    }
+
+    /// The same for a file that a subordinate id makes, with a mode mask of 0: the user is to read
+    /// it, and to try its lock if it is left.
+    pub(crate) fn create_readable(directory: &Path, kind: &str) -> Result<Self, Error> {
+        Self::with_mode(directory, kind, Mode::from_raw_mode(0o644))
+    }
+
+    fn with_mode(directory: &Path, kind: &str, mode: Mode) -> Result<Self, Error> {
         let (path, file) = make_locked(directory, kind, |path| {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-            let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR)?;
-            Ok(file.into())
+            Ok(rustix::fs::open(path, flags, mode)?.into())
         })?;
         Ok(Self {
             file,

@@ -1,10 +1,12 @@
 //! SIGKILL for the command, the monitor and the init of a container that runs: each of them alone
 //! and all of them together.
 
-use std::process::Stdio;
+use std::fs;
+use std::process::{Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde_json::Value;
 
 use crate::env::Env;
 use crate::kelp::{LIMIT, wait_status};
@@ -162,6 +164,39 @@ fn a_container_with_a_terminal_is_killed_in_all_combinations() {
             }
         }
     }
+}
+
+/// After a boot the numbers in the record are other processes'.
+#[test]
+fn after_a_boot_nobody_else_is_killed() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let mut innocent = Command::new("sleep").arg("100000").spawn().unwrap();
+    for remove in [false, true] {
+        let run = command(&["-d", "--network", "none"], remove, &image);
+        let id = env.kelp(&run).succeeds();
+        let (init, monitor) = pids(&env);
+        let path = env.path(&format!("r/kelp/c/{}/run.json", id.trim()));
+        let text = fs::read_to_string(&path).unwrap();
+        kill_all(&[monitor, init]);
+        let mut run: Value = serde_json::from_str(&text).unwrap();
+        run["boot_id"] = "of-another-boot".into();
+        run["pid"] = innocent.id().into();
+        run["monitor"] = innocent.id().into();
+        fs::write(&path, run.to_string()).unwrap();
+        let expected = (!remove).then_some("exited 137");
+        assert_eq!(state(&env).as_deref(), expected);
+        if !remove {
+            let error = ["inspect", "--format", "{{.State.Error}}", "victim"];
+            let error = env.kelp(&error).succeeds();
+            assert_eq!(error, "the machine was restarted\n");
+            env.kelp(&["start", "victim"]).succeeds();
+            env.kelp(&["rm", "-f", "-t", "0", "victim"]).succeeds();
+        }
+        assert!(innocent.try_wait().unwrap().is_none());
+    }
+    innocent.kill().unwrap();
+    innocent.wait().unwrap();
 }
 
 fn chosen(killed: Killed, pids: [i32; 3]) -> Vec<i32> {

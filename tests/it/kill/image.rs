@@ -51,6 +51,30 @@ fn a_killed_rmi_leaves_a_whole_image_or_none() {
     scene.end();
 }
 
+/// A layer is made from its blob where a container needs it for another map of ids.
+#[test]
+fn a_killed_extraction_is_made_again() {
+    let Some(scene) = Scene::new() else { return };
+    scene.keep("keeper-of-ids", "keep-id");
+    let image = scene.small();
+    let before = || {
+        scene.env.kelp(&["rmi", "-i", &image]).done().exits(0);
+        scene.env.kelp(&["pull", "-q", &image]).succeeds();
+    };
+    let map = ["create", "--name", "victim", "--userns", "keep-id"];
+    let create = scene.container(&map, &image, &["cat", "/marker"]);
+    scene.each_step(Who::Anybody, &create, &before, &|step| {
+        scene.list(step);
+        let remove = ["rm", "-f", "-t", "0", "victim"];
+        scene.env.kelp(&remove).succeeds();
+        let run = ["run", "--rm", "--userns", "keep-id"];
+        let run = scene.container(&run, &image, &["cat", "/marker"]);
+        assert_eq!(scene.env.kelp(&run).succeeds(), "whole\n", "{step}");
+        scene.assert_clean(step);
+    });
+    scene.end();
+}
+
 fn exists(scene: &Scene, image: &str) -> bool {
     scene.env.kelp(&["image", "exists", image]).done().code == 0
 }

@@ -86,6 +86,31 @@ fn a_killed_start_is_no_obstacle() {
 }
 
 #[test]
+fn a_killed_rename_loses_nothing() {
+    let Some((scene, image)) = scene() else {
+        return;
+    };
+    let create = ["create", "--name", "victim"];
+    let create = scene.container(&create, &image, &["cat", "/marker"]);
+    let before = || {
+        scene.env.kelp(&create).succeeds();
+    };
+    let rename = ["rename", "victim", "other"];
+    scene.each_step(Who::Command, &rename, &before, &|step| {
+        let list = scene.list(step);
+        assert_eq!(list.len(), 1, "{step}");
+        // By whichever name it has.
+        let (name, _) = &list[0];
+        let started = scene.env.kelp(&["start", "-a", name]).succeeds();
+        assert_eq!(started, "whole\n", "{step}");
+        scene.env.kelp(&["rm", name]).succeeds();
+        scene.check("other", &image, step);
+        recovers(&scene, &image, step);
+    });
+    scene.end();
+}
+
+#[test]
 fn a_killed_rm_can_be_repeated() {
     let Some((scene, image)) = scene() else {
         return;

@@ -18,7 +18,7 @@ use rustix::fs::inotify::WatchFlags;
 
 use crate::watch::{Watch, Woken};
 use crate::{Engine, Error, Kind};
-use files::LogFile;
+use files::{LogFile, Read};
 use line::{Joiner, Part};
 pub use line::{Line, LogSink, Stream};
 use tail::Position;
@@ -153,80 +153,83 @@ impl Reader<'_> {
         live: Option<&Live>,
         until: Option<SystemTime>,
     ) -> Result<(), Failure> {
-        let count = files.len();
         let first = self.starts[0].min(self.starts[1]);
-        let mut current = None;
-        for (index, mut file) in files.into_iter().enumerate() {
-            if index < first.0 {
-                continue;
-            }
-            if index == first.0 {
-                file.seek(first.1).map_err(Error::io("read the log"))?;
-            }
-            if self.drain(index, &mut file)? {
-                return self.finish(None);
-            }
-            current = Some(file);
-        }
-        // Later files have higher numbers than any that a start can be in.
-        let mut index = count;
+        let following = live.is_some().then_some(log);
+        let mut queue = VecDeque::from(files);
+        let mut index = 0;
         let mut ended = live.is_none();
-        let mut waiting = VecDeque::new();
         loop {
-            let Some(mut file) = current.take() else {
+            let Some(mut file) = queue.pop_front() else {
                 let Some(live) = live.filter(|_| !ended) else {
                     return self.finish(None);
                 };
                 ended = live.wait(until)?;
-                current = LogFile::open(&log.path)?;
+                queue.extend(LogFile::open(&log.path)?);
                 continue;
             };
-            // In this order: what is found to have a successor is not written any more, and is
-            // read to its end after that. All successors are opened at once: what is open can't
-            // fall off the end of the rotation while the reader is slow.
-            while live.is_some() && waiting.len() < OPEN_LIMIT {
-                match files::next(log, waiting.back().unwrap_or(&file))? {
-                    Some(next) => waiting.push_back(next),
-                    None => break,
+            index += 1;
+            if index <= first.0 {
+                continue;
+            }
+            if index == first.0 + 1 {
+                file.seek(first.1).map_err(Error::io("read the log"))?;
+            }
+            loop {
+                if self.drain(index - 1, &mut file, following, &mut queue)? {
+                    return self.finish(None);
                 }
+                if !queue.is_empty() {
+                    break;
+                }
+                let Some(live) = live.filter(|_| !ended) else {
+                    return self.finish(Some(&file));
+                };
+                self.joiner.flush(self.sink).map_err(Failure::Sink)?;
+                ended = live.wait(until)?;
             }
-            if self.drain(index, &mut file)? {
-                return self.finish(None);
-            }
-            if let Some(next) = waiting.pop_front() {
-                index += 1;
-                current = Some(next);
-                continue;
-            }
-            let Some(live) = live.filter(|_| !ended) else {
-                return self.finish(Some(&file));
-            };
-            self.joiner.flush(self.sink).map_err(Failure::Sink)?;
-            ended = live.wait(until)?;
-            current = Some(file);
         }
     }
 
     /// Reads a file as far as it goes; whether everything later is too late.
-    fn drain(&mut self, index: usize, file: &mut LogFile) -> Result<bool, Failure> {
-        let mut failed = None;
-        let enough = file
-            .lines(|offset, line| {
-                let Some(part) = Part::parse(line) else {
-                    return Ok(false);
-                };
-                match self.take((index, offset), &part) {
-                    Ok(enough) => Ok(enough),
-                    Err(error) => {
-                        failed = Some(error);
-                        Ok(true)
-                    }
+    ///
+    /// In this order: what is found to have a successor is not written any more, and is read to its
+    /// end after that. Successors are opened between the pieces of a file: what is open can't fall
+    /// off the end of the rotation while the reader is slow.
+    fn drain(
+        &mut self,
+        index: usize,
+        file: &mut LogFile,
+        following: Option<&LogConfig>,
+        queue: &mut VecDeque<LogFile>,
+    ) -> Result<bool, Failure> {
+        loop {
+            while let Some(log) = following.filter(|_| queue.len() < OPEN_LIMIT) {
+                match files::next(log, queue.back().unwrap_or(file))? {
+                    Some(next) => queue.push_back(next),
+                    None => break,
                 }
-            })
-            .map_err(Error::io("read the log"))?;
-        match failed {
-            Some(error) => Err(Failure::Sink(error)),
-            None => Ok(enough),
+            }
+            let mut failed = None;
+            let read = file
+                .piece(|offset, line| {
+                    let Some(part) = Part::parse(line) else {
+                        return Ok(false);
+                    };
+                    match self.take((index, offset), &part) {
+                        Ok(enough) => Ok(enough),
+                        Err(error) => {
+                            failed = Some(error);
+                            Ok(true)
+                        }
+                    }
+                })
+                .map_err(Error::io("read the log"))?;
+            match (failed, read) {
+                (Some(error), _) => return Err(Failure::Sink(error)),
+                (None, Read::Enough) => return Ok(true),
+                (None, Read::End) => return Ok(false),
+                (None, Read::More) => {}
+            }
         }
     }
 

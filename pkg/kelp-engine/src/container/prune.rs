@@ -68,7 +68,7 @@ impl PruneFilter {
 }
 
 impl Engine {
-    /// Removes the containers that do not run.
+    /// Removes the containers that do not run, and what is left of others.
     pub fn prune_containers(&self, filter: &PruneFilter) -> Pruned {
         let mut pruned = Pruned::default();
         for config in self.containers() {
@@ -81,6 +81,9 @@ impl Engine {
                 Err(error) if error.kind() == Kind::Conflict => {}
                 Err(error) => pruned.errors.push(error),
             }
+        }
+        if let Err(error) = self.remove_trees(&self.container_garbage()) {
+            pruned.errors.push(error);
         }
         pruned
     }

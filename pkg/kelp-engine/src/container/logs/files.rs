@@ -4,7 +4,7 @@
 //! that one `log.2`, and the last falls off. Nothing is written to a file once it has been renamed.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +26,17 @@ pub(super) struct LogFile {
 }
 
 const CHUNK: usize = 64 * 1024;
+
+/// How a piece ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    /// At the file's present end.
+    End,
+    /// There may be more.
+    More,
+    /// Whoever was given the lines wants no more.
+    Enough,
+}
 
 impl LogFile {
     /// Opens a file; `None` if there is none. A record that was restored may hold a link or a pipe
@@ -58,38 +69,39 @@ impl LogFile {
         Ok(())
     }
 
-    /// Gives all whole lines that are there, each with its offset, until the file's present end or
-    /// until `each` says that it is enough; whether it did.
-    pub(super) fn lines(
+    /// Gives the whole lines of one read, each with its offset, until `each` says that it is enough.
+    pub(super) fn piece(
         &mut self,
         mut each: impl FnMut(u64, &[u8]) -> io::Result<bool>,
-    ) -> io::Result<bool> {
-        loop {
-            let old = self.rest.len();
-            self.rest.resize(old + CHUNK, 0);
-            let read = match self.file.read(&mut self.rest[old..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
-                Err(error) => return Err(error),
-                Ok(0) => {
-                    self.rest.truncate(old);
-                    return Ok(false);
-                }
-                Ok(read) => read,
-            };
-            self.rest.truncate(old + read);
-            let mut start = 0;
-            let mut from = old;
-            while let Some(end) = self.rest[from..].iter().position(|&byte| byte == b'\n') {
-                let next = from + end + 1;
-                if each(self.offset, &self.rest[start..next])? {
-                    return Ok(true);
-                }
-                self.offset += (next - start) as u64;
-                start = next;
-                from = next;
+    ) -> io::Result<Read> {
+        let old = self.rest.len();
+        self.rest.resize(old + CHUNK, 0);
+        let read = match self.file.read(&mut self.rest[old..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.rest.truncate(old);
+                return Ok(Read::More);
             }
-            self.rest.drain(..start);
+            Err(error) => return Err(error),
+            Ok(0) => {
+                self.rest.truncate(old);
+                return Ok(Read::End);
+            }
+            Ok(read) => read,
+        };
+        self.rest.truncate(old + read);
+        let mut start = 0;
+        let mut from = old;
+        while let Some(end) = self.rest[from..].iter().position(|&byte| byte == b'\n') {
+            let next = from + end + 1;
+            if each(self.offset, &self.rest[start..next])? {
+                return Ok(Read::Enough);
+            }
+            self.offset += (next - start) as u64;
+            start = next;
+            from = next;
         }
+        self.rest.drain(..start);
+        Ok(Read::More)
     }
 
     /// What follows the last whole line: left by a monitor that was killed in the middle of one.

@@ -1,6 +1,7 @@
 //! Tests of reading logs.
 
 use std::fs;
+use std::path::PathBuf;
 
 use super::*;
 
@@ -165,6 +166,74 @@ fn a_successor_is_found_after_any_number_of_rotations() {
     assert_eq!(content(files::next(&log, &current).unwrap()), "b");
     fs::remove_file(path("log")).unwrap();
     assert!(files::next(&log, &current).unwrap().is_none());
+}
+
+/// Rotates the log twice whenever it is given the first line of a piece.
+struct Rotating {
+    directory: PathBuf,
+    rotations: u32,
+    text: String,
+}
+
+impl LogSink for Rotating {
+    fn line(&mut self, line: &Line<'_>) -> io::Result<()> {
+        let text = std::str::from_utf8(line.text).unwrap();
+        if text.starts_with("piece") {
+            for _ in 0..2 {
+                self.rotations += 1;
+                let path = |name: &str| self.directory.join(name);
+                let _ = fs::rename(path("log.1"), path("log.2"));
+                fs::rename(path("log"), path("log.1")).unwrap();
+                fs::write(path("log"), format!("t stdout F {}\n", self.rotations)).unwrap();
+            }
+        }
+        if !text.ends_with('.') {
+            self.text.push_str(text);
+            self.text.push(' ');
+        }
+        Ok(())
+    }
+
+    fn idle(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_follower_that_is_slow_keeps_what_falls_off() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = config(directory.path(), 3);
+    // Each piece is one read.
+    let mut content = String::new();
+    for number in 0..4 {
+        let line = format!("t stdout F piece{number}\n");
+        content.push_str(&line);
+        let filler = "t stdout F ";
+        let rest = (64 << 10) - line.len() - filler.len() - 2;
+        content.extend([filler, &"x".repeat(rest), ".\n"]);
+    }
+    fs::write(directory.path().join("log"), content).unwrap();
+    let mut sink = Rotating {
+        directory: directory.path().to_owned(),
+        rotations: 0,
+        text: String::new(),
+    };
+    let mut reader = Reader {
+        sink: &mut sink,
+        joiner: Joiner::default(),
+        starts: [(0, 0); 2],
+        whole: false,
+        since: None,
+        until: None,
+    };
+    let mut queue = VecDeque::from(files::open_all(&log).unwrap());
+    let mut index = 0;
+    while let Some(mut file) = queue.pop_front() {
+        let drained = reader.drain(index, &mut file, Some(&log), &mut queue);
+        assert!(matches!(drained, Ok(false)));
+        index += 1;
+    }
+    assert_eq!(sink.text, "piece0 piece1 piece2 piece3 1 2 3 4 5 6 7 8 ");
 }
 
 #[test]
