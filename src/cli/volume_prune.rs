@@ -1,6 +1,6 @@
 //! `kelp volume prune`: what no container uses is removed.
 
-use kelp_engine::Engine;
+use kelp_engine::{Engine, Kind};
 
 use super::container_prune::confirm;
 use super::selection::report;
@@ -42,6 +42,8 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     for volume in &volumes {
         match engine.remove_volume(volume, false) {
             Ok(()) => println!("{}", volume.name),
+            // A container has just been made that uses it.
+            Err(error) if error.kind() == Kind::Conflict => {}
             Err(error) => errors.push(error),
         }
     }

@@ -129,3 +129,72 @@ fn a_start_waits_for_a_copy() {
     assert_eq!(said, "by a slow copy\n");
     env.kelp(&["rm", "both"]).succeeds();
 }
+
+/// What is being made is not garbage, at no moment of its making.
+#[test]
+fn a_prune_takes_nothing_that_is_being_made() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let other = env.push("beside-a-prune", &|| {
+        let layer = crate::archive::Layer::default().file("marker", 0o644, b"whole\n");
+        crate::image::Image::busybox().layer(layer)
+    });
+    // Each works in threads of its own; the environment itself stays in this one.
+    let commands = |arguments: &[&[&str]], times: usize| {
+        let mut list = Vec::new();
+        for _ in 0..times {
+            list.extend(arguments.iter().map(|arguments| env.kelp(arguments)));
+        }
+        list
+    };
+    let none = ["--network", "none"];
+    let run = [
+        &["run", "--rm", "-v", "/data", "-v", "named:/named"],
+        &none[..],
+        &[&image, "cat", "/etc/group"],
+    ]
+    .concat();
+    let create = [&["create", "--name", "made"], &none[..], &[&image, "true"]].concat();
+    let runs = [commands(&[&run], 25), commands(&[&run], 25)];
+    let creates = commands(&[&create, &["start", "-a", "made"], &["rm", "made"]], 12);
+    let pulls = commands(&[&["pull", "-q", &other], &["rmi", &other]], 6);
+    let prune = |kind| [kind, "prune", "-f"];
+    let prunes = [prune("image"), prune("container"), prune("volume")];
+    let prunes = commands(&prunes.each_ref().map(|prune| &prune[..]), 100);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mut workers = Vec::new();
+        for list in runs.into_iter().chain([pulls]) {
+            workers.push(scope.spawn(move || {
+                for kelp in list {
+                    let done = kelp.done();
+                    assert_eq!(done.code, 0, "{done:#?}");
+                }
+            }));
+        }
+        // A container that does not run is pruned, and then it is not there.
+        workers.push(scope.spawn(move || {
+            for kelp in creates {
+                let done = kelp.done();
+                let pruned = done.stderr.contains("no such container")
+                    || done.stderr.contains("already in use");
+                assert!(done.code == 0 || pruned, "{done:#?}");
+            }
+        }));
+        let pruner = scope.spawn(|| {
+            for kelp in prunes {
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    break;
+                }
+                let done = kelp.done();
+                assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:#?}");
+            }
+        });
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        pruner.join().unwrap();
+    });
+    env.kelp(&["rm", "-f", "-i", "made"]).done().exits(0);
+}

@@ -5,15 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use kelp_image::store::StoreLock;
 use kelp_state::file::{self, Durability};
-use kelp_state::{name, trash};
+use kelp_state::{Record, name, trash};
 use serde::{Deserialize, Serialize};
 
 use crate::container::config::UserMode;
 use crate::container::inspect::tree_size;
+use crate::container::list::Summary;
 use crate::container::remove::RemoveOptions;
 use crate::{Engine, Error, Kind, host};
 
@@ -127,8 +129,15 @@ impl Engine {
     pub fn volume_users(&self) -> BTreeMap<String, BTreeSet<String>> {
         let volumes = self.paths.volumes();
         let mut users: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for listed in self.list_containers(true) {
-            for mount in &listed.summary.options.mounts {
+        // The records alone: a list may settle a container, and so remove volumes.
+        let records = Record::all(&self.paths);
+        let summaries = records.iter().filter_map(|record| {
+            file::read_json::<Summary>(&record.data.join("config.json"))
+                .ok()
+                .flatten()
+        });
+        for summary in summaries {
+            for mount in &summary.options.mounts {
                 let name = mount
                     .source
                     .as_deref()
@@ -136,7 +145,7 @@ impl Engine {
                     .and_then(|rest| rest.iter().next())
                     .and_then(|name| name.to_str());
                 if let Some(name) = name {
-                    let id = listed.summary.id.to_string();
+                    let id = summary.id.to_string();
                     users.entry(name.to_owned()).or_default().insert(id);
                 }
             }
@@ -147,28 +156,41 @@ impl Engine {
     /// Removes a volume; one that a container uses only with `force`, and the container with it.
     pub fn remove_volume(&self, volume: &Volume, force: bool) -> Result<(), Error> {
         let users = self.volume_users().remove(&volume.name).unwrap_or_default();
-        if !users.is_empty() && !force {
-            let users: Vec<_> = users.into_iter().collect();
-            return Err(Error::conflict(format!(
-                "volume {} is being used by the following container(s): {}: volume is being used",
-                volume.name,
-                users.join(", ")
-            )));
+        for id in users.iter().filter(|_| force) {
+            self.remove_container(&self.find_container(id)?, &RemoveOptions::FORCE)?;
         }
-        for id in users {
-            self.remove_container(&self.find_container(&id)?, &RemoveOptions::FORCE)?;
-        }
-        self.discard_volume(&volume.name)
-    }
-
-    /// Removes a volume's files: renamed in one step, deleted after, where its users own some of them
-    /// from inside their user namespace.
-    pub(crate) fn discard_volume(&self, name: &str) -> Result<(), Error> {
-        let place = trash::put_volume(&self.paths, &self.paths.volumes().join(name))?;
-        if !place.exists() || fs::remove_dir_all(&place).is_ok() {
+        let users = self.discard_volume(&volume.name)?;
+        if users.is_empty() {
             return Ok(());
         }
-        self.discard_as(host::id_map(&UserMode::Host)?, &place)
+        let users: Vec<_> = users.into_iter().collect();
+        Err(Error::conflict(format!(
+            "volume {} is being used by the following container(s): {}: volume is being used",
+            volume.name,
+            users.join(", ")
+        )))
+    }
+
+    /// Removes a volume's files, unless there are users, who are returned: renamed in one step,
+    /// deleted after, where its users own some of them from inside their user namespace.
+    pub(crate) fn discard_volume(&self, name: &str) -> Result<BTreeSet<String>, Error> {
+        let place = {
+            // Whoever makes a container that uses it has the shared lock until its record says so.
+            let _lock = StoreLock::exclusive(&self.paths.data)?;
+            let users = self.volume_users().remove(name).unwrap_or_default();
+            if !users.is_empty() {
+                return Ok(users);
+            }
+            trash::put_volume(&self.paths, &self.paths.volumes().join(name))?
+        };
+        self.delete_discarded(&place).map(|()| BTreeSet::new())
+    }
+
+    fn delete_discarded(&self, place: &Path) -> Result<(), Error> {
+        if !place.exists() || fs::remove_dir_all(place).is_ok() {
+            return Ok(());
+        }
+        self.discard_as(host::id_map(&UserMode::Host)?, place)
     }
 
     /// The bytes in a volume, as far as this user can read.

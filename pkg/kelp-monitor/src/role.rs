@@ -1,6 +1,5 @@
 //! `kelp internal monitor`: the process itself.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::SystemTime;
@@ -69,10 +68,13 @@ fn watch(
         }
         .into());
     };
+    let Some(launch) = file::read_json::<Launch>(&record.data.join("launch.json"))? else {
+        // It was removed between its starter's look and the lock, which has made the directory.
+        let _ = std::fs::remove_dir_all(&record.runtime);
+        return Err(kelp_state::Error::NotFound(record.id.to_string()).into());
+    };
     place::clear(record);
     place::note(record)?;
-    let launch: Launch = file::read_json(&record.data.join("launch.json"))?
-        .ok_or_else(|| Error::io("read launch.json")(io::Error::from(io::ErrorKind::NotFound)))?;
     let _registration =
         kelp_userns::shared::register(&paths.runtime, &launch.map_key, std::process::id())?;
     let log = LogWriter::open(&launch.log)

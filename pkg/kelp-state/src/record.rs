@@ -155,6 +155,15 @@ pub fn making(directory: &Path) -> Result<Option<OwnedFd>, Error> {
     }
 }
 
+/// Whether somebody makes or first starts the record in this directory, see [`making`]; leaves
+/// others' tries alone.
+pub fn is_being_made(directory: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(directory, flags, Mode::empty()).is_ok_and(|file| {
+        flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    })
+}
+
 /// The id of this boot of the machine.
 pub fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id")

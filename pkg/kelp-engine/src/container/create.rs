@@ -27,10 +27,21 @@ const SIGTERM: i32 = 15;
 
 impl Engine {
     /// Makes a container from a request whose image is present; its id.
-    pub fn create_container(&self, mut options: CreateOptions) -> Result<ContainerId, Error> {
+    pub fn create_container(&self, options: CreateOptions) -> Result<ContainerId, Error> {
+        self.create_held(options).map(|(id, _)| id)
+    }
+
+    /// The same for a container that is to be started at once: as long as what comes with it is kept,
+    /// it is not taken for one that nobody needs.
+    pub(crate) fn create_held(
+        &self,
+        mut options: CreateOptions,
+    ) -> Result<(ContainerId, OwnedFd), Error> {
         let id = ContainerId::random();
         let map = host::id_map(&options.namespaces.user)?;
         network::choose(&mut options)?;
+        // Before the images' lock is had, which a removal needs too.
+        self.replace(&options)?;
         let base = self.base(&options, &map)?;
         let record = Record::new(&self.paths, id.clone());
         if let Some(path) = &options.cid_file {
@@ -67,17 +78,21 @@ impl Engine {
                 return Err(error);
             }
         }
-        made.keep();
-        Ok(id)
+        Ok((id, made.keep()?))
+    }
+
+    /// Removes the container that has the name, if that was asked for.
+    fn replace(&self, options: &CreateOptions) -> Result<(), Error> {
+        if let Some(name) = options.name.as_ref().filter(|_| options.replace)
+            && let Some(owner) = name::owner(&self.paths, name)
+        {
+            self.remove_container(&owner, &RemoveOptions::FORCE)?;
+        }
+        Ok(())
     }
 
     fn reserve_name(&self, options: &CreateOptions, id: &ContainerId) -> Result<String, Error> {
         if let Some(name) = &options.name {
-            if options.replace
-                && let Some(owner) = name::owner(&self.paths, name)
-            {
-                self.remove_container(&owner, &RemoveOptions::FORCE)?;
-            }
             name::reserve(&self.paths, name, id)?;
             return Ok(name.clone());
         }
@@ -303,7 +318,7 @@ fn entrypoint(options: &CreateOptions, image: &ImageConfig) -> Vec<String> {
 struct Directory {
     path: PathBuf,
     kept: bool,
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 impl Directory {
@@ -329,7 +344,7 @@ impl Directory {
         let made = Self {
             path: record.data.clone(),
             kept: false,
-            _lock: lock,
+            lock,
         };
         for name in ["upper", "work"] {
             let path = record.data.join(name);
@@ -342,8 +357,11 @@ impl Directory {
         Ok(made)
     }
 
-    fn keep(mut self) {
+    fn keep(mut self) -> Result<OwnedFd, Error> {
         self.kept = true;
+        self.lock
+            .try_clone()
+            .map_err(Error::io("copy a descriptor"))
     }
 }
 

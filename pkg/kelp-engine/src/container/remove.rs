@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use kelp_monitor::Launch;
-use kelp_state::{ContainerId, Record, Status, file, liveness, name, trash};
+use kelp_state::{ContainerId, Record, Status, file, liveness, name, record, trash};
 
 use crate::container::config::Config;
 use crate::container::find::kill_remains;
@@ -47,6 +47,12 @@ impl Engine {
                 Err(_) if options.force && !record.is_alive() => Status::Exited,
                 status => status?,
             };
+            if !options.force && record::is_being_made(&record.data) {
+                return Err(Error::conflict(format!(
+                    "cannot remove container {id} as it is just being started: container state \
+                     improper"
+                )));
+            }
             if !status.can_remove() {
                 if !options.force {
                     return Err(runs(id, status));
@@ -115,15 +121,11 @@ impl Engine {
 
     /// Removes a container's anonymous volumes, but for those that another one uses as well.
     fn remove_anonymous(&self, launch: &Launch) -> Result<(), Error> {
-        if launch.anonymous_volumes.is_empty() {
-            return Ok(());
-        }
-        let users = self.volume_users();
         let names = launch.anonymous_volumes.iter().filter_map(|path| {
             let name = path.file_name()?.to_str()?;
             (path.parent() == Some(&self.paths.volumes())).then_some(name)
         });
-        for name in names.filter(|name| !users.contains_key(*name)) {
+        for name in names {
             self.discard_volume(name)?;
         }
         Ok(())

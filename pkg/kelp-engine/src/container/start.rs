@@ -34,7 +34,7 @@ impl Engine {
         let map = host::id_map(&options.namespaces.user)?;
         let coming = shared::join_or_begin(&self.paths.runtime, map)?;
         let remove = options.remove;
-        let id = self.create_container(options)?;
+        let (id, _held) = self.create_held(options)?;
         match self.start_in(&id, pipes, Some(coming)) {
             Ok(started) => Ok((id, started)),
             Err(error) => {

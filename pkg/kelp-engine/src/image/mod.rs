@@ -31,7 +31,7 @@ pub struct Base {
     pub config: ImageConfig,
     /// The files.
     pub root: BaseRoot,
-    /// Keeps the image from being removed until the container's record refers to it.
+    /// Keeps the image, and volumes, from being removed until the container's record refers to it.
     pub(crate) _lock: Option<StoreLock>,
 }
 
@@ -69,7 +69,11 @@ impl Engine {
     /// id map are made from their blobs.
     pub(crate) fn base(&self, options: &CreateOptions, map: &IdMap) -> Result<Base, Error> {
         if let Some(path) = &options.rootfs {
-            return directory_base(path);
+            let base = directory_base(path)?;
+            return Ok(Base {
+                _lock: Some(StoreLock::shared(&self.paths.data)?),
+                ..base
+            });
         }
         let store = self.store()?;
         let lock = store.lock()?;

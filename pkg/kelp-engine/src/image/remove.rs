@@ -1,5 +1,6 @@
 //! `rmi`, `tag` and `untag`.
 
+use kelp_image::Digest;
 use kelp_image::reference::{ImageName, Reference};
 use kelp_image::store::{Removal, Retag};
 use kelp_state::Record;
@@ -19,16 +20,7 @@ impl Engine {
                 self.remove_container(&config.id, &RemoveOptions::FORCE)?;
             }
         }
-        let users = |id: &kelp_image::Digest| {
-            let users = self
-                .users_of(id.hex())
-                .map_err(|error| kelp_image::Error::Conflict(error.line()))?;
-            Ok(users
-                .iter()
-                .map(|config| format!("container {}", config.id.short()))
-                .collect())
-        };
-        let removal = store.remove(name, force, &users)?;
+        let removal = store.remove(name, force, &|id| self.user_names(id))?;
         self.remove_trees(&removal.trash)?;
         Ok(removal)
     }
@@ -36,16 +28,31 @@ impl Engine {
     /// Removes images that have no name, or with `all` those that no container is made from, and
     /// what interrupted commands have left; the ids of the images.
     pub fn prune_images(&self, all: bool) -> Result<Vec<String>, Error> {
+        let store = self.store()?;
         let mut removed = Vec::new();
         for image in self.images()? {
-            let id = image.record.id.hex();
-            if (all || image.names.is_empty()) && self.users_of(id)?.is_empty() {
-                self.remove_image(id, true)?;
-                removed.push(id.to_owned());
+            let id = &image.record.id;
+            if !all && !image.names.is_empty() {
+                continue;
+            }
+            if let Some(removal) = store.prune(id, all, &|id| self.user_names(id))? {
+                self.remove_trees(&removal.trash)?;
+                removed.push(id.hex().to_owned());
             }
         }
         self.collect_garbage()?;
         Ok(removed)
+    }
+
+    /// What to call the containers that are made from an image.
+    fn user_names(&self, id: &Digest) -> Result<Vec<String>, kelp_image::Error> {
+        let users = self
+            .users_of(id.hex())
+            .map_err(|error| kelp_image::Error::Conflict(error.line()))?;
+        Ok(users
+            .iter()
+            .map(|config| format!("container {}", config.id.short()))
+            .collect())
     }
 
     /// The containers that are made from an image.

@@ -38,7 +38,8 @@ impl StoreLock {
         Self::take(data, FlockOperation::LockShared)
     }
 
-    pub(super) fn exclusive(data: &Path) -> Result<Self, Error> {
+    /// Takes the lock alone: for a removal.
+    pub fn exclusive(data: &Path) -> Result<Self, Error> {
         Self::take(data, FlockOperation::LockExclusive)
     }
 

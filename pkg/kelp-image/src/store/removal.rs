@@ -66,6 +66,27 @@ impl Store {
         self.delete(&record, names)
     }
 
+    /// Removes an image that has no name, and with `all` one with names too, unless somebody uses it.
+    ///
+    /// Whether it has a name is looked at here: whoever listed it may have read the names before it
+    /// was added, and the images after.
+    pub fn prune(
+        &self,
+        id: &Digest,
+        all: bool,
+        users: &dyn Fn(&Digest) -> Result<Vec<String>, Error>,
+    ) -> Result<Option<Removal>, Error> {
+        let _lock = StoreLock::exclusive(&self.data)?;
+        let Some(record) = self.record(id)? else {
+            return Ok(None);
+        };
+        let names = self.names(id)?;
+        if !(all || names.is_empty()) || !users(id)?.is_empty() {
+            return Ok(None);
+        }
+        self.delete(&record, names).map(Some)
+    }
+
     /// Removes names, record, blobs and layers. The caller holds the exclusive lock.
     fn delete(&self, record: &ImageRecord, names: Vec<String>) -> Result<Removal, Error> {
         for name in &names {
