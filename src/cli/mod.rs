@@ -43,6 +43,7 @@ mod start;
 mod stop;
 mod system;
 mod system_df;
+mod system_prune;
 mod tag;
 mod time_argument;
 mod top;

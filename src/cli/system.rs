@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use kelp_engine::Engine;
 
-use super::{info, system_df};
+use super::{info, system_df, system_prune};
 
 /// Manage kelp itself
 #[derive(clap::Args)]
@@ -16,6 +16,7 @@ pub struct Args {
 enum Command {
     Df(system_df::Args),
     Info(info::Args),
+    Prune(system_prune::Args),
 }
 
 /// Runs the command of the group.
@@ -23,5 +24,6 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     match &args.command {
         Command::Df(args) => system_df::run(engine, args),
         Command::Info(args) => info::run(engine, args),
+        Command::Prune(args) => system_prune::run(engine, args),
     }
 }

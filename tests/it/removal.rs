@@ -198,3 +198,61 @@ fn a_prune_takes_nothing_that_is_being_made() {
     });
     env.kelp(&["rm", "-f", "-i", "made"]).done().exits(0);
 }
+
+#[test]
+fn a_system_prune_takes_what_nobody_uses() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let id = |name: &str| {
+        let flags = [
+            "run",
+            "-d",
+            "--network",
+            "none",
+            "-v",
+            "kept:/v",
+            "--name",
+            name,
+        ];
+        let sleep = [image.as_str(), "sleep", "100000"];
+        let id = env.kelp(&[&flags[..], &sleep].concat()).succeeds();
+        id.trim().to_owned()
+    };
+    let _runs = id("runs");
+    let create = ["create", "-v", "/anonymous", &image, "true"];
+    let rests = env.kelp(&create).succeeds();
+    let text = env.kelp(&["system", "prune", "-f"]).succeeds();
+    assert_eq!(
+        text,
+        format!("Deleted Containers\n{rests}Total reclaimed space: 0B\n")
+    );
+    // Nobody answers.
+    let asked = env.kelp(&["system", "prune", "--all"]).done().exits(0);
+    assert!(
+        asked.starts_with("WARNING! This command removes:\n"),
+        "{asked}"
+    );
+    assert_eq!(
+        env.kelp(&["volume", "ls", "-q"]).succeeds().lines().count(),
+        2
+    );
+    let text = env
+        .kelp(&["system", "prune", "-a", "-f", "--volumes"])
+        .succeeds();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!((lines[0], lines.len()), ("Deleted Volumes", 3), "{text}");
+    assert_eq!(env.kelp(&["volume", "ls", "-q"]).succeeds(), "kept\n");
+    env.kelp(&["rm", "-f", "-t", "0", "runs"]).succeeds();
+    let text = env
+        .kelp(&["system", "prune", "-a", "-f", "--volumes"])
+        .succeeds();
+    assert!(text.starts_with("Deleted Images\n"), "{text}");
+    assert_eq!(env.kelp(&["images", "-q"]).succeeds(), "");
+    assert_eq!(
+        std::fs::read_dir(env.path("d/kelp/blobs/sha256"))
+            .unwrap()
+            .count(),
+        0
+    );
+    env.kelp(&["system", "prune", "--external"]).succeeds();
+}

@@ -1,0 +1,120 @@
+//! `kelp system prune`: everything that nobody uses is removed.
+
+use std::collections::BTreeMap;
+
+use anyhow::bail;
+use kelp_engine::container::prune::PruneFilter;
+use kelp_engine::{Engine, Error, Kind};
+use kelp_format::units;
+
+use super::container_prune::confirm;
+use super::selection::report;
+
+/// Remove what nobody uses: containers that do not run, images, and what interrupted commands left
+#[derive(clap::Args)]
+pub struct Args {
+    /// Remove every image that no container is made from, not only those without a name
+    #[arg(short, long)]
+    all: bool,
+    /// Remove only what interrupted commands have left
+    #[arg(long, conflicts_with_all = ["all", "filter", "volumes"])]
+    external: bool,
+    /// Don't ask
+    #[arg(short, long)]
+    force: bool,
+    /// Remove the volumes that no container uses too
+    #[arg(long)]
+    volumes: bool,
+    /// Only what this holds for
+    #[arg(long, value_name = "FILTER")]
+    filter: Vec<String>,
+}
+
+/// Removes them, and prints what is gone and how much that was.
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    if !args.filter.is_empty() {
+        bail!(
+            "--filter is not supported by kelp's system prune yet: see container and volume prune"
+        );
+    }
+    if args.external {
+        engine.collect_garbage()?;
+        return Ok(0);
+    }
+    if !args.force && !confirm(&warning(args))? {
+        return Ok(0);
+    }
+    let sizes = sizes(engine)?;
+    let pruned = engine.prune_containers(&PruneFilter::default());
+    let containers: Vec<_> = pruned.removed.iter().map(ToString::to_string).collect();
+    let images = engine.prune_images(args.all)?;
+    let mut errors = pruned.errors;
+    let volumes = if args.volumes {
+        prune_volumes(engine, &mut errors)
+    } else {
+        Vec::new()
+    };
+    let mut reclaimed = 0;
+    for (title, names) in [
+        ("Deleted Containers", &containers),
+        ("Deleted Images", &images),
+        ("Deleted Volumes", &volumes),
+    ] {
+        if !names.is_empty() {
+            println!("{title}");
+        }
+        for name in names {
+            println!("{name}");
+            reclaimed += sizes.get(name).unwrap_or(&0);
+        }
+    }
+    println!("Total reclaimed space: {}", units::compact_size(reclaimed));
+    Ok(report(errors))
+}
+
+fn warning(args: &Args) -> String {
+    let mut lines = vec![
+        "WARNING! This command removes:",
+        "\t- all stopped containers",
+    ];
+    if args.volumes {
+        lines.push("\t- all volumes not used by at least one container");
+    }
+    lines.push(if args.all {
+        "\t- all images without at least one container associated with them"
+    } else {
+        "\t- all dangling images"
+    });
+    lines.join("\n") + "\n"
+}
+
+/// The bytes of everything that could go, by id or name.
+fn sizes(engine: &Engine) -> Result<BTreeMap<String, u64>, Error> {
+    let mut sizes = BTreeMap::new();
+    for listed in engine.list_containers(true) {
+        // It may be gone by now.
+        if let Ok(inspection) = engine.inspect_container(&listed.summary.id) {
+            let written = engine.container_sizes(&inspection).written;
+            sizes.insert(listed.summary.id.to_string(), written);
+        }
+    }
+    for image in engine.images()? {
+        sizes.insert(image.record.id.hex().to_owned(), image.record.size);
+    }
+    for volume in engine.volumes() {
+        sizes.insert(volume.name.clone(), engine.volume_size(&volume));
+    }
+    Ok(sizes)
+}
+
+fn prune_volumes(engine: &Engine, errors: &mut Vec<Error>) -> Vec<String> {
+    let mut removed = Vec::new();
+    for volume in engine.volumes() {
+        match engine.remove_volume(&volume, false) {
+            Ok(()) => removed.push(volume.name),
+            Err(error) if error.kind() == Kind::Conflict => {}
+            Err(error) => errors.push(error),
+        }
+    }
+    removed
+}
