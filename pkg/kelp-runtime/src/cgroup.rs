@@ -108,6 +108,11 @@ impl Cgroup {
         )
     }
 
+    /// Whether its processes are frozen, or about to be.
+    pub fn is_frozen(&self) -> bool {
+        fs::read(self.path.join("cgroup.freeze")).is_ok_and(|text| text.starts_with(b"1"))
+    }
+
     /// Kills every process in it (Linux 5.14).
     pub fn kill(&self) -> io::Result<()> {
         write_file(&self.path.join("cgroup.kill"), "1")

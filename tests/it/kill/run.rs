@@ -109,6 +109,53 @@ fn a_killed_rename_loses_nothing() {
     scene.end();
 }
 
+/// What is done to a container that runs can be done again, and the container runs on.
+#[test]
+fn what_is_killed_beside_a_container_does_it_no_harm() {
+    // It counts as one that keeps a namespace.
+    const NAME: &str = "keeper-and-victim";
+    let Some(scene) = Scene::new() else { return };
+    scene.keep(NAME, "host");
+    let source = scene.env.path("h/source");
+    std::fs::write(&source, "copied").unwrap();
+    let target = format!("{NAME}:/copied");
+    let copy = ["cp", source.to_str().unwrap(), &target];
+    let exec = ["exec", NAME, "true"];
+    let kelp = |arguments: &[&str]| scene.env.kelp(arguments).succeeds();
+    for (who, command) in [
+        (Who::Command, &exec[..]),
+        (Who::Anybody, &exec),
+        (Who::Command, &copy),
+        (Who::Anybody, &copy),
+    ] {
+        scene.each_step(who, command, &|| {}, &|step| {
+            scene.list(step);
+            kelp(command);
+            assert_eq!(kelp(&["exec", NAME, "echo", "fine"]), "fine\n", "{step}");
+        });
+    }
+    assert_eq!(kelp(&["exec", NAME, "cat", "/copied"]), "copied");
+    for (command, back) in [("pause", "unpause"), ("unpause", "pause")] {
+        let before = || {
+            if command == "unpause" {
+                kelp(&["pause", NAME]);
+            }
+        };
+        scene.each_step(Who::Command, &[command, NAME], &before, &|step| {
+            // By one of the two, whatever was done and noted.
+            let done = scene.env.kelp(&[command, NAME]).done();
+            let done = done.code == 0 || done.stderr.contains("it is ");
+            assert!(done, "{step}");
+            kelp(&[back, NAME]);
+            if back == "pause" {
+                kelp(&["unpause", NAME]);
+            }
+            assert_eq!(kelp(&["exec", NAME, "echo", "fine"]), "fine\n", "{step}");
+        });
+    }
+    scene.end();
+}
+
 #[test]
 fn a_killed_rm_can_be_repeated() {
     let Some((scene, image)) = scene() else {

@@ -259,3 +259,26 @@ fn an_images_labels_control_nothing() {
     assert_eq!(run(&env, &[], &image, script), (0, plain));
     assert!(!canary.exists());
 }
+
+/// A child that is left behind keeps the pipes open, and whoever waits for them waits for ever
+/// (containerd 2026-53495).
+#[test]
+fn a_child_that_is_left_behind_holds_no_exec_up() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let run = ["run", "-d", "--name", "box", &image, "sleep", "100000"];
+    env.kelp(&run).succeeds();
+    let script = "sleep 100000 & echo done; exit 3";
+    for flags in [&[][..], &["-i"], &["-t"]] {
+        let exec = [&["exec"], flags, &["box", "sh", "-c", script]].concat();
+        let done = env.kelp(&exec).done();
+        assert_eq!(
+            (done.code, done.stdout.trim_end()),
+            (3, "done"),
+            "{flags:?}"
+        );
+    }
+    let pids = env.kelp(&["exec", "box", "pidof", "sleep"]).succeeds();
+    assert!(pids.split_whitespace().count() >= 3, "they go on: {pids}");
+    env.kelp(&["rm", "-f", "-t", "0", "box"]).succeeds();
+}

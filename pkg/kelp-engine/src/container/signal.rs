@@ -80,7 +80,12 @@ impl Engine {
     pub fn pause_container(&self, id: &ContainerId, pause: bool) -> Result<(), Error> {
         let record = Record::new(&self.paths, id.clone());
         let run = self.running(id.as_str())?;
-        if run.paused == pause {
+        let cgroup = Cgroup::open(&run.cgroup)
+            .ok()
+            .filter(|_| !run.cgroup.is_empty());
+        // Whoever was killed between the two has left them apart.
+        let is_frozen = cgroup.as_ref().map_or(run.paused, Cgroup::is_frozen);
+        if run.paused == pause && is_frozen == pause {
             let (verb, state) = if pause {
                 ("pause", "paused")
             } else {
@@ -91,16 +96,13 @@ impl Engine {
                 id.short()
             )));
         }
-        let cgroup = Cgroup::open(&run.cgroup)
-            .ok()
-            .filter(|_| !run.cgroup.is_empty())
-            .ok_or_else(|| {
-                Error::new(
-                    Kind::Failed,
-                    "pausing needs a cgroup, and this container has none: start kelp in a systemd \
-                     user session, or in a unit with Delegate=yes",
-                )
-            })?;
+        let cgroup = cgroup.ok_or_else(|| {
+            Error::new(
+                Kind::Failed,
+                "pausing needs a cgroup, and this container has none: start kelp in a systemd user \
+                 session, or in a unit with Delegate=yes",
+            )
+        })?;
         cgroup
             .freeze(pause)
             .map_err(Error::io(format!("freeze container {}", id.short())))?;
