@@ -29,3 +29,4 @@ mod security;
 mod show;
 mod skip;
 mod terminal;
+mod userns;

@@ -1,5 +1,8 @@
 //! What the host is: its ids, and the user namespace of a container.
 
+use std::os::fd::AsFd;
+use std::path::Path;
+
 use kelp_userns::subid::SubIds;
 use kelp_userns::{IdMap, UserNamespace, shared};
 
@@ -31,6 +34,35 @@ pub fn id_map(mode: &UserMode) -> Result<IdMap, Error> {
             gids: outer(gids, &subordinate.default_map(uid, gid).gids)?,
         },
     })
+}
+
+/// The usual map, in whose namespace every tree of kelp's can be read, written and removed; and how
+/// the ids of `map` are called there, unless it is that map itself.
+pub fn translation(map: &IdMap) -> Result<(IdMap, Option<IdMap>), Error> {
+    let usual = id_map(&UserMode::Host)?;
+    if *map == usual || map.is_single() {
+        return Ok((usual, None));
+    }
+    let ids = map.within(&usual).ok_or_else(|| {
+        Error::invalid(
+            "the id map has ids that are not in this user's range in /etc/subuid and /etc/subgid",
+        )
+    })?;
+    Ok((usual, Some(ids)))
+}
+
+/// Whether the user has ids in a container with this map.
+pub fn maps_user(map: &IdMap) -> bool {
+    let uid = map.container_uid(rustix::process::getuid().as_raw());
+    let gid = map.container_gid(rustix::process::getgid().as_raw());
+    uid.is_some() && gid.is_some()
+}
+
+/// The ids that the user has in a container with this map; root where the user is not mapped.
+pub fn user_inside(map: &IdMap) -> (u32, u32) {
+    let uid = map.container_uid(rustix::process::getuid().as_raw());
+    let gid = map.container_gid(rustix::process::getgid().as_raw());
+    (uid.unwrap_or(0), gid.unwrap_or(0))
 }
 
 /// The lines of --uidmap name ids of the usual map, as in podman: 0 is the user, 1 is the first of the
@@ -80,7 +112,53 @@ fn identity() -> IdMap {
     }
 }
 
+/// Runs `kelp internal own UID GID PATH…`, in the usual namespace.
+pub(crate) fn own_role(arguments: &[&str]) -> i32 {
+    let [uid, gid, paths @ ..] = arguments else {
+        return 125;
+    };
+    let (Ok(uid), Ok(gid)) = (uid.parse(), gid.parse()) else {
+        return 125;
+    };
+    let given = paths
+        .iter()
+        .all(|path| std::os::unix::fs::lchown(path, Some(uid), Some(gid)).is_ok());
+    i32::from(!given)
+}
+
 impl Engine {
+    /// Gives directories that the user has made to the root of a container in whose namespace the
+    /// user is not mapped, so that nobody there could.
+    pub(crate) fn give_to_root(&self, map: &IdMap, directories: &[&Path]) -> Result<(), Error> {
+        if maps_user(map) {
+            return Ok(());
+        }
+        let (usual, Some(ids)) = translation(map)? else {
+            return Ok(());
+        };
+        let root = ids.host_uid(0).zip(ids.host_gid(0)).ok_or_else(|| {
+            Error::invalid("the id map has no id 0, which a container's root needs")
+        })?;
+        let words = [root.0.to_string(), root.1.to_string()];
+        let paths: Vec<_> = directories
+            .iter()
+            .map(|path| path.to_string_lossy())
+            .collect();
+        let mut role = vec!["own", &words[0], &words[1]];
+        role.extend(paths.iter().map(AsRef::as_ref));
+        let userns = self.user_namespace(usual)?;
+        let child = crate::internal::spawn(&role, &userns, Vec::new())?;
+        let exit = kelp_sys::process::wait_pidfd(child.pidfd.as_fd())
+            .map_err(Error::io("wait for `kelp internal own`"))?;
+        if exit.code() == 0 {
+            return Ok(());
+        }
+        Err(Error::new(
+            crate::Kind::Failed,
+            "the container's directories could not be given to its root",
+        ))
+    }
+
     /// A user namespace with this map: that of a live container, or a new one.
     pub fn user_namespace(&self, map: IdMap) -> Result<UserNamespace, Error> {
         Ok(shared::join_or_begin(&self.paths.runtime, map)?.finish()?)

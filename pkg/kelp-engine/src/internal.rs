@@ -11,7 +11,7 @@ use kelp_sys::exec::CStringArray;
 use kelp_sys::spawn::Spawn;
 use kelp_userns::UserNamespace;
 
-use crate::{ContainerId, Engine, Error, container, doctor_overlay, unshare};
+use crate::{ContainerId, Engine, Error, container, doctor_overlay, host, unshare};
 
 /// Runs the hidden role that `args` name; the exit code.
 pub fn run(args: &[String]) -> i32 {
@@ -23,6 +23,7 @@ pub fn run(args: &[String]) -> i32 {
         }),
         ["diff", id] => on_container(id, container::diff::role),
         ["discard", path] => discard(path),
+        ["own", ..] => host::own_role(&words[1..]),
         ["probe-overlay", path] => doctor_overlay::role(path),
         ["unshare", "--", ..] => unshare::role(&args[2..]),
         ["unpack", ..] => kelp_image::role::unpack_main(&args[1..]),

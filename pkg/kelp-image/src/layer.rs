@@ -12,8 +12,10 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use kelp_userns::IdMap;
 use rustix::fs::{CWD, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -21,7 +23,9 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::digest::Digest;
 use crate::remove::remove_tree;
+use crate::tar::Entry;
 use crate::temporary::{self, TemporaryFile};
+use crate::unpack::translate::Translation;
 use crate::unpack::{Options, Ownership, Summary, unpack};
 
 /// What the name of a layer that is to be removed begins with.
@@ -157,6 +161,17 @@ impl LayerStore {
         source: R,
         ownership: Ownership,
     ) -> Result<ExtractedLayer, Error> {
+        self.extract_as(source, ownership, None)
+    }
+
+    /// The same, for a map that is not that of the process: `map` says which of the process's ids
+    /// each of the archive's is.
+    pub fn extract_as<R: Read + Send + 'static>(
+        &self,
+        source: R,
+        ownership: Ownership,
+        map: Option<&IdMap>,
+    ) -> Result<ExtractedLayer, Error> {
         let (path, lock) = temporary::create_directory(&self.data.join("tmp"), "layer")?;
         // From here on it is removed whatever happens.
         let mut layer = ExtractedLayer {
@@ -175,7 +190,15 @@ impl LayerStore {
             flush: true,
             ..Options::layer(ownership)
         };
-        layer.summary = Some(unpack(source, root, options, None)?);
+        layer.summary = Some(match map {
+            None => unpack(source, root, options, None)?,
+            Some(map) => {
+                let translation = Translation::new(map)?;
+                let _acting = translation.act_on(root.as_fd())?;
+                let mut filter = |entry: &mut Entry| translation.apply(entry).map(|()| true);
+                unpack(source, root, options, Some(&mut filter))?
+            }
+        });
         Ok(layer)
     }
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use kelp_sys::clone::Child;
 use kelp_sys::process::wait_pidfd;
+use kelp_userns::IdMap;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::Mode;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -87,6 +88,7 @@ pub fn unpack_arguments(
     data: &Path,
     map_key: &str,
     ownership: Ownership,
+    ids: Option<&IdMap>,
     diff_id: Option<&Digest>,
 ) -> Vec<String> {
     let ownership = match ownership {
@@ -97,12 +99,13 @@ pub fn unpack_arguments(
         data.to_string_lossy().into_owned(),
         map_key.to_owned(),
         ownership.to_owned(),
+        ids.map_or_else(|| "-".to_owned(), IdMap::to_word),
     ];
     arguments.extend(diff_id.map(ToString::to_string));
     arguments
 }
 
-/// Runs `kelp internal unpack DATA MAP-KEY mapped|single [DIFF-ID]`; returns the exit code.
+/// Runs `kelp internal unpack DATA MAP-KEY mapped|single MAP|- [DIFF-ID]`; returns the exit code.
 pub fn unpack_main(arguments: &[String]) -> i32 {
     let error = match try_unpack(arguments) {
         Ok(()) => return 0,
@@ -113,13 +116,20 @@ pub fn unpack_main(arguments: &[String]) -> i32 {
 }
 
 fn try_unpack(arguments: &[String]) -> Result<(), Error> {
-    let [data, map_key, ownership, rest @ ..] = arguments else {
+    let [data, map_key, ownership, ids, rest @ ..] = arguments else {
         return Err(Error::Invalid("unpack: arguments are missing".to_owned()));
     };
     let ownership = match ownership.as_str() {
         "mapped" => Ownership::Mapped,
         "single" => Ownership::Single,
         other => return Err(Error::Invalid(format!("unpack: {other:?} is no ownership"))),
+    };
+    let ids = match ids.as_str() {
+        "-" => None,
+        word => Some(
+            IdMap::from_word(word)
+                .ok_or_else(|| Error::Invalid(format!("unpack: {word:?} is no id map")))?,
+        ),
     };
     let expected: Option<Digest> = rest.first().map(|text| text.parse()).transpose()?;
     let control = kelp_sys::fd::inherited(CONTROL).map_err(Error::io("take descriptor 3"))?;
@@ -128,7 +138,7 @@ fn try_unpack(arguments: &[String]) -> Result<(), Error> {
     become_root(ownership);
     let source = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 0)
         .map_err(Error::io("take standard input"))?;
-    let layer = store.extract(File::from(source), ownership)?;
+    let layer = store.extract_as(File::from(source), ownership, ids.as_ref())?;
     if let Some(expected) = &expected
         && layer.summary().diff_id != *expected
     {
@@ -185,7 +195,7 @@ pub fn remove_main(arguments: &[String]) -> i32 {
 }
 
 /// Starts a process in a hidden role: its arguments after `kelp internal`, and the descriptors it
-/// gets. The process is in the user namespace of the layers' map.
+/// gets. The process is in the user namespace of the layers' map, unless the unpacker translates.
 pub type SpawnRole<'a> =
     dyn Fn(&[String], Vec<(BorrowedFd<'_>, RawFd)>) -> io::Result<Child> + Sync + 'a;
 
@@ -195,6 +205,7 @@ pub struct ProcessUnpacker<'a> {
     data: PathBuf,
     map_key: String,
     ownership: Ownership,
+    ids: Option<IdMap>,
     lease: Option<Arc<Lease>>,
     spawn: &'a SpawnRole<'a>,
 }
@@ -212,9 +223,18 @@ impl<'a> ProcessUnpacker<'a> {
             data: data.to_owned(),
             map_key: map_key.to_owned(),
             ownership,
+            ids: None,
             lease: None,
             spawn,
         })
+    }
+
+    /// Extracts in a namespace of another map than that of the layers: `ids` says which id there
+    /// each of the archive's is.
+    #[must_use]
+    pub fn translated(mut self, ids: Option<IdMap>) -> Self {
+        self.ids = ids;
+        self
     }
 
     /// Keeps every layer that is looked for or made by a lease.
@@ -245,6 +265,7 @@ impl Unpacker for ProcessUnpacker<'_> {
             &self.data,
             &self.map_key,
             self.ownership,
+            self.ids.as_ref(),
             Some(diff_id),
         ));
         let fds = vec![

@@ -293,6 +293,7 @@ fn no_order() -> Outcome {
             &fixture.key(),
             fixture.ownership(),
             None,
+            None,
         ));
         let fds = vec![
             (input.as_fd(), 0),

@@ -39,6 +39,16 @@ pub enum Plan {
     Pasta(PastaPlan),
 }
 
+impl Plan {
+    /// Says that the user has no id in the container's user namespace: whatever runs for the network
+    /// has to be that namespace's root.
+    pub fn run_as_root(&mut self) {
+        if let Self::Pasta(plan) = self {
+            plan.as_root = true;
+        }
+    }
+}
+
 /// What runs for a network. Dropping it ends it.
 #[derive(Debug)]
 pub struct Network {

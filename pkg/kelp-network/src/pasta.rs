@@ -46,7 +46,7 @@ use kelp_sys::exec::CStringArray;
 use kelp_sys::process::wait_pidfd;
 use kelp_sys::spawn::Spawn;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, Mode, access};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, pidfd_send_signal};
@@ -101,6 +101,9 @@ pub struct PastaPlan {
     program: PathBuf,
     arguments: Vec<String>,
     ports: Vec<PublishedPort>,
+    /// Whether it becomes the root of its user namespace.
+    #[serde(default)]
+    pub(crate) as_root: bool,
     /// The address inside that is the host, if one is.
     pub host: Option<IpAddr>,
     /// The address inside that answers name queries, if one does.
@@ -233,6 +236,7 @@ impl PastaOptions {
             program: program.path.clone(),
             arguments,
             ports: ports.to_vec(),
+            as_root: false,
             host,
             forwarder,
         })
@@ -307,7 +311,18 @@ impl PastaPlan {
         let (ready, ready_write) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::io(what))?;
         let (said, said_write) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::io(what))?;
         let program = c_string(&self.program.to_string_lossy())?;
+        if self.as_root {
+            // It opens the pipe again, by /proc, as somebody else than who made it.
+            rustix::fs::fchmod(&ready_write, Mode::from_raw_mode(0o622))
+                .map_err(Error::io(what))?;
+        }
+        let as_root: &[&str] = if self.as_root {
+            &["--runas", "0:0"]
+        } else {
+            &[]
+        };
         let argv = std::iter::once("pasta")
+            .chain(as_root.iter().copied())
             .chain(self.arguments.iter().map(String::as_str))
             .map(c_string)
             .collect::<Result<_, _>>()?;

@@ -7,6 +7,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{
     DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
@@ -44,7 +45,6 @@ fn prepare(
         move_into_link_name_space(fd.as_fd(), Some(*kind))
             .step(|| "join a namespace".to_owned())?;
     }
-    become_root()?;
     if plan.creates_network() {
         kelp_sys::net::bring_up(c"lo").step(|| "bring the loopback interface up".to_owned())?;
     }
@@ -52,12 +52,15 @@ fn prepare(
     // Mounts made here must not reach the host; the host's may come in until the pivot.
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", slave).step(|| "make / a slave mount".to_owned())?;
-    let tree = rootfs::mount(&plan.rootfs, &plan.attach)?;
-    let root = Root::new(tree);
+    let parts = rootfs::open_parts(&plan.rootfs, &plan.attach)?;
+    let sources = plan.mounts.iter().map(mounts::open_source);
+    let sources = sources.collect::<Result<Vec<_>, _>>()?;
+    become_root()?;
+    let root = Root::new(rootfs::mount(parts)?);
     mounts::check_real_directories(&root)?;
     let mut dev_is_ours = false;
-    for mount in &plan.mounts {
-        mounts::make(&root, mount)?;
+    for (mount, source) in plan.mounts.iter().zip(sources) {
+        mounts::make(&root, mount, source)?;
         if mount.target == std::path::Path::new("/dev") && mount.is_tmpfs() {
             dev_is_ours = true;
         }
@@ -108,15 +111,22 @@ fn prepare(
     Ok(identity)
 }
 
-/// User and group 0 of the namespace, so that what is made for the container is its root's.
-fn become_root() -> Result<(), Failure> {
+/// User and group 0 of the namespace, so that what is made for the container is its root's. A
+/// namespace that has only one id may have another than 0; then there is no root to become.
+pub(crate) fn become_root() -> Result<(), Failure> {
     use rustix::process::{Gid, Uid};
     let what = || "become the container's root".to_owned();
     if !rustix::process::getgid().is_root() {
-        rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT).step(what)?;
+        match rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT) {
+            Err(Errno::INVAL) => return Ok(()),
+            result => result.step(what)?,
+        }
     }
     if !rustix::process::getuid().is_root() {
-        rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).step(what)?;
+        match rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT) {
+            Err(Errno::INVAL) => return Ok(()),
+            result => result.step(what)?,
+        }
     }
     Ok(())
 }

@@ -20,11 +20,23 @@ use crate::error::{Failure, Step};
 use crate::mount_plan::{MountPlan, Source};
 use crate::rootfd::Root;
 
-/// Makes one mount of the plan.
-pub(crate) fn make(root: &Root, mount: &MountPlan) -> Result<(), Failure> {
+/// Opens what a mount binds, by the user's own rights: the container's root may have none on the way
+/// to it.
+pub(crate) fn open_source(mount: &MountPlan) -> Result<Option<OwnedFd>, Failure> {
+    match &mount.source {
+        Source::Bind { path, recursive } => bind(path, *recursive).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Makes one mount of the plan; `bound` is what [`open_source`] opened for it.
+pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Option<OwnedFd>) -> Result<(), Failure> {
     let what = || format!("mount {}", mount.target.display());
     let tree = match &mount.source {
-        Source::Bind { path, recursive } => bind(path, *recursive)?,
+        Source::Bind { path, recursive } => match bound {
+            Some(tree) => tree,
+            None => bind(path, *recursive)?,
+        },
         Source::FileSystem {
             kind,
             source,

@@ -6,63 +6,138 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use kelp_sys::mount_attr::{MountAttr, mount_setattr};
-use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree,
 };
 
 use crate::error::{Failure, Step};
 use crate::plan::Rootfs;
 
-/// Makes the root and attaches it over `attach`; returns a descriptor of the root directory.
-pub(crate) fn mount(rootfs: &Rootfs, attach: &Path) -> Result<OwnedFd, Failure> {
-    let tree = match rootfs {
-        Rootfs::Directory(path) => open_tree(
-            CWD,
-            path,
-            OpenTreeFlags::OPEN_TREE_CLONE
+/// What the root is made of, opened by the user's own rights.
+///
+/// The container's root may be a subordinate id, or the user not be mapped at all: then nothing
+/// leads through the user's directories once the process is the container's root, and all that is on
+/// the host's side must be open before.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    parts: Parts,
+    /// Where the root is attached until the pivot.
+    attach: OwnedFd,
+}
+
+#[derive(Debug)]
+enum Parts {
+    Tree(OwnedFd),
+    Overlay {
+        lower: Vec<OwnedFd>,
+        upper: OwnedFd,
+        work: OwnedFd,
+        volatile: bool,
+        shown: PathBuf,
+    },
+}
+
+/// Opens what the root is made of; `attach` is a directory of the host, which kelp owns.
+pub(crate) fn open_parts(rootfs: &Rootfs, attach: &Path) -> Result<Opened, Failure> {
+    let parts = match rootfs {
+        Rootfs::Directory(path) => {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE
                 | OpenTreeFlags::OPEN_TREE_CLOEXEC
-                | OpenTreeFlags::AT_RECURSIVE,
-        )
-        .step(|| format!("open root file system {}", path.display()))?,
+                | OpenTreeFlags::AT_RECURSIVE;
+            let tree = open_tree(CWD, path, flags)
+                .step(|| format!("open root file system {}", path.display()))?;
+            Parts::Tree(tree)
+        }
         Rootfs::Overlay {
             lower,
             upper,
             work,
             volatile,
-        } => overlay(lower, upper, work, *volatile)?,
+        } => {
+            let lower: Result<Vec<_>, _> = lower.iter().map(|path| directory(path)).collect();
+            let parts = (lower?, directory(upper)?, directory(work)?);
+            let (lower, upper_directory, work) = parts;
+            give_to_root(upper_directory.as_fd(), upper)?;
+            give_to_root(work.as_fd(), upper)?;
+            Parts::Overlay {
+                lower,
+                upper: upper_directory,
+                work,
+                volatile: *volatile,
+                shown: upper.clone(),
+            }
+        }
     };
-    attach_tree(tree.as_fd(), attach)?;
+    let attach = directory(attach)?;
+    Ok(Opened { parts, attach })
+}
+
+fn directory(path: &Path) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open(path, flags, Mode::empty()).step(|| format!("open {}", path.display()))
+}
+
+/// Where the user is not the container's root, the directories that the user has made for its files
+/// are still the user's; the root of the overlay is what the upper directory is.
+fn give_to_root(directory: BorrowedFd<'_>, path: &Path) -> Result<(), Failure> {
+    use rustix::process::{Gid, Uid, geteuid};
+    if geteuid().is_root() {
+        return Ok(());
+    }
+    let what = || format!("give {} to the container's root", path.display());
+    let stat = rustix::fs::fstat(directory).step(what)?;
+    if (stat.st_uid, stat.st_gid) == (0, 0) {
+        return Ok(());
+    }
+    let root = (Some(Uid::ROOT), Some(Gid::ROOT));
+    rustix::fs::chownat(directory, "", root.0, root.1, AtFlags::EMPTY_PATH).step(what)
+}
+
+/// Makes the root and attaches it; returns a descriptor of the root directory.
+pub(crate) fn mount(opened: Opened) -> Result<OwnedFd, Failure> {
+    let Opened { parts, attach } = opened;
+    let tree = match parts {
+        Parts::Tree(tree) => tree,
+        overlay @ Parts::Overlay { .. } => mount_overlay(&overlay)?,
+    };
+    crate::mounts::attach(tree.as_fd(), attach.as_fd())
+        .step(|| "attach the root file system".to_owned())?;
     Ok(tree)
 }
 
-/// Attaches a detached mount over a path of the host, which kelp owns.
-fn attach_tree(tree: BorrowedFd<'_>, path: &Path) -> Result<(), Failure> {
-    move_mount(tree, "", CWD, path, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
-        .step(|| format!("attach the root file system to {}", path.display()))
-}
-
-fn overlay(
-    lower: &[PathBuf],
-    upper: &Path,
-    work: &Path,
-    volatile: bool,
-) -> Result<OwnedFd, Failure> {
+fn mount_overlay(parts: &Parts) -> Result<OwnedFd, Failure> {
+    let Parts::Overlay {
+        lower,
+        upper,
+        work,
+        volatile,
+        shown,
+    } = parts
+    else {
+        return Err(Failure::setup("the root file system is no overlay"));
+    };
     let what = || "mount the root file system (overlay)".to_owned();
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).step(what)?;
     for layer in lower {
-        add_layer(context.as_fd(), layer, lower.len())?;
+        // `lowerdir+` takes one layer at a time, with no limit on the text (Linux 6.5); a single one
+        // has no need of it.
+        match set_directory(context.as_fd(), "lowerdir+", layer.as_fd()) {
+            Err(Errno::INVAL) if lower.len() == 1 => {
+                set_directory(context.as_fd(), "lowerdir", layer.as_fd())
+            }
+            result => result,
+        }
+        .step(|| "overlay: add a layer".to_owned())?;
     }
-    let set = |key: &str, value: &Path| {
-        fsconfig_set_string(context.as_fd(), key, value)
-            .step(|| format!("overlay: {key} {}", value.display()))
-    };
-    set("upperdir", upper)?;
-    set("workdir", work)?;
+    set_directory(context.as_fd(), "upperdir", upper.as_fd())
+        .step(|| "overlay: upperdir".to_owned())?;
+    set_directory(context.as_fd(), "workdir", work.as_fd())
+        .step(|| "overlay: workdir".to_owned())?;
     fsconfig_set_flag(context.as_fd(), "userxattr").step(what)?;
-    if volatile {
+    if *volatile {
         // Without it, unmounting syncs the whole file system that the upper directory is on.
         fsconfig_set_flag(context.as_fd(), "volatile").step(what)?;
     }
@@ -73,7 +148,7 @@ fn overlay(
             what(),
             crate::error::plain(&error.into()),
             if said.is_empty() { "" } else { ": " },
-            upper.display(),
+            shown.display(),
         )));
     }
     fsmount(
@@ -84,19 +159,19 @@ fn overlay(
     .step(what)
 }
 
-/// `lowerdir+` takes one layer at a time, with no limit on the text (Linux 6.5). The path may hold
-/// any character, unlike in `lowerdir`, where a colon separates.
-fn add_layer(context: BorrowedFd<'_>, layer: &Path, count: usize) -> Result<(), Failure> {
-    match fsconfig_set_string(context, "lowerdir+", layer) {
-        Ok(()) => Ok(()),
-        Err(Errno::INVAL) if count == 1 => {
-            fsconfig_set_string(context, "lowerdir", layer).step(|| "overlay: lowerdir".to_owned())
+/// Names a directory by its descriptor; where the kernel takes none (before Linux 6.15 none that is
+/// only a place), by the link that /proc has of it, which asks for no rights along the path either.
+fn set_directory(
+    context: BorrowedFd<'_>,
+    key: &str,
+    directory: BorrowedFd<'_>,
+) -> Result<(), Errno> {
+    match fsconfig_set_fd(context, key, directory) {
+        Err(Errno::INVAL | Errno::BADF) => {
+            let number = kelp_sys::spawn::number(directory);
+            fsconfig_set_string(context, key, format!("/proc/self/fd/{number}"))
         }
-        Err(error) => Err(Failure::setup(format!(
-            "overlay: layer {}: {}",
-            layer.display(),
-            crate::error::plain(&error.into())
-        ))),
+        result => result,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{mounts, rootfs};
 
 /// Mounts a container's root, and in it the directories and files of the host that the container
 /// has; `attach` is a directory of the container's own. The calling process has one thread and every
-/// capability in its user namespace, and does nothing else afterwards.
+/// capability in its user namespace, becomes the container's root, and does nothing else afterwards.
 ///
 /// No other process may have the root mounted: what an overlay shows whose upper directory is in use
 /// twice is undefined (overlayfs, "Non-standard behavior").
@@ -28,14 +28,27 @@ pub fn mount(spec: &Spec, rootfs: &Rootfs, attach: &Path) -> Result<Root, Error>
     )
     .map_err(|error| Error::io("make the mounts private")(error.into()))?;
     let failed = |failure: crate::error::Failure| Error::Init(failure.text);
-    let root = Root::new(rootfs::mount(rootfs, attach).map_err(failed)?);
+    let parts = rootfs::open_parts(rootfs, attach).map_err(failed)?;
+    let mut binds = Vec::new();
     for mount in spec.mounts().iter().flatten() {
         let mut plan = MountPlan::new(mount)?;
         // The other kinds are empty before the container runs, and gone after.
         if matches!(plan.source, Source::Bind { .. }) {
             (plan.copy_up, plan.chown) = (false, false);
-            mounts::make(&root, &plan).map_err(failed)?;
+            let source = mounts::open_source(&plan).map_err(failed)?;
+            binds.push((plan, source));
         }
     }
+    crate::init::become_root().map_err(failed)?;
+    let root = Root::new(rootfs::mount(parts).map_err(failed)?);
+    for (plan, source) in binds {
+        mounts::make(&root, &plan, source).map_err(failed)?;
+    }
     Ok(root)
+}
+
+/// Makes the calling thread the root of its user namespace: in a namespace that lacks the user, only
+/// one whose id is mapped can make files.
+pub fn become_root() -> Result<(), Error> {
+    crate::init::become_root().map_err(|failure| Error::Init(failure.text))
 }

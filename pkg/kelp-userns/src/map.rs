@@ -82,6 +82,46 @@ impl IdMap {
         Ok(())
     }
 
+    /// The same map as a process in a namespace with the map `outer` counts: `host` is then the id
+    /// there. `None` if `outer` lacks one of the ids.
+    pub fn within(&self, outer: &Self) -> Option<Self> {
+        Some(Self {
+            uids: within(&self.uids, &outer.uids)?,
+            gids: within(&self.gids, &outer.gids)?,
+        })
+    }
+
+    /// The map in one word, for an argument to another process.
+    pub fn to_word(&self) -> String {
+        let side = |lines: &[IdMapping]| {
+            let lines = lines
+                .iter()
+                .map(|line| format!("{}:{}:{}", line.container, line.host, line.size));
+            lines.collect::<Vec<_>>().join(",")
+        };
+        format!("{}/{}", side(&self.uids), side(&self.gids))
+    }
+
+    /// What [`IdMap::to_word`] wrote.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let side = |text: &str| parse_lines(&text.replace(',', "\n").replace(':', " "));
+        let (uids, gids) = word.split_once('/')?;
+        Some(Self {
+            uids: side(uids)?,
+            gids: side(gids)?,
+        })
+    }
+
+    /// The container's user id for a host's.
+    pub fn container_uid(&self, host: u32) -> Option<u32> {
+        to_container(&self.uids, host)
+    }
+
+    /// The container's group id for a host's.
+    pub fn container_gid(&self, host: u32) -> Option<u32> {
+        to_container(&self.gids, host)
+    }
+
     /// The host's id for a container's user id.
     pub fn host_uid(&self, container: u32) -> Option<u32> {
         to_host(&self.uids, container)
@@ -98,6 +138,35 @@ fn to_host(lines: &[IdMapping], id: u32) -> Option<u32> {
         .iter()
         .find(|line| id >= line.container && id - line.container < line.size)
         .map(|line| line.host + (id - line.container))
+}
+
+fn to_container(lines: &[IdMapping], id: u32) -> Option<u32> {
+    lines
+        .iter()
+        .find(|line| id >= line.host && id - line.host < line.size)
+        .map(|line| line.container + (id - line.host))
+}
+
+fn within(lines: &[IdMapping], outer: &[IdMapping]) -> Option<Vec<IdMapping>> {
+    let mut map = Vec::new();
+    for line in lines {
+        let mut done = 0;
+        while done < line.size {
+            let host = line.host + done;
+            let around = outer
+                .iter()
+                .find(|outer| host >= outer.host && host - outer.host < outer.size)?;
+            let offset = host - around.host;
+            let size = (line.size - done).min(around.size - offset);
+            map.push(IdMapping {
+                container: line.container + done,
+                host: around.container + offset,
+                size,
+            });
+            done += size;
+        }
+    }
+    Some(map)
 }
 
 fn check_side(kind: &str, lines: &[IdMapping], first: fn(&IdMapping) -> u32) -> Result<(), Error> {
@@ -181,6 +250,29 @@ mod tests {
         let mut other = map.clone();
         other.gids[1].size = 65535;
         assert_ne!(map.key(), other.key());
+    }
+
+    #[test]
+    fn a_map_is_seen_from_inside_another() {
+        let both = |lines: &[IdMapping]| IdMap {
+            uids: lines.to_vec(),
+            gids: lines.to_vec(),
+        };
+        let usual = both(&[mapping(0, 1000, 1), mapping(1, 100_000, 100)]);
+        let keep_id = both(&[
+            mapping(0, 100_000, 10),
+            mapping(10, 1000, 1),
+            mapping(11, 100_010, 90),
+        ]);
+        let inside = keep_id.within(&usual).unwrap();
+        assert_eq!(
+            inside,
+            both(&[mapping(0, 1, 10), mapping(10, 0, 1), mapping(11, 11, 90)])
+        );
+        assert_eq!(IdMap::from_word(&inside.to_word()), Some(inside));
+        assert_eq!(keep_id.container_uid(1000), Some(10));
+        assert_eq!(keep_id.container_gid(7), None);
+        assert_eq!(both(&[mapping(0, 100_050, 60)]).within(&usual), None);
     }
 
     #[test]

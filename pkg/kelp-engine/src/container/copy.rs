@@ -113,6 +113,7 @@ impl Engine {
         let map = host::id_map(&config.options.namespaces.user)?;
         if let Direction::In(incoming) = &mut direction {
             incoming.single = map.is_single();
+            incoming.inside = host::user_inside(&map);
         }
         let userns = self.user_namespace(map)?;
         let root = self.running_root(&id)?;
@@ -188,6 +189,7 @@ fn incoming(source: Option<Source>, options: CopyOptions, from_host: bool) -> Di
         chown: options.chown,
         overwrite: options.overwrite,
         single: false,
+        inside: (0, 0),
         host: from_host.then_some(own),
     })
 }

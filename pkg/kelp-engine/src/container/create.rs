@@ -15,7 +15,7 @@ use kelp_state::{ContainerId, Record, name};
 use oci_spec::image::Config as ImageConfig;
 use oci_spec::runtime::LinuxNamespaceType;
 
-use crate::container::config::{Config, CreateOptions, Namespace};
+use crate::container::config::{Config, CreateOptions, Namespace, UserMode};
 use crate::container::network;
 use crate::container::remove::RemoveOptions;
 use crate::image::Base;
@@ -48,6 +48,8 @@ impl Engine {
             check_absent(path)?;
         }
         let made = Directory::make(&record)?;
+        let own = ["upper", "work"].map(|name| record.data.join(name));
+        self.give_to_root(&map, &[&own[0], &own[1]])?;
         let prepared = self.prepare(&mut options, &base, &record, &map)?;
         let name = self.reserve_name(&options, &id)?;
         let durability = if options.remove {
@@ -133,13 +135,19 @@ impl Engine {
             ));
         }
         spec.set_version("1.2.1".to_owned());
-        let network = network::plan(options, image)?;
+        let mut network = network::plan(options, image)?;
+        if !host::maps_user(map) {
+            network.run_as_root();
+        }
         network::write_files(options, &network, &record.data, &hostname)?;
         let resources = match &options.resources {
             Some(resources) => kelp_runtime::resources::settings(resources)?,
             None => Vec::new(),
         };
         let user = options.user.clone().or_else(|| image.user().clone());
+        let user = user
+            .filter(|user| !user.is_empty())
+            .or_else(|| kept_user(options, map));
         Ok(Launch {
             spec,
             rootfs: base.rootfs(&record.data, options.remove),
@@ -255,6 +263,15 @@ impl Engine {
         }
         Ok(joined)
     }
+}
+
+/// Who keeps an id runs as itself, unless the request or the image says otherwise.
+fn kept_user(options: &CreateOptions, map: &kelp_userns::IdMap) -> Option<String> {
+    if !matches!(options.namespaces.user, UserMode::KeepId { .. }) {
+        return None;
+    }
+    let (uid, gid) = host::user_inside(map);
+    Some(format!("{uid}:{gid}"))
 }
 
 fn check_absent(path: &Path) -> Result<(), Error> {

@@ -19,6 +19,7 @@ use kelp_state::{ContainerId, Record, file};
 use kelp_sys::process::wait_pidfd;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use crate::container::config::UserMode;
 use crate::{Engine, Error, Kind, host, internal};
 
 /// What became of a file.
@@ -64,7 +65,8 @@ impl Engine {
                 id.short()
             )));
         }
-        let userns = self.user_namespace(host::id_map(&config.options.namespaces.user)?)?;
+        // The namespace that has every id of the user's, whatever the container has.
+        let userns = self.user_namespace(host::id_map(&UserMode::Host)?)?;
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::io("make a pipe"))?;
         let child = internal::spawn(&["diff", id.as_str()], &userns, vec![(write.as_fd(), 1)])?;
         drop(write);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kelp_monitor::Launch;
 use kelp_state::{ContainerId, Record, Status, file, liveness, name, record, trash};
 
-use crate::container::config::Config;
+use crate::container::config::{Config, UserMode};
 use crate::container::find::kill_remains;
 use crate::container::wait::Condition;
 use crate::{Engine, Error, Kind, host, internal};
@@ -105,7 +105,7 @@ impl Engine {
         let launch: Option<Launch> =
             file::read_json(&record.data.join("launch.json")).unwrap_or_default();
         kill_remains(record, record.run().unwrap_or_default().as_ref());
-        self.discard(record, config.as_ref())?;
+        self.discard(record)?;
         if let Some(config) = &config {
             name::release(&self.paths, &config.name, &record.id);
             self.note("remove", config);
@@ -132,14 +132,12 @@ impl Engine {
     }
 
     /// Removes the record; what its users own is removed from inside its user namespace.
-    fn discard(&self, record: &Record, config: Option<&Config>) -> Result<(), Error> {
+    fn discard(&self, record: &Record) -> Result<(), Error> {
         if trash::discard(&self.paths, record).is_ok() {
             return Ok(());
         }
-        let mode = config
-            .map(|config| config.options.namespaces.user.clone())
-            .unwrap_or_default();
-        let map = host::id_map(&mode)?;
+        // The namespace that has every id of the user's, whatever the container had.
+        let map = host::id_map(&UserMode::Host)?;
         self.discard_as(map, &self.paths.data.join("trash").join(record.id.as_str()))
     }
 

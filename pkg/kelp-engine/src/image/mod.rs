@@ -18,7 +18,7 @@ use oci_spec::image::Config as ImageConfig;
 
 use crate::container::config::CreateOptions;
 use crate::container::create::directory_base;
-use crate::{Engine, Error, internal};
+use crate::{Engine, Error, host, internal};
 
 /// What a container is made from: an image's layers for its id map, or a directory.
 #[derive(Debug)]
@@ -94,9 +94,11 @@ impl Engine {
 
     /// Makes an image's missing layers for a map from their blobs.
     fn extract(&self, store: &Store, record: &ImageRecord, map: &IdMap) -> Result<(), Error> {
-        let userns = self.user_namespace(map.clone())?;
+        let (usual, ids) = host::translation(map)?;
+        let userns = self.user_namespace(usual)?;
         let spawn = |role: &[String], fds: internal::Fds<'_>| start_role(role, fds, &userns);
-        let unpacker = ProcessUnpacker::new(&self.paths.data, &map.key(), ownership(map), &spawn)?;
+        let unpacker = ProcessUnpacker::new(&self.paths.data, &map.key(), ownership(map), &spawn)?
+            .translated(ids);
         Ok(store.extract_missing(record, &map.key(), &unpacker)?)
     }
 }

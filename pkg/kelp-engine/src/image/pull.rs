@@ -84,13 +84,15 @@ impl Engine {
         }
         let image_name = ImageName::parse(name).map_err(kelp_image::Error::from)?;
         let map = host::id_map(&request.user)?;
-        let userns = self.user_namespace(map.clone())?;
+        let (usual, ids) = host::translation(&map)?;
+        let userns = self.user_namespace(usual)?;
         let store = self.store()?;
         // What cannot be removed is no reason not to pull.
         let _ = self.remove_trees(&store.abandoned()?);
         let (lease, blobs) = store.lease()?;
         let spawn = |role: &[String], fds: internal::Fds<'_>| start_role(role, fds, &userns);
         let unpacker = ProcessUnpacker::new(&self.paths.data, &map.key(), ownership(&map), &spawn)?
+            .translated(ids)
             .leased(lease);
         let options = PullOptions {
             policy: request.policy,

@@ -15,6 +15,7 @@ mod flusher;
 mod metadata;
 pub(crate) mod path;
 pub(crate) mod pipeline;
+pub(crate) mod translate;
 pub(crate) mod walker;
 mod whiteout;
 

@@ -59,6 +59,8 @@ pub(super) struct Incoming {
     pub(super) overwrite: bool,
     /// Whether only one id is mapped.
     pub(super) single: bool,
+    /// What the user's ids are in the container.
+    pub(super) inside: (u32, u32),
     /// The ids of the host in an archive that was packed there: those of the user.
     pub(super) host: Option<(u32, u32)>,
 }
@@ -141,6 +143,7 @@ fn open_root(
 ) -> Result<(Root, Option<Offline>), Error> {
     if running {
         let fd = kelp_sys::fd::inherited(ROOT).map_err(Error::io("take the container's root"))?;
+        kelp_runtime::stopped::become_root()?;
         return Ok((Root::new(fd), None));
     }
     let offline = liveness::offline(&record.runtime)?.ok_or_else(|| {
@@ -174,10 +177,7 @@ fn write_into(root: &Root, path: &Path, launch: &Launch, incoming: &Incoming) ->
     };
     let user = launch.extras.user.as_deref().unwrap_or_default();
     let user = kelp_runtime::user::resolve(root, user, &launch.extras.groups)?;
-    let mapped = (
-        u64::from(rustix::process::geteuid().as_raw()),
-        u64::from(rustix::process::getegid().as_raw()),
-    );
+    let mapped = (u64::from(incoming.inside.0), u64::from(incoming.inside.1));
     let own = |entry: &mut Entry| {
         if incoming.chown {
             (entry.uid, entry.gid) = (user.uid.into(), user.gid.into());
