@@ -79,3 +79,38 @@ fn is_half_done(line: &str) -> bool {
     let heading = line.is_empty() || line.ends_with(':');
     !heading && !line.starts_with("kelp/layers/")
 }
+
+/// A program that writes more than fits into its log ends by itself, with all of its output and its
+/// own code.
+#[test]
+fn a_log_that_does_not_fit_is_the_logs_loss() {
+    let Some(env) = Env::new() else { return };
+    let root = env.path("h/root");
+    for directory in ["bin", "dev", "etc", "proc", "sys"] {
+        std::fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    let busybox = crate::image::static_busybox().unwrap();
+    std::fs::copy(busybox, root.join("bin/busybox")).unwrap();
+    let script = "/bin/busybox yes line | /bin/busybox head -n 400000; exit 4";
+    let run = ["run", "--name", "chatty", "--network", "none", "--rootfs"];
+    let program = [root.to_str().unwrap(), "/bin/busybox", "sh", "-c", script];
+    let kelp = crate::env::kelp_program();
+    let after = format!(
+        "echo; {0} ps -a --format '{{{{.Names}}}} {{{{.Status}}}}' | cut -c1-17; \
+         {0} logs chatty | uniq; {0} rm chatty",
+        kelp.display()
+    );
+    let (code, stdout, stderr) = on_small_disk(&env, "1m", &[&run[..], &program].concat(), &after);
+    assert_eq!((code, stderr.as_str()), (4, ""));
+    let (output, rest) = stdout.split_once("\n\n").unwrap();
+    assert_eq!(output.lines().count(), 400_000);
+    let rest: Vec<_> = rest.lines().collect();
+    assert_eq!(
+        (rest[0], rest[rest.len() - 1]),
+        ("chatty Exited (4)", "chatty")
+    );
+    // Of a line at the edge of what did not fit, a part may be there.
+    let log = &rest[1..rest.len() - 1];
+    assert_eq!(log[0], "line");
+    assert!(log.iter().all(|line| "line".contains(line)), "{log:?}");
+}

@@ -90,6 +90,12 @@ impl LogWriter {
         Ok(())
     }
 
+    /// Adds output as it came. What can't be written, as on a full disk, is lost, and the container
+    /// goes on: nobody would want it killed for its log.
+    pub fn keep(&mut self, stream: Stream, bytes: &[u8]) {
+        let _ = self.write(stream, bytes);
+    }
+
     /// Adds output as it came.
     pub fn write(&mut self, stream: Stream, mut bytes: &[u8]) -> io::Result<()> {
         if self.file.is_none() || bytes.is_empty() {
@@ -138,7 +144,12 @@ impl LogWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         if let Some(file) = &mut self.file {
-            file.write_all(&self.buffer)?;
+            if let Err(error) = file.write_all(&self.buffer) {
+                self.buffer.clear();
+                // What was written of it would begin the next line.
+                let _ = file.set_len(self.size);
+                return Err(error);
+            }
             self.size += self.buffer.len() as u64;
         }
         self.buffer.clear();

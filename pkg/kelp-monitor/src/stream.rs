@@ -77,7 +77,7 @@ impl Output {
                         Err(Errno::INTR) => continue,
                         result => result?,
                     };
-                    log.write(self.stream, &buffer[..read])?;
+                    log.keep(self.stream, &buffer[..read]);
                     left -= read;
                 }
                 Ok(Turn::Moved)
@@ -127,7 +127,7 @@ impl Output {
         };
         self.clients
             .retain(|(_, client)| write_all(client.as_fd(), &buffer[..read]).is_ok());
-        log.write(self.stream, &buffer[..read])?;
+        log.keep(self.stream, &buffer[..read]);
         Ok(Turn::Moved)
     }
 

@@ -182,7 +182,8 @@ impl<'a> Watch<'a> {
             }
             output.clients.clear();
         }
-        self.log.finish()
+        let _ = self.log.finish();
+        Ok(())
     }
 
     fn accept(&mut self) {

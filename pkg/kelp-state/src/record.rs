@@ -117,13 +117,21 @@ impl Record {
 
     /// How it ended last.
     pub fn exit(&self) -> Result<Option<ExitRecord>, Error> {
-        file::read_json(&self.data.join("exit.json"))
+        match file::read_json(&self.runtime.join("exit.json"))? {
+            Some(exit) => Ok(Some(exit)),
+            None => file::read_json(&self.data.join("exit.json")),
+        }
     }
 
     /// Writes how it ended, and takes what ran away: in this order, so that a kill in between leaves
-    /// an exit, and a run whose monitor is gone.
+    /// an exit, and a run whose monitor is gone. Where the disk is full it is known until the boot at
+    /// least.
     pub fn write_exit(&self, exit: &ExitRecord, durability: Durability) -> Result<(), Error> {
-        file::write_json(&self.data.join("exit.json"), exit, durability)?;
+        let stopgap = self.runtime.join("exit.json");
+        match file::write_json(&self.data.join("exit.json"), exit, durability) {
+            Ok(()) => drop(fs::remove_file(stopgap)),
+            Err(_) => file::write_json(&stopgap, exit, Durability::None)?,
+        }
         let _ = fs::remove_file(self.runtime.join("run.json"));
         Ok(())
     }
@@ -137,7 +145,7 @@ impl Record {
     pub fn status(&self) -> Result<Status, Error> {
         let alive = self.is_alive();
         let run = self.run()?;
-        let exited = alive || run.is_some() || self.data.join("exit.json").exists();
+        let exited = alive || run.is_some() || self.exit()?.is_some();
         Ok(Status::derive(alive, run.as_ref(), exited))
     }
 }
