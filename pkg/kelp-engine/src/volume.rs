@@ -59,8 +59,21 @@ impl Engine {
         anonymous: &mut Vec<PathBuf>,
     ) -> Result<Mount, Error> {
         let mut options = asked.options.clone();
+        if asked.overlay {
+            return Err(unsupported(asked, "the option O"));
+        }
+        if asked.subpath.is_some() {
+            return Err(unsupported(asked, "the option subpath"));
+        }
         let (kind, source) = match &asked.source {
+            Source::Image(_) => return Err(unsupported(asked, "type=image")),
             Source::Tmpfs => ("tmpfs", PathBuf::from("tmpfs")),
+            Source::Devpts => {
+                options.extend(
+                    ["nosuid", "noexec", "newinstance", "ptmxmode=0666"].map(str::to_owned),
+                );
+                ("devpts", PathBuf::from("devpts"))
+            }
             Source::Bind(path) => {
                 let path = PathBuf::from(path);
                 if !path.exists() {
@@ -115,6 +128,13 @@ impl Engine {
             .set_options(Some(options));
         Ok(mount)
     }
+}
+
+fn unsupported(asked: &Asked, what: &str) -> Error {
+    Error::invalid(format!(
+        "mount on {}: {what} is not supported by kelp yet",
+        asked.target
+    ))
 }
 
 /// Whether an entry of the volumes' directory is an anonymous volume whose maker was killed.

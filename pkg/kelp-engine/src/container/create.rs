@@ -204,13 +204,8 @@ impl Engine {
         }
         for target in image.volumes().iter().flatten() {
             if target.starts_with('/') && !volume::is_taken(&mounts, target) {
-                let asked = kelp_args::mount::Mount {
-                    source: kelp_args::mount::Source::Volume(None),
-                    target: target.clone(),
-                    options: Vec::new(),
-                    chown: false,
-                    copy: None,
-                };
+                let source = kelp_args::mount::Source::Volume(None);
+                let asked = kelp_args::mount::Mount::new(source, target);
                 mounts.push(self.mount(&asked, id, anonymous)?);
             }
         }
