@@ -50,6 +50,20 @@ fn a_killed_run_is_no_obstacle() {
     each_step(&[]);
 }
 
+/// With a user namespace of its own to be made.
+#[test]
+fn a_killed_first_run_is_no_obstacle() {
+    let Some(scene) = Scene::alone() else { return };
+    let image = scene.small();
+    scene.env.kelp(&["pull", "-q", &image]).succeeds();
+    let run = ["run", "-d", "--name", "victim"];
+    let command = scene.container(&run, &image, &["sleep", "1000"]);
+    scene.each_step(Who::Command, &command, &|| {}, &|step| {
+        recovers(&scene, &image, step);
+    });
+    scene.end();
+}
+
 #[test]
 fn a_killed_run_rm_is_no_obstacle() {
     each_step(&["--rm", "-v", "/volume"]);
