@@ -4,6 +4,7 @@ mod isolation;
 mod process;
 mod resources;
 mod storage;
+pub mod unsupported;
 
 use anyhow::bail;
 use kelp_engine::container::CreateOptions;

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use kelp_engine::Kind;
 
+use super::command_line::Fault;
+
 /// The code for a command's result; an error is printed as one line.
 pub fn code(result: anyhow::Result<i32>) -> ExitCode {
     match result {
@@ -32,6 +34,12 @@ pub fn line(error: &anyhow::Error) -> String {
         Some(error) => error.line(),
         None => format!("{error:#}"),
     }
+}
+
+/// An option that a command has not.
+pub fn fault(fault: &Fault) -> ExitCode {
+    eprintln!("Error: {fault}");
+    ExitCode::from(125)
 }
 
 /// What clap has to say: help and version go to standard output with 0, the rest is an error.

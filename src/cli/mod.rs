@@ -1,6 +1,7 @@
 //! The command line: one file a command, each with its arguments and one function.
 
 mod attach;
+mod command_line;
 mod completion;
 mod container;
 mod container_exists;
@@ -60,7 +61,7 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use kelp_engine::Engine;
 
 /// Rootless containers for one user, with no daemon.
@@ -102,7 +103,13 @@ enum Command {
 
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
-    let kelp = match Kelp::try_parse() {
+    let command = Kelp::command().args_override_self(true);
+    let words = match command_line::normalise(&command, std::env::args_os()) {
+        Ok(words) => words,
+        Err(fault) => return exit::fault(&fault),
+    };
+    let matches = command.try_get_matches_from(words);
+    let kelp = match matches.and_then(|matches| Kelp::from_arg_matches(&matches)) {
         Ok(kelp) => kelp,
         Err(error) => return exit::usage(&error),
     };

@@ -8,6 +8,7 @@
 mod archive;
 mod env;
 mod exec;
+mod flags;
 mod full_disk;
 mod hello;
 mod http;

@@ -32,6 +32,7 @@ pub use id_mapping::IdMapping;
 pub use log_option::LogOption;
 pub use pull::PullPolicy;
 pub use restart::RestartPolicy;
+pub use scalar::boolean;
 pub use security::SecurityOption;
 pub use signal::Signal;
 pub use stop_timeout::StopTimeout;

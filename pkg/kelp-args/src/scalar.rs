@@ -9,7 +9,7 @@ pub(crate) fn number<T: FromStr>(text: &str) -> Option<T> {
 }
 
 /// A truth value in the spellings of Go's `ParseBool`.
-pub(crate) fn boolean(text: &str) -> Option<bool> {
+pub fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
