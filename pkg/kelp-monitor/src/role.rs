@@ -62,11 +62,10 @@ fn watch(
     fds: Vec<OwnedFd>,
 ) -> Result<i32, Error> {
     let Some(alive) = liveness::claim(&record.runtime)? else {
-        return Err(kelp_state::Error::NameInUse {
-            name: record.id.short().to_owned(),
-            id: "a monitor that already runs it".to_owned(),
-        }
-        .into());
+        return Err(Error::Failed {
+            kind: FailureKind::Setup,
+            text: format!("container {} has just been started", record.id.short()),
+        });
     };
     let Some(launch) = file::read_json::<Launch>(&record.data.join("launch.json"))? else {
         // It was removed between its starter's look and the lock, which has made the directory.

@@ -97,12 +97,16 @@ fn open(runtime_dir: &Path) -> Result<OwnedFd, Error> {
         )
         .map_err(io::Error::from)
     };
-    open()
-        .or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => fs::create_dir_all(runtime_dir).and_then(|()| open()),
-            _ => Err(error),
-        })
-        .map_err(Error::io(format!("open {}", path.display())))
+    loop {
+        match open() {
+            // Missing, or removed between the two together with its container.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(runtime_dir)
+                    .map_err(Error::io(format!("create {}", runtime_dir.display())))?;
+            }
+            result => return result.map_err(Error::io(format!("open {}", path.display()))),
+        }
+    }
 }
 
 fn what(runtime_dir: &Path) -> String {

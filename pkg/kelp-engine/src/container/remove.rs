@@ -47,7 +47,12 @@ impl Engine {
                 Err(_) if options.force && !record.is_alive() => Status::Exited,
                 status => status?,
             };
-            if !options.force && record::is_being_made(&record.data) {
+            let is_being_made = record::is_being_made(&record.data);
+            if is_being_made && !record.is_finished() {
+                // Its name is reserved, and that is all there is of it.
+                return Err(kelp_state::Error::NotFound(id.to_string()).into());
+            }
+            if is_being_made && !options.force {
                 return Err(Error::conflict(format!(
                     "cannot remove container {id} as it is just being started: container state \
                      improper"
