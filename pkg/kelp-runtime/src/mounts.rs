@@ -46,9 +46,24 @@ pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Option<OwnedFd>) -> Re
     };
     let is_directory = is_directory(tree.as_fd()).step(what)?;
     let target = target(root, &mount.target, is_directory)?;
+    // A mode that was asked for outlives the copy, which brings the image's.
+    let asked = match &mount.source {
+        Source::FileSystem { parameters, .. }
+            if parameters
+                .iter()
+                .any(|(name, _)| name.as_c_str() == c"mode") =>
+        {
+            let stat = fstat(&tree).step(what)?;
+            Some(Mode::from_raw_mode(stat.st_mode & 0o7777))
+        }
+        _ => None,
+    };
     if mount.copy_up && is_directory && crate::copy_up::is_empty(tree.as_fd()).step(what)? {
         crate::copy_up::copy(target.as_fd(), tree.as_fd())
             .step(|| format!("copy the image's {} into the mount", mount.target.display()))?;
+        if let Some(mode) = asked {
+            rustix::fs::chmodat(&tree, ".", mode, AtFlags::empty()).step(what)?;
+        }
     }
     set_attributes(tree.as_fd(), mount).step(what)?;
     attach(tree.as_fd(), target.as_fd()).step(what)
