@@ -11,6 +11,7 @@ mod error;
 pub mod id_mapping;
 pub mod log_option;
 pub mod mount;
+pub mod names;
 pub mod namespace;
 mod path;
 pub mod port;

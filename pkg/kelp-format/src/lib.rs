@@ -4,7 +4,6 @@
 #![forbid(unsafe_code)]
 
 pub mod filter;
-pub mod names;
 pub mod render;
 pub mod table;
 pub mod template;

@@ -98,8 +98,10 @@ impl Engine {
             name::reserve(&self.paths, name, id)?;
             return Ok(name.clone());
         }
+        let mut attempt = 0;
         loop {
-            let name = crate::container::names::generate();
+            let name = crate::container::names::generate(attempt);
+            attempt += 1;
             match name::reserve(&self.paths, &name, id) {
                 Ok(()) => return Ok(name),
                 Err(kelp_state::Error::NameInUse { .. }) => {}
