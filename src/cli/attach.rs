@@ -1,9 +1,8 @@
 //! `kelp attach`: the streams of a running container.
 
+use kelp_args::DetachKeys;
 use kelp_engine::terminal::{End, Options, Other, Session};
 use kelp_engine::{ContainerId, Engine, Status};
-
-use super::detach_keys;
 
 /// Attach to a running container
 #[derive(clap::Args)]
@@ -29,14 +28,18 @@ pub struct StreamFlags {
     pub sig_proxy: Option<bool>,
     /// The keys that detach from the container; none if empty
     #[arg(long, value_name = "KEYS")]
-    pub detach_keys: Option<String>,
+    pub detach_keys: Option<DetachKeys>,
 }
 
 impl StreamFlags {
     /// The keys that detach: those given here, else those given when the container was made.
     pub fn keys(&self, created: Option<&str>) -> anyhow::Result<Vec<u8>> {
-        let text = self.detach_keys.as_deref().or(created);
-        detach_keys::parse(text.unwrap_or(detach_keys::DEFAULT)).map_err(anyhow::Error::msg)
+        let keys = match (&self.detach_keys, created) {
+            (Some(keys), _) => keys.clone(),
+            (None, Some(text)) => text.parse()?,
+            (None, None) => DetachKeys::default(),
+        };
+        Ok(keys.0)
     }
 }
 

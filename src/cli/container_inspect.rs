@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::SystemTime;
 
+use kelp_args::Signal;
 use kelp_engine::container::inspect::Inspection;
 use kelp_engine::network::{Mode, PublishedPort};
 use kelp_engine::{Engine, Status};
@@ -10,7 +11,6 @@ use kelp_format::units;
 use serde_json::{Map, Value, json};
 
 use super::container_inspect_host::host_config;
-use super::signal_argument;
 
 /// The time of something that never was.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -289,7 +289,7 @@ fn container_config(inspection: &Inspection, spec: &Value) -> Value {
         "OnBuild": null,
         "Labels": config.labels,
         "Annotations": options.annotations,
-        "StopSignal": signal_argument::name(config.stop_signal),
+        "StopSignal": Signal::new(config.stop_signal).map(|signal| signal.to_string()),
         "CreateCommand": options.create_command,
         "Umask": format!("{:04o}", options.umask.unwrap_or(0o022)),
         "Timeout": 0,

@@ -6,7 +6,10 @@ mod resources;
 mod storage;
 pub mod unsupported;
 
+use std::str::FromStr;
+
 use anyhow::bail;
+use kelp_args::DetachKeys;
 use kelp_engine::container::CreateOptions;
 use kelp_engine::image::pull::{PullPolicy, PullRequest};
 
@@ -53,7 +56,10 @@ pub struct CreateFlags {
     rootfs: bool,
     /// The keys that detach, such as ctrl-p,ctrl-q; an empty string for none
     #[arg(long, value_name = "KEYS")]
-    pub detach_keys: Option<String>,
+    pub detach_keys: Option<DetachKeys>,
+    /// Attach stdin, stdout or stderr alone
+    #[arg(short, long, value_name = "STREAM")]
+    attach: Vec<Stream>,
     /// The image, and the command to run in it
     #[arg(
         required = true,
@@ -64,7 +70,40 @@ pub struct CreateFlags {
     image_and_command: Vec<String>,
 }
 
+/// A stream that `--attach` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    Stdin,
+    Stdout,
+    Stderr,
+}
+
+impl FromStr for Stream {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.to_ascii_lowercase().as_str() {
+            "stdin" => Ok(Self::Stdin),
+            "stdout" => Ok(Self::Stdout),
+            "stderr" => Ok(Self::Stderr),
+            _ => Err(format!(
+                "invalid stream {text:?} for --attach: use stdin, stdout or stderr"
+            )),
+        }
+    }
+}
+
 impl CreateFlags {
+    /// Whether `run` connects its own stream.
+    pub fn attaches(&self, stream: Stream) -> bool {
+        self.attach.is_empty() || self.attach.contains(&stream)
+    }
+
+    /// Whether the streams to connect are named.
+    pub fn names_streams(&self) -> bool {
+        !self.attach.is_empty()
+    }
+
     /// The engine's request for the container.
     pub fn options(&self) -> anyhow::Result<CreateOptions> {
         let mut words = self.image_and_command.iter().cloned();
@@ -81,7 +120,7 @@ impl CreateFlags {
             replace: self.replace,
             cid_file: self.cidfile.clone(),
             pid_file: self.pidfile.clone(),
-            detach_keys: self.detach_keys.clone(),
+            detach_keys: self.detach_keys.as_ref().map(ToString::to_string),
             create_command: std::env::args().collect(),
             ..CreateOptions::default()
         };

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use kelp_engine::Kind;
 
 use super::command_line::Fault;
@@ -50,6 +51,19 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     }
     let text = error.to_string();
     let first = text.lines().next().unwrap_or_default();
+    if error.kind() == ErrorKind::ValueValidation {
+        // A parser of ours names the value itself.
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        let own = cause.filter(|cause| cause.starts_with("invalid "));
+        let line = own
+            .as_deref()
+            .filter(|line| !line.starts_with("invalid digit"));
+        eprintln!(
+            "Error: {}",
+            line.unwrap_or(first.trim_start_matches("error: "))
+        );
+        return ExitCode::from(125);
+    }
     eprintln!("Error: {}", first.trim_start_matches("error: "));
     let hints = text.lines().skip(1).filter(|line| !line.trim().is_empty());
     for hint in hints {

@@ -1,9 +1,9 @@
 //! `kelp kill`: a signal to containers.
 
+use kelp_args::Signal;
 use kelp_engine::Engine;
 
 use super::selection::{Selection, report};
-use super::signal_argument;
 
 /// Send a signal to running containers
 #[derive(clap::Args)]
@@ -12,8 +12,8 @@ pub struct Args {
     #[arg(short, long)]
     all: bool,
     /// The signal, by name or number
-    #[arg(short, long, default_value = "KILL", value_parser = signal_argument::parse)]
-    signal: i32,
+    #[arg(short, long, default_value = "KILL")]
+    signal: Signal,
     #[command(flatten)]
     selection: Selection,
 }
@@ -22,6 +22,6 @@ pub struct Args {
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let can_kill = |id: &_| engine.status(id).is_ok_and(kelp_engine::Status::can_kill);
     let chosen = args.selection.find(engine, args.all, false, can_kill)?;
-    let errors = chosen.each(|id| engine.kill_container(id, args.signal));
+    let errors = chosen.each(|id| engine.kill_container(id, args.signal.number()));
     Ok(report(errors))
 }

@@ -3,8 +3,7 @@
 use kelp_engine::Engine;
 use kelp_engine::terminal::{End, Options, Other, Session};
 
-use super::create_flags::CreateFlags;
-use super::detach_keys;
+use super::create_flags::{CreateFlags, Stream};
 
 /// Run a command in a new container
 #[derive(clap::Args)]
@@ -25,15 +24,18 @@ pub struct Args {
 
 /// Runs it; the exit code.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    if args.detach && args.create.names_streams() {
+        anyhow::bail!("--attach and --detach exclude each other");
+    }
     let options = args.create.options()?;
-    let keys = options.detach_keys.as_deref().unwrap_or("ctrl-p,ctrl-q");
+    let connects = |stream| !args.detach && args.create.attaches(stream);
     let attach = Options {
-        stdin: options.interactive && !args.detach,
-        stdout: !args.detach,
-        stderr: !args.detach,
+        stdin: options.interactive && connects(Stream::Stdin),
+        stdout: connects(Stream::Stdout),
+        stderr: connects(Stream::Stderr),
         tty: options.tty,
         sig_proxy: args.sig_proxy && !options.tty,
-        detach_keys: detach_keys::parse(keys).map_err(anyhow::Error::msg)?,
+        detach_keys: args.create.detach_keys.clone().unwrap_or_default().0,
     };
     if options.rootfs.is_none() {
         engine.ensure_image(&options.image, &args.create.pull_request(&options)?)?;

@@ -70,3 +70,204 @@ fn a_flag_that_is_none_is_named() {
         );
     }
 }
+
+#[test]
+fn a_value_that_is_none_is_one_line() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    for (flag, value, said) in [
+        (
+            "--sysctl",
+            "vm.swappiness=1",
+            "invalid sysctl \"vm.swappiness=1\": no namespace has it: use net.*, fs.mqueue.*, \
+             kernel.msg*, kernel.sem, kernel.shm* or kernel.domainname",
+        ),
+        (
+            "--security-opt",
+            "no-new-privileges=perhaps",
+            "invalid security option \"no-new-privileges=perhaps\": no-new-privileges is true or \
+             false",
+        ),
+        (
+            "--device",
+            "null",
+            "invalid device \"null\": the path on the host must be absolute",
+        ),
+        (
+            "--device",
+            "/dev/null:r",
+            "--device /dev/null: fewer permissions than rw need the devices controller, which only \
+             root has",
+        ),
+        (
+            "--stop-signal",
+            "NOSUCH",
+            "invalid signal \"NOSUCH\": use a name such as TERM or RTMIN+3, or a number from 1 to 64",
+        ),
+        (
+            "--add-host",
+            "db:10.0.0",
+            "invalid host \"db:10.0.0\": the address must be an IP address or host-gateway",
+        ),
+        (
+            "--log-opt",
+            "max-file=0",
+            "invalid log option \"max-file=0\": max-file is a number from 1 on",
+        ),
+        (
+            "--volume",
+            "/tmp:/b:ro,rw",
+            "invalid mount \"/tmp:/b:ro,rw\": ro and rw exclude each other",
+        ),
+        (
+            "--mount",
+            "type=bind,src=/tmp,dst=/b,bind-propagation=up",
+            "invalid mount \"type=bind,src=/tmp,dst=/b,bind-propagation=up\": invalid option \
+             \"bind-propagation=up\"",
+        ),
+        (
+            "--attach",
+            "stdlog",
+            "invalid stream \"stdlog\" for --attach: use stdin, stdout or stderr",
+        ),
+    ] {
+        let line = env.kelp(&["run", "--rm", flag, value, &image]).fails(125);
+        assert_eq!(line, format!("Error: {said}"), "{flag} {value}");
+    }
+}
+
+#[test]
+fn each_flag_is_seen_inside() {
+    let Some(env) = Env::new() else { return };
+    for (flags, script, seen) in [
+        (
+            &["--device", "/dev/null:/dev/mine"][..],
+            "echo x > /dev/mine; test -c /dev/mine && echo device",
+            "device\n",
+        ),
+        (
+            &["--add-host", "one;two=10.0.0.1"],
+            "grep -E 'one|two' /etc/hosts | tr '\\t' ' '",
+            "10.0.0.1 one\n10.0.0.1 two\n",
+        ),
+        (
+            &["--no-hosts"],
+            "grep -c ' /etc/hosts ' /proc/self/mounts; true",
+            "0\n",
+        ),
+        (
+            &["--no-hostname"],
+            "grep -c ' /etc/hostname ' /proc/self/mounts; grep -c ' /etc/hosts ' /proc/self/mounts",
+            "0\n1\n",
+        ),
+        (
+            &["--mount", "type=devpts,dst=/terminals,mode=620"],
+            "ls /terminals",
+            "ptmx\n",
+        ),
+        (
+            &["--mount", "type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=0711"],
+            "stat -c %a /t; grep ' /t ' /proc/self/mounts | grep -o size=1024k",
+            "711\nsize=1024k\n",
+        ),
+        (
+            &[
+                "--env-merge",
+                "PATH=${PATH}:/opt",
+                "--unsetenv",
+                "container",
+            ],
+            "echo $PATH; echo ${container-none}",
+            "/usr/bin:/bin:/opt\nnone\n",
+        ),
+        (&["--unsetenv", "A", "-e", "A=asked"], "echo $A", "asked\n"),
+    ] {
+        assert_eq!(env.shell(flags, script), seen, "{flags:?}");
+    }
+}
+
+#[test]
+fn only_what_is_asked_for_is_left_of_the_environment() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let flags = [
+        "run",
+        "--rm",
+        "--unsetenv-all",
+        "-e",
+        "A=b",
+        &image,
+        "/bin/env",
+    ];
+    let printed = env.kelp(&flags).succeeds();
+    let mut lines: Vec<_> = printed.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["A=b", "HOME=/root"]);
+}
+
+#[test]
+fn the_hosts_proxy_is_passed_on_unless_it_is_refused() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let script = "echo ${http_proxy-none} ${NO_PROXY-none}";
+    for (flag, seen) in [
+        ("--http-proxy", "http://proxy:1 local\n"),
+        ("--http-proxy=false", "none none\n"),
+    ] {
+        let words = [
+            "run",
+            "--rm",
+            "--pull=never",
+            flag,
+            &image,
+            "sh",
+            "-c",
+            script,
+        ];
+        let mut command = env.kelp(&words).into_command();
+        command.env("http_proxy", "http://proxy:1");
+        command.env("NO_PROXY", "local");
+        assert_eq!(crate::kelp::Kelp::new(command).succeeds(), seen, "{flag}");
+    }
+}
+
+#[test]
+fn streams_are_attached_one_by_one() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let script = "echo out; echo err >&2";
+    for (streams, stdout, stderr) in [
+        (&["-a", "stdout"][..], "out\n", ""),
+        (&["--attach=stderr"], "", "err\n"),
+        (&["-astdout", "-aSTDERR"], "out\n", "err\n"),
+    ] {
+        let words = [&["run", "--rm"], streams, &[&image, "sh", "-c", script]].concat();
+        let done = env.kelp(&words).done();
+        assert_eq!(
+            (done.code, done.stdout.as_str(), done.stderr.as_str()),
+            (0, stdout, stderr),
+            "{streams:?}"
+        );
+    }
+}
+
+#[test]
+fn labels_come_from_files_and_a_name_from_nowhere() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let labels = env.path("h/labels");
+    std::fs::write(&labels, "# not one\n\n  A=file\nB=file\n").unwrap();
+    let file = labels.to_str().unwrap();
+    let words = ["create", "--label-file", file, "-l", "B=flag", &image];
+    let id = env.kelp(&words).succeeds();
+    let format = "{{.Name}} {{.Config.Labels.A}} {{.Config.Labels.B}}";
+    let shown = env
+        .kelp(&["inspect", "--format", format, id.trim()])
+        .succeeds();
+    let (name, rest) = shown.split_once(' ').unwrap();
+    assert_eq!(rest, "file flag\n");
+    let (adjective, surname) = name.split_once('_').unwrap();
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
+    assert!(is_word(adjective) && is_word(surname), "{name}");
+    env.kelp(&["rm", name]).succeeds();
+}

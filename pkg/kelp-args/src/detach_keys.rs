@@ -1,5 +1,6 @@
 //! `--detach-keys`: what a terminal has to send to detach.
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,21 @@ impl FromStr for DetachKeys {
     }
 }
 
+/// As it is parsed.
+impl fmt::Display for DetachKeys {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { "," };
+            match byte {
+                1..=26 => write!(formatter, "{comma}ctrl-{}", char::from(byte | 0x60))?,
+                0..=31 => write!(formatter, "{comma}ctrl-{}", char::from(byte | 0x40))?,
+                _ => write!(formatter, "{comma}{}", char::from(*byte))?,
+            }
+        }
+        Ok(())
+    }
+}
+
 fn key(text: &str) -> Option<u8> {
     match (text.strip_prefix("ctrl-"), text.as_bytes()) {
         // What a terminal sends while Ctrl is held: the low five bits.
@@ -58,6 +74,14 @@ mod tests {
     #[test]
     fn keys_become_bytes() {
         assert_eq!("ctrl-p,ctrl-q".parse(), Ok(DetachKeys::default()));
+        for text in [
+            "",
+            "a",
+            "ctrl-a,x",
+            "ctrl-@,ctrl-[,ctrl-\\,ctrl-],ctrl-^,ctrl-_",
+        ] {
+            assert_eq!(text.parse::<DetachKeys>().unwrap().to_string(), text);
+        }
         for (text, bytes) in [
             ("", &[][..]),
             ("a", b"a"),

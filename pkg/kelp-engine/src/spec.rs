@@ -14,12 +14,10 @@ use crate::Error;
 use kelp_network::Mode;
 
 use crate::container::config::{CreateOptions, Namespace};
+use crate::container::environment::environment;
 
 /// Namespaces that are joined, and their files.
 pub type Joined = HashMap<LinuxNamespaceType, PathBuf>;
-
-/// The PATH of a container whose image has none.
-pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What is not for a container to see (containers-common's masked paths).
 const MASKED: &[&str] = &[
@@ -71,36 +69,6 @@ pub fn command(options: &CreateOptions, image: &ImageConfig) -> Vec<String> {
         options.command.clone()
     };
     entrypoint.into_iter().chain(rest).collect()
-}
-
-/// The environment: kelp's own, the image's, the request's; later ones win. Entries of an image
-/// that are not `KEY=VALUE` are dropped: a bare name never brings in the host's value.
-pub fn environment(options: &CreateOptions, image: &ImageConfig, hostname: &str) -> Vec<String> {
-    let mut list: Vec<(String, String)> = Vec::new();
-    let mut set = |entry: &str| {
-        if let Some((key, value)) = entry.split_once('=').filter(|(key, _)| !key.is_empty()) {
-            match list.iter_mut().find(|(known, _)| known == key) {
-                Some((_, old)) => value.clone_into(old),
-                None => list.push((key.to_owned(), value.to_owned())),
-            }
-        }
-    };
-    set(&format!("PATH={DEFAULT_PATH}"));
-    set("container=podman");
-    if options.tty {
-        set("TERM=xterm");
-    }
-    set(&format!("HOSTNAME={hostname}"));
-    for entry in image.env().iter().flatten() {
-        set(entry);
-    }
-    for entry in &options.env {
-        set(entry);
-    }
-    list.retain(|(key, _)| !options.unset_env.contains(key));
-    list.into_iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect()
 }
 
 /// The specification of a container whose record is at `record`.
@@ -407,7 +375,12 @@ fn mounts(options: &CreateOptions, record: &Path) -> Vec<Mount> {
             .mounts
             .iter()
             .any(|mount| mount.destination() == Path::new(target));
-        if !taken {
+        let unwanted = match *name {
+            "hosts" => options.no_hosts,
+            "hostname" => options.no_hostname,
+            _ => false,
+        };
+        if !taken && !unwanted {
             list.push(mount(
                 target,
                 "bind",

@@ -3,6 +3,8 @@
 use anyhow::{Context, bail};
 use kelp_args::namespace::{self, Network, User};
 use kelp_args::port;
+use kelp_args::security::{Label, Seccomp, Unmask};
+use kelp_args::{AddHost, IdMapping, SecurityOption, Sysctl};
 use kelp_engine::container::CreateOptions;
 use kelp_engine::container::config::{Namespace, UserMode};
 use kelp_engine::network::{Mode, PastaOptions, Protocol, PublishedPort};
@@ -26,7 +28,13 @@ pub struct IsolationFlags {
     publish_all: bool,
     /// Add a line to /etc/hosts: NAME:IP, or NAME:host-gateway
     #[arg(long, value_name = "NAME:IP")]
-    add_host: Vec<String>,
+    add_host: Vec<AddHost>,
+    /// Leave the image's /etc/hosts as it is
+    #[arg(long, conflicts_with = "add_host")]
+    no_hosts: bool,
+    /// Leave the image's /etc/hostname as it is
+    #[arg(long)]
+    no_hostname: bool,
     /// A name server
     #[arg(long, value_name = "IP")]
     dns: Vec<String>,
@@ -53,10 +61,10 @@ pub struct IsolationFlags {
     userns: Option<String>,
     /// A line of the user id map: INSIDE:OUTSIDE:COUNT
     #[arg(long, value_name = "MAP")]
-    uidmap: Vec<String>,
+    uidmap: Vec<IdMapping>,
     /// A line of the group id map: INSIDE:OUTSIDE:COUNT
     #[arg(long, value_name = "MAP")]
-    gidmap: Vec<String>,
+    gidmap: Vec<IdMapping>,
     /// Give every capability and mask nothing
     #[arg(long)]
     privileged: bool,
@@ -68,10 +76,10 @@ pub struct IsolationFlags {
     cap_drop: Vec<String>,
     /// no-new-privileges, seccomp=FILE|unconfined, mask=PATHS, unmask=PATHS|ALL
     #[arg(long, value_name = "OPTION")]
-    security_opt: Vec<String>,
+    security_opt: Vec<SecurityOption>,
     /// Set a kernel parameter of the container's namespaces: NAME=VALUE
     #[arg(long, value_name = "NAME=VALUE")]
-    sysctl: Vec<String>,
+    sysctl: Vec<Sysctl>,
 }
 
 impl IsolationFlags {
@@ -89,26 +97,26 @@ impl IsolationFlags {
         };
         options.publish = each(&self.publish, published)?;
         options.publish_all = self.publish_all;
-        options.add_hosts.clone_from(&self.add_host);
+        options.add_hosts = self.add_host.iter().flat_map(lines).collect();
+        options.no_hosts = self.no_hosts;
+        options.no_hostname = self.no_hostname;
         options.dns.clone_from(&self.dns);
         options.dns_search.clone_from(&self.dns_search);
         options.dns_options.clone_from(&self.dns_option);
         options.privileged = self.privileged;
         options.cap_add.clone_from(&self.cap_add);
         options.cap_drop.clone_from(&self.cap_drop);
-        for text in &self.sysctl {
-            let (name, value) = text
-                .split_once('=')
-                .with_context(|| format!("invalid sysctl {text:?}: a sysctl is NAME=VALUE"))?;
-            options.sysctl.insert(name.to_owned(), value.to_owned());
-        }
+        let sysctls = self.sysctl.iter();
+        options.sysctl = sysctls
+            .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
+            .collect();
         self.security(options)
     }
 
     fn user(&self) -> anyhow::Result<UserMode> {
         if !self.uidmap.is_empty() || !self.gidmap.is_empty() {
-            let uids = each(&self.uidmap, map_line)?;
-            let gids = each(&self.gidmap, map_line)?;
+            let uids = map_lines(&self.uidmap)?;
+            let gids = map_lines(&self.gidmap)?;
             // One of the two stands for both, as in podman.
             return Ok(match (uids.is_empty(), gids.is_empty()) {
                 (true, _) => UserMode::Map(gids.clone(), gids),
@@ -126,29 +134,32 @@ impl IsolationFlags {
 
     fn security(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
         for option in &self.security_opt {
-            let split = option.split_once(['=', ':']);
-            let (name, value) = split.unwrap_or((option, ""));
-            let paths = || value.split(':').map(str::to_owned);
-            match name {
-                "no-new-privileges" => options.no_new_privileges = value != "false",
-                "seccomp" if value == "unconfined" => options.seccomp_unconfined = true,
-                "seccomp" => {
-                    let text = std::fs::read(value)
-                        .with_context(|| format!("read seccomp profile {value}"))?;
+            match option {
+                SecurityOption::NoNewPrivileges(yes) => options.no_new_privileges = *yes,
+                SecurityOption::Seccomp(Seccomp::Unconfined) => options.seccomp_unconfined = true,
+                SecurityOption::Seccomp(Seccomp::Profile(path)) => {
+                    let path = path.display();
+                    let text = std::fs::read(path.to_string())
+                        .with_context(|| format!("read seccomp profile {path}"))?;
                     options.seccomp = Some(
                         serde_json::from_slice(&text)
-                            .with_context(|| format!("seccomp profile {value}"))?,
+                            .with_context(|| format!("seccomp profile {path}"))?,
                     );
                 }
-                "mask" => options.mask.extend(paths()),
-                "unmask" => options.unmask.extend(paths()),
-                // There is no SELinux or AppArmor confinement to take off.
-                "label" if value == "disable" => {}
-                "apparmor" if value == "unconfined" => {}
-                "label" | "apparmor" | "proc-opts" => {
-                    bail!("--security-opt {name} is not supported by kelp yet")
+                SecurityOption::Mask(paths) => {
+                    let paths = paths.iter().map(|path| path.display().to_string());
+                    options.mask.extend(paths);
                 }
-                _ => bail!("invalid --security-opt {option:?}"),
+                SecurityOption::Unmask(Unmask::All) => options.unmask.push("ALL".to_owned()),
+                SecurityOption::Unmask(Unmask::Paths(paths)) => {
+                    options.unmask.extend(paths.iter().cloned());
+                }
+                // There is no SELinux or AppArmor confinement to take off.
+                SecurityOption::Label(Label::Disable) => {}
+                SecurityOption::AppArmor(profile) if profile == "unconfined" => {}
+                SecurityOption::Label(_) => unsupported("label")?,
+                SecurityOption::AppArmor(_) => unsupported("apparmor")?,
+                SecurityOption::ProcOptions(_) => unsupported("proc-opts")?,
             }
         }
         Ok(())
@@ -203,15 +214,27 @@ fn published(text: &str) -> Result<PublishedPort, String> {
     })
 }
 
-fn map_line(text: &str) -> Result<(u32, u32, u32), String> {
-    let bad = || format!("invalid id map {text:?}: a map is INSIDE:OUTSIDE:COUNT");
-    let numbers: Vec<u32> = text
-        .split(':')
-        .map(|number| number.parse().map_err(|_| bad()))
-        .collect::<Result<_, _>>()?;
-    match numbers[..] {
-        [inside, outside, count] if count > 0 => Ok((inside, outside, count)),
-        [inside, outside] => Ok((inside, outside, 1)),
-        _ => Err(bad()),
-    }
+fn unsupported(option: &str) -> anyhow::Result<()> {
+    bail!("--security-opt {option} is not supported by kelp yet")
+}
+
+fn map_lines(maps: &[IdMapping]) -> anyhow::Result<Vec<(u32, u32, u32)>> {
+    let line = |map: &IdMapping| {
+        if map.source_is_host {
+            bail!("an id of the host (@) in an id map is not supported by kelp yet");
+        }
+        Ok((map.container, map.source, map.size))
+    };
+    maps.iter().map(line).collect()
+}
+
+/// A line of /etc/hosts for each name.
+fn lines(host: &AddHost) -> impl Iterator<Item = String> {
+    host.names.iter().map(|name| {
+        let one = AddHost {
+            names: vec![name.clone()],
+            address: host.address,
+        };
+        one.to_string()
+    })
 }

@@ -1,13 +1,11 @@
 //! Flags about the program: environment, user, terminal, stop, log.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use kelp_args::{env, size};
+use kelp_args::{LogOption, Signal, StopTimeout, env};
 use kelp_engine::container::CreateOptions;
 use kelp_engine::container::config::LogDriver;
-
-use crate::cli::signal_argument;
 
 /// The flags.
 #[derive(clap::Args, Debug)]
@@ -27,9 +25,18 @@ pub struct ProcessFlags {
     /// Pass the whole environment of the host on
     #[arg(long)]
     env_host: bool,
+    /// Set a variable from the image's: PATH=/opt/bin:${PATH}
+    #[arg(long, value_name = "KEY=VALUE")]
+    env_merge: Vec<String>,
+    /// Pass the host's proxy variables on
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    http_proxy: bool,
     /// Leave out a variable of the image
     #[arg(long, value_name = "KEY")]
     unsetenv: Vec<String>,
+    /// Leave out every variable that is not asked for
+    #[arg(long)]
+    unsetenv_all: bool,
     /// The working directory
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
@@ -45,6 +52,9 @@ pub struct ProcessFlags {
     /// Set a label: KEY=VALUE
     #[arg(short, long)]
     label: Vec<String>,
+    /// Read labels from a file
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<PathBuf>,
     /// Set an OCI annotation: KEY=VALUE
     #[arg(long)]
     annotation: Vec<String>,
@@ -56,24 +66,26 @@ pub struct ProcessFlags {
     umask: Option<String>,
     /// The signal that asks the container to stop
     #[arg(long, value_name = "SIGNAL")]
-    stop_signal: Option<String>,
+    stop_signal: Option<Signal>,
     /// Seconds until a container that was asked to stop is killed
     #[arg(long, value_name = "SECONDS")]
-    stop_timeout: Option<u64>,
+    stop_timeout: Option<StopTimeout>,
     /// Where output is kept: k8s-file, json-file, none or passthrough
     #[arg(long, value_name = "DRIVER")]
     log_driver: Option<String>,
     /// An option of the log: path=FILE, max-size=SIZE, max-file=N
     #[arg(long, value_name = "KEY=VALUE")]
-    log_opt: Vec<String>,
+    log_opt: Vec<LogOption>,
 }
 
 impl ProcessFlags {
     pub(super) fn apply(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
         options.interactive = self.interactive;
         options.tty = self.tty;
-        options.env = self.environment()?;
+        self.environment(options)?;
+        options.merged_env.clone_from(&self.env_merge);
         options.unset_env.clone_from(&self.unsetenv);
+        options.unset_all_env = self.unsetenv_all;
         options.workdir.clone_from(&self.workdir);
         options.user.clone_from(&self.user);
         options.groups.clone_from(&self.group_add);
@@ -83,7 +95,10 @@ impl ProcessFlags {
             }
             other => other.map(|word| vec![word.to_owned()]),
         };
-        options.labels = pairs(&self.label).collect();
+        for path in &self.label_file {
+            options.labels.extend(pairs(&label_file(path)?));
+        }
+        options.labels.extend(pairs(&self.label));
         options.annotations = pairs(&self.annotation).collect();
         options.init = self.init;
         options.umask = match &self.umask {
@@ -97,23 +112,27 @@ impl ProcessFlags {
                     })?,
             ),
         };
-        options.stop_signal = match &self.stop_signal {
-            None => None,
-            Some(text) => Some(signal_argument::parse(text).map_err(anyhow::Error::msg)?),
-        };
-        options.stop_timeout = self.stop_timeout;
+        options.stop_signal = self.stop_signal.map(Signal::number);
+        options.stop_timeout = self.stop_timeout.map(|timeout| match timeout {
+            StopTimeout::After(time) => time.as_secs(),
+            // 136 years: the clock has no room for ever.
+            StopTimeout::Never => u32::MAX.into(),
+        });
         self.log(options)
     }
 
-    /// Later ones win: the host's, files, arguments.
-    fn environment(&self) -> anyhow::Result<Vec<String>> {
+    /// Later ones win: files, arguments.
+    fn environment(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
         let host: Vec<(String, String)> = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         let mut list = Vec::new();
-        if self.env_host {
-            list.extend(host.iter().map(|(name, value)| format!("{name}={value}")));
-        }
+        let passed = host
+            .iter()
+            .filter(|(name, _)| self.env_host || self.http_proxy && is_proxy(name));
+        options.host_env = passed
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         for path in &self.env_file {
             let name = path.display().to_string();
             let content = std::fs::read_to_string(path).with_context(|| format!("read {name}"))?;
@@ -122,7 +141,8 @@ impl ProcessFlags {
         for text in &self.env {
             list.extend(env::argument(text, &host).map_err(anyhow::Error::msg)?);
         }
-        Ok(list)
+        options.env = list;
+        Ok(())
     }
 
     fn log(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
@@ -136,21 +156,38 @@ impl ProcessFlags {
             }
         };
         for option in &self.log_opt {
-            match option.split_once('=') {
-                Some(("path", path)) => options.log_path = Some(path.into()),
-                Some(("max-size", value)) => {
-                    options.log_max_size = size::bytes(value).map_err(anyhow::Error::msg)?;
-                }
-                Some(("max-file", value)) => {
-                    options.log_max_files = value
-                        .parse()
-                        .with_context(|| format!("--log-opt max-file={value}: not a number"))?;
-                }
-                _ => bail!("invalid --log-opt {option:?}: use path=, max-size= or max-file="),
+            match option {
+                LogOption::Path(path) => options.log_path = Some(path.clone()),
+                LogOption::MaxSize(size) => options.log_max_size = size.unwrap_or(0),
+                LogOption::MaxFile(count) => options.log_max_files = *count,
+                LogOption::Tag(_) => bail!("--log-opt tag is not supported by kelp yet"),
+                LogOption::Label { .. } => bail!("--log-opt label is not supported by kelp yet"),
             }
         }
         Ok(())
     }
+}
+
+/// Whether a variable says which proxy programs use.
+fn is_proxy(name: &str) -> bool {
+    let names = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy"];
+    names
+        .iter()
+        .any(|&known| name == known || name == known.to_ascii_uppercase())
+}
+
+/// The lines of a file, without white space at their beginnings, blank ones and comments.
+fn label_file(path: &Path) -> anyhow::Result<Vec<String>> {
+    let content =
+        std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let lines = content.lines().map(str::trim_start);
+    let labels = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
+    labels
+        .map(|line| match line.split_once('=').unwrap_or((line, "")) {
+            ("", _) => bail!("{}: no label name on line {line:?}", path.display()),
+            _ => Ok(line.to_owned()),
+        })
+        .collect()
 }
 
 /// `KEY=VALUE`; a key alone has an empty value.

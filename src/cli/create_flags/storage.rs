@@ -1,8 +1,10 @@
 //! Flags about files: mounts, devices, the root.
 
-use std::path::PathBuf;
+use std::os::unix::fs::FileTypeExt;
 
-use kelp_args::{mount, size};
+use anyhow::bail;
+use kelp_args::mount::{Mount, Source};
+use kelp_args::{Device, mount, size};
 use kelp_engine::container::CreateOptions;
 
 use super::each;
@@ -21,7 +23,7 @@ pub struct StorageFlags {
     tmpfs: Vec<String>,
     /// Give a device of the host
     #[arg(long, value_name = "DEVICE")]
-    device: Vec<String>,
+    device: Vec<Device>,
     /// Make the root read-only
     #[arg(long)]
     read_only: bool,
@@ -41,7 +43,7 @@ impl StorageFlags {
             .volumes
             .extend(each(&self.mount, |text| mount::mount(text, &directory))?);
         options.volumes.extend(each(&self.tmpfs, mount::tmpfs)?);
-        options.devices = each(&self.device, device)?;
+        self.devices(options)?;
         options.read_only = self.read_only;
         options.read_only_tmpfs = self.read_only_tmpfs;
         options.shm_size = match &self.shm_size {
@@ -50,26 +52,45 @@ impl StorageFlags {
         };
         Ok(())
     }
-}
 
-fn device(text: &str) -> Result<PathBuf, String> {
-    let (source, rest) = text.split_once(':').unwrap_or((text, ""));
-    if !source.starts_with("/dev/") {
-        return Err(format!(
-            "invalid device {text:?}: a device is a path below /dev"
-        ));
-    }
-    match rest {
-        "" | "rwm" | "rw" => Ok(PathBuf::from(source)),
-        _ if rest == source
-            || rest
-                .strip_prefix(source)
-                .is_some_and(|r| r.starts_with(':')) =>
-        {
-            Ok(PathBuf::from(source))
+    /// A device under its own name is one for the runtime; under another it is a bind mount.
+    fn devices(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
+        for device in &self.device {
+            let Device::Node {
+                source,
+                target,
+                permissions,
+            } = device
+            else {
+                bail!("--device with a CDI name is not supported by kelp yet");
+            };
+            let shown = source.display();
+            if !(permissions.read && permissions.write) {
+                bail!(
+                    "--device {shown}: fewer permissions than rw need the devices controller, \
+                     which only root has"
+                );
+            }
+            let Ok(metadata) = source.metadata() else {
+                bail!("--device {shown}: no such device on the host");
+            };
+            if metadata.is_dir() {
+                bail!("--device {shown}: a directory of devices is not supported by kelp yet");
+            }
+            if !metadata.file_type().is_char_device() && !metadata.file_type().is_block_device() {
+                bail!("--device {shown}: not a device");
+            }
+            if source == target {
+                options.devices.push(source.clone());
+                continue;
+            }
+            let mut mount = Mount::new(
+                Source::Bind(shown.to_string()),
+                target.display().to_string(),
+            );
+            mount.options = ["bind", "nosuid", "noexec"].map(str::to_owned).to_vec();
+            options.volumes.push(mount);
         }
-        _ => Err(format!(
-            "--device {text}: another name or fewer permissions inside are not supported by kelp yet"
-        )),
+        Ok(())
     }
 }

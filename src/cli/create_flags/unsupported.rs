@@ -2,7 +2,6 @@
 
 /// Of run and create.
 const CREATE: &[&str] = &[
-    "--attach",
     "--blkio-weight-device",
     "--cgroup-parent",
     "--cgroups",
@@ -18,7 +17,6 @@ const CREATE: &[&str] = &[
     "--device-write-bps",
     "--device-write-iops",
     "--disable-content-trust",
-    "--env-merge",
     "--expose",
     "--gpus",
     "--group-entry",
@@ -38,19 +36,15 @@ const CREATE: &[&str] = &[
     "--health-timeout",
     "--hosts-file",
     "--hostuser",
-    "--http-proxy",
     "--image-volume",
     "--init-path",
     "--ip",
     "--ip6",
-    "--label-file",
     "--link-local-ip",
     "--mac-address",
     "--memory-swappiness",
     "--network-alias",
     "--no-healthcheck",
-    "--no-hostname",
-    "--no-hosts",
     "--oom-kill-disable",
     "--passwd-entry",
     "--personality",
@@ -70,7 +64,6 @@ const CREATE: &[&str] = &[
     "--systemd",
     "--timeout",
     "--tz",
-    "--unsetenv-all",
     "--volumes-from",
 ];
 
@@ -89,7 +82,7 @@ const EXEC: &[&str] = &[
 ];
 
 /// Letters of those that have one.
-const LETTERS: &[(&str, &str)] = &[("-a", "--attach"), ("-l", "--latest")];
+const LETTERS: &[(&str, &str)] = &[("-l", "--latest")];
 
 fn of(command: &str) -> [&'static [&'static str]; 2] {
     match command {

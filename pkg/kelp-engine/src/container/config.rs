@@ -32,8 +32,14 @@ pub struct CreateOptions {
     pub replace: bool,
     /// `KEY=VALUE`, later ones win.
     pub env: Vec<String>,
-    /// Variables of the image to leave out.
+    /// `KEY=VALUE` that the image's win over: those of the host.
+    pub host_env: Vec<String>,
+    /// `KEY=VALUE`, where `$NAME` and `${NAME}` in the value are what came before.
+    pub merged_env: Vec<String>,
+    /// Variables to leave out that this request does not set itself.
     pub unset_env: Vec<String>,
+    /// Whether only those that this request sets are left.
+    pub unset_all_env: bool,
     /// The working directory.
     pub workdir: Option<PathBuf>,
     /// `user[:group]`, names or numbers.
@@ -128,6 +134,8 @@ pub struct CreateOptions {
     pub network_missing: Option<String>,
     /// Whether the image's /etc/hosts stays.
     pub no_hosts: bool,
+    /// Whether the image's /etc/hostname stays.
+    pub no_hostname: bool,
     /// The keys that detach, for later attaches.
     pub detach_keys: Option<String>,
     /// The command line that asked for it, for inspect.

@@ -6,6 +6,7 @@ pub mod copy;
 pub mod create;
 
 pub mod diff;
+pub mod environment;
 pub mod exec;
 pub mod find;
 pub mod inspect;
