@@ -370,7 +370,10 @@ mod tests {
                 "invalid argument \"x\" for \"--rm\" flag: use true or false\nSee 'kelp run --help'",
             ),
             ("kelp run --pod p i", "--pod is not supported by kelp yet"),
-            ("kelp exec -l ls", "--latest is not supported by kelp yet"),
+            (
+                "kelp exec --no-session c ls",
+                "--no-session is not supported by kelp yet",
+            ),
             (
                 "kelp ps --requires=x",
                 "unknown flag: --requires\nSee 'kelp ps --help'",

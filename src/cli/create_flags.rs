@@ -13,6 +13,8 @@ use kelp_args::DetachKeys;
 use kelp_engine::container::CreateOptions;
 use kelp_engine::image::pull::{PullPolicy, PullRequest};
 
+pub use process::{host_variables, variables};
+
 use super::pull_flags::{PlatformFlags, PullFlags};
 
 /// The flags.

@@ -2,9 +2,13 @@
 
 use std::path::PathBuf;
 
-use kelp_engine::Engine;
+use anyhow::{Context, bail};
+use kelp_args::DetachKeys;
 use kelp_engine::container::exec::ExecOptions;
 use kelp_engine::terminal::Options;
+use kelp_engine::{ContainerId, Engine};
+
+use super::create_flags::{host_variables, variables};
 
 /// Run a process in a running container
 #[derive(clap::Args)]
@@ -21,6 +25,18 @@ pub struct Args {
     /// Set an environment variable
     #[arg(short, long)]
     env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
+    /// The keys that detach from the process; none if empty
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<DetachKeys>,
+    /// Read the container's id from this file
+    #[arg(long, value_name = "FILE", conflicts_with = "latest")]
+    cidfile: Option<PathBuf>,
+    /// Use the container that was created last
+    #[arg(short, long)]
+    latest: bool,
     /// The user, by name or number: USER[:GROUP]
     #[arg(short, long)]
     user: Option<String>,
@@ -30,19 +46,50 @@ pub struct Args {
     /// Give the process every capability
     #[arg(long)]
     privileged: bool,
-    /// The container
-    container: String,
-    /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// The container, unless a flag says which; the program and its arguments
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CONTAINER COMMAND [ARG...]"
+    )]
+    words: Vec<String>,
+}
+
+impl Args {
+    /// The container, and the command to run in it.
+    fn target(&self, engine: &Engine) -> anyhow::Result<(ContainerId, Vec<String>)> {
+        let (id, command) = match (&self.cidfile, self.words.as_slice()) {
+            (Some(path), command) => {
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("read {}", path.display()))?;
+                (engine.find_container(text.trim())?, command)
+            }
+            (None, command) if self.latest => (engine.latest_container()?, command),
+            (None, [name, command @ ..]) => (engine.find_container(name)?, command),
+            (None, []) => {
+                bail!("exec requires the name or ID of a container or the --latest flag")
+            }
+        };
+        if command.is_empty() {
+            bail!("must provide a non-empty command to start an exec session");
+        }
+        Ok((id, command.to_vec()))
+    }
 }
 
 /// Runs it; the process's exit code.
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
-    let id = engine.find_container(&args.container)?;
+    let (id, command) = args.target(engine)?;
+    let keys = match args.detach_keys {
+        Some(keys) => keys,
+        None => match engine.config(&id)?.options.detach_keys {
+            Some(text) => text.parse()?,
+            None => DetachKeys::default(),
+        },
+    };
     let options = ExecOptions {
-        command: args.command,
-        env: args.env,
+        command,
+        env: variables(&args.env_file, &args.env, &host_variables())?,
         workdir: args.workdir,
         user: args.user,
         privileged: args.privileged,
@@ -52,13 +99,13 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
             stderr: true,
             tty: args.tty,
             sig_proxy: false,
-            detach_keys: vec![16, 17],
+            detach_keys: keys.0,
         },
         detach: args.detach,
     };
     let code = engine.exec_container(&id, options)?;
     if args.detach {
-        println!("{}", kelp_engine::ContainerId::random());
+        println!("{}", ContainerId::random());
     }
     Ok(code)
 }

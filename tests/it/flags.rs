@@ -58,8 +58,8 @@ fn a_flag_that_is_none_is_named() {
             "--requires is not supported by kelp yet",
         ),
         (
-            &["exec", "-l", "ls"],
-            "--latest is not supported by kelp yet",
+            &["exec", "--no-session", "x", "ls"],
+            "--no-session is not supported by kelp yet",
         ),
     ] {
         let done = env.kelp(words).done();
@@ -270,4 +270,53 @@ fn labels_come_from_files_and_a_name_from_nowhere() {
     let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
     assert!(is_word(adjective) && is_word(surname), "{name}");
     env.kelp(&["rm", name]).succeeds();
+}
+
+#[test]
+fn exec_finds_its_container_and_its_variables() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let file = env.path("h/variables");
+    std::fs::write(&file, "A=file\nB=file\n").unwrap();
+    let cid = env.path("h/cid");
+    let (file, cid) = (file.to_str().unwrap(), cid.to_str().unwrap());
+    let words = [
+        "run",
+        "-d",
+        "--name=web",
+        "--cidfile",
+        cid,
+        &image,
+        "sleep",
+        "1000",
+    ];
+    env.kelp(&words).succeeds();
+    let script = ["sh", "-c", "echo $A $B $KELP_TEST_CANARY"];
+    let variables = ["--env-file", file, "-e", "B=flag", "-e", "KELP_TEST_CANARY"];
+    for target in [
+        &["web"][..],
+        &["--latest", "--"],
+        &["-l", "--"],
+        &["--cidfile", cid],
+    ] {
+        let words = [&["exec"], &variables[..], target, &script].concat();
+        assert_eq!(
+            env.kelp(&words).succeeds(),
+            "file flag of the host\n",
+            "{target:?}"
+        );
+    }
+    for (words, said) in [
+        (
+            &["exec"][..],
+            "exec requires the name or ID of a container or the --latest flag",
+        ),
+        (
+            &["exec", "web"],
+            "must provide a non-empty command to start an exec session",
+        ),
+    ] {
+        assert_eq!(env.kelp(words).fails(125), format!("Error: {said}"));
+    }
+    env.kelp(&["rm", "-f", "-t", "0", "web"]).succeeds();
 }

@@ -123,25 +123,14 @@ impl ProcessFlags {
 
     /// Later ones win: files, arguments.
     fn environment(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
-        let host: Vec<(String, String)> = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
-        let mut list = Vec::new();
+        let host = host_variables();
         let passed = host
             .iter()
             .filter(|(name, _)| self.env_host || self.http_proxy && is_proxy(name));
         options.host_env = passed
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        for path in &self.env_file {
-            let name = path.display().to_string();
-            let content = std::fs::read_to_string(path).with_context(|| format!("read {name}"))?;
-            list.extend(env::file(&content, &name, &host).map_err(anyhow::Error::msg)?);
-        }
-        for text in &self.env {
-            list.extend(env::argument(text, &host).map_err(anyhow::Error::msg)?);
-        }
-        options.env = list;
+        options.env = variables(&self.env_file, &self.env, &host)?;
         Ok(())
     }
 
@@ -166,6 +155,31 @@ impl ProcessFlags {
         }
         Ok(())
     }
+}
+
+/// The variables of this process that are text.
+pub fn host_variables() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// The variables of files, then those of arguments.
+pub fn variables(
+    files: &[PathBuf],
+    arguments: &[String],
+    host: &env::Host,
+) -> anyhow::Result<Vec<String>> {
+    let mut list = Vec::new();
+    for path in files {
+        let name = path.display().to_string();
+        let content = std::fs::read_to_string(path).with_context(|| format!("read {name}"))?;
+        list.extend(env::file(&content, &name, host).map_err(anyhow::Error::msg)?);
+    }
+    for text in arguments {
+        list.extend(env::argument(text, host).map_err(anyhow::Error::msg)?);
+    }
+    Ok(list)
 }
 
 /// Whether a variable says which proxy programs use.

@@ -71,18 +71,7 @@ const CREATE: &[&str] = &[
 const RUN: &[&str] = &["--passwd", "--preserve-fd", "--preserve-fds", "--rmi"];
 
 /// Of exec.
-const EXEC: &[&str] = &[
-    "--cidfile",
-    "--detach-keys",
-    "--env-file",
-    "--latest",
-    "--no-session",
-    "--preserve-fd",
-    "--preserve-fds",
-];
-
-/// Letters of those that have one.
-const LETTERS: &[(&str, &str)] = &[("-l", "--latest")];
+const EXEC: &[&str] = &["--no-session", "--preserve-fd", "--preserve-fds"];
 
 fn of(command: &str) -> [&'static [&'static str]; 2] {
     match command {
@@ -95,11 +84,9 @@ fn of(command: &str) -> [&'static [&'static str]; 2] {
 
 /// The long name of an option that podman's command has and kelp's has not.
 pub fn name(command: &str, shown: &str) -> Option<String> {
-    let long = LETTERS.iter().find(|(letter, _)| *letter == shown);
-    let long = long.map_or(shown, |(_, long)| long);
     let mut lists = of(command).into_iter();
-    let listed = lists.any(|list| list.contains(&long));
-    listed.then(|| long.to_owned())
+    let listed = lists.any(|list| list.contains(&shown));
+    listed.then(|| shown.to_owned())
 }
 
 #[cfg(test)]
@@ -125,11 +112,10 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_sorted_and_letters_have_their_options() {
+    fn lists_are_sorted_and_belong_to_their_commands() {
         for list in [CREATE, RUN, EXEC] {
             assert!(list.is_sorted(), "{list:?}");
         }
-        assert_eq!(name("exec", "-l").as_deref(), Some("--latest"));
         assert_eq!(name("ps", "--pod"), None);
     }
 }
