@@ -1,6 +1,9 @@
 //! Flags: how they are written, and what each does inside.
 
+use serde_json::json;
+
 use crate::env::Env;
+use crate::image::Image;
 
 #[test]
 fn flags_end_at_the_image() {
@@ -319,4 +322,28 @@ fn exec_finds_its_container_and_its_variables() {
         assert_eq!(env.kelp(words).fails(125), format!("Error: {said}"));
     }
     env.kelp(&["rm", "-f", "-t", "0", "web"]).succeeds();
+}
+
+#[test]
+fn an_images_volumes_are_what_the_flag_says() {
+    let Some(env) = Env::new() else { return };
+    let image = env.image("with-volume", &|| {
+        Image::busybox().set("Volumes", json!({ "/data": {} }))
+    });
+    let script =
+        "grep -c ' /data ' /proc/self/mounts; grep -c ' /data tmpfs ' /proc/self/mounts; true";
+    for (flags, seen) in [
+        (&[][..], "1\n0\n"),
+        (&["--image-volume=bind"], "1\n0\n"),
+        (&["--image-volume=tmpfs"], "1\n1\n"),
+        (&["--image-volume=ignore"], "0\n0\n"),
+    ] {
+        let words = [&["run", "--rm"], flags, &[&image, "sh", "-c", script]].concat();
+        assert_eq!(env.kelp(&words).succeeds(), seen, "{flags:?}");
+    }
+    let words = ["run", "--rm", "--image-volume=none", &image];
+    assert_eq!(
+        env.kelp(&words).fails(125),
+        "Error: invalid image volume \"none\": use bind, tmpfs or ignore"
+    );
 }

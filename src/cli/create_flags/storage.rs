@@ -6,6 +6,7 @@ use anyhow::bail;
 use kelp_args::mount::{Mount, Source};
 use kelp_args::{Device, mount, size};
 use kelp_engine::container::CreateOptions;
+use kelp_engine::container::config::ImageVolumes;
 
 use super::each;
 
@@ -21,6 +22,9 @@ pub struct StorageFlags {
     /// Mount a tmpfs: TARGET[:OPTIONS]
     #[arg(long)]
     tmpfs: Vec<String>,
+    /// What is mounted where the image has volumes: bind, tmpfs or ignore
+    #[arg(long, value_name = "KIND", value_parser = image_volumes)]
+    image_volume: Option<ImageVolumes>,
     /// Give a device of the host
     #[arg(long, value_name = "DEVICE")]
     device: Vec<Device>,
@@ -44,6 +48,7 @@ impl StorageFlags {
             .extend(each(&self.mount, |text| mount::mount(text, &directory))?);
         options.volumes.extend(each(&self.tmpfs, mount::tmpfs)?);
         self.devices(options)?;
+        options.image_volumes = self.image_volume.unwrap_or_default();
         options.read_only = self.read_only;
         options.read_only_tmpfs = self.read_only_tmpfs;
         options.shm_size = match &self.shm_size {
@@ -92,5 +97,17 @@ impl StorageFlags {
             options.volumes.push(mount);
         }
         Ok(())
+    }
+}
+
+fn image_volumes(text: &str) -> Result<ImageVolumes, String> {
+    match text {
+        // Podman's old and new word for a volume without a name.
+        "bind" | "anonymous" => Ok(ImageVolumes::Anonymous),
+        "tmpfs" => Ok(ImageVolumes::Tmpfs),
+        "ignore" => Ok(ImageVolumes::Ignore),
+        _ => Err(format!(
+            "invalid image volume {text:?}: use bind, tmpfs or ignore"
+        )),
     }
 }

@@ -36,7 +36,6 @@ const CREATE: &[&str] = &[
     "--health-timeout",
     "--hosts-file",
     "--hostuser",
-    "--image-volume",
     "--init-path",
     "--ip",
     "--ip6",

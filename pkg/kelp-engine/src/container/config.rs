@@ -82,6 +82,8 @@ pub struct CreateOptions {
     /// container is made.
     #[serde(skip)]
     pub volumes: Vec<kelp_args::mount::Mount>,
+    /// What is mounted where the image says that there are volumes.
+    pub image_volumes: ImageVolumes,
     /// The same, as the specification has them.
     pub mounts: Vec<oci_spec::runtime::Mount>,
     /// Paths that are covered besides the usual ones.
@@ -140,6 +142,18 @@ pub struct CreateOptions {
     pub detach_keys: Option<String>,
     /// The command line that asked for it, for inspect.
     pub create_command: Vec<String>,
+}
+
+/// What is mounted on the places that an image calls volumes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ImageVolumes {
+    /// A volume for each, that goes with the container.
+    #[default]
+    Anonymous,
+    /// A tmpfs.
+    Tmpfs,
+    /// Nothing.
+    Ignore,
 }
 
 /// Which namespaces a container gets.

@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use kelp_args::mount::Source;
 use kelp_monitor::launch::{Launch, LogConfig, LogDriver};
 use kelp_network::Mode;
 use kelp_runtime::plan::Extras;
@@ -15,7 +16,7 @@ use kelp_state::{ContainerId, Record, name};
 use oci_spec::image::Config as ImageConfig;
 use oci_spec::runtime::LinuxNamespaceType;
 
-use crate::container::config::{Config, CreateOptions, Namespace, UserMode};
+use crate::container::config::{Config, CreateOptions, ImageVolumes, Namespace, UserMode};
 use crate::container::network;
 use crate::container::remove::RemoveOptions;
 use crate::image::Base;
@@ -206,8 +207,13 @@ impl Engine {
         }
         for target in image.volumes().iter().flatten() {
             if target.starts_with('/') && !volume::is_taken(&mounts, target) {
-                let source = kelp_args::mount::Source::Volume(None);
-                let asked = kelp_args::mount::Mount::new(source, target);
+                let source = match options.image_volumes {
+                    ImageVolumes::Anonymous => Source::Volume(None),
+                    ImageVolumes::Tmpfs => Source::Tmpfs,
+                    ImageVolumes::Ignore => continue,
+                };
+                let mut asked = kelp_args::mount::Mount::new(source, target);
+                asked.copy = Some(true);
                 mounts.push(self.mount(&asked, id, anonymous)?);
             }
         }
