@@ -57,6 +57,7 @@ mod volume_prune;
 mod volume_rm;
 mod wait;
 
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -99,9 +100,32 @@ enum Command {
     Volume(volume::Args),
 }
 
+/// The command line's grammar. That of a command which scripts call all the time comes alone: to set
+/// up the arguments of all the others takes longer than to parse.
+fn command(first: Option<&OsStr>) -> clap::Command {
+    fn alone<A: clap::Args>(name: &'static str) -> clap::Command {
+        clap::Command::new("kelp")
+            .disable_help_subcommand(true)
+            .subcommand_required(true)
+            .subcommand(A::augment_args(clap::Command::new(name)))
+    }
+    match first.and_then(OsStr::to_str) {
+        Some("create") => alone::<create::Args>("create"),
+        Some("exec") => alone::<exec::Args>("exec"),
+        Some("inspect") => alone::<inspect::Args>("inspect"),
+        Some("logs") => alone::<logs::Args>("logs"),
+        Some("ps") => alone::<ps::Args>("ps"),
+        Some("rm") => alone::<rm::Args>("rm"),
+        Some("run") => alone::<run::Args>("run"),
+        Some("start") => alone::<start::Args>("start"),
+        Some("stop") => alone::<stop::Args>("stop"),
+        _ => Kelp::command(),
+    }
+}
+
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
-    let command = Kelp::command().args_override_self(true);
+    let command = command(std::env::args_os().nth(1).as_deref()).args_override_self(true);
     let words = match command_line::normalise(&command, std::env::args_os()) {
         Ok(words) => words,
         Err(fault) => return exit::fault(&fault),

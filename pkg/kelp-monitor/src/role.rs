@@ -103,6 +103,8 @@ fn watch(
         .map_err(Error::io("copy a descriptor"))?;
     watch.adopt(kept, streams, fds);
     let _ = send(starter.as_fd(), &Reply::Started { pid }, &[]);
+    // The plan and its texts are not needed again.
+    kelp_sys::process::trim_heap();
     let exit = watch.run().map_err(Error::io("watch the container"))?;
     let (running, clients) = watch.into_parts();
     let oom = running

@@ -24,6 +24,16 @@ impl Exit {
     }
 }
 
+/// Gives freed memory of the heap back to the kernel, for a process that is about to idle:
+/// malloc_trim(3).
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it has no precondition; the allocator takes its own locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Waits until the child ends, and reaps it.
 pub fn wait_pidfd(pidfd: BorrowedFd<'_>) -> io::Result<Exit> {
     loop {
