@@ -61,6 +61,45 @@ impl Layer {
         )
     }
 
+    /// A file of root's whose name is any bytes.
+    pub(crate) fn file_of_bytes(self, path: &[u8], content: &[u8]) -> Self {
+        self.raw_entry(
+            path,
+            Entry {
+                kind: b'0',
+                mode: 0o644,
+                owner: (0, 0),
+                link: "",
+                content,
+            },
+            &[],
+        )
+    }
+
+    /// A file of `size` bytes that is one hole but for its last ones, in GNU tar's old format: the
+    /// map of what is there stands in the header, the real size behind it.
+    pub(crate) fn sparse_file(self, path: &str, size: u64, end: &[u8]) -> Self {
+        let number = |value: u64| format!("{value:011o}\0");
+        let begin = number(size - end.len() as u64);
+        let length = number(end.len() as u64);
+        self.raw_entry(
+            path.as_bytes(),
+            Entry {
+                kind: b'S',
+                mode: 0o644,
+                owner: (0, 0),
+                link: "",
+                content: end,
+            },
+            &[
+                (257, b"ustar  \0"),
+                (386, begin.as_bytes()),
+                (398, length.as_bytes()),
+                (483, number(size).as_bytes()),
+            ],
+        )
+    }
+
     /// A symbolic link.
     pub(crate) fn symlink(self, path: &str, target: &str) -> Self {
         self.entry(
@@ -120,14 +159,19 @@ impl Layer {
         self.bytes
     }
 
-    fn entry(mut self, path: &str, entry: Entry<'_>) -> Self {
-        assert!(path.len() <= 100 && entry.link.len() <= 100, "{path}");
+    fn entry(self, path: &str, entry: Entry<'_>) -> Self {
+        self.raw_entry(path.as_bytes(), entry, &[])
+    }
+
+    /// `more` is what else stands in the header, at which offset.
+    fn raw_entry(mut self, path: &[u8], entry: Entry<'_>, more: &[(usize, &[u8])]) -> Self {
+        assert!(path.len() <= 100 && entry.link.len() <= 100, "{path:?}");
         let mut header = [0_u8; 512];
         let mut put = |offset: usize, bytes: &[u8]| {
             header[offset..offset + bytes.len()].copy_from_slice(bytes);
         };
         // POSIX.1-1988: numbers are octal text that ends in a null byte.
-        put(0, path.as_bytes());
+        put(0, path);
         put(100, format!("{:07o}\0", entry.mode).as_bytes());
         put(108, format!("{:07o}\0", entry.owner.0).as_bytes());
         put(116, format!("{:07o}\0", entry.owner.1).as_bytes());
@@ -137,6 +181,9 @@ impl Layer {
         put(156, &[entry.kind]);
         put(157, entry.link.as_bytes());
         put(257, b"ustar\x0000");
+        for (offset, bytes) in more {
+            put(*offset, bytes);
+        }
         let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
         header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         self.bytes.extend(header);

@@ -76,6 +76,12 @@ impl Image {
         self
     }
 
+    /// Adds a layer at the bottom.
+    pub(crate) fn below(mut self, layer: Layer) -> Self {
+        self.layers.insert(0, layer.finish());
+        self
+    }
+
     /// Sets a member of the configuration, by its name in the OCI image specification.
     pub(crate) fn set(mut self, name: &str, value: Value) -> Self {
         self.config[name] = value;

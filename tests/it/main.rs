@@ -16,6 +16,7 @@ mod image;
 mod interrupt;
 mod kelp;
 mod kill;
+mod layers;
 mod leaks;
 mod lifecycle;
 mod network;

@@ -328,18 +328,13 @@ fn mounts(options: &CreateOptions, record: &Path) -> Vec<Mount> {
         ],
     ));
     if names.ipc == Namespace::Host {
-        list.push(mount(
-            "/dev/mqueue",
-            "bind",
-            Path::new("/dev/mqueue"),
-            &["rbind", "nosuid", "noexec", "nodev"],
-        ));
-        list.push(mount(
-            "/dev/shm",
-            "bind",
-            Path::new("/dev/shm"),
-            &["rbind", "nosuid", "noexec", "nodev"],
-        ));
+        // What the host's namespace shows; a host that mounts no message queues has none to show.
+        for place in ["/dev/mqueue", "/dev/shm"].map(Path::new) {
+            if place.is_dir() {
+                let options = ["rbind", "nosuid", "noexec", "nodev"];
+                list.push(mount(&place.to_string_lossy(), "bind", place, &options));
+            }
+        }
     } else {
         list.push(new("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
         let size = format!("size={}", options.shm_size.unwrap_or(65_536_000));

@@ -33,6 +33,7 @@ use crate::layer::LayerStore;
 use crate::pull::{Images, LocalImage, PulledImage};
 use crate::reference::{ImageName, Reference};
 use crate::temporary::{TemporaryFile, make_directory};
+use crate::unpack;
 use crate::unpacker::Unpacker;
 use tag::Tags;
 
@@ -336,13 +337,20 @@ impl Store {
         }
     }
 
-    /// An image's extracted layers, the topmost first, as overlayfs takes them.
+    /// An image's extracted layers, the topmost first, as overlayfs takes them. A layer whose own
+    /// root is opaque is the last: overlayfs looks at the mark of directories below the root only.
     pub fn layer_paths(&self, record: &ImageRecord, map_key: &str) -> Result<Vec<PathBuf>, Error> {
         let layers = LayerStore::beneath(&self.data, map_key)?;
-        let topmost_first = record.layers.iter().rev();
-        Ok(topmost_first
-            .map(|layer| layers.path(&layer.diff_id))
-            .collect())
+        let mut paths = Vec::with_capacity(record.layers.len());
+        for layer in record.layers.iter().rev() {
+            let path = layers.path(&layer.diff_id);
+            let last = unpack::is_opaque(&path);
+            paths.push(path);
+            if last {
+                break;
+            }
+        }
+        Ok(paths)
     }
 
     /// The layers of an image that are not extracted for this map.

@@ -19,6 +19,8 @@ pub(crate) mod translate;
 pub(crate) mod walker;
 mod whiteout;
 
+pub(crate) use whiteout::is_opaque;
+
 pub use metadata::{CAPABILITY_XATTR, DEVICE_XATTR, MODE_XATTR, OWNER_XATTR};
 
 use std::io::Read;

@@ -7,6 +7,7 @@
 //! `user.overlay.opaque` for the latter, when it is mounted with `userxattr`.
 
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, Stat, mknodat, statat};
 use rustix::io::Errno;
@@ -17,6 +18,12 @@ use crate::Error;
 
 /// The attribute that makes a directory opaque.
 pub(super) const OPAQUE: &str = "user.overlay.opaque";
+
+/// Whether an extracted directory hides all that lower layers have in it.
+pub(crate) fn is_opaque(directory: &Path) -> bool {
+    let mut value = [0; 1];
+    rustix::fs::lgetxattr(directory, OPAQUE, &mut value) == Ok(1) && value == *b"y"
+}
 
 const PREFIX: &[u8] = b".wh.";
 
