@@ -76,6 +76,12 @@ impl Image {
         self
     }
 
+    /// Adds an archive that another program made as a layer on top.
+    pub(crate) fn archive(mut self, bytes: Vec<u8>) -> Self {
+        self.layers.push(bytes);
+        self
+    }
+
     /// Adds a layer at the bottom.
     pub(crate) fn below(mut self, layer: Layer) -> Self {
         self.layers.insert(0, layer.finish());

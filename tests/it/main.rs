@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod archive;
+mod debian;
 mod env;
 mod exec;
 mod flags;

@@ -92,6 +92,27 @@ impl BlobStore {
         })
     }
 
+    /// Whether a blob is still what its digest says; one that is not is removed, so that the next pull
+    /// downloads it.
+    pub(crate) fn keep_whole(&self, digest: &Digest) -> Result<bool, Error> {
+        let mut file = self.reader(digest)?;
+        let mut hasher = Hasher::new(digest.algorithm());
+        let mut buffer = vec![0; 128 * 1024];
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(length) => hasher.update(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io(format!("read blob {digest}"))(error)),
+            }
+        }
+        let whole = hasher.finish() == *digest;
+        if !whole {
+            self.remove(digest)?;
+        }
+        Ok(whole)
+    }
+
     /// Reads a whole blob of at most `limit` bytes and checks it against its digest.
     pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, Error> {
         let mut bytes = Vec::new();

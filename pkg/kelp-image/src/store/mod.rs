@@ -385,18 +385,33 @@ impl Store {
                 jobs.push((layer, unpacker.start(&layer.diff_id, blob.into())?));
             }
             for (layer, mut job) in jobs {
-                let unpacked = job.finish()?;
+                let unpacked = match job.finish() {
+                    Ok(unpacked) => unpacked,
+                    Err(error) => return Err(self.blame(layer, error)),
+                };
                 if unpacked.diff_id != layer.diff_id {
-                    return Err(Error::DigestMismatch {
+                    let mismatch = Error::DigestMismatch {
                         what: format!("layer {}", layer.digest),
                         expected: layer.diff_id.clone(),
                         actual: unpacked.diff_id,
-                    });
+                    };
+                    return Err(self.blame(layer, mismatch));
                 }
                 job.publish()?;
             }
         }
         Ok(())
+    }
+
+    /// Why a stored layer could not be extracted: if the disk no longer has what was downloaded, that.
+    fn blame(&self, layer: &LayerRecord, error: Error) -> Error {
+        match self.blobs.keep_whole(&layer.digest) {
+            Ok(false) => Error::Invalid(format!(
+                "the stored layer {} is damaged and was dropped: pull the image again",
+                layer.digest
+            )),
+            _ => error,
+        }
     }
 
     /// An image's config.

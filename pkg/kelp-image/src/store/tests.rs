@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Instant;
 
 use super::*;
@@ -438,6 +439,30 @@ fn layers_are_made_again_from_blobs() {
         .extract_missing(&wrong, key, &unpacker)
         .unwrap_err();
     assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
+}
+
+#[test]
+fn a_blob_that_rotted_is_dropped_and_named() {
+    let fixture = Fixture::new();
+    let image = fixture.image("x", &["localhost/x:latest"]);
+    let digest = &image.layers[0].digest;
+    let path = fixture.store.blobs().path(digest);
+    let mut bytes = fs::read(&path).unwrap();
+    // In the content of its first file: the archive is still one.
+    bytes[512] ^= 1;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(&path, bytes).unwrap();
+    let key = "00112233aabbccdd";
+    let unpacker = InProcess(fixture.store.layers(key).unwrap());
+    let error = fixture
+        .store
+        .extract_missing(&image, key, &unpacker)
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("the stored layer {digest} is damaged and was dropped: pull the image again")
+    );
+    assert!(!fixture.store.blobs().contains(digest).unwrap());
 }
 
 #[test]
