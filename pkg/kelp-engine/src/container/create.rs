@@ -352,13 +352,21 @@ impl Directory {
         let what = || format!("create {}", record.data.display());
         let parent = record.data.parent().unwrap_or(Path::new("/"));
         let unlocked = parent.join(format!(".{}", record.id));
+        let mut attempts = 0;
         let lock = loop {
             create(&unlocked).map_err(Error::io(what()))?;
-            // Under its own name only when it is locked: a collector that came first has it.
-            if let Ok(Some(lock)) = kelp_state::record::making(&unlocked)
-                && fs::rename(&unlocked, &record.data).is_ok()
-            {
-                break lock;
+            // Under its own name only when it is locked: a collector that came first has it. One that
+            // comes a hundred times is none: the file system has no locks or no renames.
+            attempts += 1;
+            let last = attempts >= 100;
+            match kelp_state::record::making(&unlocked) {
+                Ok(Some(lock)) => match fs::rename(&unlocked, &record.data) {
+                    Ok(()) => break lock,
+                    Err(error) if last => return Err(Error::io(what())(error)),
+                    Err(_) => {}
+                },
+                Err(error) if last => return Err(error.into()),
+                Ok(None) | Err(_) => {}
             }
         };
         let made = Self {
