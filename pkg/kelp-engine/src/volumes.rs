@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use kelp_image::store::StoreLock;
@@ -13,11 +13,10 @@ use kelp_state::file::{self, Durability};
 use kelp_state::{Record, name, trash};
 use serde::{Deserialize, Serialize};
 
-use crate::container::config::UserMode;
 use crate::container::inspect::tree_size;
 use crate::container::list::Summary;
 use crate::container::remove::RemoveOptions;
-use crate::{Engine, Error, Kind, host};
+use crate::{Engine, Error, Kind};
 
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,13 +183,6 @@ impl Engine {
             trash::put_volume(&self.paths, &self.paths.volumes().join(name))?
         };
         self.delete_discarded(&place).map(|()| BTreeSet::new())
-    }
-
-    fn delete_discarded(&self, place: &Path) -> Result<(), Error> {
-        if !place.exists() || fs::remove_dir_all(place).is_ok() {
-            return Ok(());
-        }
-        self.discard_as(host::id_map(&UserMode::Host)?, place)
     }
 
     /// The bytes in a volume, as far as this user can read.

@@ -1,7 +1,7 @@
 //! The end of a container: exit record, cgroup, and for `--rm` the record itself.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use kelp_runtime::cgroup::Cgroup;
@@ -11,20 +11,22 @@ use kelp_state::{ExitRecord, Paths, Record, name};
 
 use crate::launch::Launch;
 
-/// Writes how it ended, then takes away what is no longer needed.
+/// Writes how it ended, then takes away what is no longer needed. What is returned is in the trash:
+/// nobody has to wait until it is deleted.
+#[must_use = "the trash takes space until it is emptied"]
 pub(crate) fn finish(
     paths: &Paths,
     record: &Record,
     launch: &Launch,
     exit: &ExitRecord,
     cgroup: Option<&Cgroup>,
-) {
+) -> Vec<PathBuf> {
     let name = current_name(paths, record, launch);
     if launch.remove {
         note(paths, record, launch, &name, "died", Some(exit.code));
-        remove(paths, record, launch, &name, cgroup);
+        let trash = remove(paths, record, launch, &name, cgroup);
         note(paths, record, launch, &name, "remove", None);
-        return;
+        return trash;
     }
     // The record says the end before anything else is done: a kill from here on leaves garbage.
     let _ = record.write_exit(exit, Durability::Synced);
@@ -32,21 +34,36 @@ pub(crate) fn finish(
     if let Some(cgroup) = cgroup {
         cgroup.remove();
     }
+    Vec::new()
+}
+
+/// Deletes what [`finish`] has put in the trash.
+pub(crate) fn empty(trash: &[PathBuf]) {
+    for place in trash {
+        let _ = kelp_state::trash::empty(place);
+    }
 }
 
 /// Removes a `--rm` container: the record's directory is renamed first, so that nobody sees half.
-fn remove(paths: &Paths, record: &Record, launch: &Launch, name: &str, cgroup: Option<&Cgroup>) {
+fn remove(
+    paths: &Paths,
+    record: &Record,
+    launch: &Launch,
+    name: &str,
+    cgroup: Option<&Cgroup>,
+) -> Vec<PathBuf> {
     if let Some(cgroup) = cgroup {
         cgroup.remove();
     }
-    let _ = kelp_state::trash::discard(paths, record);
+    let mut trash = Vec::from_iter(kelp_state::trash::put_record(paths, record));
     name::release(paths, name, &record.id);
     for volume in &launch.anonymous_volumes {
-        let _ = kelp_state::trash::discard_volume(paths, volume);
+        trash.extend(kelp_state::trash::put_volume(paths, volume));
     }
     if let Some(file) = &launch.cid_file {
         let _ = fs::remove_file(file);
     }
+    trash
 }
 
 /// The container's name, which may have changed since it was started: then the link of the old one

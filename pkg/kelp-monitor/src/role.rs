@@ -11,7 +11,7 @@ use rustix::net::{
 use rustix::process::DumpableBehavior;
 
 use crate::error::Error;
-use crate::finish::{exit_record, finish, note, write_pid_file};
+use crate::finish::{self, exit_record, finish, note, write_pid_file};
 use crate::launch::Launch;
 use crate::log::LogWriter;
 use crate::place;
@@ -89,7 +89,7 @@ fn watch(
                 FailureKind::NotFound => 127,
             };
             let exit = exit_record(code, false, None, &one_line(&error));
-            finish(paths, record, &launch, &exit, None);
+            finish::empty(&finish(paths, record, &launch, &exit, None));
             return Err(error);
         }
     };
@@ -114,11 +114,12 @@ fn watch(
     let exit: ExitRecord = exit_record(exit.code(), oom, Some(started), "");
     // Its ports are free before anybody is told of the end.
     let _ = running.network.tear_down();
-    finish(paths, record, &launch, &exit, running.cgroup.as_ref());
+    let trash = finish(paths, record, &launch, &exit, running.cgroup.as_ref());
     drop(alive);
     for client in clients {
         let _ = send(client.as_fd(), &Reply::Exited { code: exit.code }, &[]);
     }
+    finish::empty(&trash);
     Ok(0)
 }
 

@@ -12,17 +12,12 @@ use crate::error::Error;
 use crate::paths::Paths;
 use crate::record::Record;
 
-/// Removes a container's record and its part of the runtime directory. The caller must be able to
-/// delete what the container's users own: be in its user namespace.
-pub fn discard(paths: &Paths, record: &Record) -> Result<(), Error> {
+/// Takes a container's record away, and its part of the runtime directory. What is returned is no
+/// longer a container, and is to be given to [`empty`].
+pub fn put_record(paths: &Paths, record: &Record) -> Result<PathBuf, Error> {
     let place = put(paths, &record.data, record.id.as_str())?;
     let _ = fs::remove_dir_all(&record.runtime);
-    empty(&place)
-}
-
-/// The same for a volume, by its directory.
-pub fn discard_volume(paths: &Paths, volume: &Path) -> Result<(), Error> {
-    empty(&put_volume(paths, volume)?)
+    Ok(place)
 }
 
 /// Moves a volume, by its directory, to the trash; where it is to be deleted.
@@ -48,7 +43,9 @@ fn put(paths: &Paths, path: &Path, name: &str) -> Result<PathBuf, Error> {
     Ok(place)
 }
 
-fn empty(place: &Path) -> Result<(), Error> {
+/// Deletes what was put in the trash. The caller must be able to delete what the container's users
+/// own: be in its user namespace.
+pub fn empty(place: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(place) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(Error::io(format!("remove {}", place.display()))(error))

@@ -112,6 +112,16 @@ fn command<'a>(flags: &[&'a str], remove: bool, image: &'a str) -> Vec<&'a str> 
     [&run[..], flags, remove, &[image, "sh", "-c", script]].concat()
 }
 
+/// Waits until the log has the container's line: the client may have it a little earlier.
+fn wait_until_logged(env: &Env) {
+    let mut command = env.kelp(&["logs", "-f", "victim"]).into_command();
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = [0; 7];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut line).unwrap();
+    kill_all(&[child.id() as i32]);
+    child.wait().unwrap();
+}
+
 /// With pipes, and with a network if there is one to be had.
 #[test]
 fn a_container_with_pipes_is_killed_in_all_combinations() {
@@ -133,6 +143,7 @@ fn a_container_with_pipes_is_killed_in_all_combinations() {
             let stdout = child.stdout.as_mut().unwrap();
             std::io::Read::read_exact(stdout, &mut line).unwrap();
             assert_eq!(&line, b"before\n");
+            wait_until_logged(&env);
             let (init, monitor) = pids(&env);
             let own = child.id() as i32;
             kill_all(&chosen(killed, [own, monitor, init]));

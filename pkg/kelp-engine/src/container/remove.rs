@@ -138,12 +138,17 @@ impl Engine {
 
     /// Removes the record; what its users own is removed from inside its user namespace.
     fn discard(&self, record: &Record) -> Result<(), Error> {
-        if trash::discard(&self.paths, record).is_ok() {
+        let place = trash::put_record(&self.paths, record)?;
+        self.delete_discarded(&place)
+    }
+
+    /// Deletes what was put in the trash.
+    pub(crate) fn delete_discarded(&self, place: &Path) -> Result<(), Error> {
+        if trash::empty(place).is_ok() {
             return Ok(());
         }
         // The namespace that has every id of the user's, whatever the container had.
-        let map = host::id_map(&UserMode::Host)?;
-        self.discard_as(map, &self.paths.data.join("trash").join(record.id.as_str()))
+        self.discard_as(host::id_map(&UserMode::Host)?, place)
     }
 
     /// Deletes a tree from inside a user namespace with this map.
