@@ -20,6 +20,7 @@ use crate::skip;
 /// Dropping it fails the test if a process, a file or a container is left.
 pub(crate) struct Env {
     root: TempDir,
+    runtime: PathBuf,
     registry: Arc<Registry>,
     pulled: RefCell<BTreeSet<String>>,
 }
@@ -27,6 +28,27 @@ pub(crate) struct Env {
 impl Env {
     /// A fresh world; nothing, and a SKIP line, where the machine can't run containers.
     pub(crate) fn new() -> Option<Self> {
+        let env = Self::with_runtime(None)?;
+        fs::create_dir(&env.runtime).unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(&env.runtime, private).unwrap();
+        Some(env)
+    }
+
+    /// A fresh world that shares the user's runtime directory, where the user's systemd is.
+    pub(crate) fn of_session() -> Option<Self> {
+        let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) else {
+            skip::skip("XDG_RUNTIME_DIR");
+            return None;
+        };
+        if !runtime.join("systemd/private").exists() {
+            skip::skip("a systemd for the user");
+            return None;
+        }
+        Self::with_runtime(Some(runtime))
+    }
+
+    fn with_runtime(runtime: Option<PathBuf>) -> Option<Self> {
         if let Some(missing) = skip::missing() {
             skip::skip(missing);
             return None;
@@ -38,16 +60,16 @@ impl Env {
             .tempdir()
             .unwrap();
         let registry = Registry::shared();
+        let runtime = runtime.unwrap_or_else(|| root.path().join("r"));
         let env = Self {
             root,
+            runtime,
             registry,
             pulled: RefCell::default(),
         };
-        for directory in ["h", "d", "c/containers", "r"] {
+        for directory in ["h", "d", "c/containers"] {
             fs::create_dir_all(env.path(directory)).unwrap();
         }
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-        fs::set_permissions(env.path("r"), private).unwrap();
         let registries = format!(
             "[[registry]]\nlocation = \"{}\"\ninsecure = true\n",
             env.registry.address
@@ -96,7 +118,7 @@ impl Env {
             .env("HOME", self.path("h"))
             .env("XDG_DATA_HOME", self.path("d"))
             .env("XDG_CONFIG_HOME", self.path("c"))
-            .env("XDG_RUNTIME_DIR", self.path("r"))
+            .env("XDG_RUNTIME_DIR", &self.runtime)
             .env("LANG", "C.UTF-8")
             // Nothing of this must show in a container (podman 2026-57231, CVE-2020-14370).
             .env("KELP_TEST_CANARY", "of the host")
@@ -129,7 +151,7 @@ impl Env {
 impl Drop for Env {
     fn drop(&mut self) {
         let mut left = leaks::processes(self.root.path());
-        left.extend(leaks::runtime_files(&self.path("r/kelp")));
+        left.extend(leaks::runtime_files(&self.runtime.join("kelp")));
         left.extend(leaks::containers(&self.path("d/kelp")));
         left.extend(leaks::cgroups(&self.path("d/kelp")));
         self.clean();

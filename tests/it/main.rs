@@ -33,3 +33,4 @@ mod show;
 mod skip;
 mod terminal;
 mod userns;
+mod vm;

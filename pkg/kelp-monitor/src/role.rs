@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::SystemTime;
 
+use kelp_state::file::Durability;
 use kelp_state::{ContainerId, ExitRecord, Paths, Record, RunRecord, file, liveness, record};
 use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
@@ -72,6 +73,11 @@ fn watch(
         let _ = std::fs::remove_dir_all(&record.runtime);
         return Err(kelp_state::Error::NotFound(record.id.to_string()).into());
     };
+    record.begin(if launch.remove {
+        Durability::None
+    } else {
+        Durability::Synced
+    })?;
     place::clear(record);
     place::note(record)?;
     let _registration =

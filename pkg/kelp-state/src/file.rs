@@ -37,8 +37,7 @@ pub fn write(path: &Path, content: &[u8], durability: Durability) -> Result<(), 
         }
         fs::rename(&temporary, path)?;
         if durability == Durability::Synced {
-            let parent = path.parent().unwrap_or(Path::new("/"));
-            fs::File::open(parent)?.sync_all()?;
+            sync_directory(path.parent().unwrap_or(Path::new("/")))?;
         }
         Ok(())
     })();
@@ -61,9 +60,31 @@ pub fn write_json<T: Serialize>(
     write(path, &text, durability)
 }
 
-/// Reads a JSON file; `None` if it is not there.
+/// Makes the names in a directory outlive a power cut.
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
+    fs::File::open(directory)?.sync_all()
+}
+
+/// Makes the content of the files in a directory outlive a power cut; their names are
+/// [`sync_directory`]'s.
+pub fn sync_files(directory: &Path) -> Result<(), Error> {
+    (|| {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                fs::File::open(entry.path())?.sync_data()?;
+            }
+        }
+        Ok(())
+    })()
+    .map_err(Error::io(format!("sync {}", directory.display())))
+}
+
+/// Reads a JSON file; `None` if it is not there, or is empty, as a power cut leaves what was not
+/// synced.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     let text = match fs::read(path) {
+        Ok(text) if text.is_empty() => return Ok(None),
         Ok(text) => text,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound) => return Ok(None),
         Err(error) => return Err(Error::io(format!("read {}", path.display()))(error)),

@@ -56,6 +56,9 @@ pub struct ExitRecord {
     pub error: String,
 }
 
+/// The link that names the boot in which a container was started last, until it has ended.
+const BEGUN: &str = "begun";
+
 /// A container's place on disk.
 #[derive(Clone, Debug)]
 pub struct Record {
@@ -100,9 +103,10 @@ impl Record {
         }
     }
 
-    /// Whether it was made to the end.
+    /// Whether it was made to the end. A power cut can leave the name of a file that was not synced,
+    /// without its content.
     pub fn is_finished(&self) -> bool {
-        self.data.join("config.json").exists()
+        fs::metadata(self.data.join("config.json")).is_ok_and(|file| file.len() > 0)
     }
 
     /// What runs, if something was started and has not ended by the book.
@@ -123,6 +127,39 @@ impl Record {
         }
     }
 
+    /// Notes on disk, where a reboot leaves it, that it is about to be started: a link that names the
+    /// boot. A short link is in the directory's own blocks or the inode, so a power cut leaves all of
+    /// it or nothing. Who makes a container to start it notes it before anybody can see the record,
+    /// and a monitor where nobody has.
+    pub fn begin(&self, durability: Durability) -> Result<(), Error> {
+        let link = self.data.join(BEGUN);
+        let what = || format!("write {}", link.display());
+        let boot = boot_id();
+        if fs::read_link(&link).is_ok_and(|begun| begun == Path::new(&boot)) {
+            return Ok(());
+        }
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(boot, &link).map_err(Error::io(what()))?;
+        if durability == Durability::Synced {
+            file::sync_directory(&self.data).map_err(Error::io(what()))?;
+        }
+        Ok(())
+    }
+
+    /// Since when it ran, if a boot that is over has ended it: the runtime directory does not tell.
+    pub fn ended_with_its_boot(&self) -> Option<SystemTime> {
+        let link = self.data.join(BEGUN);
+        let boot = fs::read_link(&link).ok()?;
+        if boot == Path::new(&boot_id()) {
+            return None;
+        }
+        let begun = fs::symlink_metadata(&link).ok()?.modified().ok()?;
+        // The exit is written before the link is removed.
+        let exit = self.exit().unwrap_or_default();
+        exit.is_none_or(|exit| exit.finished < begun)
+            .then_some(begun)
+    }
+
     /// Writes how it ended, and takes what ran away: in this order, so that a kill in between leaves
     /// an exit, and a run whose monitor is gone. Where the disk is full it is known until the boot at
     /// least.
@@ -133,6 +170,7 @@ impl Record {
             Err(_) => file::write_json(&stopgap, exit, Durability::None)?,
         }
         let _ = fs::remove_file(self.runtime.join("run.json"));
+        let _ = fs::remove_file(self.data.join(BEGUN));
         Ok(())
     }
 
@@ -145,7 +183,10 @@ impl Record {
     pub fn status(&self) -> Result<Status, Error> {
         let alive = self.is_alive();
         let run = self.run()?;
-        let exited = alive || run.is_some() || self.exit()?.is_some();
+        let exited = alive
+            || run.is_some()
+            || self.exit()?.is_some()
+            || self.ended_with_its_boot().is_some();
         Ok(Status::derive(alive, run.as_ref(), exited))
     }
 }

@@ -29,14 +29,15 @@ const SIGTERM: i32 = 15;
 impl Engine {
     /// Makes a container from a request whose image is present; its id.
     pub fn create_container(&self, options: CreateOptions) -> Result<ContainerId, Error> {
-        self.create_held(options).map(|(id, _)| id)
+        self.create_held(options, false).map(|(id, _)| id)
     }
 
-    /// The same for a container that is to be started at once: as long as what comes with it is kept,
-    /// it is not taken for one that nobody needs.
+    /// The same for a container that may be started at once, if it is to be: as long as what comes
+    /// with it is kept, it is not taken for one that nobody needs.
     pub(crate) fn create_held(
         &self,
         mut options: CreateOptions,
+        start: bool,
     ) -> Result<(ContainerId, OwnedFd), Error> {
         let id = ContainerId::random();
         let map = host::id_map(&options.namespaces.user)?;
@@ -68,6 +69,13 @@ impl Engine {
             if let Some(path) = &options.cid_file {
                 fs::write(path, id.as_str())
                     .map_err(Error::io(format!("write {}", path.display())))?;
+            }
+            if start {
+                // What syncs the config's name syncs this one.
+                record.begin(Durability::None)?;
+            }
+            if durability == Durability::Synced {
+                file::sync_files(&record.data)?;
             }
             let config = config(options, &base, id.clone(), name.clone(), &launch);
             // Last: a record without it is of a container that never was.

@@ -21,7 +21,11 @@ impl Engine {
     /// A container's status; one whose monitor was killed is settled first.
     pub fn status(&self, id: &ContainerId) -> Result<Status, Error> {
         let record = Record::new(&self.paths, id.clone());
-        if record.run()?.is_some() && !record.is_alive() {
+        let lost = match record.run()? {
+            Some(_) => !record.is_alive(),
+            None => record.ended_with_its_boot().is_some(),
+        };
+        if lost {
             self.settle(&record)?;
         }
         Ok(record.status()?)
@@ -52,10 +56,15 @@ impl Engine {
         let Some(_offline) = liveness::offline(&record.runtime)? else {
             return Ok(());
         };
-        let Some(run) = record.run()? else {
-            return Ok(());
+        let run = record.run()?;
+        let started = match &run {
+            Some(run) => run.started,
+            None => match record.ended_with_its_boot() {
+                Some(begun) => begun,
+                None => return Ok(()),
+            },
         };
-        kill_remains(record, Some(&run));
+        kill_remains(record, run.as_ref());
         self.note_id("died", &record.id, Some(KILLED));
         let launch: Option<Launch> =
             file::read_json(&record.data.join("launch.json")).unwrap_or_default();
@@ -63,7 +72,7 @@ impl Engine {
             // What the monitor would have done.
             return self.remove_offline(record, true, true);
         }
-        let error = if run.boot_id == record::boot_id() {
+        let error = if run.is_some_and(|run| run.boot_id == record::boot_id()) {
             "the container's monitor was killed"
         } else {
             "the machine was restarted"
@@ -71,7 +80,7 @@ impl Engine {
         let exit = ExitRecord {
             code: KILLED,
             oom_killed: false,
-            started: Some(run.started),
+            started: Some(started),
             finished: SystemTime::now(),
             error: error.to_owned(),
         };

@@ -125,6 +125,9 @@ impl Engine {
             self.settle(record)?;
             run = None;
         }
+        if run.is_none() && record.ended_with_its_boot().is_some() {
+            self.settle(record)?;
+        }
         let exit = if run.is_some() { None } else { record.exit()? };
         let status = match (&run, &exit) {
             (Some(run), _) if run.paused => Status::Paused,

@@ -34,7 +34,7 @@ impl Engine {
         let map = host::id_map(&options.namespaces.user)?;
         let coming = shared::join_or_begin(&self.paths.runtime, map)?;
         let remove = options.remove;
-        let (id, _held) = self.create_held(options)?;
+        let (id, _held) = self.create_held(options, true)?;
         match self.start_in(&id, pipes, Some(coming)) {
             Ok(started) => Ok((id, started)),
             Err(error) => {
@@ -58,9 +58,9 @@ impl Engine {
         userns: Option<Coming>,
     ) -> Result<Started, Error> {
         let record = Record::new(&self.paths, id.clone());
-        self.forget_last_run(&record)?;
+        // A container that ended with its boot or its monitor leaves its cgroup and processes.
+        let status = self.status(id)?;
         let config = self.config(id)?;
-        let status = record.status()?;
         if !status.can_start() {
             return Err(Error::conflict(format!(
                 "container {} is {status}: it can't be started",
@@ -94,14 +94,6 @@ impl Engine {
         drop(theirs);
         let pid = connection.started()?;
         Ok(Started { connection, pid })
-    }
-
-    /// A container that ended with its boot or its monitor leaves its cgroup and processes.
-    fn forget_last_run(&self, record: &Record) -> Result<(), Error> {
-        if record.run()?.is_some() && !record.is_alive() {
-            self.settle(record)?;
-        }
-        Ok(())
     }
 
     /// A container's config.

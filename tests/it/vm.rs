@@ -1,0 +1,8 @@
+//! What only a whole system can show: systemd as the user's manager, every cgroup controller, a
+//! reboot and a power cut.
+//!
+//! tests/vm/run boots a virtual machine for these, and calls each phase in its turn; elsewhere they
+//! are left out.
+
+mod reboot;
+mod systemd;

@@ -1,0 +1,86 @@
+//! Containers and images across a reboot and across a power cut, in the user's own directories.
+
+use std::process::{Command, Stdio};
+
+use crate::env::kelp_program;
+use crate::image::Image;
+use crate::kelp::Kelp;
+use crate::registry::Registry;
+use crate::skip;
+
+/// Only the virtual machine's disk may be used so.
+fn elsewhere() -> bool {
+    let elsewhere = std::env::var_os("KELP_TEST_VM").is_none();
+    if elsewhere {
+        skip::skip("a virtual machine that may be rebooted");
+    }
+    elsewhere
+}
+
+fn kelp(arguments: &[&str]) -> Kelp {
+    let mut command = Command::new(kelp_program());
+    command.args(arguments).stdin(Stdio::null());
+    Kelp::new(command)
+}
+
+fn containers() -> String {
+    let list = ["ps", "-a", "--sort", "names"];
+    let format = ["--format", "{{.Names}}: {{.State}} {{.ExitCode}}"];
+    kelp(&[&list[..], &format].concat()).succeeds()
+}
+
+/// Makes what the next boot has to find. All of it is reported done, so all of it has to last.
+#[test]
+fn before() {
+    if elsewhere() {
+        return;
+    }
+    let registry = Registry::shared();
+    registry.push_once("busybox", &Image::busybox);
+    let reference = format!("{}/busybox:latest", registry.address);
+    kelp(&["pull", "-q", "--tls-verify=false", &reference]).succeeds();
+    kelp(&["tag", &reference, "lasting"]).succeeds();
+    let image = "localhost/lasting";
+    kelp(&["run", "--name=ended", image, "sh", "-c", "echo kept; exit 3"])
+        .done()
+        .exits(3);
+    kelp(&["create", "--name=made", image, "echo", "first start"]).succeeds();
+    kelp(&["run", "-d", "--name=running", image, "sleep", "10000"]).succeeds();
+    kelp(&["run", "-d", "--rm", "--name=gone", image, "sleep", "10000"]).succeeds();
+    // What a container writes is its own to sync.
+    let script = "echo data >/file && sync /file";
+    kelp(&["exec", "running", "sh", "-c", script]).succeeds();
+}
+
+fn after() {
+    if elsewhere() {
+        return;
+    }
+    assert_eq!(
+        containers(),
+        "ended: exited 3\nmade: created 0\nrunning: exited 137\n"
+    );
+    assert_eq!(kelp(&["logs", "ended"]).succeeds(), "kept\n");
+    assert_eq!(kelp(&["start", "-a", "made"]).succeeds(), "first start\n");
+    kelp(&["start", "running"]).succeeds();
+    let text = kelp(&["exec", "running", "cat", "/file"]).succeeds();
+    assert_eq!(text, "data\n");
+    // The name of the one that removes itself is free again.
+    let script = ["sh", "-c", "echo fine"];
+    let again = [&["run", "--rm", "--name=gone", "localhost/lasting"], &script[..]].concat();
+    assert_eq!(kelp(&again).succeeds(), "fine\n");
+    kelp(&["rm", "-f", "-t0", "ended", "made", "running"]).succeeds();
+    assert_eq!(containers(), "");
+    kelp(&["rmi", "-f", "lasting"]).succeeds();
+    kelp(&["system", "prune", "-f"]).succeeds();
+}
+
+#[test]
+fn after_a_reboot() {
+    after();
+}
+
+#[test]
+fn after_a_power_cut() {
+    after();
+}
