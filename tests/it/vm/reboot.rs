@@ -41,9 +41,16 @@ fn before() {
     kelp(&["pull", "-q", "--tls-verify=false", &reference]).succeeds();
     kelp(&["tag", &reference, "lasting"]).succeeds();
     let image = "localhost/lasting";
-    kelp(&["run", "--name=ended", image, "sh", "-c", "echo kept; exit 3"])
-        .done()
-        .exits(3);
+    kelp(&[
+        "run",
+        "--name=ended",
+        image,
+        "sh",
+        "-c",
+        "echo kept; exit 3",
+    ])
+    .done()
+    .exits(3);
     kelp(&["create", "--name=made", image, "echo", "first start"]).succeeds();
     kelp(&["run", "-d", "--name=running", image, "sleep", "10000"]).succeeds();
     kelp(&["run", "-d", "--rm", "--name=gone", image, "sleep", "10000"]).succeeds();
@@ -67,7 +74,11 @@ fn after() {
     assert_eq!(text, "data\n");
     // The name of the one that removes itself is free again.
     let script = ["sh", "-c", "echo fine"];
-    let again = [&["run", "--rm", "--name=gone", "localhost/lasting"], &script[..]].concat();
+    let again = [
+        &["run", "--rm", "--name=gone", "localhost/lasting"],
+        &script[..],
+    ]
+    .concat();
     assert_eq!(kelp(&again).succeeds(), "fine\n");
     kelp(&["rm", "-f", "-t0", "ended", "made", "running"]).succeeds();
     assert_eq!(containers(), "");
