@@ -67,12 +67,18 @@ pub fn forget_dead(runtime_dir: &Path) {
     for map in maps.into_iter().flatten().flatten() {
         let entries = fs::read_dir(map.path());
         for entry in entries.into_iter().flatten().flatten() {
-            let process = Path::new("/proc").join(entry.file_name());
-            if !process.exists() {
+            if has_ended(&entry.file_name().to_string_lossy()) {
                 let _ = fs::remove_file(entry.path());
             }
         }
     }
+}
+
+/// Whether a process is gone, or waits for its parent as a zombie (proc_pid_stat(5), field 3).
+fn has_ended(pid: &str) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, fields)| fields);
+    state.is_none_or(|fields| fields.starts_with(['Z', 'X']))
 }
 
 /// A monitor's entry; removed when it is dropped.
