@@ -17,7 +17,7 @@ use super::create_flags::unsupported;
 /// A word that is no option of its command.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// One that podman has.
+    /// One that podman has, and what is said of it.
     Unsupported(String),
     /// What is wrong, and the command whose help says more.
     Usage(String, String),
@@ -26,7 +26,7 @@ pub enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unsupported(name) => write!(formatter, "{name} is not supported by kelp yet"),
+            Self::Unsupported(what) => formatter.write_str(what),
             Self::Usage(what, command) => write!(formatter, "{what}\nSee '{command} --help'"),
         }
     }
@@ -223,8 +223,8 @@ impl Reader<'_> {
 
     /// The error of an option that clap does not know.
     fn unknown(&self, shown: &str, what: String) -> Fault {
-        match unsupported::name(self.command.get_name(), shown) {
-            Some(name) => Fault::Unsupported(name),
+        match unsupported::refusal(self.command.get_name(), shown) {
+            Some(what) => Fault::Unsupported(what),
             None => self.usage(what),
         }
     }
@@ -369,7 +369,10 @@ mod tests {
                 "kelp run --rm=x i",
                 "invalid argument \"x\" for \"--rm\" flag: use true or false\nSee 'kelp run --help'",
             ),
-            ("kelp run --pod p i", "--pod is not supported by kelp yet"),
+            (
+                "kelp run --pod p i",
+                "--pod is not supported by kelp yet: there are no pods",
+            ),
             (
                 "kelp exec --no-session c ls",
                 "--no-session is not supported by kelp yet",

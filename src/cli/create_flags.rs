@@ -1,5 +1,6 @@
 //! Flags that `run` and `create` share, in podman's names.
 
+mod compatible;
 mod isolation;
 mod process;
 mod resources;
@@ -32,6 +33,8 @@ pub struct CreateFlags {
     registry: PullFlags,
     #[command(flatten)]
     platform: PlatformFlags,
+    #[command(flatten)]
+    compatible: compatible::CompatibleFlags,
     /// Remove the container, and volumes without a name, when it has ended
     #[arg(long)]
     pub rm: bool,
@@ -47,9 +50,15 @@ pub struct CreateFlags {
     /// Write the process id of the container's init to this file
     #[arg(long, value_name = "FILE")]
     pidfile: Option<std::path::PathBuf>,
+    /// Write the process id of the container's monitor to this file
+    #[arg(long, value_name = "FILE")]
+    conmon_pidfile: Option<std::path::PathBuf>,
     /// When to ask the registry: always, missing, newer or never
     #[arg(long, default_value = "missing", value_name = "POLICY")]
     pull: String,
+    /// Credentials for the registry: USER:PASSWORD
+    #[arg(long, value_name = "USER:PASSWORD")]
+    creds: Option<String>,
     /// Do not show the progress of a pull
     #[arg(short, long)]
     pub quiet: bool,
@@ -122,10 +131,12 @@ impl CreateFlags {
             replace: self.replace,
             cid_file: self.cidfile.clone(),
             pid_file: self.pidfile.clone(),
+            monitor_pid_file: self.conmon_pidfile.clone(),
             detach_keys: self.detach_keys.as_ref().map(ToString::to_string),
             create_command: std::env::args().collect(),
             ..CreateOptions::default()
         };
+        self.compatible.check()?;
         self.process.apply(&mut options)?;
         self.isolation.apply(&mut options)?;
         self.storage.apply(&mut options)?;
@@ -139,6 +150,7 @@ impl CreateFlags {
         self.platform.apply(&mut request);
         request.policy = self.pull.parse::<PullPolicy>()?;
         request.quiet = self.quiet;
+        request.credentials.clone_from(&self.creds);
         request.user = options.namespaces.user.clone();
         Ok(request)
     }

@@ -1,7 +1,7 @@
 //! `kelp run`: create, start, attach, wait.
 
-use kelp_engine::Engine;
 use kelp_engine::terminal::{End, Options, Other, Session};
+use kelp_engine::{Engine, Kind};
 
 use super::create_flags::{CreateFlags, Stream};
 
@@ -12,6 +12,9 @@ pub struct Args {
     /// Run in the background and print the container's id
     #[arg(short, long)]
     detach: bool,
+    /// Remove the image as well when the container has ended, unless another one uses it
+    #[arg(long)]
+    rmi: bool,
     /// Pass signals on to the container
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sig_proxy: bool,
@@ -27,7 +30,12 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     if args.detach && args.create.names_streams() {
         anyhow::bail!("--attach and --detach exclude each other");
     }
-    let options = args.create.options()?;
+    if args.detach && args.rmi {
+        anyhow::bail!("--rmi and --detach exclude each other: nobody waits to remove the image");
+    }
+    let mut options = args.create.options()?;
+    options.remove |= args.rmi;
+    let image = args.rmi.then(|| options.image.clone());
     let connects = |stream| !args.detach && args.create.attaches(stream);
     let attach = Options {
         stdin: options.interactive && connects(Stream::Stdin),
@@ -46,9 +54,16 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         println!("{id}");
         return Ok(0);
     }
-    match session.run(engine, Other::Container(&id, &started.connection))? {
-        End::Exited(code) => Ok(code),
-        End::Detached => Ok(0),
-        End::Lost => Ok(engine.wait_container(&id).unwrap_or(137)),
+    let code = match session.run(engine, Other::Container(&id, &started.connection))? {
+        End::Exited(code) => code,
+        End::Detached => return Ok(0),
+        End::Lost => engine.wait_container(&id).unwrap_or(137),
+    };
+    if let Some(image) = image {
+        match engine.remove_image(&image, false) {
+            Err(error) if error.kind() != Kind::Conflict => return Err(error.into()),
+            _ => {}
+        }
     }
+    Ok(code)
 }

@@ -1,5 +1,8 @@
 //! Flags: how they are written, and what each does inside.
 
+mod inside;
+mod volumes;
+
 use serde_json::json;
 
 use crate::env::Env;
@@ -54,11 +57,11 @@ fn a_flag_that_is_none_is_named() {
         ),
         (
             &["run", "--pod", "p", &image],
-            "--pod is not supported by kelp yet",
+            "--pod is not supported by kelp yet: there are no pods",
         ),
         (
             &["create", "--requires=x", &image],
-            "--requires is not supported by kelp yet",
+            "--requires is not supported by kelp yet: no container is started because another one is",
         ),
         (
             &["exec", "--no-session", "x", "ls"],

@@ -6,6 +6,7 @@
 pub mod add_host;
 pub mod detach_keys;
 pub mod device;
+pub mod device_rate;
 pub mod env;
 mod error;
 pub mod id_mapping;
@@ -24,10 +25,12 @@ pub mod size;
 pub mod stop_timeout;
 pub mod sysctl;
 pub mod ulimit;
+pub mod volumes_from;
 
 pub use add_host::AddHost;
 pub use detach_keys::DetachKeys;
 pub use device::Device;
+pub use device_rate::DeviceRate;
 pub use error::Error;
 pub use id_mapping::IdMapping;
 pub use log_option::LogOption;
@@ -38,6 +41,7 @@ pub use security::SecurityOption;
 pub use signal::Signal;
 pub use stop_timeout::StopTimeout;
 pub use sysctl::Sysctl;
+pub use volumes_from::VolumesFrom;
 
 #[cfg(test)]
 mod tests;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use kelp_runtime::capabilities::{self, CapSet, CapSets};
 use oci_spec::image::Config as ImageConfig;
 use oci_spec::runtime::{
-    Linux, LinuxNamespace, LinuxNamespaceType, Mount, PosixRlimit, PosixRlimitBuilder,
-    PosixRlimitType, Process, Root, Spec, User,
+    Linux, LinuxNamespace, LinuxNamespaceType, LinuxPersonality, Mount, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
 };
 
 use crate::Error;
@@ -50,6 +50,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("hostname", "/etc/hostname"),
     ("resolv.conf", "/etc/resolv.conf"),
     ("containerenv", "/run/.containerenv"),
+    ("localtime", "/etc/localtime"),
 ];
 
 /// The program and its arguments: entrypoint and command of the request over those of the image
@@ -213,6 +214,11 @@ fn linux(options: &CreateOptions, joined: &Joined) -> Linux {
     add(LinuxNamespaceType::Uts, names.uts == Namespace::Host);
     add(LinuxNamespaceType::Cgroup, names.cgroup == Namespace::Host);
     add(LinuxNamespaceType::Network, network_is_hosts(options));
+    linux.set_personality(options.personality.map(|domain| {
+        let mut personality = LinuxPersonality::default();
+        personality.set_domain(domain);
+        personality
+    }));
     linux
         .set_namespaces(Some(namespaces))
         .set_resources(options.resources.clone())
@@ -284,6 +290,34 @@ fn mount(target: &str, kind: &str, source: &Path, options: &[&str]) -> Mount {
         .set_source(Some(source.to_owned()))
         .set_options(Some(options.iter().map(|o| (*o).to_owned()).collect()));
     mount
+}
+
+/// The files of the record, at their places in the root and in every other root that is named.
+fn own_files(options: &CreateOptions, record: &Path) -> Vec<Mount> {
+    let is_wanted = |name: &str| match name {
+        "hosts" => !options.no_hosts,
+        "hostname" => !options.no_hostname,
+        "localtime" => options.timezone.is_some(),
+        _ => true,
+    };
+    let mut list = Vec::new();
+    for (name, target) in FILES.iter().filter(|(name, _)| is_wanted(name)) {
+        let in_root = Path::new(target).strip_prefix("/").unwrap_or(Path::new(""));
+        let roots = options.chroot_directories.iter();
+        let others = roots.map(|root| root.join(in_root));
+        for place in std::iter::once(PathBuf::from(target)).chain(others) {
+            let mut asked = options.mounts.iter();
+            if !asked.any(|mount| *mount.destination() == place) {
+                list.push(mount(
+                    &place.to_string_lossy(),
+                    "bind",
+                    &record.join(name),
+                    &["bind", "nosuid", "nodev"],
+                ));
+            }
+        }
+    }
+    list
 }
 
 fn mounts(options: &CreateOptions, record: &Path) -> Vec<Mount> {
@@ -365,25 +399,7 @@ fn mounts(options: &CreateOptions, record: &Path) -> Vec<Mount> {
             ));
         }
     }
-    for (name, target) in FILES {
-        let taken = options
-            .mounts
-            .iter()
-            .any(|mount| mount.destination() == Path::new(target));
-        let unwanted = match *name {
-            "hosts" => options.no_hosts,
-            "hostname" => options.no_hostname,
-            _ => false,
-        };
-        if !taken && !unwanted {
-            list.push(mount(
-                target,
-                "bind",
-                &record.join(name),
-                &["bind", "nosuid", "nodev"],
-            ));
-        }
-    }
+    list.extend(own_files(options, record));
     // A request for a place that is already there replaces it.
     list.retain(|own| {
         !options

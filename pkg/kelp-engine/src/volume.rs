@@ -5,9 +5,10 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use kelp_args::VolumesFrom;
 use kelp_args::mount::{Mount as Asked, Source};
 use kelp_state::file::{self, Durability};
-use kelp_state::name;
+use kelp_state::{name, trash};
 use oci_spec::runtime::Mount;
 
 use crate::volumes::VolumeRecord;
@@ -48,6 +49,29 @@ impl Engine {
         };
         file::write_json(&new.join("volume.json"), &record, Durability::None)?;
         fs::rename(&new, volumes.join(name)).map_err(Error::io(what()))
+    }
+
+    /// The volumes and bind mounts of another container. One of its volumes that has no name is from
+    /// now on nobody's alone: its maker's end does not remove it.
+    pub(crate) fn volumes_of(&self, from: &VolumesFrom) -> Result<Vec<Mount>, Error> {
+        let id = self.find_container(&from.container)?;
+        let mut mounts = self.config(&id)?.options.mounts;
+        mounts.retain(|mount| mount.typ().as_deref() == Some("bind"));
+        for mount in &mut mounts {
+            if let Some(volume) = mount.source().as_deref().and_then(Path::parent)
+                && volume.parent() == Some(&self.paths.volumes())
+            {
+                let mark = volume.join(trash::SHARED);
+                fs::write(&mark, "").map_err(Error::io(format!("write {}", mark.display())))?;
+            }
+            if let Some(read_only) = from.read_only {
+                let mut options = mount.options().clone().unwrap_or_default();
+                options.retain(|option| !matches!(option.as_str(), "ro" | "rw"));
+                options.push(if read_only { "ro" } else { "rw" }.to_owned());
+                mount.set_options(Some(options));
+            }
+        }
+        Ok(mounts)
     }
 
     /// The specification's mount for one that was asked for; a volume without a name gets that of

@@ -57,7 +57,9 @@ fn remove(
     }
     let mut trash = Vec::from_iter(kelp_state::trash::put_record(paths, record));
     name::release(paths, name, &record.id);
-    for volume in &launch.anonymous_volumes {
+    let own = launch.anonymous_volumes.iter();
+    // Who else uses a volume is not for the monitor to find out: the next prune takes it away.
+    for volume in own.filter(|volume| !volume.join(kelp_state::trash::SHARED).exists()) {
         trash.extend(kelp_state::trash::put_volume(paths, volume));
     }
     if let Some(file) = &launch.cid_file {

@@ -40,6 +40,9 @@ pub struct Launch {
     pub map_key: String,
     /// A file that gets the init's process id.
     pub pid_file: Option<PathBuf>,
+    /// A file that gets the monitor's own process id.
+    #[serde(default)]
+    pub monitor_pid_file: Option<PathBuf>,
     /// A file with the container's id, removed with the container.
     pub cid_file: Option<PathBuf>,
     /// The signal that asks it to stop, for whoever stops it.

@@ -163,6 +163,10 @@ fn write_run(
     if let Some(path) = &launch.pid_file {
         write_pid_file(path, pid).map_err(Error::io(format!("write {}", path.display())))?;
     }
+    if let Some(path) = &launch.monitor_pid_file {
+        write_pid_file(path, run.monitor)
+            .map_err(Error::io(format!("write {}", path.display())))?;
+    }
     Ok(run)
 }
 

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use kelp_sys::clone::CloneFlags;
 use kelp_sys::exec::CStringArray;
-use oci_spec::runtime::{LinuxNamespaceType, LinuxSeccomp, Spec};
+use oci_spec::runtime::{
+    LinuxNamespaceType, LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, Spec,
+};
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::LinkNameSpaceType;
 
@@ -92,6 +94,8 @@ pub struct ProcessPlan {
     pub(crate) no_new_privileges: bool,
     pub(crate) oom_score_adj: Option<i32>,
     pub(crate) seccomp: Option<Program>,
+    /// As personality(2) has it.
+    pub(crate) personality: Option<u32>,
     pub(crate) extras: Extras,
 }
 
@@ -162,7 +166,10 @@ impl Plan {
             sysctl,
             hostname: spec.hostname().clone(),
             domainname: spec.domainname().clone(),
-            process: ProcessPlan::new(process, linux.seccomp().as_ref(), extras)?,
+            process: ProcessPlan {
+                personality: linux.personality().as_ref().map(persona),
+                ..ProcessPlan::new(process, linux.seccomp().as_ref(), extras)?
+            },
         })
     }
 
@@ -217,6 +224,7 @@ impl ProcessPlan {
             umask: process.user().umask(),
             capabilities,
             seccomp,
+            personality: None,
             rlimits: process
                 .rlimits()
                 .iter()
@@ -227,6 +235,13 @@ impl ProcessPlan {
             oom_score_adj: process.oom_score_adj(),
             extras,
         })
+    }
+}
+
+fn persona(personality: &LinuxPersonality) -> u32 {
+    match personality.domain() {
+        LinuxPersonalityDomain::PerLinux => 0,
+        LinuxPersonalityDomain::PerLinux32 => 8,
     }
 }
 

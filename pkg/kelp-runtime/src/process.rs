@@ -86,6 +86,10 @@ fn become_user(plan: &ProcessPlan, identity: &Identity) -> Result<Prepared, Fail
     if let Some(score) = plan.oom_score_adj {
         set_oom_score(score)?;
     }
+    if let Some(persona) = plan.personality {
+        kelp_sys::process::set_personality(persona)
+            .step(|| "set the execution domain".to_owned())?;
+    }
     for &(resource, limit) in &plan.rlimits {
         setrlimit(resource, limit).step(|| format!("set the limit {resource:?}"))?;
     }

@@ -145,6 +145,13 @@ fn io(resources: &LinuxResources, list: &mut Vec<Setting>) {
         let weight = 1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990;
         list.push(Setting::new("io.weight", &weight, "--blkio-weight"));
     }
+    for device in io.weight_device().iter().flatten() {
+        if let Some(weight) = device.weight() {
+            let weight = 1 + (u64::from(weight.clamp(10, 1000)) - 10) * 9999 / 990;
+            let value = format!("{}:{} {weight}", device.major(), device.minor());
+            list.push(Setting::new("io.weight", &value, "--blkio-weight-device"));
+        }
+    }
     let throttles = [
         (io.throttle_read_bps_device(), "rbps", "--device-read-bps"),
         (io.throttle_write_bps_device(), "wbps", "--device-write-bps"),
@@ -195,6 +202,16 @@ mod tests {
             (r#"{"cpu":{"quota":50000}}"#, "cpu.max", "50000 100000"),
             (r#"{"cpu":{"cpus":"0-1"}}"#, "cpuset.cpus", "0-1"),
             (r#"{"blockIO":{"weight":1000}}"#, "io.weight", "10000"),
+            (
+                r#"{"blockIO":{"weightDevice":[{"major":8,"minor":0,"weight":1000}]}}"#,
+                "io.weight",
+                "8:0 10000",
+            ),
+            (
+                r#"{"blockIO":{"throttleReadBpsDevice":[{"major":8,"minor":0,"rate":5}]}}"#,
+                "io.max",
+                "8:0 rbps=5",
+            ),
             (r#"{"unified":{"memory.high":"1M"}}"#, "memory.high", "1M"),
         ] {
             assert!(

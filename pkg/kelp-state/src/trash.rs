@@ -12,6 +12,9 @@ use crate::error::Error;
 use crate::paths::Paths;
 use crate::record::Record;
 
+/// The file in a volume's directory that says that more than its container use it.
+pub const SHARED: &str = "shared";
+
 /// Takes a container's record away, and its part of the runtime directory. What is returned is no
 /// longer a container, and is to be given to [`empty`].
 pub fn put_record(paths: &Paths, record: &Record) -> Result<PathBuf, Error> {

@@ -34,6 +34,16 @@ pub fn trim_heap() {
     }
 }
 
+/// Sets the execution domain of this process, by which the kernel tells programs what machine it is:
+/// personality(2).
+pub fn set_personality(persona: u32) -> io::Result<()> {
+    // SAFETY: it takes a number and changes nothing in this process's memory.
+    match unsafe { libc::personality(persona.into()) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Waits until the child ends, and reaps it.
 pub fn wait_pidfd(pidfd: BorrowedFd<'_>) -> io::Result<Exit> {
     loop {

@@ -7,6 +7,8 @@ use kelp_args::security::{Label, Seccomp, Unmask};
 use kelp_args::{AddHost, IdMapping, SecurityOption, Sysctl};
 use kelp_engine::container::CreateOptions;
 use kelp_engine::container::config::{Namespace, UserMode};
+use kelp_engine::network::hosts::Base;
+use kelp_engine::network::ports::exposed;
 use kelp_engine::network::{Mode, PastaOptions, Protocol, PublishedPort};
 
 use super::each;
@@ -32,6 +34,12 @@ pub struct IsolationFlags {
     /// Leave the image's /etc/hosts as it is
     #[arg(long, conflicts_with = "add_host")]
     no_hosts: bool,
+    /// What /etc/hosts is made from: a file, none or image
+    #[arg(long, value_name = "FILE", conflicts_with = "no_hosts")]
+    hosts_file: Option<String>,
+    /// A port that --publish-all publishes as well: PORT[-PORT][/PROTOCOL]
+    #[arg(long, value_name = "PORT")]
+    expose: Vec<String>,
     /// Leave the image's /etc/hostname as it is
     #[arg(long)]
     no_hostname: bool,
@@ -56,6 +64,9 @@ pub struct IsolationFlags {
     /// The cgroup namespace: private, host, container:ID or ns:PATH
     #[arg(long, value_name = "MODE")]
     cgroupns: Option<String>,
+    /// Whether the container gets a cgroup: enabled, no-conmon or disabled
+    #[arg(long, value_name = "HOW")]
+    cgroups: Option<String>,
     /// The user namespace: host, keep-id[:uid=N,gid=N] or nomap
     #[arg(long, value_name = "MODE", conflicts_with_all = ["uidmap", "gidmap"])]
     userns: Option<String>,
@@ -99,6 +110,29 @@ impl IsolationFlags {
         options.publish_all = self.publish_all;
         options.add_hosts = self.add_host.iter().flat_map(lines).collect();
         options.no_hosts = self.no_hosts;
+        if let Some(text) = &self.hosts_file {
+            options.hosts_base = Base::parse(text).ok().with_context(|| {
+                format!("invalid hosts file {text:?}: use none, image or an absolute path")
+            })?;
+        }
+        for port in &self.expose {
+            if exposed(port).is_err() {
+                bail!("invalid port {port:?} for --expose: it is PORT[-PORT][/tcp|udp]");
+            }
+        }
+        options.expose.clone_from(&self.expose);
+        // There is no process of kelp's that would need a cgroup of its own.
+        options.no_cgroup = match self.cgroups.as_deref() {
+            None | Some("enabled" | "no-conmon") => false,
+            Some("disabled") if self.cgroupns.is_some() => {
+                bail!("--cgroups=disabled and --cgroupns exclude each other")
+            }
+            Some("disabled") => true,
+            Some("split") => bail!("--cgroups=split is not supported by kelp yet"),
+            Some(other) => {
+                bail!("invalid --cgroups {other:?}: use enabled, no-conmon or disabled")
+            }
+        };
         options.no_hostname = self.no_hostname;
         options.dns.clone_from(&self.dns);
         options.dns_search.clone_from(&self.dns_search);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use kelp_args::{LogOption, Signal, StopTimeout, env};
 use kelp_engine::container::CreateOptions;
-use kelp_engine::container::config::LogDriver;
+use kelp_engine::container::config::{LinuxPersonalityDomain, LogDriver};
 
 /// The flags.
 #[derive(clap::Args, Debug)]
@@ -61,6 +61,12 @@ pub struct ProcessFlags {
     /// Run kelp's reaper as process 1
     #[arg(long)]
     init: bool,
+    /// The time zone: local, or a name such as Europe/Berlin
+    #[arg(long, value_name = "ZONE")]
+    tz: Option<String>,
+    /// The execution domain: LINUX, or LINUX32 for a 32-bit machine
+    #[arg(long, value_name = "PERSONA", value_parser = personality)]
+    personality: Option<LinuxPersonalityDomain>,
     /// The file mode mask, in octal
     #[arg(long)]
     umask: Option<String>,
@@ -112,6 +118,8 @@ impl ProcessFlags {
                     })?,
             ),
         };
+        options.timezone.clone_from(&self.tz);
+        options.personality = self.personality;
         options.stop_signal = self.stop_signal.map(Signal::number);
         options.stop_timeout = self.stop_timeout.map(|timeout| match timeout {
             StopTimeout::After(time) => time.as_secs(),
@@ -154,6 +162,16 @@ impl ProcessFlags {
             }
         }
         Ok(())
+    }
+}
+
+fn personality(text: &str) -> Result<LinuxPersonalityDomain, String> {
+    match text {
+        "LINUX" | "PER_LINUX" => Ok(LinuxPersonalityDomain::PerLinux),
+        "LINUX32" | "PER_LINUX32" => Ok(LinuxPersonalityDomain::PerLinux32),
+        _ => Err(format!(
+            "invalid personality {text:?}: use LINUX or LINUX32"
+        )),
     }
 }
 

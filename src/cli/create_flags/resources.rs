@@ -1,7 +1,7 @@
 //! Flags about limits.
 
 use anyhow::{Context, bail};
-use kelp_args::{size, ulimit};
+use kelp_args::{DeviceRate, device_rate, size, ulimit};
 use kelp_engine::container::CreateOptions;
 use kelp_engine::container::config::Limits;
 
@@ -43,6 +43,21 @@ pub struct ResourceFlags {
     /// The weight of I/O, from 10 to 1000
     #[arg(long, value_name = "WEIGHT")]
     blkio_weight: Option<u16>,
+    /// The weight of I/O on a device: PATH:WEIGHT
+    #[arg(long, value_name = "PATH:WEIGHT", value_parser = device_rate::weight)]
+    blkio_weight_device: Vec<DeviceRate>,
+    /// Bytes a second that are read from a device: PATH:RATE
+    #[arg(long, value_name = "PATH:RATE", value_parser = device_rate::bytes)]
+    device_read_bps: Vec<DeviceRate>,
+    /// Bytes a second that are written to a device: PATH:RATE
+    #[arg(long, value_name = "PATH:RATE", value_parser = device_rate::bytes)]
+    device_write_bps: Vec<DeviceRate>,
+    /// Readings a second from a device: PATH:RATE
+    #[arg(long, value_name = "PATH:RATE", value_parser = device_rate::operations)]
+    device_read_iops: Vec<DeviceRate>,
+    /// Writings a second to a device: PATH:RATE
+    #[arg(long, value_name = "PATH:RATE", value_parser = device_rate::operations)]
+    device_write_iops: Vec<DeviceRate>,
     /// Write a file of the container's cgroup: FILE=VALUE
     #[arg(long, value_name = "FILE=VALUE")]
     cgroup_conf: Vec<String>,
@@ -76,6 +91,11 @@ impl ResourceFlags {
             cpuset_mems: self.cpuset_mems.clone(),
             pids: self.pids_limit,
             io_weight: self.blkio_weight,
+            device_weights: self.blkio_weight_device.clone(),
+            read_bytes: self.device_read_bps.clone(),
+            write_bytes: self.device_write_bps.clone(),
+            read_operations: self.device_read_iops.clone(),
+            write_operations: self.device_write_iops.clone(),
             ..Limits::default()
         };
         if let Some(cpus) = self.cpus {
@@ -91,7 +111,12 @@ impl ResourceFlags {
                 .with_context(|| format!("invalid --cgroup-conf {text:?}: it is FILE=VALUE"))?;
             limits.unified.insert(file.to_owned(), value.to_owned());
         }
-        options.resources = limits.to_oci();
+        options.resources = limits.to_oci()?;
+        if options.no_cgroup && options.resources.is_some() {
+            bail!(
+                "--cgroups=disabled leaves no place for limits of memory, processors and the like"
+            );
+        }
         Ok(())
     }
 }

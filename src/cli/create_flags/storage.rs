@@ -1,10 +1,11 @@
 //! Flags about files: mounts, devices, the root.
 
 use std::os::unix::fs::FileTypeExt;
+use std::path::PathBuf;
 
 use anyhow::bail;
 use kelp_args::mount::{Mount, Source};
-use kelp_args::{Device, mount, size};
+use kelp_args::{Device, VolumesFrom, mount, size};
 use kelp_engine::container::CreateOptions;
 use kelp_engine::container::config::ImageVolumes;
 
@@ -22,6 +23,12 @@ pub struct StorageFlags {
     /// Mount a tmpfs: TARGET[:OPTIONS]
     #[arg(long)]
     tmpfs: Vec<String>,
+    /// Mount the volumes of another container: CONTAINER[:ro|rw]
+    #[arg(long, value_name = "CONTAINER")]
+    volumes_from: Vec<VolumesFrom>,
+    /// Directories inside where /etc/hosts and its like are mounted as well
+    #[arg(long, value_name = "DIR", value_delimiter = ',')]
+    chrootdirs: Vec<PathBuf>,
     /// What is mounted where the image has volumes: bind, tmpfs or ignore
     #[arg(long, value_name = "KIND", value_parser = image_volumes)]
     image_volume: Option<ImageVolumes>,
@@ -48,6 +55,11 @@ impl StorageFlags {
             .extend(each(&self.mount, |text| mount::mount(text, &directory))?);
         options.volumes.extend(each(&self.tmpfs, mount::tmpfs)?);
         self.devices(options)?;
+        options.volumes_from.clone_from(&self.volumes_from);
+        if let Some(path) = self.chrootdirs.iter().find(|path| !path.is_absolute()) {
+            bail!("--chrootdirs {}: the path must be absolute", path.display());
+        }
+        options.chroot_directories.clone_from(&self.chrootdirs);
         options.image_volumes = self.image_volume.unwrap_or_default();
         options.read_only = self.read_only;
         options.read_only_tmpfs = self.read_only_tmpfs;

@@ -1,91 +1,112 @@
 //! Options of podman's run, create and exec that kelp does not have, from podman 5.8's manual pages.
 
-/// Of run and create.
-const CREATE: &[&str] = &[
-    "--blkio-weight-device",
-    "--cgroup-parent",
-    "--cgroups",
-    "--chrootdirs",
-    "--conmon-pidfile",
-    "--cpu-rt-period",
-    "--cpu-rt-runtime",
-    "--creds",
-    "--decryption-key",
-    "--device-cgroup-rule",
-    "--device-read-bps",
-    "--device-read-iops",
-    "--device-write-bps",
-    "--device-write-iops",
-    "--disable-content-trust",
-    "--expose",
-    "--gpus",
-    "--group-entry",
-    "--health-cmd",
-    "--health-interval",
-    "--health-log-destination",
-    "--health-max-log-count",
-    "--health-max-log-size",
-    "--health-on-failure",
-    "--health-retries",
-    "--health-start-period",
-    "--health-startup-cmd",
-    "--health-startup-interval",
-    "--health-startup-retries",
-    "--health-startup-success",
-    "--health-startup-timeout",
-    "--health-timeout",
-    "--hosts-file",
-    "--hostuser",
-    "--init-path",
-    "--ip",
-    "--ip6",
-    "--link-local-ip",
-    "--mac-address",
-    "--memory-swappiness",
-    "--network-alias",
-    "--no-healthcheck",
-    "--oom-kill-disable",
-    "--passwd-entry",
-    "--personality",
-    "--pod",
-    "--pod-id-file",
-    "--rdt-class",
-    "--requires",
-    "--restart",
-    "--retry",
-    "--retry-delay",
-    "--sdnotify",
-    "--seccomp-policy",
-    "--secret",
-    "--shm-size-systemd",
-    "--subgidname",
-    "--subuidname",
-    "--systemd",
-    "--timeout",
-    "--tz",
-    "--volumes-from",
+/// Of run and create: the option, and why, where more is to be said than "not yet".
+const CREATE: &[(&str, &str)] = &[
+    (
+        "--cgroup-parent",
+        "a container's cgroup is below kelp's own",
+    ),
+    ("--cpu-rt-period", V2),
+    ("--cpu-rt-runtime", V2),
+    ("--decryption-key", "encrypted images can't be read"),
+    (
+        "--device-cgroup-rule",
+        "only root has the devices controller",
+    ),
+    (
+        "--gpus",
+        "devices of the Container Device Interface are not known",
+    ),
+    ("--group-entry", ""),
+    ("--health-cmd", HEALTH),
+    ("--health-interval", HEALTH),
+    ("--health-log-destination", HEALTH),
+    ("--health-max-log-count", HEALTH),
+    ("--health-max-log-size", HEALTH),
+    ("--health-on-failure", HEALTH),
+    ("--health-retries", HEALTH),
+    ("--health-start-period", HEALTH),
+    ("--health-startup-cmd", HEALTH),
+    ("--health-startup-interval", HEALTH),
+    ("--health-startup-retries", HEALTH),
+    ("--health-startup-success", HEALTH),
+    ("--health-startup-timeout", HEALTH),
+    ("--health-timeout", HEALTH),
+    ("--hostuser", ""),
+    (
+        "--init-path",
+        "--init runs kelp's own reaper, which no file replaces",
+    ),
+    ("--ip", ADDRESS),
+    ("--ip6", ADDRESS),
+    ("--link-local-ip", ADDRESS),
+    ("--mac-address", ADDRESS),
+    ("--memory-swappiness", V2),
+    ("--network-alias", ADDRESS),
+    ("--oom-kill-disable", V2),
+    ("--passwd-entry", ""),
+    ("--pod", PODS),
+    ("--pod-id-file", PODS),
+    ("--rdt-class", "only root may set Intel's RDT up"),
+    (
+        "--requires",
+        "no container is started because another one is",
+    ),
+    ("--restart", ""),
+    (
+        "--secret",
+        "there is no store of secrets; mount a file with --volume",
+    ),
+    ("--shm-size-systemd", SYSTEMD),
+    ("--subgidname", "use --gidmap, or --userns=keep-id"),
+    ("--subuidname", "use --uidmap, or --userns=keep-id"),
+    ("--timeout", ""),
 ];
 
+/// Of create alone.
+const ONLY_CREATE: &[(&str, &str)] = &[("--init-ctr", PODS)];
+
 /// Of run alone.
-const RUN: &[&str] = &["--passwd", "--preserve-fd", "--preserve-fds", "--rmi"];
+const RUN: &[(&str, &str)] = &[
+    ("--passwd", ""),
+    ("--preserve-fd", ""),
+    ("--preserve-fds", ""),
+];
 
 /// Of exec.
-const EXEC: &[&str] = &["--no-session", "--preserve-fd", "--preserve-fds"];
+const EXEC: &[(&str, &str)] = &[
+    ("--no-session", ""),
+    ("--preserve-fd", ""),
+    ("--preserve-fds", ""),
+];
 
-fn of(command: &str) -> [&'static [&'static str]; 2] {
+const V2: &str = "cgroup v2 has no such limit";
+const HEALTH: &str = "no health checks are run";
+const ADDRESS: &str = "it needs a network whose addresses kelp gives, and there is none";
+const PODS: &str = "there are no pods";
+const SYSTEMD: &str = "nothing is set up for systemd as the program";
+
+type List = &'static [(&'static str, &'static str)];
+
+fn of(command: &str) -> [List; 2] {
     match command {
-        "create" => [CREATE, &["--init-ctr"]],
+        "create" => [CREATE, ONLY_CREATE],
         "run" => [CREATE, RUN],
         "exec" => [EXEC, &[]],
         _ => [&[], &[]],
     }
 }
 
-/// The long name of an option that podman's command has and kelp's has not.
-pub fn name(command: &str, shown: &str) -> Option<String> {
-    let mut lists = of(command).into_iter();
-    let listed = lists.any(|list| list.contains(&shown));
-    listed.then(|| shown.to_owned())
+/// What is said of an option that podman's command has and kelp's has not.
+pub fn refusal(command: &str, shown: &str) -> Option<String> {
+    let mut options = of(command).into_iter().flatten();
+    let (name, why) = options.find(|(name, _)| *name == shown)?;
+    let why = if why.is_empty() {
+        String::new()
+    } else {
+        format!(": {why}")
+    };
+    Some(format!("{name} is not supported by kelp yet{why}"))
 }
 
 #[cfg(test)]
@@ -103,7 +124,7 @@ mod tests {
             for arg in command.get_arguments() {
                 let aliases = arg.get_all_aliases().unwrap_or_default();
                 for long in arg.get_long().into_iter().chain(aliases) {
-                    let listed = super::name(name, &format!("--{long}"));
+                    let listed = refusal(name, &format!("--{long}"));
                     assert_eq!(listed, None, "kelp {name} has --{long}");
                 }
             }
@@ -112,9 +133,13 @@ mod tests {
 
     #[test]
     fn lists_are_sorted_and_belong_to_their_commands() {
-        for list in [CREATE, RUN, EXEC] {
+        for list in [CREATE, ONLY_CREATE, RUN, EXEC] {
             assert!(list.is_sorted(), "{list:?}");
         }
-        assert_eq!(name("ps", "--pod"), None);
+        assert_eq!(refusal("ps", "--pod"), None);
+        assert_eq!(
+            refusal("run", "--pod").unwrap(),
+            "--pod is not supported by kelp yet: there are no pods"
+        );
     }
 }

@@ -10,6 +10,7 @@ pub use crate::container::limits::Limits;
 use kelp_network::{Mode, PublishedPort};
 use kelp_state::file;
 use kelp_state::{ContainerId, Paths, Record};
+pub use oci_spec::runtime::LinuxPersonalityDomain;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -82,6 +83,9 @@ pub struct CreateOptions {
     /// container is made.
     #[serde(skip)]
     pub volumes: Vec<kelp_args::mount::Mount>,
+    /// Containers whose volumes are mounted as well; part of [`CreateOptions::mounts`] too.
+    #[serde(skip)]
+    pub volumes_from: Vec<kelp_args::VolumesFrom>,
     /// What is mounted where the image says that there are volumes.
     pub image_volumes: ImageVolumes,
     /// The same, as the specification has them.
@@ -102,6 +106,14 @@ pub struct CreateOptions {
     pub umask: Option<u32>,
     /// From -1000 to 1000.
     pub oom_score_adj: Option<i32>,
+    /// The time zone: the name of a file in /usr/share/zoneinfo, or `local`.
+    pub timezone: Option<String>,
+    /// The execution domain of its program.
+    pub personality: Option<LinuxPersonalityDomain>,
+    /// Directories inside where the files that kelp mounts in /etc are mounted as well.
+    pub chroot_directories: Vec<PathBuf>,
+    /// Whether it gets no cgroup of its own.
+    pub no_cgroup: bool,
     /// Limits of its cgroup.
     pub resources: Option<oci_spec::runtime::LinuxResources>,
     /// The signal that asks it to stop, by number.
@@ -120,6 +132,8 @@ pub struct CreateOptions {
     pub cid_file: Option<PathBuf>,
     /// A file that gets the init's process id.
     pub pid_file: Option<PathBuf>,
+    /// A file that gets the monitor's process id.
+    pub monitor_pid_file: Option<PathBuf>,
     /// Published ports.
     pub publish: Vec<PublishedPort>,
     /// Whether the image's exposed ports are published on ports that are free.
@@ -132,6 +146,10 @@ pub struct CreateOptions {
     pub dns_search: Vec<String>,
     /// Options of the resolver.
     pub dns_options: Vec<String>,
+    /// Ports that it serves besides those of the image: `80`, `53/udp`, `8000-8010`.
+    pub expose: Vec<String>,
+    /// What /etc/hosts is made from.
+    pub hosts_base: kelp_network::hosts::Base,
     /// Why a container that asked for no particular network has none.
     pub network_missing: Option<String>,
     /// Whether the image's /etc/hosts stays.

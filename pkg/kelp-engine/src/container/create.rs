@@ -150,7 +150,7 @@ impl Engine {
         if !host::maps_user(map) {
             network.run_as_root();
         }
-        network::write_files(options, &network, &record.data, &hostname)?;
+        network::write_files(options, &network, &record.data, base, &hostname)?;
         let resources = match &options.resources {
             Some(resources) => kelp_runtime::resources::settings(resources)?,
             None => Vec::new(),
@@ -171,7 +171,7 @@ impl Engine {
                 default_seccomp: !options.privileged && !options.seccomp_unconfined,
             },
             resources,
-            cgroup: true,
+            cgroup: !options.no_cgroup,
             log: LogConfig {
                 driver: options.log_driver.unwrap_or(LogDriver::K8sFile),
                 path: options
@@ -189,6 +189,7 @@ impl Engine {
             labels: BTreeMap::new(),
             map_key: map.key(),
             pid_file: options.pid_file.clone(),
+            monitor_pid_file: options.monitor_pid_file.clone(),
             cid_file: options.cid_file.clone(),
             stop_signal: SIGTERM,
             anonymous_volumes,
@@ -212,6 +213,18 @@ impl Engine {
                 )));
             }
             mounts.push(self.mount(asked, id, anonymous)?);
+        }
+        for other in &options.volumes_from {
+            let inherited = self.volumes_of(other)?;
+            // What was asked for by itself wins, then the container that was named first.
+            mounts.extend(
+                inherited
+                    .into_iter()
+                    .filter(|mount| {
+                        !volume::is_taken(&mounts, &mount.destination().to_string_lossy())
+                    })
+                    .collect::<Vec<_>>(),
+            );
         }
         for target in image.volumes().iter().flatten() {
             if target.starts_with('/') && !volume::is_taken(&mounts, target) {

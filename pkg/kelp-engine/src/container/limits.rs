@@ -2,7 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use kelp_args::DeviceRate;
+use oci_spec::runtime::{
+    LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, LinuxThrottleDevice,
+    LinuxThrottleDeviceBuilder, LinuxWeightDeviceBuilder,
+};
+
+use crate::Error;
 
 /// Limits that were asked for; sizes in bytes, -1 for no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,15 +35,25 @@ pub struct Limits {
     pub pids: Option<i64>,
     /// The weight of I/O, from 10 to 1000.
     pub io_weight: Option<u16>,
+    /// The weights of devices.
+    pub device_weights: Vec<DeviceRate>,
+    /// Bytes a second that are read from devices.
+    pub read_bytes: Vec<DeviceRate>,
+    /// Bytes a second that are written to devices.
+    pub write_bytes: Vec<DeviceRate>,
+    /// Readings a second from devices.
+    pub read_operations: Vec<DeviceRate>,
+    /// Writings a second to devices.
+    pub write_operations: Vec<DeviceRate>,
     /// Files of the cgroup and their values.
     pub unified: BTreeMap<String, String>,
 }
 
 impl Limits {
     /// The specification's resources; none where nothing was asked for.
-    pub fn to_oci(&self) -> Option<LinuxResources> {
+    pub fn to_oci(&self) -> Result<Option<LinuxResources>, Error> {
         if *self == Self::default() {
-            return None;
+            return Ok(None);
         }
         let mut resources = LinuxResources::default();
         if self
@@ -65,14 +83,65 @@ impl Limits {
             pids.set_limit(limit);
             resources.set_pids(Some(pids));
         }
-        if self.io_weight.is_some() {
-            let mut io = LinuxBlockIo::default();
-            io.set_weight(self.io_weight);
+        let io = self.block_io()?;
+        if io != LinuxBlockIo::default() {
             resources.set_block_io(Some(io));
         }
         if !self.unified.is_empty() {
             resources.set_unified(Some(self.unified.clone().into_iter().collect()));
         }
-        Some(resources)
+        Ok(Some(resources))
     }
+
+    fn block_io(&self) -> Result<LinuxBlockIo, Error> {
+        let mut io = LinuxBlockIo::default();
+        io.set_weight(self.io_weight);
+        let mut weights = Vec::new();
+        for one in &self.device_weights {
+            let (major, minor) = number(one)?;
+            let built = LinuxWeightDeviceBuilder::default()
+                .major(major)
+                .minor(minor)
+                .weight(one.rate as u16)
+                .build();
+            weights.push(built.map_err(|error| Error::invalid(error.to_string()))?);
+        }
+        if !weights.is_empty() {
+            io.set_weight_device(Some(weights));
+        }
+        io.set_throttle_read_bps_device(throttles(&self.read_bytes)?)
+            .set_throttle_write_bps_device(throttles(&self.write_bytes)?)
+            .set_throttle_read_iops_device(throttles(&self.read_operations)?)
+            .set_throttle_write_iops_device(throttles(&self.write_operations)?);
+        Ok(io)
+    }
+}
+
+fn throttles(rates: &[DeviceRate]) -> Result<Option<Vec<LinuxThrottleDevice>>, Error> {
+    let one = |rate: &DeviceRate| {
+        let (major, minor) = number(rate)?;
+        LinuxThrottleDeviceBuilder::default()
+            .major(major)
+            .minor(minor)
+            .rate(rate.rate)
+            .build()
+            .map_err(|error| Error::invalid(error.to_string()))
+    };
+    let list: Vec<_> = rates.iter().map(one).collect::<Result<_, _>>()?;
+    Ok((!list.is_empty()).then_some(list))
+}
+
+/// The kernel's number of a device: only those that keep blocks have limits.
+fn number(rate: &DeviceRate) -> Result<(i64, i64), Error> {
+    let shown = rate.device.display();
+    let metadata = rate
+        .device
+        .metadata()
+        .map_err(Error::io(format!("find the device {shown}")))?;
+    if !metadata.file_type().is_block_device() {
+        return Err(Error::invalid(format!("{shown} is not a block device")));
+    }
+    let id = metadata.rdev();
+    let (major, minor) = (rustix::fs::major(id), rustix::fs::minor(id));
+    Ok((major.into(), minor.into()))
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use kelp_network::hosts::{AddedHost, Hosts, hosts};
+use kelp_network::hosts::{AddedHost, Base as HostsBase, Hosts, hosts};
 use kelp_network::resolv::{DnsOptions, HostFiles, Reach, resolv};
 use kelp_network::{Mode, PastaOptions, Plan, ports};
 use oci_spec::image::Config as ImageConfig;
@@ -38,7 +38,7 @@ pub(crate) fn plan(options: &mut CreateOptions, image: &ImageConfig) -> Result<P
     if options.publish_all {
         let exposed = image.exposed_ports().clone().unwrap_or_default();
         published.extend(ports::publish_all(
-            exposed.iter().map(String::as_str),
+            exposed.iter().chain(&options.expose).map(String::as_str),
             &published,
         )?);
     }
@@ -51,14 +51,19 @@ pub(crate) fn write_files(
     options: &CreateOptions,
     plan: &Plan,
     record: &Path,
+    base: &crate::image::Base,
     hostname: &str,
 ) -> Result<(), Error> {
     for (name, _) in FILES {
         let content = match *name {
-            "hosts" => hosts_file(options, plan, hostname)?,
-            "hostname" => kelp_network::hosts::hostname(hostname),
-            "resolv.conf" => resolv_file(options, plan)?,
-            _ => String::new(),
+            "hosts" => hosts_file(options, plan, base, hostname)?.into_bytes(),
+            "hostname" => kelp_network::hosts::hostname(hostname).into_bytes(),
+            "resolv.conf" => resolv_file(options, plan)?.into_bytes(),
+            "localtime" => match &options.timezone {
+                Some(zone) => time_zone(zone)?,
+                None => continue,
+            },
+            _ => Vec::new(),
         };
         let path = record.join(name);
         fs::write(&path, content).map_err(Error::io(format!("write {}", path.display())))?;
@@ -66,13 +71,45 @@ pub(crate) fn write_files(
     Ok(())
 }
 
-fn hosts_file(options: &CreateOptions, plan: &Plan, hostname: &str) -> Result<String, Error> {
+/// The rules of a time zone, as tzfile(5) has them: the host's, for images seldom have any.
+fn time_zone(name: &str) -> Result<Vec<u8>, Error> {
+    let path = if name == "local" {
+        "/etc/localtime".to_owned()
+    } else {
+        format!("/usr/share/zoneinfo/{name}")
+    };
+    let is_name = !name.split('/').any(|part| matches!(part, "" | "." | ".."));
+    match fs::read(&path) {
+        Ok(rules) if is_name && rules.starts_with(b"TZif") => Ok(rules),
+        _ => Err(Error::invalid(format!(
+            "unknown time zone {name:?}: it is local or a file in /usr/share/zoneinfo, which the \
+             package tzdata has"
+        ))),
+    }
+}
+
+fn hosts_base(options: &CreateOptions, image: &crate::image::Base) -> Result<String, Error> {
+    match &options.hosts_base {
+        HostsBase::Host => Ok(fs::read_to_string("/etc/hosts").unwrap_or_default()),
+        HostsBase::None => Ok(String::new()),
+        HostsBase::Image => image.text("/etc/hosts"),
+        HostsBase::File(path) => fs::read_to_string(path)
+            .map_err(Error::io(format!("read hosts file {}", path.display()))),
+    }
+}
+
+fn hosts_file(
+    options: &CreateOptions,
+    plan: &Plan,
+    image: &crate::image::Base,
+    hostname: &str,
+) -> Result<String, Error> {
     let added = options
         .add_hosts
         .iter()
         .map(|text| AddedHost::parse(text))
         .collect::<Result<Vec<_>, _>>()?;
-    let base = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let base = hosts_base(options, image)?;
     let mut names = vec![hostname];
     names.extend(options.name.as_deref());
     let mode = options.namespaces.network.as_ref();

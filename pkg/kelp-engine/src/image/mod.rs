@@ -12,6 +12,7 @@ use kelp_image::role::ProcessUnpacker;
 use kelp_image::store::{ImageRecord, Store, StoreLock};
 use kelp_image::unpack::Ownership;
 use kelp_runtime::plan::Rootfs;
+use kelp_runtime::rootfd::Root;
 use kelp_sys::clone::Child;
 use kelp_userns::{IdMap, UserNamespace};
 use oci_spec::image::Config as ImageConfig;
@@ -56,6 +57,33 @@ impl Base {
                 volatile,
             },
         }
+    }
+}
+
+impl Base {
+    /// A text of the root; empty where there is none.
+    pub(crate) fn text(&self, path: &str) -> Result<String, Error> {
+        let roots = match &self.root {
+            BaseRoot::Directory(path) => std::slice::from_ref(path),
+            BaseRoot::Layers(layers) => layers.as_slice(),
+        };
+        let what = || format!("read the image's {path}");
+        for root in roots {
+            // Beneath the layer, so that no link leads to a file of the host's.
+            let root = Root::open_host(root).map_err(Error::io(what()))?;
+            match root.read_file(Path::new(path), 1 << 20) {
+                Ok(content) => return Ok(String::from_utf8_lossy(&content).into_owned()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                // A whiteout is a device that no driver has.
+                Err(error)
+                    if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) =>
+                {
+                    break;
+                }
+                Err(error) => return Err(Error::io(what())(error)),
+            }
+        }
+        Ok(String::new())
     }
 }
 
