@@ -6,6 +6,7 @@ mod process;
 mod resources;
 mod storage;
 pub mod unsupported;
+mod user;
 
 use std::str::FromStr;
 
@@ -23,6 +24,8 @@ use super::pull_flags::{PlatformFlags, PullFlags};
 pub struct CreateFlags {
     #[command(flatten)]
     process: process::ProcessFlags,
+    #[command(flatten)]
+    user: user::UserFlags,
     #[command(flatten)]
     isolation: isolation::IsolationFlags,
     #[command(flatten)]
@@ -138,6 +141,7 @@ impl CreateFlags {
         };
         self.compatible.check()?;
         self.process.apply(&mut options)?;
+        self.user.apply(&mut options)?;
         self.isolation.apply(&mut options)?;
         self.storage.apply(&mut options)?;
         self.resources.apply(&mut options)?;

@@ -1,6 +1,7 @@
 //! Flags: how they are written, and what each does inside.
 
 mod inside;
+mod users;
 mod volumes;
 
 use serde_json::json;

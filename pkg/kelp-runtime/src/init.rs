@@ -21,7 +21,7 @@ use crate::message::send;
 use crate::plan::Plan;
 use crate::process;
 use crate::rootfd::Root;
-use crate::{mounts, rootfs};
+use crate::{accounts, mounts, rootfs};
 
 /// Runs the plan; returns only if a step failed.
 pub(crate) fn run(plan: &Plan, stdio: Option<Stdio<'_>>, parent: BorrowedFd<'_>) -> Failure {
@@ -81,7 +81,11 @@ fn prepare(
     if plan.process.extras.single_id {
         settle_apt(&root)?;
     }
-    let identity = process::Identity::resolve(&plan.process, &root)?;
+    accounts::add_users(&plan.process, &root)?;
+    let mut identity = process::Identity::resolve(&plan.process, &root)?;
+    if accounts::add_own(&plan.process, &root, &identity)? {
+        identity = process::Identity::resolve(&plan.process, &root)?;
+    }
     chown_mounts(plan, &identity)?;
 
     rootfs::pivot(root.as_fd())?;
@@ -161,7 +165,7 @@ fn write_sysctls(plan: &Plan, root: &Root) -> Result<(), Failure> {
 }
 
 /// Which mount a file is on; `None` before Linux 5.8.
-fn mount_id(file: &OwnedFd) -> Option<u64> {
+pub(crate) fn mount_id(file: &OwnedFd) -> Option<u64> {
     use rustix::fs::{AtFlags, StatxFlags, statx};
     let found = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
     (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)

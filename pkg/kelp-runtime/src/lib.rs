@@ -5,6 +5,7 @@
 //! beneath its root. The process inside sees descriptors 0, 1, 2 and what was asked for.
 #![forbid(unsafe_code)]
 
+pub mod accounts;
 pub mod capabilities;
 pub mod cgroup;
 mod chown;

@@ -16,6 +16,7 @@ use oci_spec::runtime::{
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::LinkNameSpaceType;
 
+use crate::accounts::Accounts;
 use crate::capabilities::CapSets;
 use crate::error::Error;
 use crate::mount_plan::{MountPlan, cstring, propagation};
@@ -49,6 +50,10 @@ pub struct Extras {
     pub user: Option<String>,
     /// Further groups, by name or number.
     pub groups: Vec<String>,
+    /// Whether the groups of whoever started the container are kept, and no others are set.
+    pub keep_groups: bool,
+    /// What is added to the container's passwd and group; nothing is without it.
+    pub accounts: Option<Accounts>,
     /// Whether HOME is set from the container's passwd where the environment has none.
     pub set_home: bool,
     /// Whether process 1 is kelp's reaper, with the program as its child.

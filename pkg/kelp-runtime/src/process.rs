@@ -20,7 +20,7 @@ use crate::capabilities;
 use crate::error::{Failure, FailureKind, Step, plain};
 use crate::launch::{GO, Stdio};
 use crate::message::receive;
-use crate::plan::ProcessPlan;
+use crate::plan::{Extras, ProcessPlan};
 use crate::rootfd::Root;
 use crate::user;
 
@@ -101,7 +101,7 @@ fn become_user(plan: &ProcessPlan, identity: &Identity) -> Result<Prepared, Fail
     // up (capabilities(7)).
     capabilities::drop_bounding(&plan.capabilities)
         .step(|| "drop capabilities from the bounding set".to_owned())?;
-    set_ids(identity, plan.extras.single_id)?;
+    set_ids(identity, &plan.extras)?;
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).step(|| "set no_new_privs".to_owned())?;
     } else {
@@ -142,16 +142,18 @@ fn set_oom_score(score: i32) -> Result<(), Failure> {
     Ok(())
 }
 
-fn set_ids(identity: &Identity, single_id: bool) -> Result<(), Failure> {
+fn set_ids(identity: &Identity, extras: &Extras) -> Result<(), Failure> {
     let groups: Vec<_> = identity
         .groups
         .iter()
         .map(|&gid| Gid::from_raw(gid))
         .collect();
-    match set_thread_groups(&groups) {
-        // Where only one id is mapped, setgroups(2) is given up for good (user_namespaces(7)).
-        Err(Errno::PERM) if single_id => {}
-        result => result.step(|| "set the supplementary groups".to_owned())?,
+    if !extras.keep_groups {
+        match set_thread_groups(&groups) {
+            // Where only one id is mapped, setgroups(2) is given up for good (user_namespaces(7)).
+            Err(Errno::PERM) if extras.single_id => {}
+            result => result.step(|| "set the supplementary groups".to_owned())?,
+        }
     }
     let gid = Gid::from_raw(identity.gid);
     set_thread_res_gid(gid, gid, gid).step(|| unmapped("group", identity.gid))?;

@@ -13,7 +13,7 @@
 //! Groups are exact (CVE-2022-2989): the primary group, those that list the user as a member unless
 //! a group was given, and those added by name; none of the caller's.
 
-mod file;
+pub(crate) mod file;
 
 use std::ffi::CString;
 use std::io;
@@ -57,7 +57,7 @@ pub fn resolve(root: &Root, user: &str, more: &[impl AsRef<str>]) -> Result<User
     look_up(&passwd, &group, user, more)
 }
 
-fn read(root: &Root, path: &str) -> Result<Vec<u8>, Error> {
+pub(crate) fn read(root: &Root, path: &str) -> Result<Vec<u8>, Error> {
     match root.read_file(Path::new(path), MAX_FILE) {
         Ok(content) => Ok(content),
         Err(error) => match error.kind() {

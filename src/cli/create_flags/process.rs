@@ -40,12 +40,6 @@ pub struct ProcessFlags {
     /// The working directory
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<PathBuf>,
-    /// The user, by name or number: USER[:GROUP]
-    #[arg(short, long)]
-    user: Option<String>,
-    /// A further group
-    #[arg(long, value_name = "GROUP")]
-    group_add: Vec<String>,
     /// Replace the image's entrypoint
     #[arg(long)]
     entrypoint: Option<String>,
@@ -93,8 +87,6 @@ impl ProcessFlags {
         options.unset_env.clone_from(&self.unsetenv);
         options.unset_all_env = self.unsetenv_all;
         options.workdir.clone_from(&self.workdir);
-        options.user.clone_from(&self.user);
-        options.groups.clone_from(&self.group_add);
         options.entrypoint = match self.entrypoint.as_deref() {
             Some(json) if json.starts_with('[') => {
                 Some(serde_json::from_str(json).context("--entrypoint: not a JSON array")?)

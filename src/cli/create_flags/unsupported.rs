@@ -17,7 +17,6 @@ const CREATE: &[(&str, &str)] = &[
         "--gpus",
         "devices of the Container Device Interface are not known",
     ),
-    ("--group-entry", ""),
     ("--health-cmd", HEALTH),
     ("--health-interval", HEALTH),
     ("--health-log-destination", HEALTH),
@@ -32,7 +31,6 @@ const CREATE: &[(&str, &str)] = &[
     ("--health-startup-success", HEALTH),
     ("--health-startup-timeout", HEALTH),
     ("--health-timeout", HEALTH),
-    ("--hostuser", ""),
     (
         "--init-path",
         "--init runs kelp's own reaper, which no file replaces",
@@ -44,7 +42,6 @@ const CREATE: &[(&str, &str)] = &[
     ("--memory-swappiness", V2),
     ("--network-alias", ADDRESS),
     ("--oom-kill-disable", V2),
-    ("--passwd-entry", ""),
     ("--pod", PODS),
     ("--pod-id-file", PODS),
     ("--rdt-class", "only root may set Intel's RDT up"),
@@ -67,11 +64,7 @@ const CREATE: &[(&str, &str)] = &[
 const ONLY_CREATE: &[(&str, &str)] = &[("--init-ctr", PODS)];
 
 /// Of run alone.
-const RUN: &[(&str, &str)] = &[
-    ("--passwd", ""),
-    ("--preserve-fd", ""),
-    ("--preserve-fds", ""),
-];
+const RUN: &[(&str, &str)] = &[("--preserve-fd", ""), ("--preserve-fds", "")];
 
 /// Of exec.
 const EXEC: &[(&str, &str)] = &[

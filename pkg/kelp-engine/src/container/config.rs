@@ -47,6 +47,16 @@ pub struct CreateOptions {
     pub user: Option<String>,
     /// Further groups.
     pub groups: Vec<String>,
+    /// Whether the groups of whoever starts it are kept instead.
+    pub keep_groups: bool,
+    /// Whether nothing is added to the image's passwd and group.
+    pub no_passwd: bool,
+    /// Users of the host, by name or number, that are added to the image's passwd.
+    pub host_users: Vec<String>,
+    /// The line of its user in passwd.
+    pub passwd_entry: Option<String>,
+    /// The line of its group in group.
+    pub group_entry: Option<String>,
     /// The host's name inside.
     pub hostname: Option<String>,
     /// Labels, over those of the image.

@@ -17,8 +17,8 @@ use oci_spec::image::Config as ImageConfig;
 use oci_spec::runtime::LinuxNamespaceType;
 
 use crate::container::config::{Config, CreateOptions, ImageVolumes, Namespace, UserMode};
-use crate::container::network;
 use crate::container::remove::RemoveOptions;
+use crate::container::{accounts, network};
 use crate::image::Base;
 use crate::spec;
 use crate::{Engine, Error, host, volume};
@@ -163,8 +163,10 @@ impl Engine {
             spec,
             rootfs: base.rootfs(&record.data, options.remove),
             extras: Extras {
-                user: Some(user.unwrap_or_default()),
                 groups: options.groups.clone(),
+                keep_groups: options.keep_groups,
+                accounts: accounts::plan(options, map, user.as_deref())?,
+                user: Some(user.unwrap_or_default()),
                 set_home: true,
                 init: options.init,
                 single_id: map.is_single(),

@@ -1,6 +1,7 @@
 //! Containers: one file a verb.
 
-pub mod attach;
+pub mod accounts;
+mod attach;
 pub mod config;
 pub mod copy;
 pub mod create;

@@ -3,22 +3,23 @@
 use super::MAX_ID;
 
 /// A line of passwd.
-pub(super) struct UserEntry<'a> {
-    pub(super) name: &'a [u8],
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) home: &'a [u8],
+pub(crate) struct UserEntry<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) comment: &'a [u8],
+    pub(crate) home: &'a [u8],
 }
 
 /// A line of group.
-pub(super) struct GroupEntry<'a> {
-    pub(super) name: &'a [u8],
-    pub(super) gid: u32,
+pub(crate) struct GroupEntry<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) gid: u32,
     members: &'a [u8],
 }
 
 impl GroupEntry<'_> {
-    pub(super) fn has_member(&self, name: &[u8]) -> bool {
+    pub(crate) fn has_member(&self, name: &[u8]) -> bool {
         self.members
             .split(|&byte| byte == b',')
             .any(|member| member.trim_ascii() == name)
@@ -26,7 +27,7 @@ impl GroupEntry<'_> {
 }
 
 /// The users, in the file's order.
-pub(super) fn users(content: &[u8]) -> impl Iterator<Item = UserEntry<'_>> {
+pub(crate) fn users(content: &[u8]) -> impl Iterator<Item = UserEntry<'_>> {
     lines(content).filter_map(|line| {
         let mut fields = line.split(|&byte| byte == b':');
         let name = fields.next()?;
@@ -35,14 +36,15 @@ pub(super) fn users(content: &[u8]) -> impl Iterator<Item = UserEntry<'_>> {
             name,
             uid: id(uid)?,
             gid: id(gid)?,
-            // The comment, then the home directory; lines that end before it are in use.
-            home: fields.nth(1).unwrap_or_default(),
+            // Lines that end before one of these are in use.
+            comment: fields.next().unwrap_or_default(),
+            home: fields.next().unwrap_or_default(),
         })
     })
 }
 
 /// The groups, in the file's order.
-pub(super) fn groups(content: &[u8]) -> impl Iterator<Item = GroupEntry<'_>> {
+pub(crate) fn groups(content: &[u8]) -> impl Iterator<Item = GroupEntry<'_>> {
     lines(content).filter_map(|line| {
         let mut fields = line.split(|&byte| byte == b':');
         let name = fields.next()?;
