@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::SystemTime;
 
+use kelp_args::RestartPolicy;
 use kelp_args::Signal;
 use kelp_engine::container::inspect::Inspection;
 use kelp_engine::network::{Mode, PublishedPort};
@@ -65,7 +66,7 @@ fn container(inspection: &Inspection) -> Value {
         "OCIRuntime": "kelp",
         "PidFile": config.options.pid_file.as_deref().map(text).unwrap_or_default(),
         "Name": config.name,
-        "RestartCount": 0,
+        "RestartCount": restarts(inspection),
         "Driver": "overlay",
         "MountLabel": "",
         "ProcessLabel": "",
@@ -106,7 +107,14 @@ fn time(time: Option<SystemTime>) -> String {
     time.map_or_else(|| NEVER.to_owned(), units::rfc3339_local)
 }
 
+fn restarts(inspection: &Inspection) -> u32 {
+    let run = inspection.run.as_ref().map(|run| run.restarts);
+    let exit = inspection.exit.as_ref().map(|exit| exit.restarts);
+    run.or(exit).unwrap_or(0)
+}
+
 fn state(inspection: &Inspection) -> Value {
+    let config = &inspection.config;
     let (run, exit) = (inspection.run.as_ref(), inspection.exit.as_ref());
     let started = run
         .map(|run| run.started)
@@ -116,7 +124,8 @@ fn state(inspection: &Inspection) -> Value {
         "Status": inspection.status.as_str(),
         "Running": matches!(inspection.status, Status::Running | Status::Paused),
         "Paused": inspection.status == Status::Paused,
-        "Restarting": false,
+        "Restarting": inspection.status == Status::Stopping
+            && config.options.restart != RestartPolicy::No,
         "OOMKilled": exit.is_some_and(|exit| exit.oom_killed),
         "Dead": false,
         "Pid": run.map_or(0, |run| run.pid),

@@ -1,5 +1,6 @@
 //! The part of a container's `inspect` that is about its host: limits, namespaces and mounts.
 
+use kelp_args::RestartPolicy;
 use kelp_engine::container::config::{Namespace, UserMode};
 use kelp_engine::container::inspect::Inspection;
 use serde_json::{Value, json};
@@ -34,7 +35,7 @@ pub fn host_config(inspection: &Inspection) -> Value {
         },
         "NetworkMode": network_mode(inspection),
         "PortBindings": port_bindings(&options.publish),
-        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "RestartPolicy": restart_policy(options.restart),
         "AutoRemove": options.remove,
         "Annotations": options.annotations,
         "CapAdd": options.cap_add,
@@ -96,6 +97,12 @@ fn add_resources(value: &mut Value, inspection: &Inspection) {
         _ => 0,
     };
     value["NanoCpus"] = nanos.into();
+}
+
+fn restart_policy(policy: RestartPolicy) -> Value {
+    let shown = policy.to_string();
+    let (name, retries) = shown.split_once(':').unwrap_or((&shown, "0"));
+    json!({ "Name": name, "MaximumRetryCount": retries.parse().unwrap_or(0) })
 }
 
 fn namespace(namespace: &Namespace) -> String {

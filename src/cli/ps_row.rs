@@ -138,7 +138,7 @@ impl Row {
             started_at: started_at(listed),
             auto_remove: summary.options.remove,
             is_infra: false,
-            restarts: 0,
+            restarts: restarts(listed),
             pod: String::new(),
             pod_name: String::new(),
             cid_file: cid_file(listed),
@@ -180,7 +180,7 @@ impl Json {
             pod: String::new(),
             pod_name: String::new(),
             ports: port_objects(&summary.options.publish),
-            restarts: 0,
+            restarts: restarts(listed),
             size: None,
             started_at: started_at(listed),
             state: listed.status.to_string(),
@@ -188,6 +188,12 @@ impl Json {
             created: seconds(summary.created),
         }
     }
+}
+
+fn restarts(listed: &Listed) -> u32 {
+    let run = listed.run.as_ref().map(|run| run.restarts);
+    let exit = listed.exit.as_ref().map(|exit| exit.restarts);
+    run.or(exit).unwrap_or(0)
 }
 
 /// `Up 2 minutes`, `Exited (0) 3 seconds ago`, `Created`, `Paused`.

@@ -116,6 +116,12 @@ impl Connection {
         self.reply().map(drop)
     }
 
+    /// Tells that the container is about to be stopped, and to stay so.
+    pub fn stop(&self) -> Result<(), Error> {
+        send(self.socket.as_fd(), &Request::Stop, &[]).map_err(|_| Error::MonitorGone)?;
+        self.reply().map(drop)
+    }
+
     /// The code, once the container has ended; `None` if the monitor went away without a word.
     pub fn exited(&self) -> Result<Option<i32>, Error> {
         loop {

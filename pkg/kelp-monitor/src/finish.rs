@@ -110,6 +110,7 @@ pub(crate) fn exit_record(
         started,
         finished: SystemTime::now(),
         error: error.to_owned(),
+        restarts: 0,
     }
 }
 

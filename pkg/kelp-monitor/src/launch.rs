@@ -8,6 +8,8 @@ use kelp_runtime::resources::Setting;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
+use crate::restart::Restart;
+
 /// Everything about a container that its monitor acts on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Launch {
@@ -45,6 +47,12 @@ pub struct Launch {
     pub monitor_pid_file: Option<PathBuf>,
     /// A file with the container's id, removed with the container.
     pub cid_file: Option<PathBuf>,
+    /// Whether its program is started again when it has ended.
+    #[serde(default)]
+    pub restart: Option<Restart>,
+    /// Seconds after which its program is killed.
+    #[serde(default)]
+    pub timeout: Option<u64>,
     /// The signal that asks it to stop, for whoever stops it.
     pub stop_signal: i32,
     /// Anonymous volumes that are removed with a `--rm` container.

@@ -24,6 +24,8 @@ pub enum Request {
         /// Characters a line.
         columns: u16,
     },
+    /// Somebody is about to stop the container: it is not to be started again.
+    Stop,
     /// The container has been paused or goes on: the record is to say so.
     Paused(bool),
 }

@@ -2,23 +2,20 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::time::SystemTime;
 
 use kelp_state::file::Durability;
-use kelp_state::{ContainerId, ExitRecord, Paths, Record, RunRecord, file, liveness, record};
+use kelp_state::{ContainerId, Paths, Record, file, liveness};
 use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
 };
 use rustix::process::DumpableBehavior;
 
 use crate::error::Error;
-use crate::finish::{self, exit_record, finish, note, write_pid_file};
 use crate::launch::Launch;
+use crate::life::{Life, Starter};
 use crate::log::LogWriter;
 use crate::place;
 use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
-use crate::start::{Running, start};
-use crate::watch::Watch;
 
 /// The descriptor of the starter's socket.
 pub const SOCKET: i32 = 3;
@@ -85,89 +82,24 @@ fn watch(
     let log = LogWriter::open(&launch.log)
         .map_err(Error::io(format!("open log {}", launch.log.path.display())))?;
     let listener = listener(&record.runtime)?;
-    let started = SystemTime::now();
-    let running = match start_container(record, &launch, streams.size) {
-        Ok(running) => running,
-        Err(error) => {
-            let code = match failure_kind(&error) {
-                FailureKind::Setup => 125,
-                FailureKind::NotExecutable => 126,
-                FailureKind::NotFound => 127,
-            };
-            let exit = exit_record(code, false, None, &one_line(&error));
-            finish::empty(&finish(paths, record, &launch, &exit, None));
-            return Err(error);
-        }
-    };
-    let run = write_run(record, &launch, &running, started)?;
-    let pid = run.pid;
-    // Here and not by the starter: it must come before the end.
-    note(paths, record, &launch, &launch.name, "start", None);
-    let mut watch = Watch::new(running, log, record, run, listener);
-    let kept = starter
+    let socket = starter
         .try_clone()
         .map_err(Error::io("copy a descriptor"))?;
-    watch.adopt(kept, streams, fds);
-    let _ = send(starter.as_fd(), &Reply::Started { pid }, &[]);
-    // The plan and its texts are not needed again.
-    kelp_sys::process::trim_heap();
-    let exit = watch.run().map_err(Error::io("watch the container"))?;
-    let (running, clients) = watch.into_parts();
-    let oom = running
-        .cgroup
-        .as_ref()
-        .is_some_and(|cgroup| cgroup.oom_kills() > 0);
-    let exit: ExitRecord = exit_record(exit.code(), oom, Some(started), "");
-    // Its ports are free before anybody is told of the end.
-    let _ = running.network.tear_down();
-    let trash = finish(paths, record, &launch, &exit, running.cgroup.as_ref());
-    drop(alive);
-    for client in clients {
-        let _ = send(client.as_fd(), &Reply::Exited { code: exit.code }, &[]);
-    }
-    finish::empty(&trash);
-    Ok(0)
-}
-
-fn start_container(
-    record: &Record,
-    launch: &Launch,
-    size: Option<(u16, u16)>,
-) -> Result<Running, Error> {
-    // The overlay has its scratch directory open by the time the root is attached over it.
-    let attach = record.data.join("work");
-    start(launch, &place::cgroup_name(record), &attach, size)
-}
-
-fn write_run(
-    record: &Record,
-    launch: &Launch,
-    running: &Running,
-    started: SystemTime,
-) -> Result<RunRecord, Error> {
-    let pid = running.child.pid.as_raw_nonzero().get().unsigned_abs();
-    let run = RunRecord {
-        pid,
-        start_time: record::start_time(pid).unwrap_or(0),
-        monitor: std::process::id(),
-        boot_id: record::boot_id(),
-        started,
-        cgroup: running
-            .cgroup
-            .as_ref()
-            .map(kelp_runtime::cgroup::Cgroup::relative_path)
-            .unwrap_or_default(),
-        paused: false,
+    let life = Life {
+        paths,
+        record,
+        launch: &launch,
+        log,
+        listener,
+        restarts: 0,
     };
-    record.write_run(&run)?;
-    if let Some(path) = &launch.pid_file {
-        write_pid_file(path, pid).map_err(Error::io(format!("write {}", path.display())))?;
-    }
-    if let Some(path) = &launch.monitor_pid_file {
-        write_pid_file(path, run.monitor)
-            .map_err(Error::io(format!("write {}", path.display())))?;
-    }
-    Ok(run)
+    let starter = Starter {
+        socket,
+        streams,
+        fds,
+    };
+    life.live(starter, alive)?;
+    Ok(0)
 }
 
 /// Binds by a name relative to the directory: the path of a socket has at most 108 bytes (unix(7)).
@@ -188,7 +120,7 @@ fn listener(runtime: &Path) -> Result<OwnedFd, Error> {
     Ok(socket)
 }
 
-fn failure_kind(error: &Error) -> FailureKind {
+pub(crate) fn failure_kind(error: &Error) -> FailureKind {
     use kelp_runtime::Error as Runtime;
     match error {
         Error::Runtime(Runtime::ProgramNotFound(_)) => FailureKind::NotFound,
@@ -198,7 +130,7 @@ fn failure_kind(error: &Error) -> FailureKind {
 }
 
 /// The error and its causes in one line.
-fn one_line(error: &Error) -> String {
+pub(crate) fn one_line(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {

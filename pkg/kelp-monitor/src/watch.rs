@@ -2,15 +2,18 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use kelp_state::{Record, RunRecord};
 use kelp_sys::process::{Exit, wait_pidfd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::ioctl_fionbio;
 use rustix::net::{RecvFlags, SocketFlags, accept_with};
+use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::log::LogWriter;
 use crate::protocol::{Reply, Request, Streams, receive, send};
+use crate::restart::timespec;
 use crate::start::{Running, set_size};
 use crate::stream::Turn;
 
@@ -25,13 +28,28 @@ struct Client {
 #[derive(Debug)]
 pub(crate) struct Watch<'a> {
     running: Running,
-    log: LogWriter,
+    log: &'a mut LogWriter,
     record: &'a Record,
     run: RunRecord,
-    listener: OwnedFd,
+    listener: &'a OwnedFd,
     clients: Vec<Client>,
     next_number: u64,
     buffer: Vec<u8>,
+    /// When it is killed.
+    deadline: Option<Instant>,
+    timed_out: bool,
+    stopped: bool,
+}
+
+/// What is left after the end, and what was seen.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    pub(crate) running: Running,
+    pub(crate) clients: Vec<OwnedFd>,
+    /// Whether it was killed because its time was over.
+    pub(crate) timed_out: bool,
+    /// Whether it is not to be started again.
+    pub(crate) stopped: bool,
 }
 
 /// What a descriptor of the poll set stands for.
@@ -51,10 +69,10 @@ enum Source {
 impl<'a> Watch<'a> {
     pub(crate) fn new(
         running: Running,
-        log: LogWriter,
+        log: &'a mut LogWriter,
         record: &'a Record,
         run: RunRecord,
-        listener: OwnedFd,
+        listener: &'a OwnedFd,
     ) -> Self {
         Self {
             running,
@@ -65,7 +83,15 @@ impl<'a> Watch<'a> {
             clients: Vec::new(),
             next_number: 0,
             buffer: Vec::new(),
+            deadline: None,
+            timed_out: false,
+            stopped: false,
         }
+    }
+
+    /// Kills the program if it runs for longer than this from now on.
+    pub(crate) fn end_after(&mut self, time: Option<Duration>) {
+        self.deadline = time.and_then(|time| Instant::now().checked_add(time));
     }
 
     /// Adds whoever started the container, with the streams that came along.
@@ -94,10 +120,25 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The running container, for the clean-up.
-    pub(crate) fn into_parts(self) -> (Running, Vec<OwnedFd>) {
+    /// The container that has ended, for the clean-up.
+    pub(crate) fn into_seen(self) -> Seen {
         let sockets = self.clients.into_iter().map(|client| client.socket);
-        (self.running, sockets.collect())
+        Seen {
+            running: self.running,
+            clients: sockets.collect(),
+            timed_out: self.timed_out,
+            stopped: self.stopped,
+        }
+    }
+
+    fn time_out(&mut self) {
+        self.deadline = None;
+        self.timed_out = true;
+        if let Some(cgroup) = &self.running.cgroup {
+            let _ = cgroup.kill();
+        }
+        // With the first process go all others, unless they are in the host's namespace.
+        let _ = pidfd_send_signal(&self.running.child.pidfd, Signal::KILL);
     }
 
     fn wait(&mut self) -> io::Result<Vec<Source>> {
@@ -105,7 +146,7 @@ impl<'a> Watch<'a> {
         let mut sources = vec![Source::Child, Source::Listener];
         let mut fds = vec![
             PollFd::new(&running.child.pidfd, PollFlags::IN),
-            PollFd::new(&self.listener, PollFlags::IN),
+            PollFd::new(self.listener, PollFlags::IN),
         ];
         for client in &self.clients {
             sources.push(Source::Client(client.number));
@@ -132,7 +173,14 @@ impl<'a> Watch<'a> {
                 fds.push(PollFd::new(client, PollFlags::IN));
             }
         }
-        match poll(&mut fds, None) {
+        let left = self
+            .deadline
+            .map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
+        match poll(&mut fds, left.as_ref()) {
+            Ok(0) => {
+                self.time_out();
+                return Ok(Vec::new());
+            }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -151,7 +199,7 @@ impl<'a> Watch<'a> {
         let Some(output) = self.running.outputs.get_mut(index) else {
             return Ok(());
         };
-        match output.turn(&mut self.log, &mut self.buffer)? {
+        match output.turn(self.log, &mut self.buffer)? {
             Turn::Idle if !output.blocked => self.rest(),
             Turn::Moved | Turn::Idle => {}
             Turn::Ended => output.ended = true,
@@ -170,7 +218,7 @@ impl<'a> Watch<'a> {
     fn drain(&mut self) -> io::Result<()> {
         for output in &mut self.running.outputs {
             loop {
-                match output.turn(&mut self.log, &mut self.buffer)? {
+                match output.turn(self.log, &mut self.buffer)? {
                     Turn::Moved => {}
                     Turn::Idle if output.blocked => {
                         // The client is slow, not gone: it gets everything.
@@ -187,7 +235,7 @@ impl<'a> Watch<'a> {
     }
 
     fn accept(&mut self) {
-        if let Ok(socket) = accept_with(&self.listener, SocketFlags::CLOEXEC) {
+        if let Ok(socket) = accept_with(self.listener, SocketFlags::CLOEXEC) {
             // The directory is closed to others; the peer is looked at all the same.
             let peer = rustix::net::sockopt::socket_peercred(&socket);
             if peer.is_ok_and(|peer| peer.uid == rustix::process::getuid()) {
@@ -227,6 +275,7 @@ impl<'a> Watch<'a> {
                 // A resize is not answered: it comes from a signal handler's loop.
                 return;
             }
+            Request::Stop => self.stopped = true,
             Request::Paused(paused) => {
                 self.run.paused = paused;
                 let _ = self.record.write_run(&self.run);

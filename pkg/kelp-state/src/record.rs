@@ -37,6 +37,9 @@ pub struct RunRecord {
     /// Whether the container is paused.
     #[serde(default)]
     pub paused: bool,
+    /// How often it was started again by its restart policy.
+    #[serde(default)]
+    pub restarts: u32,
 }
 
 /// How a container ended.
@@ -54,6 +57,9 @@ pub struct ExitRecord {
     /// Why it ended, where that is not the program's own doing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
+    /// How often it was started again by its restart policy before.
+    #[serde(default)]
+    pub restarts: u32,
 }
 
 /// The link that names the boot in which a container was started last, until it has ended.

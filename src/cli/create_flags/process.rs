@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use kelp_args::{LogOption, Signal, StopTimeout, env};
+use kelp_args::{LogOption, RestartPolicy, Signal, StopTimeout, env};
 use kelp_engine::container::CreateOptions;
 use kelp_engine::container::config::{LinuxPersonalityDomain, LogDriver};
 
@@ -64,6 +64,12 @@ pub struct ProcessFlags {
     /// The file mode mask, in octal
     #[arg(long)]
     umask: Option<String>,
+    /// What happens when the container has ended: no, on-failure[:RETRIES], always, unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    restart: Option<RestartPolicy>,
+    /// Seconds after which the container is killed; 0 for never
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u32>,
     /// The signal that asks the container to stop
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<Signal>,
@@ -112,6 +118,13 @@ impl ProcessFlags {
         };
         options.timezone.clone_from(&self.tz);
         options.personality = self.personality;
+        options.restart = self.restart.unwrap_or_default();
+        if options.remove && options.restart != RestartPolicy::No {
+            bail!(
+                "--rm and --restart exclude each other: a container that is gone can't start again"
+            );
+        }
+        options.timeout = self.timeout.filter(|&seconds| seconds > 0).map(Into::into);
         options.stop_signal = self.stop_signal.map(Signal::number);
         options.stop_timeout = self.stop_timeout.map(|timeout| match timeout {
             StopTimeout::After(time) => time.as_secs(),

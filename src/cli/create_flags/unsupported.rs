@@ -49,7 +49,6 @@ const CREATE: &[(&str, &str)] = &[
         "--requires",
         "no container is started because another one is",
     ),
-    ("--restart", ""),
     (
         "--secret",
         "there is no store of secrets; mount a file with --volume",
@@ -57,7 +56,6 @@ const CREATE: &[(&str, &str)] = &[
     ("--shm-size-systemd", SYSTEMD),
     ("--subgidname", "use --gidmap, or --userns=keep-id"),
     ("--subuidname", "use --uidmap, or --userns=keep-id"),
-    ("--timeout", ""),
 ];
 
 /// Of create alone.

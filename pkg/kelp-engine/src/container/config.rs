@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use kelp_args::RestartPolicy;
 pub use kelp_monitor::launch::LogDriver;
 
 pub use crate::container::limits::Limits;
@@ -126,6 +127,10 @@ pub struct CreateOptions {
     pub no_cgroup: bool,
     /// Limits of its cgroup.
     pub resources: Option<oci_spec::runtime::LinuxResources>,
+    /// What happens when it has ended by itself.
+    pub restart: RestartPolicy,
+    /// Seconds after which its program is killed.
+    pub timeout: Option<u64>,
     /// The signal that asks it to stop, by number.
     pub stop_signal: Option<i32>,
     /// Seconds until it is killed after that.

@@ -7,8 +7,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use kelp_args::RestartPolicy;
 use kelp_args::mount::Source;
 use kelp_monitor::launch::{Launch, LogConfig, LogDriver};
+use kelp_monitor::restart::Restart;
 use kelp_network::Mode;
 use kelp_runtime::plan::Extras;
 use kelp_state::file::{self, Durability};
@@ -193,6 +195,8 @@ impl Engine {
             pid_file: options.pid_file.clone(),
             monitor_pid_file: options.monitor_pid_file.clone(),
             cid_file: options.cid_file.clone(),
+            restart: restart(options.restart),
+            timeout: options.timeout,
             stop_signal: SIGTERM,
             anonymous_volumes,
         })
@@ -298,6 +302,16 @@ fn kept_user(options: &CreateOptions, map: &kelp_userns::IdMap) -> Option<String
     }
     let (uid, gid) = host::user_inside(map);
     Some(format!("{uid}:{gid}"))
+}
+
+/// What the monitor does of a policy; what differs at boot is not its.
+fn restart(policy: RestartPolicy) -> Option<Restart> {
+    let (failed, limit) = match policy {
+        RestartPolicy::No => return None,
+        RestartPolicy::OnFailure { retries } => (true, retries.filter(|&retries| retries > 0)),
+        RestartPolicy::Always | RestartPolicy::UnlessStopped => (false, None),
+    };
+    Some(Restart { failed, limit })
 }
 
 fn check_absent(path: &Path) -> Result<(), Error> {

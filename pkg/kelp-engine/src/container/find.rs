@@ -72,6 +72,7 @@ impl Engine {
             // What the monitor would have done.
             return self.remove_offline(record, true, true);
         }
+        let restarts = run.as_ref().map_or(0, |run| run.restarts);
         let error = if run.is_some_and(|run| run.boot_id == record::boot_id()) {
             "the container's monitor was killed"
         } else {
@@ -83,6 +84,7 @@ impl Engine {
             started: Some(started),
             finished: SystemTime::now(),
             error: error.to_owned(),
+            restarts,
         };
         Ok(record.write_exit(&exit, Durability::None)?)
     }

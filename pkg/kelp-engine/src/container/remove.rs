@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use kelp_args::RestartPolicy;
 use kelp_monitor::Launch;
 use kelp_state::{ContainerId, Record, Status, file, liveness, name, record, trash};
 
@@ -83,7 +84,8 @@ impl Engine {
         status: Status,
         timeout: Option<Duration>,
     ) -> Result<(), Error> {
-        if status == Status::Stopping {
+        let restarts = |config: Config| config.options.restart != RestartPolicy::No;
+        if status == Status::Stopping && !self.config(id).is_ok_and(restarts) {
             // On its way to run, or to its end.
             let any = [Condition::Running, Condition::Exited, Condition::Created];
             let _ = self.wait_for(id, &any);

@@ -3,12 +3,14 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
+use kelp_args::RestartPolicy;
 use kelp_monitor::attach::Connection;
 use kelp_runtime::cgroup::Cgroup;
 use kelp_state::{ContainerId, Record, RunRecord, liveness, record};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::container::config::Config;
 use crate::container::find::KILLED;
 use crate::{Engine, Error, Kind};
 
@@ -23,6 +25,10 @@ impl Engine {
             )));
         }
         let (_, pidfd) = self.init_of(id)?;
+        let config = self.config(id)?;
+        if matches!(signal, 9 | 15) || signal == config.stop_signal {
+            self.keep_stopped(&config);
+        }
         kelp_sys::signal::pidfd_send(pidfd.as_fd(), signal)
             .map_err(Error::io(format!("signal container {}", id.short())))?;
         self.note_id("kill", id, None);
@@ -41,8 +47,15 @@ impl Engine {
         if status.can_remove() {
             return Ok(false);
         }
+        let restarts = self.keep_stopped(&config);
+        let record = Record::new(&self.paths, id.clone());
         let Ok((_, pidfd)) = self.init_of(id) else {
-            return Ok(false);
+            if restarts {
+                // Between two runs, and there is no next one now.
+                liveness::wait_until_gone(&record.runtime)?;
+                self.note("stop", &config);
+            }
+            return Ok(restarts);
         };
         if status == kelp_state::Status::Paused {
             self.pause_container(id, false)?;
@@ -53,20 +66,34 @@ impl Engine {
             let _ = kelp_sys::signal::pidfd_send(pidfd.as_fd(), 9);
         }
         // The monitor lets go of its lock when the record is written.
-        liveness::wait_until_gone(&Record::new(&self.paths, id.clone()).runtime)?;
+        liveness::wait_until_gone(&record.runtime)?;
         self.note("stop", &config);
         Ok(true)
+    }
+
+    /// Tells the monitor of a container with a restart policy not to start it again; whether it has
+    /// been told.
+    fn keep_stopped(&self, config: &Config) -> bool {
+        if config.options.restart == RestartPolicy::No {
+            return false;
+        }
+        let record = Record::new(&self.paths, config.id.clone());
+        Connection::open(&record.runtime).is_ok_and(|monitor| monitor.stop().is_ok())
     }
 
     /// Waits until a container does not run; its exit code.
     pub fn wait_container(&self, id: &ContainerId) -> Result<i32, Error> {
         let record = Record::new(&self.paths, id.clone());
         // A connection tells the code also of a container that is removed at its end.
-        let connection = Connection::open(&record.runtime).ok();
-        if let Some(connection) = connection.filter(|_| record.is_alive())
-            && let Ok(Some(code)) = connection.exited()
+        while let Ok(connection) = Connection::open(&record.runtime)
+            && record.is_alive()
         {
-            return Ok(code);
+            match connection.exited() {
+                Ok(Some(code)) => return Ok(code),
+                // Between two runs the monitor hangs up: the next one's end is waited for.
+                Ok(None) => {}
+                Err(_) => break,
+            }
         }
         liveness::wait_until_gone(&record.runtime)?;
         let ran = record.run()?.is_some();

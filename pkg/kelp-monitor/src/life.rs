@@ -1,0 +1,194 @@
+//! A container's life: from its first start to its last end, with what its restart policy asks for
+//! in between.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant, SystemTime};
+
+use kelp_runtime::cgroup::Cgroup;
+use kelp_state::file::Durability;
+use kelp_state::liveness::Alive;
+use kelp_state::{ExitRecord, Paths, Record, RunRecord, record};
+
+use crate::error::Error;
+use crate::finish::{self, exit_record, finish, note, write_pid_file};
+use crate::launch::Launch;
+use crate::log::LogWriter;
+use crate::place;
+use crate::protocol::{FailureKind, Reply, Streams, send};
+use crate::restart::{self, Backoff};
+use crate::role::{failure_kind, one_line};
+use crate::start::{Running, start};
+use crate::watch::Watch;
+
+/// As podman tells that `--timeout` has passed.
+const TIMED_OUT: i32 = 255;
+
+/// What stays the same over every run of the program.
+pub(crate) struct Life<'a> {
+    pub(crate) paths: &'a Paths,
+    pub(crate) record: &'a Record,
+    pub(crate) launch: &'a Launch,
+    pub(crate) log: LogWriter,
+    pub(crate) listener: OwnedFd,
+    /// How often the program was started again.
+    pub(crate) restarts: u32,
+}
+
+/// Who starts the container, and the streams that came along.
+pub(crate) struct Starter {
+    pub(crate) socket: OwnedFd,
+    pub(crate) streams: Streams,
+    pub(crate) fds: Vec<OwnedFd>,
+}
+
+/// How one run ended.
+struct End {
+    exit: ExitRecord,
+    cgroup: Option<Cgroup>,
+    clients: Vec<OwnedFd>,
+    /// Whether somebody wants it to have been the last.
+    stopped: bool,
+}
+
+impl Life<'_> {
+    /// Starts the program and watches it until it has ended for good; a failure is one of the first
+    /// start.
+    pub(crate) fn live(mut self, starter: Starter, alive: Alive) -> Result<(), Error> {
+        let mut first = Some(starter);
+        let mut backoff = Backoff::default();
+        loop {
+            let begun = Instant::now();
+            let is_first = first.is_some();
+            let end = match self.run(&mut first) {
+                Err(error) if is_first => {
+                    let exit = self.failure(&error);
+                    let trash = finish(self.paths, self.record, self.launch, &exit, None);
+                    finish::empty(&trash);
+                    return Err(error);
+                }
+                Err(error) => End {
+                    exit: self.failure(&error),
+                    cgroup: None,
+                    clients: Vec::new(),
+                    stopped: false,
+                },
+                Ok(end) => end,
+            };
+            let code = end.exit.code;
+            let policy = self.launch.restart.filter(|_| !end.stopped);
+            let again = policy.is_some_and(|policy| policy.applies(code, self.restarts));
+            let trash = finish(
+                self.paths,
+                self.record,
+                self.launch,
+                &end.exit,
+                end.cgroup.as_ref(),
+            );
+            if !again {
+                drop(alive);
+                tell(&end.clients, code);
+                finish::empty(&trash);
+                return Ok(());
+            }
+            tell(&end.clients, code);
+            drop(end);
+            let stopped = restart::pause(&self.listener, backoff.next(begun.elapsed()));
+            if stopped.map_err(Error::io("wait to start the container again"))? {
+                return Ok(());
+            }
+            self.record.begin(Durability::Synced)?;
+            self.restarts += 1;
+        }
+    }
+
+    /// One run of the program.
+    fn run(&mut self, first: &mut Option<Starter>) -> Result<End, Error> {
+        let (record, launch) = (self.record, self.launch);
+        let started = SystemTime::now();
+        let size = first.as_ref().and_then(|starter| starter.streams.size);
+        // The overlay has its scratch directory open by the time the root is attached over it.
+        let attach = record.data.join("work");
+        let running = start(launch, &place::cgroup_name(record), &attach, size)?;
+        let run = self.write_run(&running, started)?;
+        let pid = run.pid;
+        // Here and not by the starter: it must come before the end.
+        note(self.paths, record, launch, &launch.name, "start", None);
+        let mut watch = Watch::new(running, &mut self.log, record, run, &self.listener);
+        watch.end_after(launch.timeout.map(Duration::from_secs));
+        if let Some(starter) = first.take() {
+            let socket = starter.socket.try_clone();
+            let socket = socket.map_err(Error::io("copy a descriptor"))?;
+            watch.adopt(starter.socket, starter.streams, starter.fds);
+            let _ = send(socket.as_fd(), &Reply::Started { pid }, &[]);
+        }
+        // The plan and its texts are not needed again.
+        kelp_sys::process::trim_heap();
+        let exit = watch.run().map_err(Error::io("watch the container"))?;
+        let seen = watch.into_seen();
+        let Running {
+            cgroup, network, ..
+        } = seen.running;
+        let oom = cgroup.as_ref().is_some_and(|cgroup| cgroup.oom_kills() > 0);
+        let (code, why) = if seen.timed_out {
+            (TIMED_OUT, "it ran for longer than --timeout allows")
+        } else {
+            (exit.code(), "")
+        };
+        // Its ports are free before anybody is told of the end.
+        let _ = network.tear_down();
+        Ok(End {
+            exit: ExitRecord {
+                restarts: self.restarts,
+                ..exit_record(code, oom, Some(started), why)
+            },
+            cgroup,
+            clients: seen.clients,
+            stopped: seen.stopped,
+        })
+    }
+
+    /// The record of a run that never began.
+    fn failure(&self, error: &Error) -> ExitRecord {
+        let code = match failure_kind(error) {
+            FailureKind::Setup => 125,
+            FailureKind::NotExecutable => 126,
+            FailureKind::NotFound => 127,
+        };
+        ExitRecord {
+            restarts: self.restarts,
+            ..exit_record(code, false, None, &one_line(error))
+        }
+    }
+
+    fn write_run(&self, running: &Running, started: SystemTime) -> Result<RunRecord, Error> {
+        let pid = running.child.pid.as_raw_nonzero().get().unsigned_abs();
+        let cgroup = running.cgroup.as_ref();
+        let run = RunRecord {
+            pid,
+            start_time: record::start_time(pid).unwrap_or(0),
+            monitor: std::process::id(),
+            boot_id: record::boot_id(),
+            started,
+            cgroup: cgroup.map(Cgroup::relative_path).unwrap_or_default(),
+            paused: false,
+            restarts: self.restarts,
+        };
+        self.record.write_run(&run)?;
+        for (path, pid) in [
+            (&self.launch.pid_file, pid),
+            (&self.launch.monitor_pid_file, run.monitor),
+        ] {
+            if let Some(path) = path {
+                write_pid_file(path, pid)
+                    .map_err(Error::io(format!("write {}", path.display())))?;
+            }
+        }
+        Ok(run)
+    }
+}
+
+fn tell(clients: &[OwnedFd], code: i32) {
+    for client in clients {
+        let _ = send(client.as_fd(), &Reply::Exited { code }, &[]);
+    }
+}

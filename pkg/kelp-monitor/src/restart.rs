@@ -1,0 +1,133 @@
+//! `--restart`: whether a program that has ended is started again, and how soon.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::{RecvFlags, SocketFlags, accept_with};
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::{Reply, Request, receive, send};
+
+/// When a program that has ended by itself is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restart {
+    /// Only where it failed.
+    pub failed: bool,
+    /// At most so often.
+    pub limit: Option<u32>,
+}
+
+impl Restart {
+    pub(crate) fn applies(self, code: i32, restarts: u32) -> bool {
+        (code != 0 || !self.failed) && self.limit.is_none_or(|limit| restarts < limit)
+    }
+}
+
+/// The pauses before a restart: from 100 ms, twice as long each time, up to a minute.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    doublings: u32,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LONGEST: Duration = Duration::from_mins(1);
+    /// A program that ran for so long was no failed start.
+    const STEADY: Duration = Duration::from_secs(10);
+
+    /// The pause after a run of this length.
+    pub(crate) fn next(&mut self, ran: Duration) -> Duration {
+        if ran >= Self::STEADY {
+            self.doublings = 0;
+        }
+        let pause = Self::FIRST.saturating_mul(1 << self.doublings.min(16));
+        self.doublings += 1;
+        pause.min(Self::LONGEST)
+    }
+}
+
+/// Waits for a time; whether somebody said meanwhile that the container is to stay stopped.
+pub(crate) fn pause(listener: &OwnedFd, time: Duration) -> io::Result<bool> {
+    let deadline = Instant::now() + time;
+    let mut clients: Vec<OwnedFd> = Vec::new();
+    loop {
+        let left = timespec(deadline.saturating_duration_since(Instant::now()));
+        let sockets = std::iter::once(listener).chain(&clients);
+        let mut fds: Vec<_> = sockets
+            .map(|socket| PollFd::new(socket, PollFlags::IN))
+            .collect();
+        match poll(&mut fds, Some(&left)) {
+            Ok(0) => return Ok(false),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let mut heard = ready[1..].iter();
+        let mut stopped = false;
+        clients.retain(|client| {
+            if !heard.next().is_some_and(|ready| *ready) {
+                return true;
+            }
+            match receive::<Request>(client.as_fd(), RecvFlags::DONTWAIT) {
+                Ok(Some((Request::Stop, _))) => {
+                    let _ = send(client.as_fd(), &Reply::Done, &[]);
+                    stopped = true;
+                    true
+                }
+                // There is nothing to attach to.
+                _ => false,
+            }
+        });
+        if stopped {
+            return Ok(true);
+        }
+        if ready[0]
+            && let Ok(client) = accept_with(listener, SocketFlags::CLOEXEC)
+        {
+            let peer = rustix::net::sockopt::socket_peercred(&client);
+            if peer.is_ok_and(|peer| peer.uid == rustix::process::getuid()) {
+                clients.push(client);
+            }
+        }
+    }
+}
+
+/// For poll(2), which wakes up no earlier.
+pub(crate) fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(time.subsec_nanos()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_policy_looks_at_the_code_and_the_count() {
+        for (failed, limit, code, restarts, again) in [
+            (false, None, 0, 1000, true),
+            (true, None, 0, 0, false),
+            (true, None, 1, 1000, true),
+            (true, Some(2), 1, 1, true),
+            (true, Some(2), 1, 2, false),
+        ] {
+            let policy = Restart { failed, limit };
+            assert_eq!(policy.applies(code, restarts), again, "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn pauses_double_up_to_a_minute_and_begin_anew_after_a_steady_run() {
+        let mut backoff = Backoff::default();
+        let mut next = |ran| backoff.next(Duration::from_secs(ran)).as_millis();
+        assert_eq!([next(0), next(0), next(0)], [100, 200, 400]);
+        for _ in 0..30 {
+            next(0);
+        }
+        assert_eq!([next(0), next(11), next(0)], [60_000, 100, 200]);
+    }
+}

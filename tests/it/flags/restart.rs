@@ -1,0 +1,173 @@
+//! Flags about the end of a container: when it comes, and what comes after it.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+
+use crate::env::Env;
+
+/// A fifo that containers write a line to each time they are started.
+struct Starts {
+    path: PathBuf,
+    lines: BufReader<File>,
+}
+
+impl Starts {
+    fn new(env: &Env) -> Self {
+        let path = env.path("h/starts");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        // For writing as well, or opening would wait for a writer, and reading would find an end.
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        Self {
+            path,
+            lines: BufReader::new(file),
+        }
+    }
+
+    fn volume(&self) -> String {
+        format!("{}:/starts", self.path.display())
+    }
+
+    /// Waits until so many have started.
+    fn wait(&mut self, count: usize) {
+        for _ in 0..count {
+            let mut line = String::new();
+            self.lines.read_line(&mut line).unwrap();
+            assert_eq!(line, "started\n");
+        }
+    }
+}
+
+fn shown(env: &Env, name: &str) -> String {
+    let format = "{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}} \
+                  {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.RestartPolicy.MaximumRetryCount}}";
+    env.kelp(&["inspect", "-f", format, name]).succeeds()
+}
+
+#[test]
+fn what_failed_is_started_again_so_often() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let mut starts = Starts::new(&env);
+    let volume = starts.volume();
+    let flags = [
+        "run",
+        "-d",
+        "--name=web",
+        "--restart=on-failure:2",
+        "-v",
+        &volume,
+    ];
+    let script = "echo started >/starts; echo out; exit 3";
+    env.kelp(&[&flags[..], &[&image, "sh", "-c", script]].concat())
+        .succeeds();
+    starts.wait(3);
+    env.kelp(&["wait", "web"]).succeeds();
+    assert_eq!(shown(&env, "web"), "exited 3 2 on-failure 2\n");
+    assert_eq!(env.kelp(&["logs", "web"]).succeeds(), "out\nout\nout\n");
+    let listed = env
+        .kelp(&["ps", "-a", "--format", "{{.Restarts}}"])
+        .succeeds();
+    assert_eq!(listed, "2\n");
+    // Somebody who starts it starts to count.
+    env.kelp(&["start", "web"]).succeeds();
+    starts.wait(3);
+    env.kelp(&["wait", "web"]).succeeds();
+    assert_eq!(shown(&env, "web"), "exited 3 2 on-failure 2\n");
+    env.kelp(&["rm", "web"]).succeeds();
+}
+
+#[test]
+fn what_succeeded_is_not_started_again_for_having_failed() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let words = ["run", "--name=web", "--restart=on-failure", &image, "true"];
+    env.kelp(&words).succeeds();
+    assert_eq!(shown(&env, "web"), "exited 0 0 on-failure 0\n");
+    env.kelp(&["rm", "web"]).succeeds();
+}
+
+#[test]
+fn what_is_stopped_stays_stopped() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let mut starts = Starts::new(&env);
+    let volume = starts.volume();
+    for (policy, then, end, code) in [
+        // It runs when it is stopped.
+        ("always", "sleep 1000", &["stop", "-t", "0"][..], 137),
+        ("always", "sleep 1000", &["kill"], 137),
+        // It is about to be started again.
+        ("unless-stopped", "exit 4", &["stop"], 4),
+    ] {
+        let restart = format!("--restart={policy}");
+        let script = format!("echo started >/starts; {then}");
+        let flags = ["run", "-d", "--name=web", &restart, "-v", &volume];
+        env.kelp(&[&flags[..], &[&image, "sh", "-c", &script]].concat())
+            .succeeds();
+        // The pause after the fourth start is long enough to be met.
+        starts.wait(if then == "exit 4" { 4 } else { 1 });
+        if then == "exit 4" {
+            env.kelp(&["wait", "web"]).succeeds();
+        }
+        env.kelp(&[end, &["web"]].concat()).succeeds();
+        env.kelp(&["wait", "web"]).succeeds();
+        let seen = shown(&env, "web");
+        assert!(
+            seen.starts_with(&format!("exited {code} ")),
+            "{seen} of {policy} {end:?}"
+        );
+        env.kelp(&["rm", "web"]).succeeds();
+    }
+}
+
+#[test]
+fn a_container_that_starts_again_and_again_can_be_removed() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let mut starts = Starts::new(&env);
+    let volume = starts.volume();
+    let flags = ["run", "-d", "--name=web", "--restart=always", "-v", &volume];
+    env.kelp(&[&flags[..], &[&image, "sh", "-c", "echo started >/starts"]].concat())
+        .succeeds();
+    starts.wait(3);
+    env.kelp(&["rm", "-f", "-t", "0", "web"]).succeeds();
+    assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
+}
+
+#[test]
+fn a_policy_needs_a_container_that_stays() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    for (flags, said) in [
+        (
+            &["--rm", "--restart=always"][..],
+            "--rm and --restart exclude each other: a container that is gone can't start again",
+        ),
+        (
+            &["--restart=sometimes"],
+            "invalid restart policy \"sometimes\": use no, on-failure[:RETRIES], always or \
+             unless-stopped",
+        ),
+    ] {
+        let words = [&["run"], flags, &[&image]].concat();
+        assert_eq!(env.kelp(&words).fails(125), format!("Error: {said}"));
+    }
+}
+
+#[test]
+fn time_that_is_over_ends_the_container() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let words = ["run", "--name=web", "--timeout=1", &image, "sleep", "1000"];
+    let done = env.kelp(&words).done();
+    assert_eq!((done.code, done.stderr.as_str()), (255, ""));
+    let format = "{{.State.ExitCode}} {{.State.Error}}";
+    assert_eq!(
+        env.kelp(&["inspect", "-f", format, "web"]).succeeds(),
+        "255 it ran for longer than --timeout allows\n"
+    );
+    assert_eq!(env.shell(&["--timeout=1000"], "echo in time"), "in time\n");
+    env.kelp(&["rm", "web"]).succeeds();
+}
