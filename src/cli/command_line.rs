@@ -223,7 +223,7 @@ impl Reader<'_> {
 
     /// The error of an option that clap does not know.
     fn unknown(&self, shown: &str, what: String) -> Fault {
-        match unsupported::refusal(self.command.get_name(), shown) {
+        match unsupported::refusal(&self.path, shown) {
             Some(what) => Fault::Unsupported(what),
             None => self.usage(what),
         }

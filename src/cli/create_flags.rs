@@ -17,7 +17,7 @@ use kelp_engine::image::pull::{PullPolicy, PullRequest};
 
 pub use process::{host_variables, variables};
 
-use super::pull_flags::{PlatformFlags, PullFlags};
+use super::pull_flags::{PlatformFlags, PullFlags, RetryFlags};
 
 /// The flags.
 #[derive(clap::Args, Debug)]
@@ -36,6 +36,8 @@ pub struct CreateFlags {
     registry: PullFlags,
     #[command(flatten)]
     platform: PlatformFlags,
+    #[command(flatten)]
+    retry: RetryFlags,
     #[command(flatten)]
     compatible: compatible::CompatibleFlags,
     /// Remove the container, and volumes without a name, when it has ended
@@ -152,6 +154,7 @@ impl CreateFlags {
     pub fn pull_request(&self, options: &CreateOptions) -> anyhow::Result<PullRequest> {
         let mut request = self.registry.request();
         self.platform.apply(&mut request);
+        self.retry.apply(&mut request);
         request.policy = self.pull.parse::<PullPolicy>()?;
         request.quiet = self.quiet;
         request.credentials.clone_from(&self.creds);

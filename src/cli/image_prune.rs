@@ -4,6 +4,8 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 use kelp_engine::Engine;
 
+use super::image_filter;
+
 /// Remove images without a name, or all that no container is made from
 #[derive(clap::Args)]
 pub struct Args {
@@ -13,6 +15,15 @@ pub struct Args {
     /// Do not ask
     #[arg(short, long)]
     force: bool,
+    /// Remove the cache of builds: there is none
+    #[arg(long)]
+    build_cache: bool,
+    /// Taken for compatibility: no other program's containers use kelp's images
+    #[arg(long)]
+    external: bool,
+    /// Only images for which this holds: label[!]=KEY[=VALUE] or until=TIME
+    #[arg(long, value_name = "FILTER")]
+    filter: Vec<String>,
 }
 
 /// Removes them and prints their ids.
@@ -25,7 +36,9 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     if !args.force && !confirm(&format!("WARNING! This command removes {what}.\n"))? {
         return Ok(0);
     }
-    for id in engine.prune_images(args.all)? {
+    let _ = (args.build_cache, args.external);
+    let filter = image_filter::ImageFilter::for_prune(engine, &args.filter)?;
+    for id in engine.prune_images(args.all, &|image| filter.holds(image))? {
         println!("{id}");
     }
     Ok(0)

@@ -2,10 +2,11 @@
 
 use std::time::SystemTime;
 
-use anyhow::bail;
 use kelp_engine::Engine;
 use kelp_format::{Format, render, units};
 use serde::Serialize;
+
+use super::image_filter::{self, ImageFilter};
 
 /// List images
 #[derive(clap::Args)]
@@ -16,7 +17,8 @@ pub struct Args {
     /// Show digests
     #[arg(long)]
     digests: bool,
-    /// Show images that fit: dangling=BOOL, label=KEY[=VALUE], reference=NAME, id=ID
+    /// Show images that fit: id, label, reference, dangling, digest, before, since, until or
+    /// containers, as KEY=VALUE
     #[arg(short, long)]
     filter: Vec<String>,
     /// json, table, or a Go template
@@ -31,8 +33,21 @@ pub struct Args {
     /// Show ids alone
     #[arg(short, long)]
     quiet: bool,
+    /// Sort by created, id, repository, size or tag
+    #[arg(long, value_name = "KEY", default_value = "created")]
+    sort: Sort,
     /// Show images with this name alone
     image: Option<String>,
+}
+
+/// What a list is sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Sort {
+    Created,
+    Id,
+    Repository,
+    Size,
+    Tag,
 }
 
 /// A line of the list: an image under one of its names.
@@ -60,6 +75,8 @@ struct Row {
     created_at: String,
     #[serde(rename = "Size")]
     size: String,
+    #[serde(rename = "VirtualSize")]
+    bytes: u64,
     #[serde(rename = "Labels")]
     labels: std::collections::BTreeMap<String, String>,
     #[serde(rename = "Dangling")]
@@ -81,22 +98,12 @@ const HEADERS: &[(&str, &str)] = &[
 
 /// Prints the list.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
-    let mut rows = rows(engine, args.no_trunc)?;
+    let filter = ImageFilter::new(engine, &args.filter)?;
+    let mut rows = rows(engine, args.no_trunc, &filter)?;
     if let Some(name) = &args.image {
-        rows.retain(|row| is_named(row, name));
+        rows.retain(|row| image_filter::is_named(&format!("{}:{}", row.repository, row.tag), name));
     }
-    for filter in &args.filter {
-        let Some((key, value)) = filter.split_once('=') else {
-            bail!("invalid filter {filter:?}: a filter is KEY=VALUE");
-        };
-        match key {
-            "dangling" => rows.retain(|row| row.dangling == (value != "false")),
-            "label" => rows.retain(|row| has_label(row, value)),
-            "reference" => rows.retain(|row| is_named(row, value)),
-            "id" => rows.retain(|row| row.id.starts_with(value)),
-            _ => bail!("{key:?} is an invalid filter: use dangling, label, reference or id"),
-        }
-    }
+    sort(&mut rows, args.sort);
     if args.quiet {
         rows.dedup_by(|one, other| one.id == other.id);
         for row in rows {
@@ -114,16 +121,15 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     Ok(0)
 }
 
-fn rows(engine: &Engine, whole_ids: bool) -> anyhow::Result<Vec<Row>> {
+fn rows(engine: &Engine, whole_ids: bool, filter: &ImageFilter) -> anyhow::Result<Vec<Row>> {
     let now = SystemTime::now();
     let mut rows = Vec::new();
     for image in engine.images()? {
+        if !filter.holds(&image) {
+            continue;
+        }
         let record = &image.record;
-        let created = record
-            .created
-            .as_deref()
-            .and_then(|text| units::parse_time(text, now).ok())
-            .unwrap_or(SystemTime::UNIX_EPOCH);
+        let created = image_filter::created(&image);
         let id = record.id.hex().to_owned();
         let row = Row {
             short_id: if whole_ids {
@@ -141,13 +147,14 @@ fn rows(engine: &Engine, whole_ids: bool) -> anyhow::Result<Vec<Row>> {
             created_since: units::ago(created, now),
             created_at: units::go_time(created),
             size: units::size(record.size),
+            bytes: record.size,
             labels: record.labels.clone(),
             dangling: image.names.is_empty(),
         };
         if image.names.is_empty() {
             rows.push(row.clone());
         }
-        for name in &image.names {
+        for name in image.names.iter().filter(|name| filter.holds_name(name)) {
             let (repository, tag) = split(name);
             rows.push(Row {
                 repository,
@@ -170,22 +177,14 @@ fn split(name: &str) -> (String, String) {
     }
 }
 
-/// Whether a name ends as the user wrote it, with or without the tag.
-fn is_named(row: &Row, name: &str) -> bool {
-    let full = format!("{}:{}", row.repository, row.tag);
-    [full.as_str(), row.repository.as_str()]
-        .iter()
-        .any(|whole| {
-            whole
-                .strip_suffix(name)
-                .is_some_and(|before| before.is_empty() || before.ends_with('/'))
-        })
-}
-
-fn has_label(row: &Row, wanted: &str) -> bool {
-    match wanted.split_once('=') {
-        Some((key, value)) => row.labels.get(key).is_some_and(|own| own == value),
-        None => row.labels.contains_key(wanted),
+fn sort(rows: &mut [Row], by: Sort) {
+    match by {
+        // The engine's order.
+        Sort::Created => {}
+        Sort::Id => rows.sort_by(|one, other| one.id.cmp(&other.id)),
+        Sort::Repository => rows.sort_by(|one, other| one.repository.cmp(&other.repository)),
+        Sort::Size => rows.sort_by_key(|row| row.bytes),
+        Sort::Tag => rows.sort_by(|one, other| one.tag.cmp(&other.tag)),
     }
 }
 

@@ -19,7 +19,7 @@ pub struct Args {
     #[arg(short, long)]
     size: bool,
     /// What the names are of
-    #[arg(short, long = "type", value_name = "TYPE", default_value = "all")]
+    #[arg(short = 't', long = "type", value_name = "TYPE", default_value = "all")]
     kind: ObjectKind,
     /// Names or ids
     #[arg(value_name = "NAME", required_unless_present = "latest")]

@@ -34,6 +34,9 @@ pub struct Args {
     /// Show the name of the container in front of each line
     #[arg(short, long)]
     names: bool,
+    /// Show the names of containers in colors
+    #[arg(long)]
+    color: bool,
     /// Use the container that was created last
     #[arg(short, long, conflicts_with = "containers")]
     latest: bool,
@@ -66,12 +69,16 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     }
     let is_many = ids.len() > 1;
     let mut outputs = Vec::new();
-    for id in &ids {
-        let prefix = match (args.names, is_many) {
+    for (number, id) in ids.iter().enumerate() {
+        let mut prefix = match (args.names, is_many) {
             (true, _) => format!("{} ", engine.config(id)?.name),
             (false, true) => format!("{} ", id.short()),
             (false, false) => String::new(),
         };
+        if args.color && !prefix.is_empty() {
+            // Colors 31 to 36: black and white may be the terminal's own (console_codes(4)).
+            prefix = format!("\x1b[{}m{prefix}\x1b[0m", 31 + number % 6);
+        }
         outputs.push((id, Output::new(prefix, args.timestamps, is_many)));
     }
     if !(is_many && args.follow) {

@@ -1,17 +1,16 @@
 //! `kelp ps`: the list of containers.
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use anyhow::bail;
 use kelp_engine::Engine;
 use kelp_engine::container::list::Listed;
-use kelp_format::filter::{Field, Filters, Key, Match};
 use kelp_format::render::json;
-use kelp_format::{Format, render, units};
+use kelp_format::{Format, render};
 
+use super::container_filter;
 use super::ps_row::{Json, Row};
 
 /// List containers
@@ -21,7 +20,7 @@ pub struct Args {
     #[arg(short, long)]
     all: bool,
     /// Show containers that fit: id, name, label, status, ancestor, before, since, until, exited,
-    /// command, volume or network, as KEY=VALUE
+    /// command, volume, network, restart-policy or should-start-on-boot, as KEY=VALUE
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<String>,
     /// json, table, or a Go template
@@ -45,6 +44,12 @@ pub struct Args {
     /// Show pods
     #[arg(short, long)]
     pod: bool,
+    /// Taken for compatibility: no other program's containers are in kelp's store
+    #[arg(long)]
+    external: bool,
+    /// Show how large containers are
+    #[arg(short, long)]
+    size: bool,
     /// Show ids alone
     #[arg(short, long)]
     quiet: bool,
@@ -93,24 +98,9 @@ const HEADERS: &[(&str, &str)] = &[
     ("Restarts", "RESTARTS"),
 ];
 
-const KEYS: &[Key] = &[
-    ("id", Match::Prefix),
-    ("name", Match::Regex),
-    ("label", Match::Label),
-    ("status", Match::Exact),
-    ("exited", Match::Exact),
-    ("ancestor", Match::Own),
-    ("before", Match::Own),
-    ("since", Match::Own),
-    ("until", Match::Own),
-    ("command", Match::Exact),
-    ("volume", Match::Exact),
-    ("network", Match::Exact),
-];
-
 /// Prints the list.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
-    let _ = args.sync;
+    let _ = (args.sync, args.external);
     if args.pod {
         bail!("kelp has no pods yet: leave --pod out");
     }
@@ -145,21 +135,30 @@ fn text(engine: &Engine, args: &Args) -> anyhow::Result<String> {
         }
         return Ok(text);
     }
-    let columns = if args.ns { NAMESPACE_COLUMNS } else { COLUMNS };
+    let with_size = format!("{COLUMNS}\t{{{{.Size}}}}");
+    let columns = match (args.ns, args.size) {
+        (true, _) => NAMESPACE_COLUMNS,
+        (false, true) => &with_size,
+        (false, false) => COLUMNS,
+    };
+    let sizes = |listed: &Listed| args.size.then(|| engine.listed_sizes(&listed.summary));
     let format = Format::parse(args.format.as_deref().unwrap_or_default(), columns);
     if format == Format::Json {
-        let rows: Vec<_> = list.iter().map(|listed| Json::new(listed, now)).collect();
+        let rows: Vec<_> = list
+            .iter()
+            .map(|listed| Json::new(listed, now, sizes(listed)))
+            .collect();
         return Ok(json(&rows)? + "\n");
     }
     if is_json_of_row(&format) {
-        let lines = list
-            .iter()
-            .map(|listed| serde_json::to_string(&Json::new(listed, now)).map(|line| line + "\n"));
+        let lines = list.iter().map(|listed| {
+            serde_json::to_string(&Json::new(listed, now, sizes(listed))).map(|line| line + "\n")
+        });
         return Ok(lines.collect::<Result<_, _>>()?);
     }
     let rows: Vec<_> = list
         .iter()
-        .map(|listed| Row::new(listed, now, args.no_trunc, args.ns))
+        .map(|listed| Row::new(listed, now, args.no_trunc, args.ns, sizes(listed)))
         .collect();
     Ok(render(&rows, &format, HEADERS, !args.noheading)?)
 }
@@ -171,103 +170,16 @@ fn is_json_of_row(format: &Format) -> bool {
 
 /// What is shown, in order.
 fn chosen(engine: &Engine, args: &Args, now: SystemTime) -> anyhow::Result<Vec<Listed>> {
-    let filters = Filters::parse(&args.filter, KEYS)?;
+    let filters = container_filter::parse(&args.filter)?;
     let last = if args.latest { Some(1) } else { args.last };
     let all = args.all || last.is_some() || filters.has("status") || filters.has("exited");
     let mut list = engine.list_containers(all);
-    if !filters.is_empty() {
-        let limits = Limits::of(&filters, engine, now)?;
-        list.retain(|listed| filters.matches(|key, value| field(listed, &limits, key, value)));
-    }
+    container_filter::retain(engine, &filters, &mut list, now)?;
     if let Some(last) = last {
         list.drain(..list.len().saturating_sub(last));
     }
     sort(&mut list, args.sort);
     Ok(list)
-}
-
-/// The times that `before`, `since` and `until` mean.
-#[derive(Default)]
-struct Limits {
-    before: Option<SystemTime>,
-    since: Option<SystemTime>,
-    until: Option<SystemTime>,
-}
-
-impl Limits {
-    fn of(filters: &Filters, engine: &Engine, now: SystemTime) -> anyhow::Result<Self> {
-        let created = |name: &str| -> anyhow::Result<SystemTime> {
-            let id = engine.find_container(name)?;
-            Ok(engine.config(&id)?.created)
-        };
-        let until = filters
-            .values("until")
-            .map(|text| units::parse_time(text, now).map_err(anyhow::Error::msg))
-            .collect::<anyhow::Result<Vec<_>>>()?;
-        let before = filters.values("before").map(created);
-        let since = filters.values("since").map(created);
-        Ok(Self {
-            before: before
-                .collect::<anyhow::Result<Vec<_>>>()?
-                .into_iter()
-                .max(),
-            since: since.collect::<anyhow::Result<Vec<_>>>()?.into_iter().min(),
-            until: until.into_iter().max(),
-        })
-    }
-}
-
-fn field<'a>(listed: &'a Listed, limits: &Limits, key: &str, value: &str) -> Field<'a> {
-    let summary = &listed.summary;
-    let created = summary.created;
-    match key {
-        "id" => Field::Text(summary.id.as_str()),
-        "name" => Field::Text(&summary.name),
-        "label" => Field::Map(&summary.labels),
-        "status" => Field::Text(listed.status.as_str()),
-        "command" => Field::Texts(
-            summary
-                .command
-                .first()
-                .map(String::as_str)
-                .into_iter()
-                .collect(),
-        ),
-        "exited" => {
-            let code = listed.exit.as_ref().map(|exit| exit.code.to_string());
-            Field::Answer(code.as_deref() == Some(value))
-        }
-        "volume" => Field::Answer(summary.options.mounts.iter().any(|mount| {
-            let source = mount.source.as_deref();
-            let is_named = source.and_then(Path::parent).is_some_and(|parent| {
-                parent.ends_with(Path::new("volumes").join(value)) && !value.is_empty()
-            });
-            is_named || mount.destination == Path::new(value) || source == Some(Path::new(value))
-        })),
-        "network" => Field::Answer(super::ps_row::network(listed) == value),
-        "ancestor" => Field::Answer(is_ancestor(&summary.image_name, &summary.image_id, value)),
-        "before" => Field::Answer(limits.before.is_some_and(|limit| created < limit)),
-        "since" => Field::Answer(limits.since.is_some_and(|limit| created > limit)),
-        _ => Field::Answer(limits.until.is_some_and(|limit| created < limit)),
-    }
-}
-
-/// Whether an image is what a user calls `wanted`: an id or the beginning of one, or a name with or
-/// without registry and tag.
-fn is_ancestor(name: &str, id: &str, wanted: &str) -> bool {
-    let wanted_id = wanted.strip_prefix("sha256:").unwrap_or(wanted);
-    if wanted_id.len() >= 3 && id.starts_with(wanted_id) {
-        return true;
-    }
-    let bare = match name.rsplit_once(':') {
-        Some((bare, tag)) if !tag.contains('/') => bare,
-        _ => name,
-    };
-    [name, bare].iter().any(|whole| {
-        whole
-            .strip_suffix(wanted)
-            .is_some_and(|before| before.is_empty() || before.ends_with('/'))
-    })
 }
 
 fn sort(list: &mut [Listed], by: Sort) {
@@ -279,29 +191,5 @@ fn sort(list: &mut [Listed], by: Sort) {
         Sort::Image => list.sort_by(|a, b| a.summary.image_name.cmp(&b.summary.image_name)),
         Sort::Names => list.sort_by(|a, b| a.summary.name.cmp(&b.summary.name)),
         Sort::Status => list.sort_by_key(|listed| listed.status.as_str()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ancestors_are_names_and_ids() {
-        let id = "0123456789abcdef";
-        for (wanted, expected) in [
-            ("docker.io/library/alpine:3.20", true),
-            ("docker.io/library/alpine", true),
-            ("alpine", true),
-            ("library/alpine:3.20", true),
-            ("pine", false),
-            ("alpine:latest", false),
-            ("0123", true),
-            ("sha256:0123", true),
-            ("01", false),
-        ] {
-            let is = is_ancestor("docker.io/library/alpine:3.20", id, wanted);
-            assert_eq!(is, expected, "{wanted}");
-        }
     }
 }

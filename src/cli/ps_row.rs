@@ -5,6 +5,7 @@ use std::fs;
 use std::time::SystemTime;
 
 use kelp_engine::Status;
+use kelp_engine::container::inspect::Sizes;
 use kelp_engine::container::list::Listed;
 use kelp_engine::network::{Mode, PublishedPort};
 use kelp_format::units;
@@ -45,6 +46,7 @@ pub struct Row {
     auto_remove: bool,
     is_infra: bool,
     restarts: u32,
+    size: String,
     pod: String,
     pod_name: String,
     #[serde(rename = "CIDFile")]
@@ -80,11 +82,28 @@ pub struct Json {
     pod_name: String,
     ports: Option<Vec<PortObject>>,
     restarts: u32,
-    size: Option<u64>,
+    size: Option<SizeObject>,
     started_at: i64,
     state: String,
     status: String,
     created: i64,
+}
+
+#[derive(Serialize)]
+struct SizeObject {
+    #[serde(rename = "rootFsSize")]
+    root: u64,
+    #[serde(rename = "rwSize")]
+    written: u64,
+}
+
+impl From<Sizes> for SizeObject {
+    fn from(sizes: Sizes) -> Self {
+        Self {
+            root: sizes.total,
+            written: sizes.written,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -100,7 +119,13 @@ struct PortObject {
 
 impl Row {
     /// From the engine's.
-    pub fn new(listed: &Listed, now: SystemTime, whole: bool, namespaces: bool) -> Self {
+    pub fn new(
+        listed: &Listed,
+        now: SystemTime,
+        whole: bool,
+        namespaces: bool,
+        sizes: Option<Sizes>,
+    ) -> Self {
         let summary = &listed.summary;
         let created = units::ago(summary.created, now);
         let mut command = summary.command.join(" ");
@@ -139,6 +164,7 @@ impl Row {
             auto_remove: summary.options.remove,
             is_infra: false,
             restarts: restarts(listed),
+            size: sizes.map(size).unwrap_or_default(),
             pod: String::new(),
             pod_name: String::new(),
             cid_file: cid_file(listed),
@@ -153,7 +179,7 @@ impl Row {
 
 impl Json {
     /// From the engine's.
-    pub fn new(listed: &Listed, now: SystemTime) -> Self {
+    pub fn new(listed: &Listed, now: SystemTime, sizes: Option<Sizes>) -> Self {
         let summary = &listed.summary;
         let networks = match network(listed) {
             "host" | "none" | "" => Vec::new(),
@@ -181,13 +207,22 @@ impl Json {
             pod_name: String::new(),
             ports: port_objects(&summary.options.publish),
             restarts: restarts(listed),
-            size: None,
+            size: sizes.map(SizeObject::from),
             started_at: started_at(listed),
             state: listed.status.to_string(),
             status: status(listed, now),
             created: seconds(summary.created),
         }
     }
+}
+
+/// `12kB (virtual 3.4MB)`.
+fn size(sizes: Sizes) -> String {
+    let (written, total) = (
+        units::docker_size(sizes.written),
+        units::docker_size(sizes.total),
+    );
+    format!("{written} (virtual {total})")
 }
 
 fn restarts(listed: &Listed) -> u32 {

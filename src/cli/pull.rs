@@ -4,7 +4,7 @@ use anyhow::bail;
 use kelp_engine::Engine;
 use kelp_engine::image::pull::PullPolicy;
 
-use super::pull_flags::{PlatformFlags, PullFlags};
+use super::pull_flags::{PlatformFlags, PullFlags, RetryFlags};
 
 /// Pull images from a registry
 #[derive(clap::Args)]
@@ -13,6 +13,11 @@ pub struct Args {
     pull: PullFlags,
     #[command(flatten)]
     platform: PlatformFlags,
+    #[command(flatten)]
+    retry: RetryFlags,
+    /// For docker's scripts: signatures are not what it is about
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    disable_content_trust: Option<bool>,
     /// Credentials for the registry: USER:PASSWORD
     #[arg(long, value_name = "USER:PASSWORD")]
     creds: Option<String>,
@@ -39,6 +44,8 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     args.platform.apply(&mut request);
     request.policy = args.policy.parse::<PullPolicy>()?;
     request.credentials = args.creds;
+    args.retry.apply(&mut request);
+    let _ = args.disable_content_trust;
     request.quiet = args.quiet;
     for image in &args.images {
         println!("{}", engine.pull_image(image, &request)?);

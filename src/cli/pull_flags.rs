@@ -1,8 +1,10 @@
 //! Flags about registries that several commands share.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use kelp_engine::image::pull::PullRequest;
+use kelp_format::units;
 
 /// How a registry is reached, and which image of an index is meant.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -16,6 +18,30 @@ pub struct PullFlags {
     /// The file with credentials
     #[arg(long, env = "REGISTRY_AUTH_FILE", value_name = "FILE")]
     pub authfile: Option<PathBuf>,
+}
+
+/// How often what failed is tried again.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct RetryFlags {
+    /// How often to try again what failed
+    #[arg(long, value_name = "NUMBER")]
+    retry: Option<u32>,
+    /// How long to wait before, such as 2s
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    retry_delay: Option<Duration>,
+}
+
+impl RetryFlags {
+    /// Adds them to a request.
+    pub fn apply(&self, request: &mut PullRequest) {
+        request.retries = self.retry;
+        request.retry_delay = self.retry_delay;
+    }
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    let span = units::parse_span(text).filter(|_| !text.starts_with('-'));
+    span.ok_or_else(|| format!("invalid span {text:?}: use 500ms, 2s or 1m30s"))
 }
 
 /// Which image of an index is meant.

@@ -17,6 +17,9 @@ pub struct Args {
     /// Seconds until a container that was asked to stop is killed; -1 for never
     #[arg(short, long, visible_alias = "timeout", allow_negative_numbers = true)]
     time: Option<i64>,
+    /// Those that fit, as in ps: KEY=VALUE
+    #[arg(short, long, value_name = "FILTER")]
+    filter: Vec<String>,
     #[command(flatten)]
     selection: Selection,
 }
@@ -25,12 +28,15 @@ pub struct Args {
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let is_meant = |id: &_| {
         args.all
+            || !args.running
             || engine
                 .status(id)
                 .is_ok_and(|status| status == Status::Running)
     };
     let every = args.all || args.running;
-    let chosen = args.selection.find(engine, every, false, is_meant)?;
+    let chosen = args
+        .selection
+        .find_filtered(engine, &args.filter, every, false, is_meant)?;
     let timeout = args.time.map(timeout);
     let errors = chosen.each(|id| engine.restart_container(id, timeout));
     Ok(report(errors))

@@ -14,6 +14,9 @@ pub struct Args {
     /// It is no error if an image is not here
     #[arg(short, long)]
     ignore: bool,
+    /// For docker's scripts: an image has no parents here that would go with it
+    #[arg(long)]
+    no_prune: bool,
     /// The images
     #[arg(required_unless_present = "all")]
     images: Vec<String>,
@@ -21,6 +24,7 @@ pub struct Args {
 
 /// Removes each; 1 if one was not here, 2 if one is in use.
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
+    let _ = args.no_prune;
     let mut names = args.images;
     if args.all {
         names = engine

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use kelp_engine::{ContainerId, Engine, Error, Kind};
 
-use super::exit;
+use super::{container_filter, exit};
 
 /// Containers named on the command line, or chosen by a flag.
 #[derive(clap::Args, Debug, Default)]
@@ -49,6 +50,18 @@ impl Selection {
         ignore: bool,
         is_meant: impl Fn(&ContainerId) -> bool,
     ) -> anyhow::Result<Chosen> {
+        self.find_filtered(engine, &[], all, ignore, is_meant)
+    }
+
+    /// The same, and with filters those that fit them.
+    pub fn find_filtered(
+        &self,
+        engine: &Engine,
+        filters: &[String],
+        all: bool,
+        ignore: bool,
+        is_meant: impl Fn(&ContainerId) -> bool,
+    ) -> anyhow::Result<Chosen> {
         let named = !self.containers.is_empty() || !self.cidfile.is_empty();
         if all && self.latest {
             anyhow::bail!("--all and --latest cannot be used together");
@@ -56,11 +69,24 @@ impl Selection {
         if all && named {
             anyhow::bail!("no arguments are needed with --all");
         }
-        if !all && !self.latest && !named {
+        if !filters.is_empty() && (named || self.latest) {
+            anyhow::bail!("--filter leaves no room for names or --latest");
+        }
+        if !all && !self.latest && !named && filters.is_empty() {
             anyhow::bail!("you must provide at least one name or id");
         }
         let mut chosen = Chosen::default();
-        if all {
+        if !filters.is_empty() {
+            let mut list = engine.list_containers(true);
+            let filters = container_filter::parse(filters)?;
+            container_filter::retain(engine, &filters, &mut list, SystemTime::now())?;
+            let ids = list.into_iter().map(|listed| listed.summary.id);
+            let targets = ids.filter(is_meant).map(|id| Target {
+                given: id.to_string(),
+                id,
+            });
+            chosen.targets.extend(targets);
+        } else if all {
             let ids = engine.containers().into_iter().map(|config| config.id);
             let targets = ids.filter(is_meant).map(|id| Target {
                 given: id.to_string(),

@@ -21,6 +21,9 @@ pub struct Args {
     interactive: bool,
     #[command(flatten)]
     streams: attach::StreamFlags,
+    /// Those that fit, as in ps: KEY=VALUE
+    #[arg(short, long, value_name = "FILTER")]
+    filter: Vec<String>,
     #[command(flatten)]
     selection: Selection,
 }
@@ -28,7 +31,9 @@ pub struct Args {
 /// Runs it; the exit code.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let can_start = |id: &_| engine.status(id).is_ok_and(Status::can_start);
-    let chosen = args.selection.find(engine, args.all, false, can_start)?;
+    let chosen = args
+        .selection
+        .find_filtered(engine, &args.filter, args.all, false, can_start)?;
     if !args.attach && !args.interactive {
         return Ok(report(chosen.each(|id| start(engine, id))));
     }

@@ -18,6 +18,9 @@ pub struct Args {
     /// Seconds until a container is killed; -1 for never
     #[arg(short, long, visible_alias = "timeout", allow_negative_numbers = true)]
     time: Option<i64>,
+    /// Those that fit, as in ps: KEY=VALUE
+    #[arg(short, long, value_name = "FILTER")]
+    filter: Vec<String>,
     #[command(flatten)]
     selection: Selection,
 }
@@ -29,7 +32,9 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
             .status(id)
             .is_ok_and(|status| matches!(status, Status::Running | Status::Paused))
     };
-    let chosen = args.selection.find(engine, args.all, args.ignore, runs)?;
+    let chosen = args
+        .selection
+        .find_filtered(engine, &args.filter, args.all, args.ignore, runs)?;
     let timeout = args.time.map(timeout);
     let errors = chosen.each_at_once(|id| engine.stop_container(id, timeout).map(drop));
     Ok(report(errors))

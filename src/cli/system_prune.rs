@@ -22,6 +22,9 @@ pub struct Args {
     /// Don't ask
     #[arg(short, long)]
     force: bool,
+    /// Remove what unfinished builds left: there is none
+    #[arg(long)]
+    build: bool,
     /// Remove the volumes that no container uses too
     #[arg(long)]
     volumes: bool,
@@ -47,7 +50,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let sizes = sizes(engine)?;
     let pruned = engine.prune_containers(&PruneFilter::default());
     let containers: Vec<_> = pruned.removed.iter().map(ToString::to_string).collect();
-    let images = engine.prune_images(args.all)?;
+    let images = engine.prune_images(args.all, &|_| true)?;
     let mut errors = pruned.errors;
     let volumes = if args.volumes {
         prune_volumes(engine, &mut errors)

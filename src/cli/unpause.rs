@@ -11,11 +11,14 @@ pub struct Args {
     /// Unpause every paused container
     #[arg(short, long)]
     all: bool,
+    /// Those that fit, as in ps: KEY=VALUE
+    #[arg(short, long, value_name = "FILTER")]
+    filter: Vec<String>,
     #[command(flatten)]
     selection: Selection,
 }
 
 /// Runs it; the exit code.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
-    pause::set(engine, args.all, &args.selection, false)
+    pause::set(engine, &args.filter, args.all, &args.selection, false)
 }

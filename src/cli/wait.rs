@@ -1,7 +1,7 @@
 //! `kelp wait`: until containers are in a state, by default that of having ended.
 
 use kelp_engine::container::wait::Condition;
-use kelp_engine::{Engine, Error, Kind};
+use kelp_engine::{ContainerId, Engine, Error, Kind};
 
 use super::selection::{Selection, report};
 
@@ -14,6 +14,9 @@ pub struct Args {
     /// It is no error if a container is missing: its code is -1
     #[arg(long)]
     ignore: bool,
+    /// End with the first container that is in the state
+    #[arg(long)]
+    exit_first_match: bool,
     /// Taken for compatibility: kelp is told of changes and does not look at intervals
     #[arg(short, long, default_value = "250ms", hide_default_value = true)]
     interval: String,
@@ -34,6 +37,11 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     }
     let chosen = args.selection.find(engine, false, false, |_| true)?;
     let mut errors = Vec::new();
+    if args.exit_first_match && chosen.errors.is_empty() {
+        let ids: Vec<_> = chosen.targets.into_iter().map(|target| target.id).collect();
+        println!("{}", first(engine, &ids, &conditions)?);
+        return Ok(0);
+    }
     for target in chosen.targets {
         match engine.wait_for(&target.id, &conditions) {
             Ok(code) => println!("{code}"),
@@ -48,4 +56,15 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         }
     }
     Ok(report(errors))
+}
+
+/// The code of the container that is there first. The others' waits end with this process.
+fn first(engine: &Engine, ids: &[ContainerId], conditions: &[Condition]) -> anyhow::Result<i32> {
+    let (sender, codes) = std::sync::mpsc::channel();
+    for id in ids {
+        let (engine, sender) = (engine.clone(), sender.clone());
+        let (id, conditions) = (id.clone(), conditions.to_vec());
+        std::thread::spawn(move || sender.send(engine.wait_for(&id, &conditions)));
+    }
+    Ok(codes.recv()??)
 }

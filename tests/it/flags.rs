@@ -1,6 +1,7 @@
 //! Flags: how they are written, and what each does inside.
 
 mod inside;
+mod lists;
 mod restart;
 mod users;
 mod volumes;

@@ -27,7 +27,7 @@ pub use kelp_network as network;
 pub use kelp_state::{ContainerId, Paths, Status};
 
 /// kelp for one user: where everything is, and what the user configured.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Engine {
     /// The directories.
     pub paths: Paths,

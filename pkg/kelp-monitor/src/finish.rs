@@ -110,6 +110,7 @@ pub(crate) fn exit_record(
         started,
         finished: SystemTime::now(),
         error: error.to_owned(),
+        stopped: false,
         restarts: 0,
     }
 }

@@ -91,9 +91,13 @@ impl Life<'_> {
                 return Ok(());
             }
             tell(&end.clients, code);
-            drop(end);
             let stopped = restart::pause(&self.listener, backoff.next(begun.elapsed()));
             if stopped.map_err(Error::io("wait to start the container again"))? {
+                let exit = ExitRecord {
+                    stopped: true,
+                    ..end.exit
+                };
+                self.record.write_exit(&exit, Durability::Synced)?;
                 return Ok(());
             }
             self.record.begin(Durability::Synced)?;
@@ -139,6 +143,7 @@ impl Life<'_> {
         Ok(End {
             exit: ExitRecord {
                 restarts: self.restarts,
+                stopped: seen.stopped,
                 ..exit_record(code, oom, Some(started), why)
             },
             cgroup,

@@ -57,6 +57,9 @@ pub struct ExitRecord {
     /// Why it ended, where that is not the program's own doing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
+    /// Whether somebody stopped it, as far as its restart policy has to know.
+    #[serde(default)]
+    pub stopped: bool,
     /// How often it was started again by its restart policy before.
     #[serde(default)]
     pub restarts: u32,

@@ -1,4 +1,4 @@
-//! Options of podman's run, create and exec that kelp does not have, from podman 5.8's manual pages.
+//! Options of podman's commands that kelp does not have, from podman 5.8's manual pages.
 
 /// Of run and create: the option, and why, where more is to be said than "not yet".
 const CREATE: &[(&str, &str)] = &[
@@ -71,6 +71,30 @@ const EXEC: &[(&str, &str)] = &[
     ("--preserve-fds", ""),
 ];
 
+/// Of pull.
+const PULL: &[(&str, &str)] = &[("--decryption-key", "encrypted images can't be read")];
+
+/// Of images.
+const IMAGES: &[(&str, &str)] = &[("--history", "names that an image had are not remembered")];
+
+/// Of login and logout.
+const LOGIN: &[(&str, &str)] = &[
+    (
+        "--compat-auth-file",
+        "use --authfile, whose format is docker's",
+    ),
+    ("--secret", "there is no store of secrets"),
+];
+
+/// Of unshare.
+const UNSHARE: &[(&str, &str)] = &[("--rootless-netns", "no network is shared by containers")];
+
+/// Of volume create.
+const VOLUME: &[(&str, &str)] = &[
+    ("--gid", "use --volume with the option U"),
+    ("--uid", "use --volume with the option U"),
+];
+
 const V2: &str = "cgroup v2 has no such limit";
 const HEALTH: &str = "no health checks are run";
 const ADDRESS: &str = "it needs a network whose addresses kelp gives, and there is none";
@@ -79,16 +103,26 @@ const SYSTEMD: &str = "nothing is set up for systemd as the program";
 
 type List = &'static [(&'static str, &'static str)];
 
-fn of(command: &str) -> [List; 2] {
+fn of(path: &str) -> [List; 2] {
+    let command = path.strip_prefix("kelp ").unwrap_or(path);
+    let group = ["container ", "image "].iter();
+    let mut inner = group.filter_map(|group| command.strip_prefix(group));
+    let command = inner.next().unwrap_or(command);
     match command {
+        "volume create" => [VOLUME, &[]],
         "create" => [CREATE, ONLY_CREATE],
         "run" => [CREATE, RUN],
         "exec" => [EXEC, &[]],
+        "pull" => [PULL, &[]],
+        "images" | "list" | "ls" => [IMAGES, &[]],
+        "login" | "logout" => [LOGIN, &[]],
+        "unshare" => [UNSHARE, &[]],
         _ => [&[], &[]],
     }
 }
 
-/// What is said of an option that podman's command has and kelp's has not.
+/// What is said of an option that podman's command has and kelp's has not. A command is named as it is
+/// written, with the group that it is in.
 pub fn refusal(command: &str, shown: &str) -> Option<String> {
     let mut options = of(command).into_iter().flatten();
     let (name, why) = options.find(|(name, _)| *name == shown)?;
@@ -110,7 +144,9 @@ mod tests {
     #[test]
     fn what_kelp_has_is_not_listed() {
         let kelp = Kelp::command();
-        for name in ["create", "run", "exec"] {
+        for name in [
+            "create", "run", "exec", "pull", "images", "login", "logout", "unshare",
+        ] {
             let command = kelp.find_subcommand(name).unwrap();
             for arg in command.get_arguments() {
                 let aliases = arg.get_all_aliases().unwrap_or_default();
@@ -124,7 +160,17 @@ mod tests {
 
     #[test]
     fn lists_are_sorted_and_belong_to_their_commands() {
-        for list in [CREATE, ONLY_CREATE, RUN, EXEC] {
+        for list in [
+            CREATE,
+            ONLY_CREATE,
+            RUN,
+            EXEC,
+            PULL,
+            IMAGES,
+            LOGIN,
+            UNSHARE,
+            VOLUME,
+        ] {
             assert!(list.is_sorted(), "{list:?}");
         }
         assert_eq!(refusal("ps", "--pod"), None);

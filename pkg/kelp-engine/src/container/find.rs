@@ -84,6 +84,7 @@ impl Engine {
             started: Some(started),
             finished: SystemTime::now(),
             error: error.to_owned(),
+            stopped: false,
             restarts,
         };
         Ok(record.write_exit(&exit, Durability::None)?)

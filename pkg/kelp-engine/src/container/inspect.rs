@@ -7,6 +7,7 @@ use kelp_monitor::Launch;
 use kelp_state::{ContainerId, ExitRecord, Record, RunRecord, Status, file};
 
 use crate::container::Config;
+use crate::container::list::Summary;
 use crate::{Engine, Error};
 
 /// What a container is, does and did.
@@ -55,8 +56,18 @@ impl Engine {
 
     /// How large a container is; what its users keep from others does not count.
     pub fn container_sizes(&self, inspection: &Inspection) -> Sizes {
-        let written = tree_size(&inspection.directory.join("upper"));
-        let image = match inspection.config.image_id.as_str() {
+        self.sizes(&inspection.directory, &inspection.config.image_id)
+    }
+
+    /// The same for one in a list.
+    pub fn listed_sizes(&self, summary: &Summary) -> Sizes {
+        let record = Record::new(&self.paths, summary.id.clone());
+        self.sizes(&record.data, &summary.image_id)
+    }
+
+    fn sizes(&self, directory: &Path, image_id: &str) -> Sizes {
+        let written = tree_size(&directory.join("upper"));
+        let image = match image_id {
             "" => 0,
             id => self.image(id).map_or(0, |image| image.record.size),
         };

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use kelp_args::RestartPolicy;
 use kelp_network::{Mode, PublishedPort};
 use kelp_state::{ContainerId, ExitRecord, Record, RunRecord, Status, file};
 use serde::Deserialize;
@@ -49,6 +50,8 @@ pub struct SummaryOptions {
     pub mounts: Vec<SummaryMount>,
     /// Namespaces.
     pub namespaces: SummaryNamespaces,
+    /// What happens when it has ended.
+    pub restart: RestartPolicy,
     /// A file with its id.
     pub cid_file: Option<PathBuf>,
 }

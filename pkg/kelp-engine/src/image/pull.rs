@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use std::time::Duration;
+
 use kelp_image::Digest;
 use kelp_image::access::AccessOptions;
 use kelp_image::config_paths::ConfigPaths;
@@ -9,6 +11,7 @@ use kelp_image::platform::Platform;
 use kelp_image::progress::{Progress, Silent, Terminal};
 use kelp_image::pull::{PullOptions, pull};
 use kelp_image::reference::{ImageName, Reference};
+use kelp_image::registry::Retries;
 use kelp_image::role::ProcessUnpacker;
 use kelp_image::store::{NewImage, Retag};
 
@@ -39,6 +42,10 @@ pub struct PullRequest {
     pub authfile: Option<PathBuf>,
     /// `USER:PASSWORD`, over any file.
     pub credentials: Option<String>,
+    /// How often what failed is tried again, instead of three times.
+    pub retries: Option<u32>,
+    /// How long before, instead of a second that doubles.
+    pub retry_delay: Option<Duration>,
     /// Whether nothing is shown.
     pub quiet: bool,
     /// The id map whose layers are made.
@@ -65,13 +72,17 @@ impl PullRequest {
             None => None,
             Some(text) => Some(super::registry::credential(text)?),
         };
+        let retries = Retries::default();
         Ok(AccessOptions {
             paths: ConfigPaths::from_env(),
             tls_verify: self.tls_verify,
             cert_dir: self.cert_dir.clone(),
             authfile: self.authfile.clone(),
             credentials,
-            ..AccessOptions::default()
+            retries: Retries {
+                limit: self.retries.unwrap_or(retries.limit),
+                delay: self.retry_delay.unwrap_or(retries.delay),
+            },
         })
     }
 }

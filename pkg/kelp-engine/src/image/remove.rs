@@ -2,7 +2,7 @@
 
 use kelp_image::Digest;
 use kelp_image::reference::{ImageName, Reference};
-use kelp_image::store::{Removal, Retag};
+use kelp_image::store::{Image, Removal, Retag};
 use kelp_state::Record;
 
 use crate::container::config::Config;
@@ -26,13 +26,17 @@ impl Engine {
     }
 
     /// Removes images that have no name, or with `all` those that no container is made from, and
-    /// what interrupted commands have left; the ids of the images.
-    pub fn prune_images(&self, all: bool) -> Result<Vec<String>, Error> {
+    /// what interrupted commands have left; the ids of the images. What is not `meant` stays.
+    pub fn prune_images(
+        &self,
+        all: bool,
+        meant: &dyn Fn(&Image) -> bool,
+    ) -> Result<Vec<String>, Error> {
         let store = self.store()?;
         let mut removed = Vec::new();
         for image in self.images()? {
             let id = &image.record.id;
-            if !all && !image.names.is_empty() {
+            if !all && !image.names.is_empty() || !meant(&image) {
                 continue;
             }
             if let Some(removal) = store.prune(id, all, &|id| self.user_names(id))? {

@@ -1,0 +1,173 @@
+//! `--filter` of containers, which `ps` has and every command that acts on several.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use kelp_args::RestartPolicy;
+use kelp_engine::Engine;
+use kelp_engine::container::list::Listed;
+use kelp_format::filter::{Error, Field, Filters, Key, Match};
+use kelp_format::units;
+
+use super::ps_row::network;
+
+const KEYS: &[Key] = &[
+    ("id", Match::Prefix),
+    ("name", Match::Regex),
+    ("label", Match::Label),
+    ("status", Match::Exact),
+    ("exited", Match::Exact),
+    ("ancestor", Match::Own),
+    ("before", Match::Own),
+    ("since", Match::Own),
+    ("until", Match::Own),
+    ("command", Match::Exact),
+    ("volume", Match::Exact),
+    ("network", Match::Exact),
+    ("restart-policy", Match::Own),
+    ("should-start-on-boot", Match::Own),
+];
+
+/// Reads the flag's values.
+pub fn parse(texts: &[String]) -> Result<Filters, Error> {
+    Filters::parse(texts, KEYS)
+}
+
+/// Keeps those containers that fit.
+pub fn retain(
+    engine: &Engine,
+    filters: &Filters,
+    list: &mut Vec<Listed>,
+    now: SystemTime,
+) -> anyhow::Result<()> {
+    if !filters.is_empty() {
+        let limits = Limits::of(filters, engine, now)?;
+        list.retain(|listed| filters.matches(|key, value| field(listed, &limits, key, value)));
+    }
+    Ok(())
+}
+
+/// The times that `before`, `since` and `until` mean.
+#[derive(Default)]
+struct Limits {
+    before: Option<SystemTime>,
+    since: Option<SystemTime>,
+    until: Option<SystemTime>,
+}
+
+impl Limits {
+    fn of(filters: &Filters, engine: &Engine, now: SystemTime) -> anyhow::Result<Self> {
+        let created = |name: &str| -> anyhow::Result<SystemTime> {
+            let id = engine.find_container(name)?;
+            Ok(engine.config(&id)?.created)
+        };
+        let until = filters
+            .values("until")
+            .map(|text| units::parse_time(text, now).map_err(anyhow::Error::msg))
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        let before = filters.values("before").map(created);
+        let since = filters.values("since").map(created);
+        Ok(Self {
+            before: before
+                .collect::<anyhow::Result<Vec<_>>>()?
+                .into_iter()
+                .max(),
+            since: since.collect::<anyhow::Result<Vec<_>>>()?.into_iter().min(),
+            until: until.into_iter().max(),
+        })
+    }
+}
+
+fn field<'a>(listed: &'a Listed, limits: &Limits, key: &str, value: &str) -> Field<'a> {
+    let summary = &listed.summary;
+    let created = summary.created;
+    match key {
+        "id" => Field::Text(summary.id.as_str()),
+        "name" => Field::Text(&summary.name),
+        "label" => Field::Map(&summary.labels),
+        "status" => Field::Text(listed.status.as_str()),
+        "command" => Field::Texts(
+            summary
+                .command
+                .first()
+                .map(String::as_str)
+                .into_iter()
+                .collect(),
+        ),
+        "exited" => {
+            let code = listed.exit.as_ref().map(|exit| exit.code.to_string());
+            Field::Answer(code.as_deref() == Some(value))
+        }
+        "volume" => Field::Answer(summary.options.mounts.iter().any(|mount| {
+            let source = mount.source.as_deref();
+            let is_named = source.and_then(Path::parent).is_some_and(|parent| {
+                parent.ends_with(Path::new("volumes").join(value)) && !value.is_empty()
+            });
+            is_named || mount.destination == Path::new(value) || source == Some(Path::new(value))
+        })),
+        "network" => Field::Answer(network(listed) == value),
+        "restart-policy" => {
+            let policy = summary.options.restart.to_string();
+            Field::Answer(policy.split(':').next() == Some(value) || policy == value)
+        }
+        "should-start-on-boot" => {
+            Field::Answer(Some(starts_on_boot(listed)) == kelp_args::boolean(value))
+        }
+        "ancestor" => Field::Answer(is_ancestor(&summary.image_name, &summary.image_id, value)),
+        "before" => Field::Answer(limits.before.is_some_and(|limit| created < limit)),
+        "since" => Field::Answer(limits.since.is_some_and(|limit| created > limit)),
+        _ => Field::Answer(limits.until.is_some_and(|limit| created < limit)),
+    }
+}
+
+/// Whether an image is what a user calls `wanted`: an id or the beginning of one, or a name with or
+/// without registry and tag.
+fn is_ancestor(name: &str, id: &str, wanted: &str) -> bool {
+    let wanted_id = wanted.strip_prefix("sha256:").unwrap_or(wanted);
+    if wanted_id.len() >= 3 && id.starts_with(wanted_id) {
+        return true;
+    }
+    let bare = match name.rsplit_once(':') {
+        Some((bare, tag)) if !tag.contains('/') => bare,
+        _ => name,
+    };
+    [name, bare].iter().any(|whole| {
+        whole
+            .strip_suffix(wanted)
+            .is_some_and(|before| before.is_empty() || before.ends_with('/'))
+    })
+}
+
+/// Whether it is for whoever starts containers after a boot.
+fn starts_on_boot(listed: &Listed) -> bool {
+    let stopped = listed.exit.as_ref().is_some_and(|exit| exit.stopped);
+    match listed.summary.options.restart {
+        RestartPolicy::Always => true,
+        RestartPolicy::UnlessStopped => !stopped,
+        RestartPolicy::No | RestartPolicy::OnFailure { .. } => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ancestors_are_names_and_ids() {
+        let id = "0123456789abcdef";
+        for (wanted, expected) in [
+            ("docker.io/library/alpine:3.20", true),
+            ("docker.io/library/alpine", true),
+            ("alpine", true),
+            ("library/alpine:3.20", true),
+            ("pine", false),
+            ("alpine:latest", false),
+            ("0123", true),
+            ("sha256:0123", true),
+            ("01", false),
+        ] {
+            let is = is_ancestor("docker.io/library/alpine:3.20", id, wanted);
+            assert_eq!(is, expected, "{wanted}");
+        }
+    }
+}

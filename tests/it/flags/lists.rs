@@ -1,0 +1,182 @@
+//! Flags of the commands about what is there: filters, sorting, sizes.
+
+use serde_json::json;
+
+use crate::env::Env;
+use crate::image::Image;
+
+fn create(env: &Env, name: &str, flags: &[&str]) {
+    let image = env.busybox();
+    let name = format!("--name={name}");
+    env.kelp(&[&["create", &name], flags, &[&image, "sleep", "1000"]].concat())
+        .succeeds();
+}
+
+#[test]
+fn commands_act_on_containers_that_fit() {
+    let Some(env) = Env::new() else { return };
+    create(&env, "one", &["-l", "team=a", "--restart=always"]);
+    create(&env, "two", &["-l", "team=b", "--restart=unless-stopped"]);
+    let names = |filter: &str| {
+        let words = ["ps", "-a", "--format={{.Names}}", "--filter", filter];
+        env.kelp(&words).succeeds()
+    };
+    assert_eq!(names("restart-policy=always"), "one\n");
+    assert_eq!(names("label!=team=a"), "two\n");
+    assert_eq!(names("should-start-on-boot=true"), "one\ntwo\n");
+    let ids = |command: &[&str]| env.kelp(command).succeeds().lines().count();
+    assert_eq!(ids(&["start", "--filter", "should-start-on-boot=true"]), 2);
+    assert_eq!(ids(&["pause", "--filter", "label=team=a"]), 1);
+    assert_eq!(names("status=paused"), "one\n");
+    assert_eq!(ids(&["unpause", "--filter", "label=team"]), 1);
+    assert_eq!(ids(&["restart", "-t", "0", "--filter", "name=tw"]), 1);
+    assert_eq!(ids(&["stop", "-t", "0", "--filter", "name=two"]), 1);
+    assert_eq!(names("status=exited"), "two\n");
+    assert_eq!(names("should-start-on-boot=true"), "one\n");
+    assert_eq!(
+        env.kelp(&["stop", "--filter", "name=one", "two"])
+            .fails(125),
+        "Error: --filter leaves no room for names or --latest"
+    );
+    let line = env.kelp(&["stop", "--filter", "nosuch=1"]).fails(125);
+    assert!(
+        line.starts_with("Error: nosuch is an invalid filter: use id, "),
+        "{line}"
+    );
+    assert_eq!(ids(&["rm", "-f", "-t", "0", "--filter", "label=team"]), 2);
+    assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
+}
+
+#[test]
+fn the_first_container_to_end_ends_the_wait() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    env.kelp(&["run", "-d", "--name=long", &image, "sleep", "1000"])
+        .succeeds();
+    env.kelp(&["run", "-d", "--name=short", &image, "sh", "-c", "exit 7"])
+        .succeeds();
+    let words = ["wait", "--exit-first-match", "long", "short"];
+    assert_eq!(env.kelp(&words).succeeds(), "7\n");
+    env.kelp(&["rm", "-f", "-t", "0", "long", "short"])
+        .succeeds();
+}
+
+#[test]
+fn a_list_shows_sizes() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let script = "head -c 12000 /dev/zero >/x";
+    env.kelp(&["run", "--name=web", &image, "sh", "-c", script])
+        .succeeds();
+    let size = env.kelp(&["ps", "-as", "--format={{.Size}}"]).succeeds();
+    assert!(size.starts_with("12kB (virtual "), "{size}");
+    let listed: Vec<serde_json::Value> =
+        serde_json::from_str(&env.kelp(&["ps", "-as", "--format=json"]).succeeds()).unwrap();
+    assert_eq!(listed[0]["Size"]["rwSize"], 12000);
+    let heading = env.kelp(&["ps", "-as"]).succeeds();
+    assert!(
+        heading.lines().next().unwrap().ends_with("SIZE"),
+        "{heading}"
+    );
+    env.kelp(&["rm", "web"]).succeeds();
+}
+
+#[test]
+fn images_are_filtered_and_sorted() {
+    let Some(env) = Env::new() else { return };
+    let small = env.busybox();
+    let labelled = env.image("labelled", &|| {
+        Image::busybox().set("Labels", json!({ "team": "a" }))
+    });
+    env.kelp(&["create", "--name=web", &small]).succeeds();
+    let names = |flags: &[&str]| {
+        let words = [
+            &[
+                "images",
+                "--format={{.Repository}}:{{.Tag}}",
+                "--sort=repository",
+            ],
+            flags,
+        ];
+        env.kelp(&words.concat()).succeeds()
+    };
+    for (filter, seen) in [
+        ("label=team", format!("{labelled}\n")),
+        ("label!=team", format!("{small}\n")),
+        ("reference=busy*", format!("{small}\n")),
+        ("containers=true", format!("{small}\n")),
+        ("dangling=false", format!("{small}\n{labelled}\n")),
+        ("intermediate=true", String::new()),
+        ("until=1960-01-01", String::new()),
+    ] {
+        assert_eq!(names(&["--filter", filter]), seen, "{filter}");
+    }
+    let pruned = ["image", "prune", "-af", "--filter", "label!=team"];
+    assert_eq!(env.kelp(&pruned).succeeds(), "");
+    let pruned = ["image", "prune", "-af", "--filter", "label=team"];
+    assert_eq!(env.kelp(&pruned).succeeds().lines().count(), 1);
+    assert_eq!(names(&[]), format!("{small}\n"));
+    env.kelp(&["rm", "web"]).succeeds();
+}
+
+#[test]
+fn a_failed_pull_is_tried_again_as_often_as_was_asked_for() {
+    let Some(env) = Env::new() else { return };
+    // Nobody listens on the port of tcpmux.
+    let words = [
+        "pull",
+        "--retry=2",
+        "--retry-delay=1ms",
+        "--tls-verify=false",
+        "127.0.0.1:1/a",
+    ];
+    let done = env.kelp(&words).done();
+    assert_eq!(done.code, 125, "{done:?}");
+    let words = ["pull", "--retry-delay=soon", "a"];
+    assert_eq!(
+        env.kelp(&words).fails(125),
+        "Error: invalid span \"soon\": use 500ms, 2s or 1m30s"
+    );
+}
+
+#[test]
+fn what_other_commands_lack_is_named() {
+    let Some(env) = Env::new() else { return };
+    for (words, said) in [
+        (
+            &["pull", "--decryption-key=k", "a"][..],
+            "--decryption-key is not supported by kelp yet: encrypted images can't be read",
+        ),
+        (
+            &["image", "ls", "--history"],
+            "--history is not supported by kelp yet: names that an image had are not remembered",
+        ),
+        (
+            &["login", "--secret=s"],
+            "--secret is not supported by kelp yet: there is no store of secrets",
+        ),
+        (
+            &["unshare", "--rootless-netns", "true"],
+            "--rootless-netns is not supported by kelp yet: no network is shared by containers",
+        ),
+        (
+            &["volume", "create", "--uid=1"],
+            "--uid is not supported by kelp yet: use --volume with the option U",
+        ),
+    ] {
+        assert_eq!(env.kelp(words).fails(125), format!("Error: {said}"));
+    }
+}
+
+#[test]
+fn names_before_lines_have_colors() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    env.kelp(&["run", "--name=web", &image, "echo", "x"])
+        .succeeds();
+    assert_eq!(
+        env.kelp(&["logs", "--color", "-n", "web"]).succeeds(),
+        "\x1b[31mweb \x1b[0mx\n"
+    );
+    env.kelp(&["rm", "web"]).succeeds();
+}
