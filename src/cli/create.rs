@@ -17,9 +17,9 @@ pub struct Args {
 
 /// Creates it and prints its id.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
-    let options = args.create.options()?;
+    let (options, pull) = args.create.requests()?;
     if options.rootfs.is_none() {
-        engine.ensure_image(&options.image, &args.create.pull_request(&options)?)?;
+        engine.ensure_image(&options.image, &pull)?;
     }
     println!("{}", engine.create_container(options)?);
     Ok(0)

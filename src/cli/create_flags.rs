@@ -1,6 +1,7 @@
 //! Flags that `run` and `create` share, in podman's names.
 
 mod compatible;
+pub mod defaults;
 mod isolation;
 mod process;
 mod resources;
@@ -12,6 +13,7 @@ use std::str::FromStr;
 
 use anyhow::bail;
 use kelp_args::DetachKeys;
+use kelp_config::Conf;
 use kelp_engine::container::CreateOptions;
 use kelp_engine::image::pull::{PullPolicy, PullRequest};
 
@@ -59,8 +61,8 @@ pub struct CreateFlags {
     #[arg(long, value_name = "FILE")]
     conmon_pidfile: Option<std::path::PathBuf>,
     /// When to ask the registry: always, missing, newer or never
-    #[arg(long, default_value = "missing", value_name = "POLICY")]
-    pull: String,
+    #[arg(long, value_name = "POLICY")]
+    pull: Option<String>,
     /// Credentials for the registry: USER:PASSWORD
     #[arg(long, value_name = "USER:PASSWORD")]
     creds: Option<String>,
@@ -120,8 +122,15 @@ impl CreateFlags {
         !self.attach.is_empty()
     }
 
-    /// The engine's request for the container.
-    pub fn options(&self) -> anyhow::Result<CreateOptions> {
+    /// The engine's requests for the container and for its image.
+    pub fn requests(&self) -> anyhow::Result<(CreateOptions, PullRequest)> {
+        let conf = defaults::load()?;
+        let options = self.options(&conf)?;
+        let pull = self.pull_request(&options, &conf)?;
+        Ok((options, pull))
+    }
+
+    fn options(&self, conf: &Conf) -> anyhow::Result<CreateOptions> {
         let mut words = self.image_and_command.iter().cloned();
         let image = words.next().unwrap_or_default();
         if self.replace && self.name.is_none() {
@@ -146,16 +155,22 @@ impl CreateFlags {
         self.user.apply(&mut options)?;
         self.isolation.apply(&mut options)?;
         self.storage.apply(&mut options)?;
-        self.resources.apply(&mut options)?;
+        self.resources.apply_to_processes(&mut options)?;
+        defaults::fill(self, conf, &mut options)?;
+        self.resources.apply(&mut options, conf)?;
         Ok(options)
     }
 
-    /// The engine's request for the image.
-    pub fn pull_request(&self, options: &CreateOptions) -> anyhow::Result<PullRequest> {
+    fn pull_request(&self, options: &CreateOptions, conf: &Conf) -> anyhow::Result<PullRequest> {
         let mut request = self.registry.request();
         self.platform.apply(&mut request);
-        self.retry.apply(&mut request);
-        request.policy = self.pull.parse::<PullPolicy>()?;
+        self.retry.apply(&mut request, conf)?;
+        let usual = conf.text("engine", "pull_policy");
+        request.policy = match (&self.pull, usual) {
+            (Some(policy), _) => policy.parse()?,
+            (None, Some(policy)) => policy.read(|policy| policy.parse::<PullPolicy>())?,
+            (None, None) => PullPolicy::Missing,
+        };
         request.quiet = self.quiet;
         request.credentials.clone_from(&self.creds);
         request.user = options.namespaces.user.clone();

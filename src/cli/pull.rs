@@ -4,6 +4,7 @@ use anyhow::bail;
 use kelp_engine::Engine;
 use kelp_engine::image::pull::PullPolicy;
 
+use super::create_flags::defaults;
 use super::pull_flags::{PlatformFlags, PullFlags, RetryFlags};
 
 /// Pull images from a registry
@@ -44,7 +45,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     args.platform.apply(&mut request);
     request.policy = args.policy.parse::<PullPolicy>()?;
     request.credentials = args.creds;
-    args.retry.apply(&mut request);
+    args.retry.apply(&mut request, &defaults::load()?)?;
     let _ = args.disable_content_trust;
     request.quiet = args.quiet;
     for image in &args.images {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kelp_config::Conf;
 use kelp_engine::image::pull::PullRequest;
 use kelp_format::units;
 
@@ -33,9 +34,24 @@ pub struct RetryFlags {
 
 impl RetryFlags {
     /// Adds them to a request.
-    pub fn apply(&self, request: &mut PullRequest) {
+    pub fn apply(&self, request: &mut PullRequest, conf: &Conf) -> anyhow::Result<()> {
         request.retries = self.retry;
+        if let (None, Some(retry)) = (self.retry, conf.number("engine", "retry")) {
+            request.retries = Some(retry.read(|retry| u32::try_from(*retry))?);
+        }
         request.retry_delay = self.retry_delay;
+        if let (None, Some(delay)) = (self.retry_delay, conf.text("engine", "retry_delay")) {
+            request.retry_delay = Some(delay.read(|delay| span(delay))?);
+        }
+        let transport = conf.text("engine", "image_default_transport");
+        if let Some(transport) = transport.filter(|transport| transport.value != "docker://") {
+            let said = format!(
+                "images come from registries: no transport {}",
+                transport.value
+            );
+            transport.read(|_| Err::<(), _>(said))?;
+        }
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! `kelp run`: create, start, attach, wait.
 
+use kelp_args::DetachKeys;
 use kelp_engine::terminal::{End, Options, Other, Session};
 use kelp_engine::{Engine, Kind};
 
@@ -33,7 +34,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     if args.detach && args.rmi {
         anyhow::bail!("--rmi and --detach exclude each other: nobody waits to remove the image");
     }
-    let mut options = args.create.options()?;
+    let (mut options, pull) = args.create.requests()?;
     options.remove |= args.rmi;
     let image = args.rmi.then(|| options.image.clone());
     let connects = |stream| !args.detach && args.create.attaches(stream);
@@ -43,10 +44,13 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         stderr: connects(Stream::Stderr),
         tty: options.tty,
         sig_proxy: args.sig_proxy && !options.tty,
-        detach_keys: args.create.detach_keys.clone().unwrap_or_default().0,
+        detach_keys: match &options.detach_keys {
+            Some(keys) => keys.parse::<DetachKeys>()?.0,
+            None => DetachKeys::default().0,
+        },
     };
     if options.rootfs.is_none() {
-        engine.ensure_image(&options.image, &args.create.pull_request(&options)?)?;
+        engine.ensure_image(&options.image, &pull)?;
     }
     let (session, pipes) = Session::new(attach)?;
     let (id, started) = engine.run_container(options, pipes)?;

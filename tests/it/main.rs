@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod archive;
+mod containers_conf;
 mod debian;
 mod env;
 mod exec;

@@ -26,6 +26,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "kelp-sys",
         ],
     ),
+    // Reads files and knows no other crate.
+    ("kelp-config", &[]),
     // Parses values and knows no other crate.
     ("kelp-args", &[]),
     (
@@ -43,7 +45,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     // Text in, text out.
     ("kelp-format", &[]),
-    ("kelp", &["kelp-engine", "kelp-args", "kelp-format"]),
+    (
+        "kelp",
+        &["kelp-engine", "kelp-args", "kelp-config", "kelp-format"],
+    ),
     ("kelp-probe", &[]),
 ];
 

@@ -19,6 +19,8 @@ use crate::container::environment::environment;
 /// Namespaces that are joined, and their files.
 pub type Joined = HashMap<LinuxNamespaceType, PathBuf>;
 
+const NONE: &[&str] = &[];
+
 /// What is not for a container to see (containers-common's masked paths).
 const MASKED: &[&str] = &[
     "/proc/acpi",
@@ -145,10 +147,11 @@ pub fn capability_sets(options: &CreateOptions, image: &ImageConfig) -> Result<C
     if options.privileged && options.cap_add.is_empty() && options.cap_drop.is_empty() {
         return Ok(CapSets::for_user(is_root, known, CapSet::EMPTY));
     }
-    let base = if options.privileged {
-        known
-    } else {
-        CapSet::DEFAULT
+    let invalid = |error: kelp_runtime::Error| Error::invalid(error.to_string());
+    let base = match &options.default_capabilities {
+        _ if options.privileged => known,
+        Some(list) => capabilities::adjust(CapSet::EMPTY, list, NONE, known).map_err(invalid)?,
+        None => CapSet::DEFAULT,
     };
     let set = capabilities::adjust(base, &options.cap_add, &options.cap_drop, known)
         .map_err(|error| Error::invalid(error.to_string()))?;

@@ -1,12 +1,14 @@
 //! Flags about namespaces, network and privileges.
 
+use std::path::Path;
+
 use anyhow::{Context, bail};
 use kelp_args::namespace::{self, Network, User};
 use kelp_args::port;
 use kelp_args::security::{Label, Seccomp, Unmask};
 use kelp_args::{AddHost, IdMapping, SecurityOption, Sysctl};
 use kelp_engine::container::CreateOptions;
-use kelp_engine::container::config::{Namespace, UserMode};
+use kelp_engine::container::config::{Namespace, SeccompProfile, UserMode};
 use kelp_engine::network::hosts::Base;
 use kelp_engine::network::ports::exposed;
 use kelp_engine::network::{Mode, PastaOptions, Protocol, PublishedPort};
@@ -30,13 +32,13 @@ pub struct IsolationFlags {
     publish_all: bool,
     /// Add a line to /etc/hosts: NAME:IP, or NAME:host-gateway
     #[arg(long, value_name = "NAME:IP")]
-    add_host: Vec<AddHost>,
+    pub(super) add_host: Vec<AddHost>,
     /// Leave the image's /etc/hosts as it is
-    #[arg(long, conflicts_with = "add_host")]
-    no_hosts: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", conflicts_with = "add_host")]
+    pub(super) no_hosts: Option<bool>,
     /// What /etc/hosts is made from: a file, none or image
     #[arg(long, value_name = "FILE", conflicts_with = "no_hosts")]
-    hosts_file: Option<String>,
+    pub(super) hosts_file: Option<String>,
     /// A port that --publish-all publishes as well: PORT[-PORT][/PROTOCOL]
     #[arg(long, value_name = "PORT")]
     expose: Vec<String>,
@@ -54,31 +56,31 @@ pub struct IsolationFlags {
     dns_option: Vec<String>,
     /// The process namespace: private, host, container:ID or ns:PATH
     #[arg(long, value_name = "MODE")]
-    pid: Option<String>,
+    pub(super) pid: Option<String>,
     /// The IPC namespace: private, host, container:ID or ns:PATH
     #[arg(long, value_name = "MODE")]
-    ipc: Option<String>,
+    pub(super) ipc: Option<String>,
     /// The UTS namespace: private, host, container:ID or ns:PATH
     #[arg(long, value_name = "MODE")]
-    uts: Option<String>,
+    pub(super) uts: Option<String>,
     /// The cgroup namespace: private, host, container:ID or ns:PATH
     #[arg(long, value_name = "MODE")]
-    cgroupns: Option<String>,
+    pub(super) cgroupns: Option<String>,
     /// Whether the container gets a cgroup: enabled, no-conmon or disabled
     #[arg(long, value_name = "HOW")]
-    cgroups: Option<String>,
+    pub(super) cgroups: Option<String>,
     /// The user namespace: host, keep-id[:uid=N,gid=N] or nomap
     #[arg(long, value_name = "MODE", conflicts_with_all = ["uidmap", "gidmap"])]
-    userns: Option<String>,
+    pub(super) userns: Option<String>,
     /// A line of the user id map: INSIDE:OUTSIDE:COUNT
     #[arg(long, value_name = "MAP")]
-    uidmap: Vec<IdMapping>,
+    pub(super) uidmap: Vec<IdMapping>,
     /// A line of the group id map: INSIDE:OUTSIDE:COUNT
     #[arg(long, value_name = "MAP")]
-    gidmap: Vec<IdMapping>,
+    pub(super) gidmap: Vec<IdMapping>,
     /// Give every capability and mask nothing
-    #[arg(long)]
-    privileged: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) privileged: Option<bool>,
     /// Add a capability
     #[arg(long, value_name = "CAP", value_delimiter = ',')]
     cap_add: Vec<String>,
@@ -109,7 +111,6 @@ impl IsolationFlags {
         options.publish = each(&self.publish, published)?;
         options.publish_all = self.publish_all;
         options.add_hosts = self.add_host.iter().flat_map(lines).collect();
-        options.no_hosts = self.no_hosts;
         if let Some(text) = &self.hosts_file {
             options.hosts_base = Base::parse(text).ok().with_context(|| {
                 format!("invalid hosts file {text:?}: use none, image or an absolute path")
@@ -121,23 +122,16 @@ impl IsolationFlags {
             }
         }
         options.expose.clone_from(&self.expose);
-        // There is no process of kelp's that would need a cgroup of its own.
-        options.no_cgroup = match self.cgroups.as_deref() {
-            None | Some("enabled" | "no-conmon") => false,
-            Some("disabled") if self.cgroupns.is_some() => {
-                bail!("--cgroups=disabled and --cgroupns exclude each other")
-            }
-            Some("disabled") => true,
-            Some("split") => bail!("--cgroups=split is not supported by kelp yet"),
-            Some(other) => {
-                bail!("invalid --cgroups {other:?}: use enabled, no-conmon or disabled")
-            }
-        };
+        if let Some(how) = &self.cgroups {
+            options.no_cgroup = is_without_cgroup(how)?;
+        }
+        if options.no_cgroup && self.cgroupns.is_some() {
+            bail!("--cgroups=disabled and --cgroupns exclude each other");
+        }
         options.no_hostname = self.no_hostname;
         options.dns.clone_from(&self.dns);
         options.dns_search.clone_from(&self.dns_search);
         options.dns_options.clone_from(&self.dns_option);
-        options.privileged = self.privileged;
         options.cap_add.clone_from(&self.cap_add);
         options.cap_drop.clone_from(&self.cap_drop);
         let sysctls = self.sysctl.iter();
@@ -158,12 +152,7 @@ impl IsolationFlags {
                 _ => UserMode::Map(uids, gids),
             });
         }
-        let text = self.userns.as_deref().unwrap_or_default();
-        Ok(match namespace::user(text).map_err(anyhow::Error::msg)? {
-            User::Host => UserMode::Host,
-            User::KeepId(uid, gid) => UserMode::KeepId { uid, gid },
-            User::NoMap => UserMode::NoMap,
-        })
+        user_mode(self.userns.as_deref().unwrap_or_default())
     }
 
     fn security(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
@@ -172,13 +161,7 @@ impl IsolationFlags {
                 SecurityOption::NoNewPrivileges(yes) => options.no_new_privileges = *yes,
                 SecurityOption::Seccomp(Seccomp::Unconfined) => options.seccomp_unconfined = true,
                 SecurityOption::Seccomp(Seccomp::Profile(path)) => {
-                    let path = path.display();
-                    let text = std::fs::read(path.to_string())
-                        .with_context(|| format!("read seccomp profile {path}"))?;
-                    options.seccomp = Some(
-                        serde_json::from_slice(&text)
-                            .with_context(|| format!("seccomp profile {path}"))?,
-                    );
+                    options.seccomp = Some(seccomp_profile(path)?);
                 }
                 SecurityOption::Mask(paths) => {
                     let paths = paths.iter().map(|path| path.display().to_string());
@@ -200,7 +183,34 @@ impl IsolationFlags {
     }
 }
 
-fn one(option: &str, text: Option<&str>) -> anyhow::Result<Namespace> {
+/// Reads `--cgroups`.
+pub(super) fn is_without_cgroup(how: &str) -> anyhow::Result<bool> {
+    // There is no process of kelp's that would need a cgroup of its own.
+    match how {
+        "enabled" | "no-conmon" => Ok(false),
+        "disabled" => Ok(true),
+        "split" => bail!("--cgroups=split is not supported by kelp yet"),
+        _ => bail!("invalid --cgroups {how:?}: use enabled, no-conmon or disabled"),
+    }
+}
+
+/// Reads `--userns`.
+pub(super) fn user_mode(text: &str) -> anyhow::Result<UserMode> {
+    Ok(match namespace::user(text).map_err(anyhow::Error::msg)? {
+        User::Host => UserMode::Host,
+        User::KeepId(uid, gid) => UserMode::KeepId { uid, gid },
+        User::NoMap => UserMode::NoMap,
+    })
+}
+
+/// Reads a profile in the specification's form.
+pub(super) fn seccomp_profile(path: &Path) -> anyhow::Result<SeccompProfile> {
+    let what = || format!("seccomp profile {}", path.display());
+    let text = std::fs::read(path).with_context(|| format!("read {}", what()))?;
+    serde_json::from_slice(&text).with_context(what)
+}
+
+pub(super) fn one(option: &str, text: Option<&str>) -> anyhow::Result<Namespace> {
     Ok(convert(
         namespace::parse(option, text.unwrap_or_default()).map_err(anyhow::Error::msg)?,
     ))
@@ -215,7 +225,7 @@ fn convert(namespace: namespace::Namespace) -> Namespace {
     }
 }
 
-fn network(text: &str) -> anyhow::Result<Mode> {
+pub(super) fn network(text: &str) -> anyhow::Result<Mode> {
     Ok(
         match namespace::network(text).map_err(anyhow::Error::msg)? {
             Network::None => Mode::None,

@@ -23,14 +23,14 @@ pub struct ProcessFlags {
     #[arg(long, value_name = "FILE")]
     env_file: Vec<PathBuf>,
     /// Pass the whole environment of the host on
-    #[arg(long)]
-    env_host: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    env_host: Option<bool>,
     /// Set a variable from the image's: PATH=/opt/bin:${PATH}
     #[arg(long, value_name = "KEY=VALUE")]
     env_merge: Vec<String>,
     /// Pass the host's proxy variables on
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
-    http_proxy: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    http_proxy: Option<bool>,
     /// Leave out a variable of the image
     #[arg(long, value_name = "KEY")]
     unsetenv: Vec<String>,
@@ -53,8 +53,8 @@ pub struct ProcessFlags {
     #[arg(long)]
     annotation: Vec<String>,
     /// Run kelp's reaper as process 1
-    #[arg(long)]
-    init: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) init: Option<bool>,
     /// The time zone: local, or a name such as Europe/Berlin
     #[arg(long, value_name = "ZONE")]
     tz: Option<String>,
@@ -78,7 +78,7 @@ pub struct ProcessFlags {
     stop_timeout: Option<StopTimeout>,
     /// Where output is kept: k8s-file, json-file, none or passthrough
     #[arg(long, value_name = "DRIVER")]
-    log_driver: Option<String>,
+    pub(super) log_driver: Option<String>,
     /// An option of the log: path=FILE, max-size=SIZE, max-file=N
     #[arg(long, value_name = "KEY=VALUE")]
     log_opt: Vec<LogOption>,
@@ -104,17 +104,9 @@ impl ProcessFlags {
         }
         options.labels.extend(pairs(&self.label));
         options.annotations = pairs(&self.annotation).collect();
-        options.init = self.init;
         options.umask = match &self.umask {
             None => None,
-            Some(text) => Some(
-                u32::from_str_radix(text, 8)
-                    .ok()
-                    .filter(|mask| *mask <= 0o777)
-                    .with_context(|| {
-                        format!("invalid umask {text:?}: it is octal, such as 0022")
-                    })?,
-            ),
+            Some(text) => Some(umask(text)?),
         };
         options.timezone.clone_from(&self.tz);
         options.personality = self.personality;
@@ -137,25 +129,30 @@ impl ProcessFlags {
     /// Later ones win: files, arguments.
     fn environment(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
         let host = host_variables();
-        let passed = host
-            .iter()
-            .filter(|(name, _)| self.env_host || self.http_proxy && is_proxy(name));
-        options.host_env = passed
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
         options.env = variables(&self.env_file, &self.env, &host)?;
         Ok(())
     }
 
+    /// Passes variables of the host on; what the command line leaves open is for others to say.
+    pub(super) fn pass_host_variables(
+        &self,
+        options: &mut CreateOptions,
+        all: Option<bool>,
+        proxy: Option<bool>,
+    ) {
+        let all = self.env_host.or(all).unwrap_or(false);
+        let proxy = self.http_proxy.or(proxy).unwrap_or(true);
+        let host = host_variables().into_iter();
+        let passed = host.filter(|(name, _)| all || proxy && is_proxy(name));
+        options.host_env = passed
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+    }
+
     fn log(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
-        options.log_driver = match self.log_driver.as_deref() {
-            None | Some("k8s-file" | "json-file") => None,
-            Some("none") => Some(LogDriver::None),
-            Some("passthrough") => Some(LogDriver::Passthrough),
-            Some("journald") => bail!("--log-driver journald is not supported by kelp yet"),
-            Some(other) => {
-                bail!("invalid log driver {other:?}: use k8s-file, json-file, none or passthrough")
-            }
+        options.log_driver = match &self.log_driver {
+            None => None,
+            Some(driver) => log_driver(driver)?,
         };
         for option in &self.log_opt {
             match option {
@@ -168,6 +165,26 @@ impl ProcessFlags {
         }
         Ok(())
     }
+}
+
+/// Reads `--log-driver`; the usual one is none.
+pub(super) fn log_driver(text: &str) -> anyhow::Result<Option<LogDriver>> {
+    match text {
+        "k8s-file" | "json-file" => Ok(None),
+        "none" => Ok(Some(LogDriver::None)),
+        "passthrough" => Ok(Some(LogDriver::Passthrough)),
+        "journald" => bail!("--log-driver journald is not supported by kelp yet"),
+        other => {
+            bail!("invalid log driver {other:?}: use k8s-file, json-file, none or passthrough")
+        }
+    }
+}
+
+/// Reads `--umask`.
+pub(super) fn umask(text: &str) -> anyhow::Result<u32> {
+    let mask = u32::from_str_radix(text, 8).ok();
+    mask.filter(|mask| *mask <= 0o777)
+        .with_context(|| format!("invalid umask {text:?}: it is octal, such as 0022"))
 }
 
 fn personality(text: &str) -> Result<LinuxPersonalityDomain, String> {

@@ -2,6 +2,7 @@
 
 use anyhow::{Context, bail};
 use kelp_args::{DeviceRate, device_rate, size, ulimit};
+use kelp_config::Conf;
 use kelp_engine::container::CreateOptions;
 use kelp_engine::container::config::Limits;
 
@@ -70,9 +71,15 @@ pub struct ResourceFlags {
 }
 
 impl ResourceFlags {
-    pub(super) fn apply(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
+    /// Limits of processes, for which no cgroup is needed.
+    pub(super) fn apply_to_processes(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
         options.ulimits = each(&self.ulimit, ulimit::parse)?;
         options.oom_score_adj = self.oom_score_adj;
+        Ok(())
+    }
+
+    /// Limits of the cgroup; whether there is one is settled.
+    pub(super) fn apply(&self, options: &mut CreateOptions, conf: &Conf) -> anyhow::Result<()> {
         if self.cpus.is_some() && (self.cpu_quota.is_some() || self.cpu_period.is_some()) {
             bail!("--cpus cannot be used together with --cpu-period or --cpu-quota");
         }
@@ -80,6 +87,11 @@ impl ResourceFlags {
             None => Ok(None),
             Some(text) => size::limit(text).map(Some).map_err(anyhow::Error::msg),
         };
+        let has_cgroup = !options.no_cgroup;
+        let pids = conf
+            .number("containers", "pids_limit")
+            .filter(|_| has_cgroup);
+        let pids = pids.map(|limit| limit.value);
         let mut limits = Limits {
             memory: limit(&self.memory)?,
             memory_reservation: limit(&self.memory_reservation)?,
@@ -89,7 +101,7 @@ impl ResourceFlags {
             cpu_quota: self.cpu_quota,
             cpuset_cpus: self.cpuset_cpus.clone(),
             cpuset_mems: self.cpuset_mems.clone(),
-            pids: self.pids_limit,
+            pids: self.pids_limit.or(pids),
             io_weight: self.blkio_weight,
             device_weights: self.blkio_weight_device.clone(),
             read_bytes: self.device_read_bps.clone(),
@@ -104,6 +116,16 @@ impl ResourceFlags {
             }
             limits.cpu_period = Some(100_000);
             limits.cpu_quota = Some((cpus * 100_000.0) as i64);
+        }
+        if let (true, Some(list)) = (has_cgroup, conf.list("containers", "cgroup_conf")) {
+            for text in list.each() {
+                let (file, value) = text.read(|text| {
+                    let pair = text.split_once('=');
+                    let pair = pair.map(|(file, value)| (file.to_owned(), value.to_owned()));
+                    pair.with_context(|| format!("invalid cgroup_conf {text:?}: it is FILE=VALUE"))
+                })?;
+                limits.unified.insert(file, value);
+            }
         }
         for text in &self.cgroup_conf {
             let (file, value) = text

@@ -31,13 +31,13 @@ pub struct StorageFlags {
     chrootdirs: Vec<PathBuf>,
     /// What is mounted where the image has volumes: bind, tmpfs or ignore
     #[arg(long, value_name = "KIND", value_parser = image_volumes)]
-    image_volume: Option<ImageVolumes>,
+    pub(super) image_volume: Option<ImageVolumes>,
     /// Give a device of the host
     #[arg(long, value_name = "DEVICE")]
-    device: Vec<Device>,
+    pub(super) device: Vec<Device>,
     /// Make the root read-only
-    #[arg(long)]
-    read_only: bool,
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) read_only: Option<bool>,
     /// Let /run, /tmp and /var/tmp be written where the root can't be
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     read_only_tmpfs: bool,
@@ -54,14 +54,15 @@ impl StorageFlags {
             .volumes
             .extend(each(&self.mount, |text| mount::mount(text, &directory))?);
         options.volumes.extend(each(&self.tmpfs, mount::tmpfs)?);
-        self.devices(options)?;
+        for device in &self.device {
+            add_device(options, device)?;
+        }
         options.volumes_from.clone_from(&self.volumes_from);
         if let Some(path) = self.chrootdirs.iter().find(|path| !path.is_absolute()) {
             bail!("--chrootdirs {}: the path must be absolute", path.display());
         }
         options.chroot_directories.clone_from(&self.chrootdirs);
         options.image_volumes = self.image_volume.unwrap_or_default();
-        options.read_only = self.read_only;
         options.read_only_tmpfs = self.read_only_tmpfs;
         options.shm_size = match &self.shm_size {
             None => None,
@@ -69,50 +70,48 @@ impl StorageFlags {
         };
         Ok(())
     }
-
-    /// A device under its own name is one for the runtime; under another it is a bind mount.
-    fn devices(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
-        for device in &self.device {
-            let Device::Node {
-                source,
-                target,
-                permissions,
-            } = device
-            else {
-                bail!("--device with a CDI name is not supported by kelp yet");
-            };
-            let shown = source.display();
-            if !(permissions.read && permissions.write) {
-                bail!(
-                    "--device {shown}: fewer permissions than rw need the devices controller, \
-                     which only root has"
-                );
-            }
-            let Ok(metadata) = source.metadata() else {
-                bail!("--device {shown}: no such device on the host");
-            };
-            if metadata.is_dir() {
-                bail!("--device {shown}: a directory of devices is not supported by kelp yet");
-            }
-            if !metadata.file_type().is_char_device() && !metadata.file_type().is_block_device() {
-                bail!("--device {shown}: not a device");
-            }
-            if source == target {
-                options.devices.push(source.clone());
-                continue;
-            }
-            let mut mount = Mount::new(
-                Source::Bind(shown.to_string()),
-                target.display().to_string(),
-            );
-            mount.options = ["bind", "nosuid", "noexec"].map(str::to_owned).to_vec();
-            options.volumes.push(mount);
-        }
-        Ok(())
-    }
 }
 
-fn image_volumes(text: &str) -> Result<ImageVolumes, String> {
+/// A device under its own name is one for the runtime; under another it is a bind mount.
+pub(super) fn add_device(options: &mut CreateOptions, device: &Device) -> anyhow::Result<()> {
+    let Device::Node {
+        source,
+        target,
+        permissions,
+    } = device
+    else {
+        bail!("--device with a CDI name is not supported by kelp yet");
+    };
+    let shown = source.display();
+    if !(permissions.read && permissions.write) {
+        bail!(
+            "--device {shown}: fewer permissions than rw need the devices controller, which only \
+             root has"
+        );
+    }
+    let Ok(metadata) = source.metadata() else {
+        bail!("--device {shown}: no such device on the host");
+    };
+    if metadata.is_dir() {
+        bail!("--device {shown}: a directory of devices is not supported by kelp yet");
+    }
+    if !metadata.file_type().is_char_device() && !metadata.file_type().is_block_device() {
+        bail!("--device {shown}: not a device");
+    }
+    if source == target {
+        options.devices.push(source.clone());
+        return Ok(());
+    }
+    let mut mount = Mount::new(
+        Source::Bind(shown.to_string()),
+        target.display().to_string(),
+    );
+    mount.options = ["bind", "nosuid", "noexec"].map(str::to_owned).to_vec();
+    options.volumes.push(mount);
+    Ok(())
+}
+
+pub(super) fn image_volumes(text: &str) -> Result<ImageVolumes, String> {
     match text {
         // Podman's old and new word for a volume without a name.
         "bind" | "anonymous" => Ok(ImageVolumes::Anonymous),

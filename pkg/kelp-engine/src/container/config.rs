@@ -1,6 +1,7 @@
 //! What a container is asked to be, and what is kept of it: `config.json` in the record.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -11,7 +12,7 @@ pub use crate::container::limits::Limits;
 use kelp_network::{Mode, PublishedPort};
 use kelp_state::file;
 use kelp_state::{ContainerId, Paths, Record};
-pub use oci_spec::runtime::LinuxPersonalityDomain;
+pub use oci_spec::runtime::{LinuxPersonalityDomain, LinuxSeccomp as SeccompProfile};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -76,6 +77,8 @@ pub struct CreateOptions {
     pub read_only_tmpfs: bool,
     /// Every capability, every device, and no mask.
     pub privileged: bool,
+    /// Capabilities to start from, instead of the usual ones.
+    pub default_capabilities: Option<Vec<String>>,
     /// Capabilities to add; `ALL` for all.
     pub cap_add: Vec<String>,
     /// Capabilities to take away.
@@ -155,6 +158,8 @@ pub struct CreateOptions {
     pub publish_all: bool,
     /// `HOST:IP` lines for /etc/hosts.
     pub add_hosts: Vec<String>,
+    /// The host's address as /etc/hosts tells it, instead of the one that the network has.
+    pub host_address: Option<IpAddr>,
     /// Name servers.
     pub dns: Vec<String>,
     /// Domains to search.

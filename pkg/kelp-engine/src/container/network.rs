@@ -116,7 +116,7 @@ fn hosts_file(
     Ok(hosts(&Hosts {
         base: &base,
         added: &added,
-        host: plan.host(),
+        host: options.host_address.or(plan.host()),
         own_address: mode.and_then(Mode::address),
         own_names: &names,
     })?)

@@ -1,0 +1,258 @@
+//! What containers.conf says where the command line says nothing.
+
+use std::net::IpAddr;
+
+use anyhow::Context;
+use kelp_args::mount::{self, Mount};
+use kelp_args::{DetachKeys, Device, Sysctl, size, sysctl, ulimit};
+use kelp_config::{Conf, Setting, Sources};
+use kelp_engine::container::CreateOptions;
+use kelp_engine::container::config::Namespace;
+use kelp_engine::network::hosts::Base;
+use kelp_engine::network::{Mode, PastaOptions};
+
+use super::{CreateFlags, isolation, process, storage};
+
+const CONTAINERS: &str = "containers";
+const ENGINE: &str = "engine";
+
+/// Reads the files; keys that nobody knows are told of.
+pub fn load() -> anyhow::Result<Conf> {
+    let conf = Conf::load(&Sources::from_env(rustix::process::getuid().as_raw()))?;
+    for warning in &conf.warnings {
+        eprintln!("Warning: {warning}");
+    }
+    Ok(conf)
+}
+
+/// Fills in what was left open.
+pub(super) fn fill(
+    flags: &CreateFlags,
+    conf: &Conf,
+    options: &mut CreateOptions,
+) -> anyhow::Result<()> {
+    let text = |key| conf.text(CONTAINERS, key);
+    let truth = |flag: Option<bool>, key| flag.or_else(|| conf.truth(CONTAINERS, key));
+    options.init = truth(flags.process.init, "init").unwrap_or_default();
+    options.read_only = truth(flags.storage.read_only, "read_only").unwrap_or_default();
+    options.privileged = truth(flags.isolation.privileged, "privileged").unwrap_or_default();
+    namespaces(flags, conf, options)?;
+    network(flags, conf, options)?;
+    program(flags, conf, options)?;
+    if let (None, Some(value)) = (&options.shm_size, text("shm_size")) {
+        options.shm_size = Some(value.read(|text| size::bytes(text))?);
+    }
+    if flags.storage.device.is_empty() {
+        for device in list(conf, "devices") {
+            device.read(|text| storage::add_device(options, &text.parse::<Device>()?))?;
+        }
+    }
+    mounts(conf, options)?;
+    if let (None, Some(mode)) = (
+        flags.storage.image_volume,
+        conf.text(ENGINE, "image_volume_mode"),
+    ) {
+        options.image_volumes = mode.read(|text| storage::image_volumes(text))?;
+    }
+    privileges(conf, options)
+}
+
+/// Each text of a list, with the list's place.
+fn list(conf: &Conf, key: &str) -> Vec<Setting<String>> {
+    conf.list(CONTAINERS, key)
+        .map(Setting::each)
+        .unwrap_or_default()
+}
+
+fn namespaces(flags: &CreateFlags, conf: &Conf, options: &mut CreateOptions) -> anyhow::Result<()> {
+    let asked = &flags.isolation;
+    let names = &mut options.namespaces;
+    for (flag, key, option, namespace) in [
+        (&asked.pid, "pidns", "pid", &mut names.pid),
+        (&asked.ipc, "ipcns", "ipc", &mut names.ipc),
+        (&asked.uts, "utsns", "uts", &mut names.uts),
+        (&asked.cgroupns, "cgroupns", "cgroupns", &mut names.cgroup),
+    ] {
+        if let (None, Some(text)) = (flag, conf.text(CONTAINERS, key)) {
+            *namespace = text.read(|text| isolation::one(option, Some(text)))?;
+        }
+    }
+    let mapped = !asked.uidmap.is_empty() || !asked.gidmap.is_empty();
+    if asked.userns.is_none()
+        && !mapped
+        && let Some(text) = conf.text(CONTAINERS, "userns")
+    {
+        names.user = text.read(|text| isolation::user_mode(text))?;
+    }
+    // What podman calls private is what a container gets anyway.
+    if names.network.is_none()
+        && let Some(text) = conf
+            .text(CONTAINERS, "netns")
+            .filter(|text| text.value != "private")
+    {
+        names.network = Some(text.read(|text| isolation::network(text))?);
+    }
+    let extra = conf.list("network", "pasta_options");
+    if let (None, Some(extra)) = (
+        &names.network,
+        extra.filter(|extra| !extra.value.is_empty()),
+    ) {
+        names.network = Some(Mode::Pasta(PastaOptions {
+            extra: extra.value,
+            ..PastaOptions::default()
+        }));
+    }
+    if let (None, Some(how)) = (&asked.cgroups, conf.text(CONTAINERS, "cgroups")) {
+        options.no_cgroup = how.read(|how| isolation::is_without_cgroup(how))?;
+    }
+    Ok(())
+}
+
+fn network(flags: &CreateFlags, conf: &Conf, options: &mut CreateOptions) -> anyhow::Result<()> {
+    for (asked, key) in [
+        (&mut options.dns, "dns_servers"),
+        (&mut options.dns_search, "dns_searches"),
+        (&mut options.dns_options, "dns_options"),
+    ] {
+        if let (true, Some(list)) = (asked.is_empty(), conf.list(CONTAINERS, key)) {
+            *asked = list.value;
+        }
+    }
+    let asked = &flags.isolation;
+    let no_hosts = asked
+        .no_hosts
+        .or_else(|| conf.truth(CONTAINERS, "no_hosts"));
+    options.no_hosts = no_hosts.unwrap_or_default() && asked.add_host.is_empty();
+    if let (None, Some(base)) = (&asked.hosts_file, conf.text(CONTAINERS, "base_hosts_file")) {
+        options.hosts_base = base.read(|base| Base::parse(base))?;
+    }
+    if let Some(address) = conf.text(CONTAINERS, "host_containers_internal_ip") {
+        let parse = |text: &String| {
+            let invalid = || format!("invalid address {text:?}: it is an IP address");
+            text.parse::<IpAddr>().ok().with_context(invalid)
+        };
+        options.host_address = Some(address.read(parse)?);
+    }
+    let private = options.namespaces.uts == Namespace::Private;
+    if private
+        && options.hostname.is_none()
+        && conf.truth(CONTAINERS, "container_name_as_hostname") == Some(true)
+    {
+        options.hostname.clone_from(&options.name);
+    }
+    Ok(())
+}
+
+fn program(flags: &CreateFlags, conf: &Conf, options: &mut CreateOptions) -> anyhow::Result<()> {
+    let text = |key| conf.text(CONTAINERS, key);
+    flags.process.pass_host_variables(
+        options,
+        conf.truth(CONTAINERS, "env_host"),
+        conf.truth(CONTAINERS, "http_proxy"),
+    );
+    for (place, variable) in list(conf, "env").into_iter().enumerate() {
+        let parse = |text: &String| match text.split_once('=') {
+            Some((name, _)) if !name.is_empty() => Ok(text.clone()),
+            _ => Err(format!("invalid variable {text:?}: it is NAME=VALUE")),
+        };
+        options.host_env.insert(place, variable.read(parse)?);
+    }
+    for annotation in list(conf, "annotations") {
+        let (key, value) = annotation
+            .value
+            .split_once('=')
+            .unwrap_or((&annotation.value, ""));
+        let entry = options.annotations.entry(key.to_owned());
+        entry.or_insert_with(|| value.to_owned());
+    }
+    if options.timezone.is_none() {
+        options.timezone = text("tz").map(|zone| zone.value);
+    }
+    if let (None, Some(mask)) = (options.umask, text("umask")) {
+        options.umask = Some(mask.read(|mask| process::umask(mask))?);
+    }
+    if let (None, Some(seconds)) = (options.stop_timeout, conf.number(ENGINE, "stop_timeout")) {
+        options.stop_timeout = Some(seconds.read(|seconds| u64::try_from(*seconds))?);
+    }
+    if let (None, Some(keys)) = (&options.detach_keys, conf.text(ENGINE, "detach_keys")) {
+        let keys = keys.read(|keys| keys.parse::<DetachKeys>())?;
+        options.detach_keys = Some(keys.to_string());
+    }
+    if let (None, Some(score)) = (
+        options.oom_score_adj,
+        conf.number(CONTAINERS, "oom_score_adj"),
+    ) {
+        options.oom_score_adj = Some(score.read(|score| i32::try_from(*score))?);
+    }
+    if let (None, Some(driver)) = (&flags.process.log_driver, text("log_driver")) {
+        options.log_driver = driver.read(|driver| process::log_driver(driver))?;
+    }
+    if let (None, Some(path)) = (&options.log_path, text("log_path")) {
+        // A directory there, and a file for each container in it.
+        path.read(|_| Err::<(), _>("log_path is not supported by kelp yet: use --log-opt path"))?;
+    }
+    if let (0, Some(size)) = (
+        options.log_max_size,
+        conf.number(CONTAINERS, "log_size_max"),
+    ) {
+        options.log_max_size = u64::try_from(size.value).unwrap_or(0);
+    }
+    for limit in list(conf, "default_ulimits") {
+        let (name, soft, hard) = limit.read(|text| ulimit::parse(text))?;
+        if !options.ulimits.iter().any(|(known, ..)| *known == name) {
+            options.ulimits.push((name, soft, hard));
+        }
+    }
+    Ok(())
+}
+
+type Parse = fn(&str, &str) -> Result<Mount, String>;
+
+/// A default for a place where something else was asked for gives way.
+fn mounts(conf: &Conf, options: &mut CreateOptions) -> anyhow::Result<()> {
+    let directory = std::env::current_dir()?.display().to_string();
+    for (key, parse) in [
+        ("volumes", mount::volume as Parse),
+        ("mounts", mount::mount),
+    ] {
+        for text in list(conf, key) {
+            let default = text.read(|text| parse(text, &directory))?;
+            let mut asked = options.volumes.iter();
+            if !asked.any(|asked| asked.target == default.target) {
+                options.volumes.push(default);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn privileges(conf: &Conf, options: &mut CreateOptions) -> anyhow::Result<()> {
+    let capabilities = conf.list(CONTAINERS, "default_capabilities");
+    options.default_capabilities = capabilities.map(|list| list.value);
+    for text in list(conf, "default_sysctls") {
+        let default = text.read(|text| text.parse::<Sysctl>())?;
+        let names = &options.namespaces;
+        let has_own = match default.namespace() {
+            Some(sysctl::Namespace::Network) => names.network != Some(Mode::Host),
+            Some(sysctl::Namespace::Ipc) => names.ipc == Namespace::Private,
+            Some(sysctl::Namespace::Uts) => names.uts == Namespace::Private,
+            None => false,
+        };
+        if has_own {
+            let entry = options.sysctl.entry(default.name);
+            entry.or_insert(default.value);
+        }
+    }
+    let own = options.seccomp.is_some() || options.seccomp_unconfined || options.privileged;
+    // The profile that containers-common ships is the one that kelp has without it.
+    let profile = conf.text(CONTAINERS, "seccomp_profile");
+    let shipped = |profile: &Setting<String>| profile.value == "/usr/share/containers/seccomp.json";
+    if let Some(profile) = profile.filter(|profile| !own && !shipped(profile)) {
+        if profile.value == "unconfined" {
+            options.seccomp_unconfined = true;
+        } else {
+            options.seccomp = Some(profile.read(|path| isolation::seccomp_profile(path.as_ref()))?);
+        }
+    }
+    Ok(())
+}
