@@ -1,3 +1,5 @@
+//! What files say together, and what is said of mistakes.
+
 use std::fs;
 use std::path::Path;
 

@@ -116,10 +116,11 @@ impl Connection {
         self.reply().map(drop)
     }
 
-    /// Tells that the container is about to be stopped, and to stay so.
-    pub fn stop(&self) -> Result<(), Error> {
-        send(self.socket.as_fd(), &Request::Stop, &[]).map_err(|_| Error::MonitorGone)?;
-        self.reply().map(drop)
+    /// Tells that the container is about to be stopped, and to stay so; whether that was heard. It is
+    /// not where the program ends at the same moment: then the monitor hangs up.
+    pub fn stop(&self) -> bool {
+        let sent = send(self.socket.as_fd(), &Request::Stop, &[]);
+        sent.is_ok() && matches!(self.reply(), Ok(Reply::Done))
     }
 
     /// The code, once the container has ended; `None` if the monitor went away without a word.

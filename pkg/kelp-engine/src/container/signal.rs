@@ -78,7 +78,12 @@ impl Engine {
             return false;
         }
         let record = Record::new(&self.paths, config.id.clone());
-        Connection::open(&record.runtime).is_ok_and(|monitor| monitor.stop().is_ok())
+        while let Ok(monitor) = Connection::open(&record.runtime) {
+            if monitor.stop() {
+                return true;
+            }
+        }
+        false
     }
 
     /// Waits until a container does not run; its exit code.
