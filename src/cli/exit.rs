@@ -6,6 +6,7 @@ use clap::error::ErrorKind;
 use kelp_engine::Kind;
 
 use super::command_line::Fault;
+use super::usage_error;
 
 /// The code for a command's result; an error is printed as one line.
 pub fn code(result: anyhow::Result<i32>) -> ExitCode {
@@ -43,31 +44,24 @@ pub fn fault(fault: &Fault) -> ExitCode {
     ExitCode::from(125)
 }
 
-/// What clap has to say: help and version go to standard output with 0, the rest is an error.
-pub fn usage(error: &clap::Error) -> ExitCode {
+/// What clap has to say: help and version go to standard output with 0, the rest is an error of the
+/// command that is named.
+pub fn usage(error: &clap::Error, command: &str) -> ExitCode {
     if !error.use_stderr() {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let text = error.to_string();
-    let first = text.lines().next().unwrap_or_default();
-    if error.kind() == ErrorKind::ValueValidation {
-        // A parser of ours names the value itself.
-        let cause = std::error::Error::source(error).map(ToString::to_string);
-        let own = cause.filter(|cause| cause.starts_with("invalid "));
-        let line = own
-            .as_deref()
-            .filter(|line| !line.starts_with("invalid digit"));
-        eprintln!(
-            "Error: {}",
-            line.unwrap_or(first.trim_start_matches("error: "))
-        );
-        return ExitCode::from(125);
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        eprintln!();
     }
-    eprintln!("Error: {}", first.trim_start_matches("error: "));
-    let hints = text.lines().skip(1).filter(|line| !line.trim().is_empty());
-    for hint in hints {
-        eprintln!("{hint}");
+    eprintln!("Error: {}", usage_error::line(error));
+    // What is wrong with a value is told with what is right.
+    if !matches!(
+        error.kind(),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue
+    ) {
+        eprintln!("See '{command} --help'");
     }
     ExitCode::from(125)
 }

@@ -50,6 +50,7 @@ mod time_argument;
 mod top;
 mod unpause;
 mod unshare;
+mod usage_error;
 mod version;
 mod volume;
 mod volume_create;
@@ -132,10 +133,11 @@ pub fn main() -> ExitCode {
         Ok(words) => words,
         Err(fault) => return exit::fault(&fault),
     };
+    let path = usage_error::path(&command, &words);
     let matches = command.try_get_matches_from(words);
     let kelp = match matches.and_then(|matches| Kelp::from_arg_matches(&matches)) {
         Ok(kelp) => kelp,
-        Err(error) => return exit::usage(&error),
+        Err(error) => return exit::usage(&error, &path),
     };
     let result = Engine::open()
         .map_err(anyhow::Error::from)

@@ -9,6 +9,7 @@ use crate::env::Env;
 use crate::image::Image;
 use crate::registry::{Registry, USER};
 use crate::skip::{has_program, skip};
+use crate::terminal::Terminal;
 
 /// busybox with two layers that take away and add.
 fn layered() -> Image {
@@ -148,4 +149,54 @@ fn a_locked_registry_takes_the_right_password_and_certificate_only() {
     env.kelp(&["logout", &registry.address]).done().exits(0);
     env.kelp(&["rmi", &image]).done().exits(0);
     pull(&[]).fails(125);
+}
+
+#[test]
+fn a_short_name_with_several_meanings_is_a_question() {
+    let Some(env) = Env::new() else { return };
+    let full = env.push("shorty", &Image::busybox);
+    let registry = env.registry().address.clone();
+    let conf = |mode: &str| {
+        let text = format!(
+            "unqualified-search-registries = [\"127.0.0.1:1\", \"{registry}\"]\n\
+             short-name-mode = \"{mode}\"\n\
+             [[registry]]\nlocation = \"{registry}\"\ninsecure = true\n\
+             [[registry]]\nlocation = \"127.0.0.1:1\"\ninsecure = true\n"
+        );
+        fs::write(env.path("c/containers/registries.conf"), text).unwrap();
+    };
+    conf("enforcing");
+    let line = env.kelp(&["pull", "-q", "shorty"]).fails(125);
+    assert!(line.contains("it could come from 127.0.0.1:1, "), "{line}");
+    let mut terminal = Terminal::start(env.kelp(&["pull", "-q", "shorty"]));
+    terminal.expect("shorty is a short name. Which image is meant?\r\n");
+    terminal.expect(&format!("  2. {full}\r\n"));
+    terminal.expect("give up: ");
+    terminal.send(b"3\n");
+    terminal.expect("\"3\" is none of them.\r\n");
+    terminal.send(b"2\n");
+    let (code, text) = terminal.finish();
+    assert_eq!(code, 0, "{text}");
+    // The answer is remembered.
+    env.kelp(&["rmi", &full]).succeeds();
+    env.kelp(&["pull", "-q", "shorty"]).succeeds();
+    let names = env
+        .kelp(&["images", "--format={{.Repository}}:{{.Tag}}"])
+        .succeeds();
+    assert_eq!(names, format!("{full}\n"));
+    // Without an answer, and where that is enough, all are tried.
+    fs::remove_file(env.path("h/.cache/containers/short-name-aliases.conf")).unwrap();
+    env.kelp(&["rmi", &full]).succeeds();
+    let mut terminal = Terminal::start(env.kelp(&["pull", "-q", "shorty"]));
+    terminal.expect("give up: ");
+    terminal.send(b"\n");
+    let (code, text) = terminal.finish();
+    assert_eq!(code, 125, "{text}");
+    assert!(
+        text.contains("short name shorty: no registry was chosen"),
+        "{text}"
+    );
+    conf("disabled");
+    let (code, _) = Terminal::start(env.kelp(&["pull", "-q", "--retry=0", "shorty"])).finish();
+    assert_eq!(code, 0);
 }

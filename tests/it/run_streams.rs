@@ -1,6 +1,7 @@
 //! `run`: standard streams, terminals, signals.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -90,7 +91,8 @@ fn what_is_typed_arrives_and_interrupts() {
     let mut terminal = Terminal::start(env.kelp(&["run", "--rm", "-it", &image, "sh"]));
     terminal.send(b"echo $((6 * 7))\n");
     terminal.expect("42\r\n");
-    terminal.send(b"echo going; sleep 1000\n");
+    // By a process that has the terminal already: the shell would keep the interrupt for itself.
+    terminal.send(b"sh -c 'echo going; exec sleep 1000'\n");
     terminal.expect("going\r\n");
     terminal.send(b"\x03");
     // The shell throws away what is typed before it asks again.
@@ -111,6 +113,30 @@ fn the_windows_size_follows() {
     terminal.resize(100, 40);
     terminal.expect("40 100\r\n");
     assert_eq!(terminal.finish().0, 0);
+}
+
+#[test]
+fn lines_end_once_where_nothing_is_typed() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let terminal = Terminal::start(env.kelp(&["run", "--rm", "-t", &image, "echo", "x"]));
+    assert_eq!(terminal.finish(), (0, "x\r\n".to_owned()));
+    // A signal ends the command; the terminal is left as it was.
+    let words = [
+        "run",
+        "--rm",
+        "--name=web",
+        "-t",
+        &image,
+        "sh",
+        "-c",
+        "echo go; sleep 1000",
+    ];
+    let mut terminal = Terminal::start(env.kelp(&words));
+    terminal.expect("go\r\n");
+    terminal.send(b"\x03");
+    assert_eq!(terminal.end().signal(), Some(2));
+    env.kelp(&["rm", "-f", "-t", "0", "web"]).succeeds();
 }
 
 #[test]

@@ -11,10 +11,9 @@ use kelp_monitor::attach::{Connection, Pipes};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
-use rustix::termios::{
-    OptionalActions, Termios, Winsize, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize,
-};
+use rustix::termios::{Winsize, isatty, tcgetwinsize, tcsetwinsize};
 
+use crate::own_terminal::Mode;
 use crate::{ContainerId, Engine, Error};
 
 /// Which of the process's streams are connected, and how.
@@ -40,6 +39,8 @@ pub struct Session {
     options: Options,
     stdin: Option<OwnedFd>,
     outputs: Vec<(OwnedFd, i32)>,
+    /// What the own terminal is changed back from at the end.
+    mode: Option<Mode>,
 }
 
 /// What the streams belong to.
@@ -104,6 +105,8 @@ const CHUNK: usize = 1 << 20;
 const PASSED: &[i32] = &[
     1, 2, 3, 10, 12, 14, 15, 18, 20, 21, 22, 24, 25, 26, 27, 29, 30,
 ];
+/// Those that end this process where they are not passed on.
+const DEADLY: &[i32] = &[1, 2, 3, 15];
 const SIGPIPE: i32 = 13;
 const SIGWINCH: i32 = 28;
 
@@ -124,6 +127,7 @@ impl Session {
             stdin: None,
             outputs: Vec::new(),
             options,
+            mode: None,
         };
         if session.options.stdin {
             let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::io("make a pipe"))?;
@@ -157,18 +161,19 @@ impl Session {
             stdin: if options.stdin { Some(copy()?) } else { None },
             outputs: vec![(copy()?, 1)],
             options,
+            mode: None,
         })
     }
 
     /// Moves bytes until the other side ends or the user detaches.
     pub fn run(mut self, engine: &Engine, other: Other<'_>) -> Result<End, Error> {
-        let raw = self.raw_mode()?;
+        self.mode = self.own_mode()?;
         let signals = self.signals()?;
         if self.options.tty {
             other.tell_size();
         }
         let end = self.relay(engine, other, signals.as_ref());
-        drop(raw);
+        self.mode = None;
         if let Err(error) = &end
             && error.kind() == io::ErrorKind::BrokenPipe
         {
@@ -178,13 +183,18 @@ impl Session {
         end.map_err(Error::io("move the container's streams"))
     }
 
-    fn raw_mode(&self) -> Result<Option<Raw>, Error> {
-        if !self.options.tty || !self.options.stdin || !isatty(rustix::stdio::stdin()) {
+    fn own_mode(&self) -> Result<Option<Mode>, Error> {
+        let mode = if !self.options.tty {
             return Ok(None);
-        }
-        Raw::enter()
-            .map(Some)
-            .map_err(Error::io("make the terminal raw"))
+        } else if self.options.stdin && isatty(rustix::stdio::stdin()) {
+            Mode::raw()
+        } else if self.options.stdout && isatty(rustix::stdio::stdout()) {
+            Mode::plain_output()
+        } else {
+            return Ok(None);
+        };
+        mode.map(Some)
+            .map_err(Error::io("change the mode of the terminal"))
     }
 
     fn signals(&self) -> Result<Option<OwnedFd>, Error> {
@@ -195,6 +205,10 @@ impl Session {
         }
         if self.options.tty {
             numbers.push(SIGWINCH);
+        }
+        if self.mode.is_some() && !self.options.sig_proxy {
+            // The mode is changed back before one of them ends this process.
+            numbers.extend_from_slice(DEADLY);
         }
         if numbers.is_empty() {
             return Ok(None);
@@ -230,6 +244,10 @@ impl Session {
                 while let Some(fd) = signals {
                     match kelp_sys::signal::read_signal(fd.as_fd())? {
                         Some(SIGWINCH) => other.tell_size(),
+                        Some(signal) if !self.options.sig_proxy => {
+                            self.mode = None;
+                            kelp_sys::signal::die_of(signal);
+                        }
                         Some(signal) => other.signal(engine, signal),
                         None => break,
                     }
@@ -382,48 +400,6 @@ fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The own terminal in raw mode, until dropped.
-struct Raw(Termios);
-
-impl Raw {
-    fn enter() -> io::Result<Self> {
-        let old = tcgetattr(rustix::stdio::stdin())?;
-        let mut new = old.clone();
-        new.make_raw();
-        tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &new)?;
-        Ok(Self(old))
-    }
-}
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        let _ = tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &self.0);
-    }
-}
-
-impl Engine {
-    /// Asks at the terminal for something that is not shown while it is typed.
-    pub fn ask_secret(&self, prompt: &str) -> Result<String, Error> {
-        use std::io::{BufRead, Write};
-        let stdin = rustix::stdio::stdin();
-        let old = tcgetattr(stdin).map_err(|_| {
-            Error::invalid("there is no terminal to ask for the password: use --password-stdin")
-        })?;
-        let mut new = old.clone();
-        new.local_modes -= rustix::termios::LocalModes::ECHO;
-        let what = "ask at the terminal";
-        tcsetattr(stdin, OptionalActions::Flush, &new).map_err(Error::io(what))?;
-        let hidden = Raw(old);
-        let _ = write!(io::stderr(), "{prompt}");
-        let mut line = String::new();
-        let read = io::stdin().lock().read_line(&mut line);
-        drop(hidden);
-        let _ = writeln!(io::stderr());
-        read.map_err(Error::io(what))?;
-        Ok(line.trim_end_matches(['\r', '\n']).to_owned())
-    }
 }
 
 /// Looks for the detach keys. A key that begins the sequence is held back until the next one shows

@@ -42,6 +42,12 @@ impl ConfigPaths {
         }
     }
 
+    /// The file with the answers that a person has given.
+    pub(crate) fn short_name_aliases(&self) -> Option<PathBuf> {
+        let cache = self.cache_home.as_ref()?;
+        Some(cache.join("containers/short-name-aliases.conf"))
+    }
+
     /// A file or directory of the containers projects' in the user's configuration.
     pub(crate) fn user_containers(&self, name: &str) -> Option<PathBuf> {
         let home = self.config_home.as_ref()?;

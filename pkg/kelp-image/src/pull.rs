@@ -16,7 +16,7 @@ use crate::progress::{Event, Progress};
 use crate::reference::{ImageName, Reference};
 use crate::registries_conf::Endpoint;
 use crate::registry::Repository;
-use crate::short_name::{self, Candidates};
+use crate::short_name::{self, Ask, Candidates};
 use crate::unpacker::Unpacker;
 
 /// When a registry is asked.
@@ -59,6 +59,8 @@ pub struct PullOptions {
     pub platform: Option<Platform>,
     /// How registries are reached.
     pub access: AccessOptions,
+    /// Asks a person which of several full names a short one means.
+    pub ask: Option<Ask>,
 }
 
 /// An image that is here.
@@ -104,7 +106,7 @@ pub fn pull(
     progress: &dyn Progress,
 ) -> Result<Digest, Error> {
     let access = Access::new(&options.access)?;
-    let candidates = short_name::resolve(name, &access.registries)?;
+    let mut candidates = short_name::candidates(name, &access.registries)?;
     let local = match options.policy {
         PullPolicy::Always => None,
         _ => find_local(images, name, &candidates, options.platform.as_ref())?,
@@ -114,6 +116,7 @@ pub fn pull(
         (PullPolicy::Never, None) => return Err(Error::NotFound(name.to_string())),
         _ => {}
     }
+    let chosen = short_name::settle(name, &mut candidates, &access.registries, options.ask)?;
     if let (ImageName::Short(short), Some(file)) = (name, &candidates.alias_file) {
         progress.event(Event::Resolved {
             name: short.path(),
@@ -147,6 +150,10 @@ pub fn pull(
     images
         .record(&pulled)
         .map_err(|error| explain_space(error, blobs, 0))?;
+    if chosen && let (ImageName::Short(short), [reference]) = (name, &*candidates.references) {
+        // An answer that can't be kept is asked for again.
+        let _ = short_name::remember(short.path(), &reference.name(), &options.access.paths);
+    }
     Ok(pulled.id)
 }
 

@@ -1,9 +1,13 @@
 //! Which registries a name without one may mean (containers-registries.conf(5), "Short-name
 //! resolution").
 
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 use crate::Error;
+use crate::config_paths::ConfigPaths;
 use crate::reference::{ImageName, Reference};
 use crate::registries_conf::{RegistriesConf, ShortNameMode};
 
@@ -16,10 +20,12 @@ pub struct Candidates {
     pub alias_file: Option<PathBuf>,
 }
 
-/// Finds the full names that a name stands for.
-///
-/// Nobody is asked: what podman would ask on a terminal is an error that says what to write.
-pub fn resolve(name: &ImageName, conf: &RegistriesConf) -> Result<Candidates, Error> {
+/// Asks a person which of several full names a short one means: its place, one that there is none of
+/// for an answer that chooses nothing, or nothing where nobody can be asked.
+pub type Ask = fn(&str, &[String]) -> Option<usize>;
+
+/// Finds the full names that a name may stand for.
+pub fn candidates(name: &ImageName, conf: &RegistriesConf) -> Result<Candidates, Error> {
     let short = match name {
         ImageName::Full(reference) => {
             return Ok(Candidates {
@@ -42,23 +48,81 @@ pub fn resolve(name: &ImageName, conf: &RegistriesConf) -> Result<Candidates, Er
         .iter()
         .map(|registry| short.beneath(registry))
         .collect::<Result<Vec<_>, _>>()?;
-    let unclear = |reason: String| Err(Error::Invalid(format!("short name {short}: {reason}")));
-    match references.as_slice() {
-        [] => unclear(
-            "no registry is configured for short names: write it in front, or set \
-             unqualified-search-registries in registries.conf"
-                .to_owned(),
-        ),
-        [first, _, ..] if conf.short_name_mode == ShortNameMode::Enforcing => unclear(format!(
-            "it could come from {}: write the registry in front, for example {first}, or add an \
-             alias to registries.conf",
-            conf.search().join(", ")
-        )),
-        _ => Ok(Candidates {
-            references,
-            alias_file: None,
-        }),
+    if references.is_empty() {
+        return Err(Error::Invalid(format!(
+            "short name {short}: no registry is configured for short names: write it in front, or \
+             set unqualified-search-registries in registries.conf"
+        )));
     }
+    Ok(Candidates {
+        references,
+        alias_file: None,
+    })
+}
+
+/// Makes one of several where the mode asks for that; whether a person has chosen.
+pub fn settle(
+    name: &ImageName,
+    candidates: &mut Candidates,
+    conf: &RegistriesConf,
+    ask: Option<Ask>,
+) -> Result<bool, Error> {
+    let [first, _, ..] = candidates.references.as_slice() else {
+        return Ok(false);
+    };
+    if conf.short_name_mode == ShortNameMode::Disabled {
+        return Ok(false);
+    }
+    let names: Vec<_> = candidates
+        .references
+        .iter()
+        .map(|reference| reference.clone().or_latest().to_string())
+        .collect();
+    let question = format!("{name} is a short name. Which image is meant?");
+    match ask.and_then(|ask| ask(&question, &names)) {
+        Some(place) if place < candidates.references.len() => {
+            candidates.references = vec![candidates.references.swap_remove(place)];
+            Ok(true)
+        }
+        Some(_) => Err(Error::Invalid(format!(
+            "short name {name}: no registry was chosen"
+        ))),
+        None if conf.short_name_mode == ShortNameMode::Enforcing => Err(Error::Invalid(format!(
+            "short name {name}: it could come from {}: write the registry in front, for example \
+             {first}, or add an alias to registries.conf",
+            conf.search().join(", ")
+        ))),
+        None => Ok(false),
+    }
+}
+
+/// Keeps an answer for the next time, where podman keeps its own.
+pub fn remember(short: &str, full: &str, paths: &ConfigPaths) -> io::Result<()> {
+    let Some(file) = paths.short_name_aliases() else {
+        return Ok(());
+    };
+    let text = fs::read_to_string(&file).unwrap_or_default();
+    let mut document: toml::Table = toml::from_str(&text).map_err(io::Error::other)?;
+    let aliases = document
+        .entry("aliases")
+        .or_insert_with(|| toml::Value::Table(toml::Table::new()));
+    let Some(aliases) = aliases.as_table_mut() else {
+        return Err(io::Error::other("aliases is no table"));
+    };
+    aliases.insert(short.to_owned(), full.into());
+    let mut text = "[aliases]\n".to_owned();
+    for (short, full) in aliases.iter() {
+        // Both are grammar-checked names: nothing in them needs to be escaped.
+        if let Some(full) = full.as_str() {
+            let _ = writeln!(text, "\"{short}\" = \"{full}\"");
+        }
+    }
+    if let Some(directory) = file.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let new = file.with_extension("conf.new");
+    fs::write(&new, text)?;
+    fs::rename(new, file)
 }
 
 #[cfg(test)]
@@ -71,7 +135,12 @@ mod tests {
         let mut registries = RegistriesConf::default();
         registries.merge(conf, Path::new("conf")).unwrap();
         let name = ImageName::parse(name).unwrap();
-        match resolve(&name, &registries) {
+        let resolve = || {
+            let mut found = candidates(&name, &registries)?;
+            settle(&name, &mut found, &registries, None)?;
+            Ok::<_, Error>(found)
+        };
+        match resolve() {
             Ok(candidates) => Ok(candidates
                 .references
                 .iter()

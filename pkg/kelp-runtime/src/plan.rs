@@ -139,7 +139,12 @@ impl Plan {
                 "a hostname needs a UTS namespace: leave --hostname or --uts=host out".to_owned(),
             ));
         }
-        let sysctl = sysctls(linux.sysctl().iter().flatten(), create, &join)?;
+        let mut sysctl = sysctls(linux.sysctl().iter().flatten(), create, &join)?;
+        // The file is the host's root's alone; the system call asks for a capability in the
+        // namespace (setdomainname(2)).
+        let is_domain = |(path, _): &(PathBuf, String)| path == Path::new("kernel/domainname");
+        let place = sysctl.iter().position(is_domain);
+        let domain = place.map(|place| sysctl.remove(place).1);
         Ok(Self {
             create,
             join,
@@ -170,7 +175,7 @@ impl Plan {
             readonly: paths(linux.readonly_paths().as_ref()),
             sysctl,
             hostname: spec.hostname().clone(),
-            domainname: spec.domainname().clone(),
+            domainname: domain.or_else(|| spec.domainname().clone()),
             process: ProcessPlan {
                 personality: linux.personality().as_ref().map(persona),
                 ..ProcessPlan::new(process, linux.seccomp().as_ref(), extras)?

@@ -74,6 +74,14 @@ fn hosts_come_from_the_file_that_is_named() {
 }
 
 #[test]
+fn the_domains_name_is_a_sysctl_too() {
+    let Some(env) = Env::new() else { return };
+    let flags = ["--sysctl=kernel.domainname=example.test"];
+    let script = "cat /proc/sys/kernel/domainname";
+    assert_eq!(env.shell(&flags, script), "example.test\n");
+}
+
+#[test]
 fn other_roots_get_the_files_too() {
     let Some(env) = Env::new() else { return };
     let flags = ["--chrootdirs", "/jail,/cell", "-h", "web"];

@@ -19,7 +19,7 @@ pub use kelp_image::pull::PullPolicy;
 
 use crate::container::config::UserMode;
 use crate::image::{hello, ownership, start_role};
-use crate::{Engine, Error, host, internal};
+use crate::{Engine, Error, host, internal, own_terminal};
 
 /// How an image is pulled.
 #[derive(Clone, Debug, Default)]
@@ -109,6 +109,7 @@ impl Engine {
             policy: request.policy,
             platform: request.platform()?,
             access: request.access()?,
+            ask: Some(own_terminal::ask_choice),
         };
         let terminal = Terminal::default();
         let progress: &dyn Progress = if request.quiet { &Silent } else { &terminal };

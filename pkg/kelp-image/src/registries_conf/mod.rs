@@ -129,12 +129,11 @@ impl RegistriesConf {
                 conf.merge_file(&file)?;
             }
         }
-        // Where podman keeps what its users answered to its question; written by podman alone.
-        if let Some(cache) = &paths.cache_home {
-            let file = cache.join("containers/short-name-aliases.conf");
-            if let Some(text) = read_if_there(&file)? {
-                conf.merge_aliases(&text, &file)?;
-            }
+        // What users answered to kelp's question, and to podman's.
+        if let Some(file) = paths.short_name_aliases()
+            && let Some(text) = read_if_there(&file)?
+        {
+            conf.merge_aliases(&text, &file)?;
         }
         Ok(conf)
     }

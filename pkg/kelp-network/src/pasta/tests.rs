@@ -16,7 +16,11 @@ fn arguments(options: &PastaOptions, maps_addresses: bool, ports: &[PublishedPor
     let all = plan.arguments.join(" ");
     let constant = "--foreground --quiet --netns /proc/self/fd/0 --netns-only --no-netns-quit --pid \
                     /proc/self/fd/1 --config-net --tcp-ns none --udp-ns none ";
-    all.strip_prefix(constant).unwrap().to_owned()
+    let own = all.strip_prefix(constant).unwrap();
+    // Root's has two words more, see `plan_for`.
+    let as_root = rustix::process::geteuid().is_root();
+    let prefix = if as_root { "--runas 0:0 " } else { "" };
+    own.strip_prefix(prefix).unwrap().to_owned()
 }
 
 #[test]
