@@ -22,6 +22,9 @@ pub struct LoginArgs {
     /// Read the password from standard input
     #[arg(long)]
     password_stdin: bool,
+    /// Tell where the credentials are kept
+    #[arg(short, long)]
+    verbose: bool,
     /// Print the user that is logged in
     #[arg(long)]
     get_login: bool,
@@ -66,7 +69,10 @@ pub fn login(engine: &Engine, args: LoginArgs) -> anyhow::Result<i32> {
         None if args.password_stdin => read_line()?,
         None => engine.ask_secret("Password: ")?,
     };
-    engine.login(registry, &user, &password, &args.pull.request())?;
+    let place = engine.login(registry, &user, &password, &args.pull.request())?;
+    if args.verbose {
+        println!("Used: {}", place.display());
+    }
     println!("Login Succeeded!");
     Ok(0)
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::archive::Layer;
 use crate::env::Env;
 use crate::image::Image;
+use crate::kelp::Kelp;
 use crate::registry::{Registry, USER};
 use crate::skip::{has_program, skip};
 use crate::terminal::Terminal;
@@ -149,6 +150,71 @@ fn a_locked_registry_takes_the_right_password_and_certificate_only() {
     env.kelp(&["logout", &registry.address]).done().exits(0);
     env.kelp(&["rmi", &image]).done().exits(0);
     pull(&[]).fails(125);
+}
+
+/// A credential helper that keeps a file a server.
+const HELPER: &str = r#"#!/bin/sh
+cd "$HOME/kept" || exit
+case $1 in
+store) read -r line; server=${line#*ServerURL\":\"}; echo "$line" >"${server%%\"*}" ;;
+get) read -r server; cat "$server" 2>/dev/null || { echo credentials not found; exit 1; } ;;
+erase) read -r server; rm "$server" ;;
+list) printf {; for f in *; do [ -e "$f" ] && printf '"%s":"u"' "$f"; done; echo } ;;
+esac
+"#;
+
+#[test]
+fn a_login_is_kept_by_the_helper_that_is_configured() {
+    let Some(env) = Env::new() else { return };
+    if !has_program("htpasswd") || !has_program("openssl") {
+        return skip("htpasswd and openssl");
+    }
+    let registry = Registry::locked(|plain| {
+        Image::busybox().push(plain, "private", "latest");
+    });
+    let address = registry.address.as_str();
+    let certificates = env.path("c/containers/certs.d").join(address);
+    fs::create_dir_all(&certificates).unwrap();
+    fs::copy(registry.certificate(), certificates.join("ca.crt")).unwrap();
+    fs::create_dir(env.path("h/kept")).unwrap();
+    let helper = env.path("h/docker-credential-kelptest");
+    fs::write(&helper, HELPER).unwrap();
+    fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    fs::write(
+        env.path("c/containers/registries.conf"),
+        "credential-helpers = [\"kelptest\"]\n",
+    )
+    .unwrap();
+    let path = format!(
+        "{}:{}",
+        env.path("h").display(),
+        std::env::var("PATH").unwrap()
+    );
+    let kelp = |words: &[&str]| {
+        let mut command = env.kelp(words).into_command();
+        command.env("PATH", &path);
+        Kelp::new(command)
+    };
+    let login = || {
+        let words = ["login", "-v", "-u", USER.0, "--password-stdin", address];
+        kelp(&words).input(USER.1.as_bytes()).done().exits(0)
+    };
+    assert_eq!(
+        login(),
+        "Used: docker-credential-kelptest\nLogin Succeeded!\n"
+    );
+    assert!(env.path("h/kept").join(address).exists());
+    assert_eq!(
+        kelp(&["login", "--get-login", address]).succeeds(),
+        format!("{}\n", USER.0)
+    );
+    kelp(&["pull", "-q", &format!("{address}/private")]).succeeds();
+    kelp(&["logout", address]).succeeds();
+    assert!(!env.path("h/kept").join(address).exists());
+    login();
+    kelp(&["logout", "--all"]).succeeds();
+    assert_eq!(fs::read_dir(env.path("h/kept")).unwrap().count(), 0);
+    kelp(&["login", "--get-login", address]).fails(125);
 }
 
 #[test]

@@ -1,8 +1,9 @@
-//! Programs that keep credentials: `docker-credential-NAME get|store|erase`.
+//! Programs that keep credentials: `docker-credential-NAME get|store|erase|list`.
 //!
 //! The protocol is that of docker's credential helpers: the server or a JSON document on standard
 //! input, a JSON document on standard output, and a message on standard output on failure.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -77,6 +78,18 @@ pub(crate) fn erase(helper: &str, server: &str) -> Result<bool, Error> {
     }
     match run(helper, "erase", server)? {
         (true, _) => Ok(true),
+        (false, output) => Err(helper_error(helper, &output)),
+    }
+}
+
+/// The servers that the helper has credentials for.
+pub(crate) fn list(helper: &str) -> Result<Vec<String>, Error> {
+    match run(helper, "list", "")? {
+        (true, output) => {
+            let users: BTreeMap<String, String> = serde_json::from_str(&output)
+                .map_err(|error| helper_error(helper, &format!("its list is not JSON: {error}")))?;
+            Ok(users.into_keys().collect())
+        }
         (false, output) => Err(helper_error(helper, &output)),
     }
 }

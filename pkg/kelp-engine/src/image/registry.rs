@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use kelp_image::auth::{AuthFiles, Credential, Logout, normalize_key};
 use kelp_image::config_paths::ConfigPaths;
 use kelp_image::login::check_login;
+use kelp_image::registries_conf::RegistriesConf;
 
 use crate::image::pull::PullRequest;
 use crate::{Engine, Error, Kind};
@@ -37,7 +38,7 @@ impl Engine {
         let key = normalize_key(registry);
         let access = request.access()?;
         check_login(&key, &basic(user, password), &access)?;
-        let files = auth_files(request.authfile.as_deref());
+        let files = auth_files(request.authfile.as_deref())?;
         Ok(files.login(&key, user, password)?)
     }
 
@@ -47,7 +48,7 @@ impl Engine {
         registry: &str,
         authfile: Option<&Path>,
     ) -> Result<Option<String>, Error> {
-        let credential = auth_files(authfile).lookup_key(&normalize_key(registry))?;
+        let credential = auth_files(authfile)?.lookup_key(&normalize_key(registry))?;
         Ok(credential.map(|credential| match credential {
             Credential::Basic { username, .. } => username,
             Credential::IdentityToken(_) | Credential::RegistryToken(_) => "<token>".to_owned(),
@@ -56,7 +57,7 @@ impl Engine {
 
     /// Forgets the credentials for a registry, or all.
     pub fn logout(&self, registry: Option<&str>, authfile: Option<&Path>) -> Result<(), Error> {
-        let files = auth_files(authfile);
+        let files = auth_files(authfile)?;
         let Some(registry) = registry else {
             return Ok(files.logout_all()?);
         };
@@ -74,6 +75,8 @@ impl Engine {
     }
 }
 
-fn auth_files(authfile: Option<&Path>) -> AuthFiles {
-    AuthFiles::find(&ConfigPaths::from_env(), authfile)
+fn auth_files(authfile: Option<&Path>) -> Result<AuthFiles, Error> {
+    let paths = ConfigPaths::from_env();
+    let helpers = RegistriesConf::load(&paths)?.credential_helpers;
+    Ok(AuthFiles::find(&paths, authfile).with_credential_helpers(&helpers))
 }

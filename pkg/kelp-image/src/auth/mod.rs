@@ -19,6 +19,9 @@ use crate::credential_helper;
 use crate::reference::{DOCKER_HUB, Reference};
 use file::{AuthFile, change, malformed};
 
+/// What registries.conf calls the files among the credential helpers.
+const FILES: &str = "containers-auth.json";
+
 /// What docker calls its hub in config.json and to its credential helpers.
 const DOCKER_HUB_KEY: &str = "https://index.docker.io/v1/";
 
@@ -137,7 +140,7 @@ impl AuthFiles {
             return self.lookup_in_files(key);
         }
         for helper in &self.credential_helpers {
-            let found = if helper == "containers-auth.json" {
+            let found = if helper == FILES {
                 self.lookup_in_files(key)?
             } else {
                 credential_helper::get(helper, host_of(key))?
@@ -162,7 +165,7 @@ impl AuthFiles {
         Ok(None)
     }
 
-    /// Stores credentials for `host[:port][/namespace]`; where.
+    /// Stores credentials for `host[:port][/namespace]`, in the first place that takes them; where.
     pub fn login(&self, key: &str, username: &str, password: &str) -> Result<PathBuf, Error> {
         let key = normalize_key(key);
         if username.contains(':') {
@@ -170,11 +173,41 @@ impl AuthFiles {
                 "a user name can't contain a colon".to_owned(),
             ));
         }
+        let mut first_error = None;
+        for helper in self.stores() {
+            let stored = if helper == FILES {
+                self.login_in_file(&key, username, password)
+            } else if key.contains('/') {
+                Err(Error::Invalid(format!(
+                    "docker-credential-{helper} keeps credentials for registries, and not for {key}"
+                )))
+            } else {
+                credential_helper::store(helper, &key, username, password)
+                    .map(|()| PathBuf::from(format!("docker-credential-{helper}")))
+            };
+            match stored {
+                Ok(place) => return Ok(place),
+                Err(error) => first_error = first_error.or(Some(error)),
+            }
+        }
+        Err(first_error
+            .unwrap_or_else(|| Error::Invalid("there is no credential store".to_owned())))
+    }
+
+    /// Where credentials are kept, in order.
+    fn stores(&self) -> Vec<&str> {
+        if self.credential_helpers.is_empty() {
+            return vec![FILES];
+        }
+        self.credential_helpers.iter().map(String::as_str).collect()
+    }
+
+    fn login_in_file(&self, key: &str, username: &str, password: &str) -> Result<PathBuf, Error> {
         let file = self.file_to_write()?;
         change(&file, |document| {
             let parsed = AuthFile::parse(document, &file)?;
-            if let Some(helper) = parsed.helper_for(host_of(&key)) {
-                credential_helper::store(helper, host_of(&key), username, password)?;
+            if let Some(helper) = parsed.helper_for(host_of(key)) {
+                credential_helper::store(helper, host_of(key), username, password)?;
                 return Ok(false);
             }
             let auths = document
@@ -185,21 +218,38 @@ impl AuthFiles {
             };
             auths.retain(|other, _| normalize_key(other) != key);
             let auth = STANDARD.encode(format!("{username}:{password}"));
-            auths.insert(key.clone(), serde_json::json!({ "auth": auth }));
+            auths.insert(key.to_owned(), serde_json::json!({ "auth": auth }));
             Ok(true)
         })?;
         Ok(file)
     }
 
-    /// Forgets the credentials for `host[:port][/namespace]`.
+    /// Forgets the credentials for `host[:port][/namespace]`, wherever they are.
     pub fn logout(&self, key: &str) -> Result<Logout, Error> {
         let key = normalize_key(key);
+        let mut found = Logout::NotLoggedIn;
+        for helper in self.stores() {
+            let here = if helper == FILES {
+                self.logout_in_file(&key)?
+            } else if !key.contains('/') && credential_helper::erase(helper, &key)? {
+                Logout::Removed
+            } else {
+                Logout::NotLoggedIn
+            };
+            if found != Logout::Removed && here != Logout::NotLoggedIn {
+                found = here;
+            }
+        }
+        Ok(found)
+    }
+
+    fn logout_in_file(&self, key: &str) -> Result<Logout, Error> {
         let file = self.file_to_write()?;
         let mut removed = false;
         change(&file, |document| {
             let parsed = AuthFile::parse(document, &file)?;
-            if let Some(helper) = parsed.helper_for(host_of(&key)) {
-                removed |= credential_helper::erase(helper, host_of(&key))?;
+            if let Some(helper) = parsed.helper_for(host_of(key)) {
+                removed |= credential_helper::erase(helper, host_of(key))?;
             }
             let Some(auths) = document.get_mut("auths").and_then(Value::as_object_mut) else {
                 return Ok(false);
@@ -213,15 +263,28 @@ impl AuthFiles {
             return Ok(Logout::Removed);
         }
         if let Some(docker) = &self.docker
-            && AuthFile::read(docker)?.lookup(&key, docker)?.is_some()
+            && AuthFile::read(docker)?.lookup(key, docker)?.is_some()
         {
             return Ok(Logout::InDockerConfig);
         }
         Ok(Logout::NotLoggedIn)
     }
 
-    /// Forgets everything in the file that is written to, helpers included.
+    /// Forgets everything in the file that is written to, and in the helpers.
     pub fn logout_all(&self) -> Result<(), Error> {
+        for helper in self.stores() {
+            if helper == FILES {
+                self.logout_all_in_file()?;
+            } else {
+                for server in credential_helper::list(helper)? {
+                    credential_helper::erase(helper, &server)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn logout_all_in_file(&self) -> Result<(), Error> {
         let file = self.file_to_write()?;
         change(&file, |document| {
             let parsed = AuthFile::parse(document, &file)?;
