@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use kelp_runtime::capabilities::{self, CapSet, CapSets};
+use kelp_runtime::seccomp::engine_profile;
 use oci_spec::image::Config as ImageConfig;
 use oci_spec::runtime::{
-    Linux, LinuxNamespace, LinuxNamespaceType, LinuxPersonality, Mount, PosixRlimit,
+    Linux, LinuxNamespace, LinuxNamespaceType, LinuxPersonality, LinuxSeccomp, Mount, PosixRlimit,
     PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
 };
 
@@ -93,7 +94,14 @@ pub fn build(
         .set_annotations(Some(options.annotations.clone().into_iter().collect()));
     let private_uts = options.namespaces.uts == Namespace::Private;
     spec.set_hostname(private_uts.then(|| hostname.to_owned()));
-    spec.set_linux(Some(linux(options, joined)));
+    let seccomp = match &options.seccomp {
+        None => None,
+        Some(profile) => {
+            let caps = capability_sets(options, image)?.bounding;
+            Some(engine_profile::read(profile, caps)?)
+        }
+    };
+    spec.set_linux(Some(linux(options, joined, seccomp)));
     Ok(spec)
 }
 
@@ -198,7 +206,7 @@ fn rlimits(options: &CreateOptions) -> Result<Vec<PosixRlimit>, Error> {
         .collect()
 }
 
-fn linux(options: &CreateOptions, joined: &Joined) -> Linux {
+fn linux(options: &CreateOptions, joined: &Joined, seccomp: Option<LinuxSeccomp>) -> Linux {
     let mut linux = Linux::default();
     let names = &options.namespaces;
     let mut namespaces = Vec::new();
@@ -228,7 +236,7 @@ fn linux(options: &CreateOptions, joined: &Joined) -> Linux {
         .set_sysctl(Some(sysctls(options)))
         .set_masked_paths(masked(options))
         .set_readonly_paths(read_only(options))
-        .set_seccomp(options.seccomp.clone())
+        .set_seccomp(seccomp)
         .set_devices(Some(
             options
                 .devices

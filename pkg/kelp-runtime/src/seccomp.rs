@@ -12,6 +12,7 @@ mod arch;
 mod bpf;
 mod compile;
 pub mod default;
+pub mod engine_profile;
 mod rules;
 pub mod single_id;
 

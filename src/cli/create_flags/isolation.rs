@@ -8,10 +8,12 @@ use kelp_args::port;
 use kelp_args::security::{Label, Seccomp, Unmask};
 use kelp_args::{AddHost, IdMapping, SecurityOption, Sysctl};
 use kelp_engine::container::CreateOptions;
-use kelp_engine::container::config::{Namespace, SeccompProfile, UserMode};
+use kelp_engine::container::config::{Namespace, UserMode};
 use kelp_engine::network::hosts::Base;
 use kelp_engine::network::ports::exposed;
 use kelp_engine::network::{Mode, PastaOptions, Protocol, PublishedPort};
+
+use serde_json::Value;
 
 use super::each;
 
@@ -203,8 +205,8 @@ pub(super) fn user_mode(text: &str) -> anyhow::Result<UserMode> {
     })
 }
 
-/// Reads a profile in the specification's form.
-pub(super) fn seccomp_profile(path: &Path) -> anyhow::Result<SeccompProfile> {
+/// Reads a profile.
+pub(super) fn seccomp_profile(path: &Path) -> anyhow::Result<Value> {
     let what = || format!("seccomp profile {}", path.display());
     let text = std::fs::read(path).with_context(|| format!("read {}", what()))?;
     serde_json::from_slice(&text).with_context(what)

@@ -74,6 +74,41 @@ fn hosts_come_from_the_file_that_is_named() {
 }
 
 #[test]
+fn a_profile_with_conditions_is_for_who_meets_them() {
+    let Some(env) = Env::new() else { return };
+    let profile = env.path("h/seccomp.json");
+    let text = r#"{
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "archMap": [{ "architecture": "SCMP_ARCH_X86_64", "subArchitectures": [] }],
+        "syscalls": [
+            { "names": ["sethostname"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38,
+              "includes": { "caps": ["CAP_SYS_ADMIN"] } },
+            { "names": ["sync"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38,
+              "excludes": { "caps": ["CAP_SYS_ADMIN"] } },
+            { "name": "mkdir", "action": "SCMP_ACT_ERRNO", "errnoRet": 38 },
+            { "name": "mkdirat", "action": "SCMP_ACT_ERRNO", "errnoRet": 38 }
+        ]
+    }"#;
+    std::fs::write(&profile, text).unwrap();
+    let option = format!("--security-opt=seccomp={}", profile.display());
+    let script = "hostname x 2>&1; hostname; mkdir /d 2>&1; true";
+    let refused = "mkdir: can't create directory '/d': Function not implemented\n";
+    assert_eq!(
+        env.shell(&[&option, "-h", "old", "--cap-add=SYS_ADMIN"], script),
+        format!("hostname: sethostname: Function not implemented\nold\n{refused}")
+    );
+    assert_eq!(
+        env.shell(&[&option, "-h", "old"], script),
+        format!("hostname: sethostname: Operation not permitted\nold\n{refused}")
+    );
+    std::fs::write(&profile, r#"{ "defaultAction": "NOTHING" }"#).unwrap();
+    let line = env
+        .kelp(&["run", "--rm", &option, &env.busybox()])
+        .fails(125);
+    assert!(line.starts_with("Error: seccomp profile: "), "{line}");
+}
+
+#[test]
 fn the_domains_name_is_a_sysctl_too() {
     let Some(env) = Env::new() else { return };
     let flags = ["--sysctl=kernel.domainname=example.test"];

@@ -12,7 +12,7 @@ pub use crate::container::limits::Limits;
 use kelp_network::{Mode, PublishedPort};
 use kelp_state::file;
 use kelp_state::{ContainerId, Paths, Record};
-pub use oci_spec::runtime::{LinuxPersonalityDomain, LinuxSeccomp as SeccompProfile};
+pub use oci_spec::runtime::LinuxPersonalityDomain;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -87,8 +87,9 @@ pub struct CreateOptions {
     pub no_new_privileges: bool,
     /// Whether no seccomp filter is loaded.
     pub seccomp_unconfined: bool,
-    /// A seccomp profile, instead of the default one.
-    pub seccomp: Option<oci_spec::runtime::LinuxSeccomp>,
+    /// A seccomp profile, instead of the default one: the specification's, or one with conditions as
+    /// engines ship them.
+    pub seccomp: Option<serde_json::Value>,
     /// Whether kelp's own reaper is process 1.
     pub init: bool,
     /// Namespaces.
