@@ -91,12 +91,14 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
 
 /// For templates: what an event lacks is empty there, and no error.
 fn fields(event: &Event) -> serde_json::Value {
-    let mut value =
-        serde_json::json!({"Attributes": {}, "ContainerExitCode": "", "ID": "", "Image": ""});
+    let mut value = serde_json::json!({"Attributes": {}, "ContainerExitCode": "", "ID": "", "Image": "",
+            "Error": "", "HealthStatus": "", "Network": "", "PodID": ""});
     if let (Some(all), Ok(serde_json::Value::Object(own))) =
         (value.as_object_mut(), serde_json::to_value(Row::new(event)))
     {
         all.extend(own);
+        let nanoseconds = all.get("timeNano").cloned().unwrap_or_default();
+        all.insert("TimeNano".to_owned(), nanoseconds);
     }
     value
 }

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use kelp_engine::Engine;
 use kelp_format::{Format, render, units};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::image_filter::{self, ImageFilter};
 
@@ -81,6 +82,50 @@ struct Row {
     labels: std::collections::BTreeMap<String, String>,
     #[serde(rename = "Dangling")]
     dangling: bool,
+    #[serde(rename = "IsDangling")]
+    is_dangling: bool,
+    #[serde(rename = "Containers")]
+    containers: usize,
+    #[serde(rename = "CreatedTime")]
+    created_time: String,
+    #[serde(rename = "History")]
+    history: Vec<String>,
+    #[serde(rename = "RepoTags")]
+    repo_tags: Vec<String>,
+    #[serde(rename = "ParentId")]
+    parent_id: &'static str,
+    #[serde(rename = "SharedSize")]
+    shared_size: u64,
+    #[serde(rename = "ReadOnly")]
+    read_only: bool,
+    #[serde(rename = "IsReadOnly")]
+    is_read_only: bool,
+    #[serde(skip)]
+    created: SystemTime,
+}
+
+impl Row {
+    /// An object of `--format json`, whose sizes and times are numbers.
+    fn json(&self) -> Value {
+        let labels = (!self.labels.is_empty()).then_some(&self.labels);
+        let created = self.created.duration_since(SystemTime::UNIX_EPOCH);
+        json!({
+            "Id": self.id,
+            "ParentId": self.parent_id,
+            "RepoTags": null,
+            "RepoDigests": self.repo_digests,
+            "Size": self.bytes,
+            "SharedSize": self.shared_size,
+            "VirtualSize": self.bytes,
+            "Labels": labels,
+            "Containers": self.containers,
+            "Digest": self.digest,
+            "History": self.history,
+            "Names": self.names,
+            "Created": created.unwrap_or_default().as_secs(),
+            "CreatedAt": units::rfc3339(self.created),
+        })
+    }
 }
 
 const HEADERS: &[(&str, &str)] = &[
@@ -99,7 +144,7 @@ const HEADERS: &[(&str, &str)] = &[
 /// Prints the list.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let filter = ImageFilter::new(engine, &args.filter)?;
-    let mut rows = rows(engine, args.no_trunc, &filter)?;
+    let mut rows = rows(engine, args.no_trunc, &filter, args.format.is_some())?;
     if let Some(name) = &args.image {
         rows.retain(|row| image_filter::is_named(&format!("{}:{}", row.repository, row.tag), name));
     }
@@ -117,12 +162,28 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.Created}}\t{{.Size}}"
     };
     let format = Format::parse(args.format.as_deref().unwrap_or_default(), default);
+    if format == Format::Json {
+        let objects: Vec<_> = rows.iter().map(Row::json).collect();
+        println!("{}", render::json(&objects)?);
+        return Ok(0);
+    }
     print!("{}", render(&rows, &format, HEADERS, !args.noheading)?);
     Ok(0)
 }
 
-fn rows(engine: &Engine, whole_ids: bool, filter: &ImageFilter) -> anyhow::Result<Vec<Row>> {
+fn rows(
+    engine: &Engine,
+    whole_ids: bool,
+    filter: &ImageFilter,
+    counts: bool,
+) -> anyhow::Result<Vec<Row>> {
     let now = SystemTime::now();
+    let used: Vec<_> = if counts {
+        let all = engine.containers().into_iter();
+        all.map(|config| config.image_id).collect()
+    } else {
+        Vec::new()
+    };
     let mut rows = Vec::new();
     for image in engine.images()? {
         if !filter.holds(&image) {
@@ -150,6 +211,16 @@ fn rows(engine: &Engine, whole_ids: bool, filter: &ImageFilter) -> anyhow::Resul
             bytes: record.size,
             labels: record.labels.clone(),
             dangling: image.names.is_empty(),
+            is_dangling: image.names.is_empty(),
+            containers: used.iter().filter(|used| **used == record.id.hex()).count(),
+            created_time: units::go_time(created),
+            history: image.names.clone(),
+            repo_tags: image.names.clone(),
+            parent_id: "",
+            shared_size: 0,
+            read_only: false,
+            is_read_only: false,
+            created,
         };
         if image.names.is_empty() {
             rows.push(row.clone());

@@ -111,6 +111,14 @@ fn images_are_filtered_and_sorted() {
     ] {
         assert_eq!(names(&["--filter", filter]), seen, "{filter}");
     }
+    let listed: serde_json::Value =
+        serde_json::from_str(&env.kelp(&["images", "--format=json", &small]).succeeds()).unwrap();
+    assert_eq!(listed[0]["Names"], json!([small]));
+    assert_eq!(listed[0]["Containers"], 1);
+    assert!(
+        listed[0]["Size"].is_u64() && listed[0]["Created"].is_u64(),
+        "{listed}"
+    );
     let pruned = ["image", "prune", "-af", "--filter", "label!=team"];
     assert_eq!(env.kelp(&pruned).succeeds(), "");
     let pruned = ["image", "prune", "-af", "--filter", "label=team"];

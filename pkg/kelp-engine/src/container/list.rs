@@ -46,6 +46,8 @@ pub struct SummaryOptions {
     pub remove: bool,
     /// Published ports.
     pub publish: Vec<PublishedPort>,
+    /// Ports that it serves besides those of the image.
+    pub expose: Vec<String>,
     /// Bind mounts, volumes and tmpfs.
     pub mounts: Vec<SummaryMount>,
     /// Namespaces.
