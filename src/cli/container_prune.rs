@@ -32,7 +32,8 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     Ok(report(pruned.errors))
 }
 
-fn filter(texts: &[String]) -> anyhow::Result<PruneFilter> {
+/// Reads the filters of a prune.
+pub fn filter(texts: &[String]) -> anyhow::Result<PruneFilter> {
     let mut filter = PruneFilter::default();
     for text in texts {
         match text.split_once('=') {

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::bail;
-use kelp_engine::container::prune::PruneFilter;
 use kelp_engine::{Engine, Error, Kind};
 use kelp_format::units;
 
-use super::container_prune::confirm;
+use super::container_prune::{self, confirm};
+use super::image_filter::ImageFilter;
 use super::selection::report;
+use super::volume_ls;
 
 /// Remove what nobody uses: containers that do not run, images, and what interrupted commands left
 #[derive(clap::Args)]
@@ -28,18 +28,15 @@ pub struct Args {
     /// Remove the volumes that no container uses too
     #[arg(long)]
     volumes: bool,
-    /// Only what this holds for
+    /// Only what this holds for: label[!]=KEY[=VALUE] or until=TIME
     #[arg(long, value_name = "FILTER")]
     filter: Vec<String>,
 }
 
 /// Removes them, and prints what is gone and how much that was.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
-    if !args.filter.is_empty() {
-        bail!(
-            "--filter is not supported by kelp's system prune yet: see container and volume prune"
-        );
-    }
+    let filter = container_prune::filter(&args.filter)?;
+    let image_filter = ImageFilter::for_prune(engine, &args.filter)?;
     if args.external {
         engine.collect_garbage()?;
         return Ok(0);
@@ -48,12 +45,12 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         return Ok(0);
     }
     let sizes = sizes(engine)?;
-    let pruned = engine.prune_containers(&PruneFilter::default());
+    let pruned = engine.prune_containers(&filter);
     let containers: Vec<_> = pruned.removed.iter().map(ToString::to_string).collect();
-    let images = engine.prune_images(args.all, &|_| true)?;
+    let images = engine.prune_images(args.all, &|image| image_filter.holds(image))?;
     let mut errors = pruned.errors;
     let volumes = if args.volumes {
-        prune_volumes(engine, &mut errors)
+        prune_volumes(engine, &args.filter, &mut errors)?
     } else {
         Vec::new()
     };
@@ -110,14 +107,24 @@ fn sizes(engine: &Engine) -> Result<BTreeMap<String, u64>, Error> {
     Ok(sizes)
 }
 
-fn prune_volumes(engine: &Engine, errors: &mut Vec<Error>) -> Vec<String> {
+/// Volumes have no time that a filter is about: those with `until` are for the rest.
+fn prune_volumes(
+    engine: &Engine,
+    filters: &[String],
+    errors: &mut Vec<Error>,
+) -> anyhow::Result<Vec<String>> {
+    let filters: Vec<_> = filters
+        .iter()
+        .filter(|filter| !filter.starts_with("until="))
+        .cloned()
+        .collect();
     let mut removed = Vec::new();
-    for volume in engine.volumes() {
+    for volume in volume_ls::chosen(engine, &filters)? {
         match engine.remove_volume(&volume, false) {
             Ok(()) => removed.push(volume.name),
             Err(error) if error.kind() == Kind::Conflict => {}
             Err(error) => errors.push(error),
         }
     }
-    removed
+    Ok(removed)
 }

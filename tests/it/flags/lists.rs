@@ -188,3 +188,29 @@ fn names_before_lines_have_colors() {
     );
     env.kelp(&["rm", "web"]).succeeds();
 }
+
+#[test]
+fn a_prune_of_everything_keeps_to_its_filter() {
+    let Some(env) = Env::new() else { return };
+    create(&env, "kept", &["-l", "team=a"]);
+    create(&env, "gone", &["-l", "team=b"]);
+    env.kelp(&["volume", "create", "-l", "team=b", "data"])
+        .succeeds();
+    env.kelp(&["volume", "create", "other"]).succeeds();
+    let words = [
+        "system",
+        "prune",
+        "-f",
+        "--volumes",
+        "--filter",
+        "label=team=b",
+    ];
+    let said = env.kelp(&words).succeeds();
+    assert!(said.contains("Deleted Volumes\ndata\n"), "{said}");
+    assert_eq!(
+        env.kelp(&["ps", "-a", "--format={{.Names}}"]).succeeds(),
+        "kept\n"
+    );
+    assert_eq!(env.kelp(&["volume", "ls", "-q"]).succeeds(), "other\n");
+    env.kelp(&["rm", "kept"]).succeeds();
+}
