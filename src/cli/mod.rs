@@ -65,6 +65,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use kelp_engine::Engine;
+use kelp_engine::container::config::CgroupMode;
 
 /// Rootless containers for one user, with no daemon.
 #[derive(Parser)]
@@ -75,8 +76,17 @@ use kelp_engine::Engine;
     infer_long_args = false
 )]
 struct Kelp {
+    /// Who makes cgroups: systemd or cgroupfs
+    #[arg(long, value_name = "MANAGER")]
+    cgroup_manager: Option<CgroupManager>,
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum CgroupManager {
+    Systemd,
+    Cgroupfs,
 }
 
 #[derive(Subcommand)]
@@ -110,6 +120,12 @@ fn command(first: Option<&OsStr>) -> clap::Command {
         clap::Command::new("kelp")
             .disable_help_subcommand(true)
             .subcommand_required(true)
+            // What stands before the command is never there, and yet it is looked for.
+            .arg(
+                clap::Arg::new("cgroup_manager")
+                    .long("cgroup-manager")
+                    .value_parser(clap::value_parser!(CgroupManager)),
+            )
             .subcommand(A::augment_args(clap::Command::new(name)))
     }
     match first.and_then(OsStr::to_str) {
@@ -141,6 +157,14 @@ pub fn main() -> ExitCode {
     };
     let result = Engine::open()
         .map_err(anyhow::Error::from)
+        .map(|mut engine| {
+            engine.cgroup_mode = match kelp.cgroup_manager {
+                None => CgroupMode::Enabled,
+                Some(CgroupManager::Systemd) => CgroupMode::Systemd,
+                Some(CgroupManager::Cgroupfs) => CgroupMode::Cgroupfs,
+            };
+            engine
+        })
         .and_then(|engine| match kelp.command {
             Command::Completion(args) => completion::run(Kelp::command(), &args),
             Command::Container(args) => container::run_group(&engine, args),

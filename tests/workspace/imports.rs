@@ -11,6 +11,7 @@ use crate::root;
 /// The table of ARCHITECTURE.md: a crate, and those of kelp's that it may depend on.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("kelp-sys", &[]),
+    ("kelp-systemd", &[]),
     ("kelp-userns", &["kelp-sys"]),
     ("kelp-state", &["kelp-sys"]),
     ("kelp-network", &["kelp-sys"]),
@@ -22,6 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "kelp-runtime",
             "kelp-network",
             "kelp-state",
+            "kelp-systemd",
             "kelp-userns",
             "kelp-sys",
         ],
@@ -40,6 +42,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "kelp-runtime",
             "kelp-state",
             "kelp-sys",
+            "kelp-systemd",
             "kelp-userns",
         ],
     ),

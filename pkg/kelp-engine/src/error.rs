@@ -57,6 +57,18 @@ impl Error {
         }
     }
 
+    /// An operation that failed for another crate's error.
+    pub(crate) fn caused_by(
+        what: &str,
+        error: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            kind: Kind::Failed,
+            text: what.to_owned(),
+            source: Some(Box::new(error)),
+        }
+    }
+
     /// What it means.
     pub fn kind(&self) -> Kind {
         self.kind

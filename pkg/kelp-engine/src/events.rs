@@ -188,10 +188,12 @@ mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
+    use crate::container::config::CgroupMode;
     use kelp_state::Paths;
 
     fn engine(root: &Path) -> Engine {
         Engine {
+            cgroup_mode: CgroupMode::Enabled,
             paths: Paths {
                 data: root.to_owned(),
                 runtime: root.to_owned(),

@@ -23,6 +23,7 @@ pub mod volume;
 pub mod volumes;
 mod watch;
 
+use container::config::CgroupMode;
 pub use error::{Error, Kind};
 pub use kelp_network as network;
 pub use kelp_state::{ContainerId, Paths, Status};
@@ -32,6 +33,8 @@ pub use kelp_state::{ContainerId, Paths, Status};
 pub struct Engine {
     /// The directories.
     pub paths: Paths,
+    /// How cgroups are made for containers that don't say it themselves.
+    pub cgroup_mode: CgroupMode,
 }
 
 impl Engine {
@@ -39,6 +42,7 @@ impl Engine {
     pub fn open() -> Result<Self, Error> {
         Ok(Self {
             paths: Paths::from_env()?,
+            cgroup_mode: CgroupMode::Enabled,
         })
     }
 }

@@ -17,6 +17,9 @@ pub enum Error {
     /// The network could not be set up.
     #[error(transparent)]
     Network(#[from] kelp_network::Error),
+    /// systemd made no scope.
+    #[error("make a scope for the container")]
+    Systemd(#[from] kelp_systemd::Error),
     /// The monitor failed to start the container, in its own words.
     #[error("{text}")]
     Failed {

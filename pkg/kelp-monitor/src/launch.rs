@@ -21,8 +21,10 @@ pub struct Launch {
     pub extras: Extras,
     /// Limits.
     pub resources: Vec<Setting>,
-    /// Whether a cgroup is made for it where the host allows one.
-    pub cgroup: bool,
+    /// What cgroup is made for it.
+    pub cgroups: Cgroups,
+    /// Seconds between the request to stop and SIGKILL.
+    pub stop_timeout: u64,
     /// Where its output is kept.
     pub log: LogConfig,
     /// Whether its standard input stays open for whoever attaches.
@@ -57,6 +59,34 @@ pub struct Launch {
     pub stop_signal: i32,
     /// Anonymous volumes that are removed with a `--rm` container.
     pub anonymous_volumes: Vec<PathBuf>,
+}
+
+/// What cgroup a container gets.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cgroups {
+    /// Which.
+    pub mode: CgroupMode,
+    /// What it is made in: a slice of systemd's, a path below the mount of cgroup v2, or empty for
+    /// the usual place.
+    pub parent: String,
+}
+
+/// Which cgroup a container gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CgroupMode {
+    /// In a unit that was delegated to the user, below that; else where a systemd is the user's
+    /// manager, a scope; else the nearest place that the user may write to.
+    #[default]
+    Enabled,
+    /// A scope.
+    Systemd,
+    /// The nearest place that the user may write to.
+    Cgroupfs,
+    /// Below the delegated cgroup of whoever starts it.
+    Split,
+    /// None.
+    Disabled,
 }
 
 /// Where output is kept.

@@ -13,12 +13,12 @@ use crate::error::Error;
 use crate::finish::{self, exit_record, finish, note, write_pid_file};
 use crate::launch::Launch;
 use crate::log::LogWriter;
-use crate::place;
+use crate::place::{Choice, Place};
 use crate::protocol::{FailureKind, Reply, Streams, send};
 use crate::restart::{self, Backoff};
 use crate::role::{failure_kind, one_line};
 use crate::start::{Running, start};
-use crate::watch::Watch;
+use crate::watch::{Asked, Watch};
 
 /// As podman tells that `--timeout` has passed.
 const TIMED_OUT: i32 = 255;
@@ -30,6 +30,11 @@ pub(crate) struct Life<'a> {
     pub(crate) launch: &'a Launch,
     pub(crate) log: LogWriter,
     pub(crate) listener: OwnedFd,
+    /// Where the request to end arrives.
+    pub(crate) signals: OwnedFd,
+    /// Where the cgroup is made, until that is settled.
+    pub(crate) choice: Option<Choice>,
+    pub(crate) place: Option<Place>,
     /// How often the program was started again.
     pub(crate) restarts: u32,
 }
@@ -91,7 +96,8 @@ impl Life<'_> {
                 return Ok(());
             }
             tell(&end.clients, code);
-            let stopped = restart::pause(&self.listener, backoff.next(begun.elapsed()));
+            let stopped =
+                restart::pause(&self.listener, &self.signals, backoff.next(begun.elapsed()));
             if stopped.map_err(Error::io("wait to start the container again"))? {
                 let exit = ExitRecord {
                     stopped: true,
@@ -112,12 +118,20 @@ impl Life<'_> {
         let size = first.as_ref().and_then(|starter| starter.streams.size);
         // The overlay has its scratch directory open by the time the root is attached over it.
         let attach = record.data.join("work");
-        let running = start(launch, &place::cgroup_name(record), &attach, size)?;
+        if let Some(choice) = self.choice.take() {
+            self.place = choice.finish(record, launch, self.paths.session())?;
+        }
+        let running = start(launch, self.place.as_ref(), &attach, size)?;
         let run = self.write_run(&running, started)?;
         let pid = run.pid;
         // Here and not by the starter: it must come before the end.
         note(self.paths, record, launch, &launch.name, "start", None);
-        let mut watch = Watch::new(running, &mut self.log, record, run, &self.listener);
+        let asked = Asked {
+            signals: &self.signals,
+            signal: launch.stop_signal,
+            timeout: Duration::from_secs(launch.stop_timeout),
+        };
+        let mut watch = Watch::new(running, &mut self.log, record, run, &self.listener, asked);
         watch.end_after(launch.timeout.map(Duration::from_secs));
         if let Some(starter) = first.take() {
             let socket = starter.socket.try_clone();

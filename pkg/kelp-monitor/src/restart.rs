@@ -48,13 +48,14 @@ impl Backoff {
     }
 }
 
-/// Waits for a time; whether somebody said meanwhile that the container is to stay stopped.
-pub(crate) fn pause(listener: &OwnedFd, time: Duration) -> io::Result<bool> {
+/// Waits for a time; whether somebody said meanwhile that the container is to stay stopped, on the
+/// socket or by a signal.
+pub(crate) fn pause(listener: &OwnedFd, signals: &OwnedFd, time: Duration) -> io::Result<bool> {
     let deadline = Instant::now() + time;
     let mut clients: Vec<OwnedFd> = Vec::new();
     loop {
         let left = timespec(deadline.saturating_duration_since(Instant::now()));
-        let sockets = std::iter::once(listener).chain(&clients);
+        let sockets = [listener, signals].into_iter().chain(&clients);
         let mut fds: Vec<_> = sockets
             .map(|socket| PollFd::new(socket, PollFlags::IN))
             .collect();
@@ -64,7 +65,10 @@ pub(crate) fn pause(listener: &OwnedFd, time: Duration) -> io::Result<bool> {
             Err(error) => return Err(error.into()),
         }
         let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        let mut heard = ready[1..].iter();
+        if ready[1] {
+            return Ok(true);
+        }
+        let mut heard = ready[2..].iter();
         let mut stopped = false;
         clients.retain(|client| {
             if !heard.next().is_some_and(|ready| *ready) {

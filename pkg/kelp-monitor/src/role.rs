@@ -5,6 +5,7 @@ use std::path::Path;
 
 use kelp_state::file::Durability;
 use kelp_state::{ContainerId, Paths, Record, file, liveness};
+use kelp_sys::signal::{SignalSet, set_mask, signalfd};
 use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
 };
@@ -14,8 +15,10 @@ use crate::error::Error;
 use crate::launch::Launch;
 use crate::life::{Life, Starter};
 use crate::log::LogWriter;
-use crate::place;
+use crate::place::{self, Choice};
 use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
+
+const SIGTERM: i32 = 15;
 
 /// The descriptor of the starter's socket.
 pub const SOCKET: i32 = 3;
@@ -76,12 +79,13 @@ fn watch(
         Durability::Synced
     })?;
     place::clear(record);
-    place::note(record)?;
+    let choice = Choice::begin(record, &launch, paths.session())?;
     let _registration =
         kelp_userns::shared::register(&paths.runtime, &launch.map_key, std::process::id())?;
     let log = LogWriter::open(&launch.log)
         .map_err(Error::io(format!("open log {}", launch.log.path.display())))?;
     let listener = listener(&record.runtime)?;
+    let signals = take_signals().map_err(Error::io("make a signalfd"))?;
     let socket = starter
         .try_clone()
         .map_err(Error::io("copy a descriptor"))?;
@@ -91,6 +95,9 @@ fn watch(
         launch: &launch,
         log,
         listener,
+        signals,
+        choice: Some(choice),
+        place: None,
         restarts: 0,
     };
     let starter = Starter {
@@ -100,6 +107,14 @@ fn watch(
     };
     life.live(starter, alive)?;
     Ok(0)
+}
+
+/// SIGTERM comes to the poll loop from here on.
+fn take_signals() -> std::io::Result<OwnedFd> {
+    let set = SignalSet::of(&[SIGTERM]);
+    let signals = signalfd(&set)?;
+    set_mask(&set);
+    Ok(signals)
 }
 
 /// Binds by a name relative to the directory: the path of a socket has at most 108 bytes (unix(7)).

@@ -16,6 +16,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::error::Error;
 use crate::launch::{Launch, LogDriver};
 use crate::log::Stream;
+use crate::place::Place;
 use crate::stream::{Input, Output};
 
 /// A container whose program runs.
@@ -32,7 +33,7 @@ pub(crate) struct Running {
 /// Starts it. `attach` is a directory of the container's own to attach its root to.
 pub(crate) fn start(
     launch_config: &Launch,
-    name: &str,
+    place: Option<&Place>,
     attach: &Path,
     size: Option<(u16, u16)>,
 ) -> Result<Running, Error> {
@@ -42,10 +43,9 @@ pub(crate) fn start(
         attach,
         launch_config.extras.clone(),
     )?;
-    let cgroup = if launch_config.cgroup || !launch_config.resources.is_empty() {
-        Cgroup::create(name, &launch_config.resources)?
-    } else {
-        None
+    let cgroup = match place {
+        Some(place) => Cgroup::create(&place.parent, &place.name, &launch_config.resources)?,
+        None => None,
     };
     let result = start_in(launch_config, &plan, cgroup.as_ref(), size);
     match result {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use kelp_state::{Record, RunRecord};
 use kelp_sys::process::{Exit, wait_pidfd};
+use kelp_sys::signal::{pidfd_send, read_signal};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::ioctl_fionbio;
 use rustix::net::{RecvFlags, SocketFlags, accept_with};
@@ -39,6 +40,18 @@ pub(crate) struct Watch<'a> {
     deadline: Option<Instant>,
     timed_out: bool,
     stopped: bool,
+    asked: Asked<'a>,
+}
+
+/// How the container ends when the monitor is asked to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asked<'a> {
+    /// Where the request arrives.
+    pub(crate) signals: &'a OwnedFd,
+    /// What the program gets first.
+    pub(crate) signal: i32,
+    /// Until it is killed.
+    pub(crate) timeout: Duration,
 }
 
 /// What is left after the end, and what was seen.
@@ -57,6 +70,7 @@ pub(crate) struct Seen {
 enum Source {
     Child,
     Listener,
+    Signals,
     Client(u64),
     Output(usize),
     /// A client's pipe that an output waits for.
@@ -73,6 +87,7 @@ impl<'a> Watch<'a> {
         record: &'a Record,
         run: RunRecord,
         listener: &'a OwnedFd,
+        asked: Asked<'a>,
     ) -> Self {
         Self {
             running,
@@ -86,6 +101,7 @@ impl<'a> Watch<'a> {
             deadline: None,
             timed_out: false,
             stopped: false,
+            asked,
         }
     }
 
@@ -111,6 +127,7 @@ impl<'a> Watch<'a> {
                         return Ok(exit);
                     }
                     Source::Listener => self.accept(),
+                    Source::Signals => self.begin_stop()?,
                     Source::Client(number) => self.hear(number),
                     Source::Output(index) | Source::OutputRoom(index) => self.output(index)?,
                     Source::Input | Source::InputRoom => self.running.input.turn()?,
@@ -133,7 +150,7 @@ impl<'a> Watch<'a> {
 
     fn time_out(&mut self) {
         self.deadline = None;
-        self.timed_out = true;
+        self.timed_out = !self.stopped;
         if let Some(cgroup) = &self.running.cgroup {
             let _ = cgroup.kill();
         }
@@ -143,10 +160,11 @@ impl<'a> Watch<'a> {
 
     fn wait(&mut self) -> io::Result<Vec<Source>> {
         let running = &self.running;
-        let mut sources = vec![Source::Child, Source::Listener];
+        let mut sources = vec![Source::Child, Source::Listener, Source::Signals];
         let mut fds = vec![
             PollFd::new(&running.child.pidfd, PollFlags::IN),
             PollFd::new(self.listener, PollFlags::IN),
+            PollFd::new(self.asked.signals, PollFlags::IN),
         ];
         for client in &self.clients {
             sources.push(Source::Client(client.number));
@@ -193,6 +211,19 @@ impl<'a> Watch<'a> {
         // The end comes last: what arrived together with it is moved first.
         ready.sort_by_key(|source| *source == Source::Child);
         Ok(ready)
+    }
+
+    /// The monitor is asked to end, by systemd with its unit, or by a person: the container ends
+    /// first, and by the book.
+    fn begin_stop(&mut self) -> io::Result<()> {
+        while read_signal(self.asked.signals.as_fd())?.is_some() {
+            let _ = pidfd_send(self.running.child.pidfd.as_fd(), self.asked.signal);
+            self.stopped = true;
+            // Said again, it does not last longer.
+            let end = Instant::now().checked_add(self.asked.timeout);
+            self.deadline = [self.deadline, end].into_iter().flatten().min();
+        }
+        Ok(())
     }
 
     fn output(&mut self, index: usize) -> io::Result<()> {

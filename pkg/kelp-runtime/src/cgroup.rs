@@ -23,21 +23,46 @@ pub struct Cgroup {
     directory: OwnedFd,
 }
 
+/// The cgroup for processes that are in the way of a container's beside it.
+const SUPERVISOR: &str = "supervisor";
+
 /// What the user has to change so that limits can be set.
 const HINT: &str = "this session has no delegated cgroup: start kelp in a systemd user session, \
                     or in a unit with Delegate=yes (for a login shell: `systemd-run --user --scope \
                     -p Delegate=yes SHELL`)";
 
+/// Where a container's cgroup is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parent {
+    /// The nearest cgroup, from the caller's own upwards, that this user may divide.
+    Nearest,
+    /// This one; its path below the mount of cgroup v2. It is made if it is missing.
+    At(String),
+}
+
 impl Cgroup {
-    /// Makes a cgroup named `name` in the nearest place that this user may write, and sets
-    /// `settings`; `None` where there is no such place and no setting.
-    pub fn create(name: &str, settings: &[Setting]) -> Result<Option<Self>, Error> {
+    /// Makes a cgroup named `name`, and sets `settings`; `None` where there is no place for it and no
+    /// setting.
+    pub fn create(
+        parent: &Parent,
+        name: &str,
+        settings: &[Setting],
+    ) -> Result<Option<Self>, Error> {
         let controllers = controllers(settings);
         let Some(place) = Place::of_this_process() else {
             return no_place(settings);
         };
+        let parents = match parent {
+            Parent::Nearest => place.writable_ancestors(),
+            Parent::At(path) => {
+                let path = place.mount.join(path.trim_start_matches('/'));
+                fs::create_dir_all(&path)
+                    .map_err(Error::io(format!("create cgroup {}", path.display())))?;
+                vec![path]
+            }
+        };
         let mut refused = None;
-        for parent in place.writable_ancestors() {
+        for parent in parents {
             match make(&parent, name, &controllers) {
                 Ok(cgroup) => {
                     cgroup.apply(settings).inspect_err(|_| cgroup.remove())?;
@@ -47,7 +72,7 @@ impl Cgroup {
             }
         }
         match refused {
-            Some(error) if !settings.is_empty() => Err(error),
+            Some(error) if !settings.is_empty() || *parent != Parent::Nearest => Err(error),
             _ => no_place(settings),
         }
     }
@@ -202,8 +227,20 @@ fn controllers(settings: &[Setting]) -> Vec<&str> {
 
 fn make(parent: &Path, name: &str, controllers: &[&str]) -> Result<Cgroup, Error> {
     let enabled = fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
+    let enabled: Vec<_> = enabled.split_ascii_whitespace().collect();
+    if controllers.iter().any(|name| !enabled.contains(name)) {
+        let list = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
+        let here = |name: &&&str| !list.split_ascii_whitespace().any(|has| has == **name);
+        if let Some(missing) = controllers.iter().find(here) {
+            return Err(Error::Spec(format!(
+                "the {missing} controller is not delegated to this user; {}",
+                delegate_hint(missing)
+            )));
+        }
+        make_room(parent)?;
+    }
     for controller in controllers {
-        if enabled.split_ascii_whitespace().any(|on| on == *controller) {
+        if enabled.contains(controller) {
             continue;
         }
         write_file(
@@ -220,6 +257,85 @@ fn make(parent: &Path, name: &str, controllers: &[&str]) -> Result<Cgroup, Error
     let path = parent.join(name);
     fs::create_dir(&path).map_err(Error::io(format!("create cgroup {}", path.display())))?;
     Cgroup::at(path.clone()).map_err(Error::io(format!("open cgroup {}", path.display())))
+}
+
+/// Moves the processes of a cgroup into one below it, because a cgroup that hands out controllers may
+/// have none of its own (cgroup-v2.rst, "No Internal Process Constraint"). For the controllers that
+/// can be threaded the kernel would let it pass, and then refuse processes below.
+pub fn make_room(parent: &Path) -> Result<(), Error> {
+    let below = parent.join(SUPERVISOR);
+    let what = || {
+        format!(
+            "move the processes of cgroup {} out of the way",
+            parent.display()
+        )
+    };
+    // One that forks meanwhile leaves its child here.
+    for _ in 0..10 {
+        let list = fs::read_to_string(parent.join("cgroup.procs")).map_err(Error::io(what()))?;
+        if list.is_empty() {
+            return Ok(());
+        }
+        match fs::create_dir(&below) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io(what())(error));
+            }
+            _ => {}
+        }
+        for pid in list.lines() {
+            match write_file(&below.join("cgroup.procs"), pid) {
+                // It has ended.
+                Err(error)
+                    if error.raw_os_error() != Some(rustix::io::Errno::SRCH.raw_os_error()) =>
+                {
+                    return Err(Error::io(what())(error));
+                }
+                _ => {}
+            }
+        }
+    }
+    Err(Error::Spec(what()))
+}
+
+/// The cgroup that the calling process is in and that the system's manager has delegated: not to the
+/// user's manager, which divides its own by itself. Its path below the mount.
+///
+/// systemd marks it by an extended attribute (systemd's `CGROUP_DELEGATION` document).
+pub fn delegated_unit() -> Option<String> {
+    let place = Place::of_this_process()?;
+    let unit = place
+        .own
+        .ancestors()
+        .take_while(|path| path.starts_with(&place.mount))
+        .find(|path| {
+            let mut value = [0_u8; 1];
+            rustix::fs::getxattr(*path, "user.delegate", &mut value[..]) == Ok(1) && value == *b"1"
+        })?;
+    let name = unit.file_name()?.to_str()?;
+    if name.starts_with("user@") {
+        return None;
+    }
+    let relative = unit.strip_prefix(&place.mount).ok()?;
+    Some(format!("/{}", relative.display()))
+}
+
+/// The calling process's cgroup, as /proc/self/cgroup has it.
+pub fn own() -> Option<String> {
+    let place = Place::of_this_process()?;
+    let relative = place.own.strip_prefix(&place.mount).ok()?;
+    Some(format!("/{}", relative.display()))
+}
+
+/// Whether the calling process may move itself and its children into this cgroup: it takes the right
+/// to write the common ancestor's list of processes as well (cgroup-v2.rst, "Delegation
+/// Containment").
+pub fn may_enter(path: &str) -> bool {
+    let Some(place) = Place::of_this_process() else {
+        return false;
+    };
+    let target = place.mount.join(path.trim_start_matches('/'));
+    let common = place.own.ancestors().find(|path| target.starts_with(path));
+    common.is_some_and(|path| access(path.join("cgroup.procs"), Access::WRITE_OK).is_ok())
 }
 
 /// cgroup files take one write(2) and no truncation.
@@ -269,17 +385,17 @@ impl Place {
 
     /// The process's cgroup and those above it, as far as this user may make cgroups there and move
     /// processes there.
-    fn writable_ancestors(&self) -> impl Iterator<Item = PathBuf> {
-        let mount = self.mount.clone();
+    fn writable_ancestors(&self) -> Vec<PathBuf> {
         self.own
             .ancestors()
-            .take_while(move |path| path.starts_with(&mount))
+            .take_while(|path| path.starts_with(&self.mount))
+            // That one is beside the containers.
+            .filter(|path| !path.ends_with(SUPERVISOR))
             .filter(|path| {
                 access(*path, Access::WRITE_OK).is_ok()
                     && access(path.join("cgroup.procs"), Access::WRITE_OK).is_ok()
             })
             .map(Path::to_owned)
-            .collect::<Vec<_>>()
-            .into_iter()
+            .collect()
     }
 }

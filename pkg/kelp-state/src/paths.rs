@@ -47,6 +47,11 @@ impl Paths {
         Ok(paths)
     }
 
+    /// The directory of the user's session, `$XDG_RUNTIME_DIR`, with other programs' sockets.
+    pub fn session(&self) -> &Path {
+        self.runtime.parent().unwrap_or(&self.runtime)
+    }
+
     /// The parent of the container records.
     pub fn containers(&self) -> PathBuf {
         self.data.join("containers")

@@ -103,7 +103,7 @@ fn namespaces(flags: &CreateFlags, conf: &Conf, options: &mut CreateOptions) -> 
         }));
     }
     if let (None, Some(how)) = (&asked.cgroups, conf.text(CONTAINERS, "cgroups")) {
-        options.no_cgroup = how.read(|how| isolation::is_without_cgroup(how))?;
+        options.cgroups.mode = how.read(|how| isolation::cgroup_mode(how))?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use kelp_args::port;
 use kelp_args::security::{Label, Seccomp, Unmask};
 use kelp_args::{AddHost, IdMapping, SecurityOption, Sysctl};
 use kelp_engine::container::CreateOptions;
-use kelp_engine::container::config::{Namespace, UserMode};
+use kelp_engine::container::config::{CgroupMode, Namespace, UserMode};
 use kelp_engine::network::hosts::Base;
 use kelp_engine::network::ports::exposed;
 use kelp_engine::network::{Mode, PastaOptions, Protocol, PublishedPort};
@@ -125,9 +125,9 @@ impl IsolationFlags {
         }
         options.expose.clone_from(&self.expose);
         if let Some(how) = &self.cgroups {
-            options.no_cgroup = is_without_cgroup(how)?;
+            options.cgroups.mode = cgroup_mode(how)?;
         }
-        if options.no_cgroup && self.cgroupns.is_some() {
+        if options.cgroups.mode == CgroupMode::Disabled && self.cgroupns.is_some() {
             bail!("--cgroups=disabled and --cgroupns exclude each other");
         }
         options.no_hostname = self.no_hostname;
@@ -186,13 +186,14 @@ impl IsolationFlags {
 }
 
 /// Reads `--cgroups`.
-pub(super) fn is_without_cgroup(how: &str) -> anyhow::Result<bool> {
-    // There is no process of kelp's that would need a cgroup of its own.
+pub(super) fn cgroup_mode(how: &str) -> anyhow::Result<CgroupMode> {
     match how {
-        "enabled" | "no-conmon" => Ok(false),
-        "disabled" => Ok(true),
-        "split" => bail!("--cgroups=split is not supported by kelp yet"),
-        _ => bail!("invalid --cgroups {how:?}: use enabled, no-conmon or disabled"),
+        "enabled" => Ok(CgroupMode::Enabled),
+        // No other process of kelp's has a cgroup there.
+        "no-conmon" => Ok(CgroupMode::Cgroupfs),
+        "disabled" => Ok(CgroupMode::Disabled),
+        "split" => Ok(CgroupMode::Split),
+        _ => bail!("invalid --cgroups {how:?}: use enabled, no-conmon, split or disabled"),
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use kelp_args::{DeviceRate, device_rate, size, ulimit};
 use kelp_config::Conf;
 use kelp_engine::container::CreateOptions;
-use kelp_engine::container::config::Limits;
+use kelp_engine::container::config::{CgroupMode, Limits};
 
 use super::each;
 
@@ -62,6 +62,9 @@ pub struct ResourceFlags {
     /// Write a file of the container's cgroup: FILE=VALUE
     #[arg(long, value_name = "FILE=VALUE")]
     cgroup_conf: Vec<String>,
+    /// The cgroup or slice that the container's cgroup is made in
+    #[arg(long, value_name = "CGROUP")]
+    cgroup_parent: Option<String>,
     /// A limit of each process: NAME=SOFT[:HARD]
     #[arg(long)]
     ulimit: Vec<String>,
@@ -87,7 +90,8 @@ impl ResourceFlags {
             None => Ok(None),
             Some(text) => size::limit(text).map(Some).map_err(anyhow::Error::msg),
         };
-        let has_cgroup = !options.no_cgroup;
+        self.parent(options)?;
+        let has_cgroup = options.cgroups.mode != CgroupMode::Disabled;
         let pids = conf
             .number("containers", "pids_limit")
             .filter(|_| has_cgroup);
@@ -134,11 +138,28 @@ impl ResourceFlags {
             limits.unified.insert(file.to_owned(), value.to_owned());
         }
         options.resources = limits.to_oci()?;
-        if options.no_cgroup && options.resources.is_some() {
+        if !has_cgroup && options.resources.is_some() {
             bail!(
                 "--cgroups=disabled leaves no place for limits of memory, processors and the like"
             );
         }
+        Ok(())
+    }
+
+    fn parent(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
+        let Some(parent) = &self.cgroup_parent else {
+            return Ok(());
+        };
+        if matches!(
+            options.cgroups.mode,
+            CgroupMode::Disabled | CgroupMode::Split
+        ) {
+            bail!("--cgroup-parent cannot be used together with --cgroups=disabled or split");
+        }
+        if parent.split('/').any(|part| part == "..") {
+            bail!("invalid --cgroup-parent {parent:?}: it leads upwards");
+        }
+        options.cgroups.parent.clone_from(parent);
         Ok(())
     }
 }

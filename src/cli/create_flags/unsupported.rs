@@ -2,10 +2,6 @@
 
 /// Of run and create: the option, and why, where more is to be said than "not yet".
 const CREATE: &[(&str, &str)] = &[
-    (
-        "--cgroup-parent",
-        "a container's cgroup is below kelp's own",
-    ),
     ("--cpu-rt-period", V2),
     ("--cpu-rt-runtime", V2),
     ("--decryption-key", "encrypted images can't be read"),

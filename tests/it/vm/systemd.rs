@@ -64,3 +64,192 @@ fn a_container_above_its_memory_is_killed_and_the_record_says_why() {
     assert_eq!(state, "exited 137 true\n");
     env.kelp(&["rm", "hog"]).succeeds();
 }
+#[test]
+fn a_fork_above_the_limit_of_processes_is_refused() {
+    let Some(env) = Env::of_session() else { return };
+    let script = "for i in 1 2 3 4 5 6 7 8 9; do sleep 100 & done; wait";
+    let done = run_in_service(&env, &["--rm", "--pids-limit=5"], script).done();
+    assert!(done.code != 0 && done.stderr.contains("fork"), "{done:#?}");
+}
+
+#[test]
+fn a_quota_throttles() {
+    let Some(env) = Env::of_session() else { return };
+    // Ten periods of the quota's.
+    let script = "while [ \"$(grep -c . /sys/fs/cgroup/cpu.stat)\" -gt 0 ]; do
+        periods=$(sed -n 's/^nr_throttled //p' /sys/fs/cgroup/cpu.stat)
+        [ \"$periods\" -lt 10 ] || break; done; echo throttled";
+    let text = run_in_service(&env, &["--rm", "--cpus=0.2"], script).succeeds();
+    assert_eq!(text, "throttled\n");
+}
+
+/// The path of the container's cgroup, as the host sees it.
+fn cgroup_of(env: &Env, name: &str) -> String {
+    let format = "{{.State.CgroupPath}}";
+    let path = env.kelp(&["inspect", "--format", format, name]).succeeds();
+    path.trim().to_owned()
+}
+
+fn systemctl(words: &[&str]) -> String {
+    let output = Command::new("systemctl")
+        .arg("--user")
+        .args(words)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// Waits until the user's manager has no unit of this name.
+fn wait_until_collected(unit: &str) {
+    let end = std::time::Instant::now() + crate::kelp::LIMIT;
+    while systemctl(&["show", "--property=LoadState", "--value", unit]) != "not-found" {
+        assert!(std::time::Instant::now() < end, "{unit} is still there");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn from_a_login_a_container_gets_a_scope_with_its_limits_and_exec_joins_it() {
+    let Some(env) = Env::of_session() else { return };
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    assert!(own.contains("/session-"), "{own}");
+    let image = env.busybox();
+    let flags = [
+        "run",
+        "-d",
+        "--name=scoped",
+        "--memory=64m",
+        "--pids-limit=9",
+    ];
+    let id = env
+        .kelp(&[&flags[..], &[&image, "sleep", "1000"]].concat())
+        .succeeds();
+    let unit = format!("kelp-{}.scope", id.trim());
+    assert_eq!(systemctl(&["is-active", &unit]), "active");
+    let cgroup = cgroup_of(&env, "scoped");
+    assert!(cgroup.ends_with(&format!("/{unit}/container")), "{cgroup}");
+    let read = |file: &str| {
+        let path = format!("/sys/fs/cgroup{cgroup}/{file}");
+        std::fs::read_to_string(path).unwrap()
+    };
+    assert_eq!(
+        (read("memory.max"), read("pids.max")),
+        ("67108864\n".into(), "9\n".into())
+    );
+    // The second process is the one that exec has put there.
+    let script = "cat /proc/self/cgroup; exec sleep 1000";
+    env.kelp(&["exec", "-d", "scoped", "sh", "-c", script])
+        .succeeds();
+    assert_eq!(read("cgroup.procs").lines().count(), 2);
+    let text = env
+        .kelp(&["exec", "scoped", "cat", "/sys/fs/cgroup/memory.max"])
+        .succeeds();
+    assert_eq!(text, "67108864\n");
+    env.kelp(&["pause", "scoped"]).succeeds();
+    env.kelp(&["unpause", "scoped"]).succeeds();
+    // Again at once: the old scope may be on its way out.
+    env.kelp(&["restart", "-t0", "scoped"]).succeeds();
+    assert_eq!(systemctl(&["is-active", &unit]), "active");
+    env.kelp(&["rm", "-f", "-t0", "scoped"]).succeeds();
+    wait_until_collected(&unit);
+}
+
+#[test]
+fn a_scope_that_systemd_stops_is_an_end_like_any_other() {
+    let Some(env) = Env::of_session() else { return };
+    let image = env.busybox();
+    let script = "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done";
+    let flags = ["run", "-d", "--name=stopped", &image, "sh", "-c", script];
+    let id = env.kelp(&flags).succeeds();
+    let unit = format!("kelp-{}.scope", id.trim());
+    // It has its handler when it says so.
+    let mut logs = env.kelp(&["logs", "-f", "stopped"]).start();
+    let mut line = String::new();
+    let out = logs.stdout.take().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    assert_eq!(systemctl(&["stop", &unit]), "");
+    logs.wait().unwrap();
+    let format = "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}";
+    let state = env.kelp(&["inspect", "--format", format, "stopped"]);
+    assert_eq!(state.succeeds(), "exited 7 \n");
+    wait_until_collected(&unit);
+    env.kelp(&["rm", "stopped"]).succeeds();
+}
+
+#[test]
+fn a_slice_and_a_manager_can_be_named() {
+    let Some(env) = Env::of_session() else { return };
+    let image = env.busybox();
+    let flags = [
+        "run",
+        "-d",
+        "--name=sliced",
+        "--cgroup-parent=kelptest.slice",
+    ];
+    env.kelp(&[&flags[..], &[&image, "sleep", "1000"]].concat())
+        .succeeds();
+    let cgroup = cgroup_of(&env, "sliced");
+    assert!(cgroup.contains("/kelptest.slice/kelp-"), "{cgroup}");
+    env.kelp(&["rm", "-f", "-t0", "sliced"]).succeeds();
+    // The session's cgroup is the system's.
+    let flags = ["--cgroup-manager=cgroupfs", "run", "--rm", "--memory=64m"];
+    let line = env
+        .kelp(&[&flags[..], &[&image, "true"]].concat())
+        .fails(125);
+    assert!(
+        line.contains("--memory can't be set: this session has no delegated cgroup"),
+        "{line}"
+    );
+    let line = env
+        .kelp(&["run", "--rm", "--cgroups=split", &image, "true"])
+        .fails(125);
+    assert!(
+        line.contains("--cgroups=split needs a unit with Delegate=yes"),
+        "{line}"
+    );
+}
+
+#[test]
+fn in_a_delegated_service_the_container_ends_with_its_unit() {
+    let Some(env) = Env::of_session() else { return };
+    let text = run_in_service(&env, &["--rm", "--memory=64m"], "cat /proc/self/cgroup").succeeds();
+    assert_eq!(text, "0::/\n");
+    let image = env.busybox();
+    let words = ["run", "--name=inside", &image, "sleep", "1000"];
+    let mut child = as_service(env.kelp(&words), &["Delegate=yes"]).start();
+    let cgroup = loop {
+        let done = env
+            .kelp(&["inspect", "--format", "{{.State.CgroupPath}}", "inside"])
+            .done();
+        if done.code == 0 && !done.stdout.trim().is_empty() {
+            break done.stdout.trim().to_owned();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    };
+    let unit = cgroup
+        .split('/')
+        .find(|part| part.ends_with(".service") && part.starts_with("run-"));
+    systemctl(&["stop", unit.unwrap_or_else(|| panic!("{cgroup}"))]);
+    child.wait().unwrap();
+    let state = env.kelp(&["inspect", "--format", "{{.State.Status}}", "inside"]);
+    assert_eq!(state.succeeds(), "exited\n");
+    env.kelp(&["rm", "inside"]).succeeds();
+}
+
+#[test]
+fn a_controller_that_is_not_delegated_is_named_with_its_remedy() {
+    let Some(env) = Env::of_session() else { return };
+    let image = env.busybox();
+    let words = ["run", "--rm", "--cpuset-cpus=0", &image, "true"];
+    // In a slice of its own: what a neighbour gets is handed down to all.
+    let properties = ["Delegate=pids", "Slice=kelpbare.slice"];
+    let line = as_service(env.kelp(&words), &properties).fails(125);
+    assert!(
+        line.starts_with(
+            "Error: the cpuset controller is not delegated to this user; as root, put"
+        ),
+        "{line}"
+    );
+}

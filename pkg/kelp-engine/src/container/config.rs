@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use kelp_args::RestartPolicy;
-pub use kelp_monitor::launch::LogDriver;
+pub use kelp_monitor::launch::{CgroupMode, Cgroups, LogDriver};
 
 pub use crate::container::limits::Limits;
 use kelp_network::{Mode, PublishedPort};
@@ -127,14 +127,14 @@ pub struct CreateOptions {
     pub personality: Option<LinuxPersonalityDomain>,
     /// Directories inside where the files that kelp mounts in /etc are mounted as well.
     pub chroot_directories: Vec<PathBuf>,
-    /// Whether it gets no cgroup of its own.
-    pub no_cgroup: bool,
     /// Limits of its cgroup.
     pub resources: Option<oci_spec::runtime::LinuxResources>,
     /// What happens when it has ended by itself.
     pub restart: RestartPolicy,
     /// Seconds after which its program is killed.
     pub timeout: Option<u64>,
+    /// Its cgroup.
+    pub cgroups: Cgroups,
     /// The signal that asks it to stop, by number.
     pub stop_signal: Option<i32>,
     /// Seconds until it is killed after that.

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use kelp_args::RestartPolicy;
 use kelp_args::mount::Source;
+use kelp_args::signal::Signal;
 use kelp_monitor::launch::{Launch, LogConfig, LogDriver};
 use kelp_monitor::restart::Restart;
 use kelp_network::Mode;
@@ -18,7 +19,9 @@ use kelp_state::{ContainerId, Record, name};
 use oci_spec::image::Config as ImageConfig;
 use oci_spec::runtime::LinuxNamespaceType;
 
-use crate::container::config::{Config, CreateOptions, ImageVolumes, Namespace, UserMode};
+use crate::container::config::{
+    CgroupMode, Cgroups, Config, CreateOptions, ImageVolumes, Namespace, UserMode,
+};
 use crate::container::remove::RemoveOptions;
 use crate::container::{accounts, network};
 use crate::image::Base;
@@ -175,7 +178,14 @@ impl Engine {
                 default_seccomp: !options.privileged && !options.seccomp_unconfined,
             },
             resources,
-            cgroup: !options.no_cgroup,
+            cgroups: Cgroups {
+                mode: match options.cgroups.mode {
+                    CgroupMode::Enabled => self.cgroup_mode,
+                    asked => asked,
+                },
+                parent: options.cgroups.parent.clone(),
+            },
+            stop_timeout: stop_timeout(options),
             log: LogConfig {
                 driver: options.log_driver.unwrap_or(LogDriver::K8sFile),
                 path: options
@@ -197,7 +207,10 @@ impl Engine {
             cid_file: options.cid_file.clone(),
             restart: restart(options.restart),
             timeout: options.timeout,
-            stop_signal: SIGTERM,
+            stop_signal: options
+                .stop_signal
+                .or_else(|| stop_signal(image))
+                .unwrap_or(SIGTERM),
             anonymous_volumes,
         })
     }
@@ -345,10 +358,21 @@ fn config(
             .unwrap_or_default(),
         entrypoint: entrypoint(&options, &base.config),
         labels: launch.labels.clone(),
-        stop_signal: options.stop_signal.unwrap_or(launch.stop_signal),
-        stop_timeout: options.stop_timeout.unwrap_or(10),
+        stop_signal: launch.stop_signal,
+        stop_timeout: stop_timeout(&options),
         options,
     }
+}
+
+/// The image's; one that nobody knows is left out, as podman does.
+fn stop_signal(image: &ImageConfig) -> Option<i32> {
+    let signal: Signal = image.stop_signal().as_ref()?.parse().ok()?;
+    Some(signal.number())
+}
+
+/// Seconds between the request to stop and SIGKILL.
+fn stop_timeout(options: &CreateOptions) -> u64 {
+    options.stop_timeout.unwrap_or(10)
 }
 
 /// The image's labels, and over them those of the request.

@@ -4,12 +4,13 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use kelp_monitor::Launch;
-use kelp_runtime::cgroup::Cgroup;
+use kelp_runtime::cgroup::{self, Cgroup};
 use kelp_runtime::exec::{Target, exec};
 use kelp_runtime::launch::{Starting, Stdio};
 use kelp_runtime::plan::{Extras, ProcessPlan};
-use kelp_state::{ContainerId, Record, file};
+use kelp_state::{ContainerId, Record, file, record};
 use kelp_sys::clone::Child;
+use kelp_systemd::Manager;
 
 use crate::terminal::{End, Options, Other, Session};
 use crate::{Engine, Error, Kind};
@@ -49,7 +50,8 @@ impl Engine {
             )));
         }
         let plan = self.exec_plan(id, &options)?;
-        let cgroup = if run.cgroup.is_empty() {
+        let scope = Scope::of(&run.cgroup).filter(|_| !cgroup::may_enter(&run.cgroup));
+        let cgroup = if run.cgroup.is_empty() || scope.is_some() {
             None
         } else {
             Cgroup::open(&run.cgroup).ok()
@@ -60,7 +62,7 @@ impl Engine {
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
         };
         if options.streams.tty {
-            let mut starting = start(&plan, &target, None)?;
+            let mut starting = self.start_exec(&plan, &target, None, scope)?;
             let master = starting
                 .terminal
                 .take()
@@ -87,10 +89,30 @@ impl Engine {
                 stdout: or_null(pipes.stdout.as_ref()),
                 stderr: or_null(pipes.stderr.as_ref()),
             };
-            start(&plan, &target, Some(stdio))?.execute()?
+            self.start_exec(&plan, &target, Some(stdio), scope)?
+                .execute()?
         };
         drop(pipes);
         self.follow(id, session, &child, None, options.detach)
+    }
+
+    /// Starts the process up to where it waits to be let go. From a session's cgroup there is no way
+    /// into the container's but by systemd.
+    fn start_exec(
+        &self,
+        plan: &ProcessPlan,
+        target: &Target<'_>,
+        stdio: Option<Stdio<'_>>,
+        scope: Option<Scope<'_>>,
+    ) -> Result<Starting, Error> {
+        let starting = exec(plan, target, stdio)?;
+        if let Some(scope) = scope {
+            let pid = record::pid_of(starting.child.pidfd.as_fd()).unwrap_or_default();
+            Manager::connect(self.paths.session())
+                .and_then(|mut manager| manager.attach(scope.unit, scope.below, pid))
+                .map_err(|error| Error::caused_by(&format!("enter {}", scope.unit), error))?;
+        }
+        Ok(starting)
     }
 
     fn follow(
@@ -169,10 +191,36 @@ impl Engine {
     }
 }
 
-fn start(
-    plan: &ProcessPlan,
-    target: &Target<'_>,
-    stdio: Option<Stdio<'_>>,
-) -> Result<Starting, Error> {
-    Ok(exec(plan, target, stdio)?)
+/// A scope of systemd's that a cgroup is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Scope<'a> {
+    unit: &'a str,
+    /// The cgroup in it.
+    below: &'a str,
+}
+
+impl<'a> Scope<'a> {
+    fn of(cgroup: &'a str) -> Option<Self> {
+        let end = cgroup.rfind(".scope/")? + ".scope".len();
+        let (path, below) = cgroup.split_at(end);
+        let unit = path.rsplit('/').next()?;
+        Some(Self { unit, below })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_is_found_in_the_path_of_a_cgroup() {
+        let scope = Scope::of("/user.slice/user@1.service/app.slice/kelp-1.scope/container");
+        let expected = Scope {
+            unit: "kelp-1.scope",
+            below: "/container",
+        };
+        assert_eq!(scope, Some(expected));
+        assert_eq!(Scope::of("/a.service/kelp-1"), None);
+        assert_eq!(Scope::of("/a.scope"), None);
+    }
 }
