@@ -21,9 +21,13 @@ pub fn host_config(inspection: &Inspection) -> Value {
             json!({ "Name": format!("RLIMIT_{}", name.to_uppercase()), "Soft": soft, "Hard": hard })
         })
         .collect();
+    let in_scope = inspection
+        .run
+        .as_ref()
+        .is_some_and(|run| run.cgroup.contains(".scope/"));
     let mut value = json!({
         "Binds": binds(inspection),
-        "CgroupManager": "cgroupfs",
+        "CgroupManager": if in_scope { "systemd" } else { "cgroupfs" },
         "CgroupMode": namespace(&names.cgroup),
         "ContainerIDFile": options.cid_file.as_deref().map(text).unwrap_or_default(),
         "LogConfig": {

@@ -40,7 +40,7 @@ fn describe(engine: &Engine, info: &Info) -> Value {
         "host": {
             "arch": info.architecture,
             "cgroupControllers": info.controllers,
-            "cgroupManager": "cgroupfs",
+            "cgroupManager": if info.systemd_cgroups { "systemd" } else { "cgroupfs" },
             "cgroupVersion": if info.cgroup_v2 { "v2" } else { "v1" },
             "cpus": info.cpus,
             "distribution": {

@@ -91,6 +91,7 @@ impl Engine {
             Err(why) => checks.push(Check::bad(Level::Fail, "user namespace", "refused", why)),
         }
         checks.push(cgroup());
+        checks.extend(linger());
         checks.push(runtime_directory());
         checks.push(pasta());
         checks.push(tun());
@@ -193,9 +194,23 @@ fn mapper(name: &'static str) -> Check {
     Check::bad(Level::Warn, name, format!("{shown} has no privilege"), fix)
 }
 
-/// The controllers of the nearest cgroup that this user may write to.
+/// Whether systemd is this user's manager: it makes scopes, and delegates them.
+pub(crate) fn has_manager() -> bool {
+    let runtime = env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    runtime.is_some_and(|runtime| runtime.join("systemd/private").exists())
+}
+
+/// Where containers' cgroups are made, and the controllers there: below the user's manager, or in the
+/// nearest cgroup that this user may write to.
 pub(crate) fn delegated() -> Option<(PathBuf, Vec<String>)> {
     let root = Path::new("/sys/fs/cgroup");
+    if has_manager() {
+        let uid = rustix::process::getuid().as_raw();
+        let place = root.join(format!("user.slice/user-{uid}.slice/user@{uid}.service"));
+        if let Ok(list) = fs::read_to_string(place.join("cgroup.controllers")) {
+            return Some((place, list.split_whitespace().map(str::to_owned).collect()));
+        }
+    }
     let text = fs::read_to_string("/proc/self/cgroup").ok()?;
     let own = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let mut place = root.join(own);
@@ -229,6 +244,24 @@ fn cgroup() -> Check {
         return Check::bad(Level::Warn, "cgroup v2", found, fix);
     }
     Check::ok("cgroup v2", found)
+}
+
+/// Without a lingering manager the containers end with the last session.
+fn linger() -> Option<Check> {
+    const NAME: &str = "linger";
+    if !has_manager() {
+        return None;
+    }
+    let user = user_name(rustix::process::getuid().as_raw())?;
+    if Path::new("/var/lib/systemd/linger").join(&user).exists() {
+        return Some(Check::ok(
+            NAME,
+            format!("{user}'s containers outlive the session"),
+        ));
+    }
+    let found = "containers end when you log out";
+    let fix = format!("loginctl enable-linger {user}");
+    Some(Check::bad(Level::Warn, NAME, found, fix))
 }
 
 fn runtime_directory() -> Check {

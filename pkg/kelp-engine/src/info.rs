@@ -7,7 +7,7 @@ use kelp_network::program::Program;
 use kelp_state::Status;
 pub use kelp_userns::IdMapping;
 
-use crate::container::config::UserMode;
+use crate::container::config::{CgroupMode, UserMode};
 use crate::{Engine, Error, doctor, host};
 
 /// What `info` shows.
@@ -31,6 +31,8 @@ pub struct Info {
     pub uptime: u64,
     /// The controllers that kelp may use.
     pub controllers: Vec<String>,
+    /// Whether systemd makes the containers' cgroups.
+    pub systemd_cgroups: bool,
     /// Whether only cgroup v2 is mounted.
     pub cgroup_v2: bool,
     /// The user's and group's ids in containers.
@@ -87,6 +89,11 @@ impl Engine {
             controllers: doctor::delegated()
                 .map(|(_, list)| list)
                 .unwrap_or_default(),
+            systemd_cgroups: match self.cgroup_mode {
+                CgroupMode::Systemd => true,
+                CgroupMode::Cgroupfs => false,
+                _ => doctor::has_manager(),
+            },
             cgroup_v2: Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
             id_map: (map.uids, map.gids),
             pasta: Program::find(None).ok().map(|program| {

@@ -253,3 +253,18 @@ fn a_controller_that_is_not_delegated_is_named_with_its_remedy() {
         "{line}"
     );
 }
+
+#[test]
+fn doctor_and_info_know_the_users_manager() {
+    let Some(env) = Env::of_session() else { return };
+    let format = "{{.Host.CgroupManager}} {{.Host.CgroupControllers}}";
+    let text = env.kelp(&["info", "--format", format]).succeeds();
+    assert_eq!(text, "systemd [cpuset cpu io memory pids]\n");
+    let text = env.kelp(&["doctor"]).done().stdout;
+    let line = |name: &str| {
+        let found = text.lines().find(|line| line.contains(name));
+        found.unwrap_or_else(|| panic!("{name}: {text}")).to_owned()
+    };
+    assert!(line("cgroup v2").contains("user@1000.service has cpuset cpu io memory pids"));
+    assert!(line("linger").contains("containers outlive the session"));
+}
