@@ -372,7 +372,8 @@ fn forward(pipe: BorrowedFd<'_>, number: i32) -> io::Result<bool> {
         rustix::stdio::stderr()
     };
     match splice(pipe, None, target, None, CHUNK, SpliceFlags::MOVE) {
-        Ok(0) | Err(Errno::AGAIN) => return Ok(false),
+        // A terminal whose last user has gone is at its end with an error.
+        Ok(0) | Err(Errno::IO | Errno::AGAIN) => return Ok(false),
         Ok(_) | Err(Errno::INTR) => return Ok(true),
         // Terminals and files opened for appending can't be spliced to.
         Err(Errno::INVAL) => {}
@@ -380,7 +381,6 @@ fn forward(pipe: BorrowedFd<'_>, number: i32) -> io::Result<bool> {
     }
     let mut buffer = vec![0; 64 * 1024];
     match rustix::io::read(pipe, &mut buffer) {
-        // A terminal whose last user has gone reads as an error.
         Ok(0) | Err(Errno::IO | Errno::AGAIN) => Ok(false),
         Ok(read) => write_all(target, &buffer[..read]).map(|()| true),
         Err(Errno::INTR) => Ok(true),
