@@ -151,7 +151,13 @@ impl Env {
 impl Drop for Env {
     fn drop(&mut self) {
         let mut left = leaks::processes(self.root.path());
-        left.extend(leaks::runtime_files(&self.runtime.join("kelp")));
+        let mut files = leaks::runtime_files(&self.runtime.join("kelp"));
+        if !self.runtime.starts_with(self.root.path()) {
+            // Others have theirs there.
+            let own = leaks::containers_of(&self.path("d/kelp"));
+            files.retain(|file| own.iter().any(|id| file.contains(id)));
+        }
+        left.extend(files);
         left.extend(leaks::containers(&self.path("d/kelp")));
         left.extend(leaks::cgroups(&self.path("d/kelp")));
         self.clean();

@@ -110,6 +110,16 @@ pub(crate) fn cgroups(store: &Path) -> Vec<String> {
     found
 }
 
+/// The ids of the containers that the store's journal of events tells of.
+pub(crate) fn containers_of(store: &Path) -> Vec<String> {
+    let events = fs::read_to_string(store.join("events")).unwrap_or_default();
+    let words = events.split(|c: char| !c.is_ascii_hexdigit());
+    words
+        .filter(|word| word.len() == 64)
+        .map(str::to_owned)
+        .collect()
+}
+
 /// The names of the cgroups of this store's containers.
 pub(crate) fn cgroups_of(store: &Path) -> Vec<String> {
     let events = fs::read_to_string(store.join("events")).unwrap_or_default();
