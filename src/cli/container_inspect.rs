@@ -143,7 +143,12 @@ fn state(inspection: &Inspection) -> Value {
 fn graph_driver(inspection: &Inspection) -> Value {
     let launch = inspection.launch.as_ref();
     let rootfs = launch.and_then(|launch| serde_json::to_value(&launch.rootfs).ok());
-    let overlay = rootfs.unwrap_or_default()["Overlay"].take();
+    let mut rootfs = rootfs.unwrap_or_default();
+    let copied = rootfs["Copied"].take();
+    if !copied.is_null() {
+        return json!({ "Name": "vfs", "Data": { "dir": copied["root"] } });
+    }
+    let overlay = rootfs["Overlay"].take();
     if overlay.is_null() {
         return json!({ "Name": "overlay", "Data": null });
     }

@@ -91,7 +91,7 @@ fn describe(engine: &Engine, info: &Info) -> Value {
                 "running": running,
                 "stopped": stopped,
             },
-            "graphDriverName": "overlay",
+            "graphDriverName": info.storage.name(),
             "graphOptions": {},
             "graphRoot": data,
             "graphRootAllocated": info.space.0,

@@ -66,6 +66,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use kelp_engine::Engine;
 use kelp_engine::container::config::CgroupMode;
+use kelp_engine::storage::Storage;
 
 /// Rootless containers for one user, with no daemon.
 #[derive(Parser)]
@@ -79,6 +80,9 @@ struct Kelp {
     /// Who makes cgroups: systemd or cgroupfs
     #[arg(long, value_name = "MANAGER")]
     cgroup_manager: Option<CgroupManager>,
+    /// How root file systems are made: overlay, or vfs (a copy); also $STORAGE_DRIVER
+    #[arg(long, value_name = "DRIVER")]
+    storage_driver: Option<StorageDriver>,
     #[command(subcommand)]
     command: Command,
 }
@@ -87,6 +91,37 @@ struct Kelp {
 enum CgroupManager {
     Systemd,
     Cgroupfs,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum StorageDriver {
+    Overlay,
+    Vfs,
+}
+
+/// The flag, else the environment.
+fn storage(flag: Option<StorageDriver>) -> anyhow::Result<Option<Storage>> {
+    let driver = match (flag, std::env::var_os("STORAGE_DRIVER")) {
+        (Some(driver), _) => Some(driver),
+        (None, None) => None,
+        (None, Some(name)) if name.is_empty() => None,
+        (None, Some(name)) => {
+            let driver = name
+                .to_str()
+                .and_then(|name| <StorageDriver as clap::ValueEnum>::from_str(name, false).ok());
+            let Some(driver) = driver else {
+                anyhow::bail!(
+                    "STORAGE_DRIVER={}: no such storage driver: overlay, vfs",
+                    name.display()
+                );
+            };
+            Some(driver)
+        }
+    };
+    Ok(driver.map(|driver| match driver {
+        StorageDriver::Overlay => Storage::Overlay,
+        StorageDriver::Vfs => Storage::Vfs,
+    }))
 }
 
 #[derive(Subcommand)]
@@ -126,6 +161,11 @@ fn command(first: Option<&OsStr>) -> clap::Command {
                     .long("cgroup-manager")
                     .value_parser(clap::value_parser!(CgroupManager)),
             )
+            .arg(
+                clap::Arg::new("storage_driver")
+                    .long("storage-driver")
+                    .value_parser(clap::value_parser!(StorageDriver)),
+            )
             .subcommand(A::augment_args(clap::Command::new(name)))
     }
     match first.and_then(OsStr::to_str) {
@@ -157,13 +197,14 @@ pub fn main() -> ExitCode {
     };
     let result = Engine::open()
         .map_err(anyhow::Error::from)
-        .map(|mut engine| {
+        .and_then(|mut engine| {
+            engine.storage = storage(kelp.storage_driver)?;
             engine.cgroup_mode = match kelp.cgroup_manager {
                 None => CgroupMode::Enabled,
                 Some(CgroupManager::Systemd) => CgroupMode::Systemd,
                 Some(CgroupManager::Cgroupfs) => CgroupMode::Cgroupfs,
             };
-            engine
+            Ok(engine)
         })
         .and_then(|engine| match kelp.command {
             Command::Completion(args) => completion::run(Kelp::command(), &args),

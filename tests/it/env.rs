@@ -28,11 +28,37 @@ pub(crate) struct Env {
 impl Env {
     /// A fresh world; nothing, and a SKIP line, where the machine can't run containers.
     pub(crate) fn new() -> Option<Self> {
-        let env = Self::with_runtime(None)?;
+        Some(Self::private(Self::in_directory(
+            &std::env::temp_dir(),
+            None,
+        )?))
+    }
+
+    /// Makes the runtime directory.
+    fn private(env: Self) -> Self {
         fs::create_dir(&env.runtime).unwrap();
         let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         fs::set_permissions(&env.runtime, private).unwrap();
-        Some(env)
+        env
+    }
+
+    /// A fresh world whose files are on an overlay, where no overlay of kelp's can be.
+    pub(crate) fn overlaid() -> Option<Self> {
+        let parent = Path::new("/var/tmp");
+        let filesystem = rustix::fs::statfs(parent).unwrap();
+        // OVERLAYFS_SUPER_MAGIC of statfs(2).
+        if filesystem.f_type != 0x794c_7630 {
+            skip::skip("an overlay on /var/tmp (tests/bed as root makes one)");
+            return None;
+        }
+        Some(Self::private(Self::in_directory(parent, None)?))
+    }
+
+    /// The usual world, and that on an overlay.
+    pub(crate) fn each() -> impl Iterator<Item = Self> {
+        [Self::new, Self::overlaid]
+            .into_iter()
+            .filter_map(|make| make())
     }
 
     /// A fresh world that shares the user's runtime directory, where the user's systemd is.
@@ -45,10 +71,10 @@ impl Env {
             skip::skip("a systemd for the user");
             return None;
         }
-        Self::with_runtime(Some(runtime))
+        Self::in_directory(&std::env::temp_dir(), Some(runtime))
     }
 
-    fn with_runtime(runtime: Option<PathBuf>) -> Option<Self> {
+    fn in_directory(parent: &Path, runtime: Option<PathBuf>) -> Option<Self> {
         if let Some(missing) = skip::missing() {
             skip::skip(missing);
             return None;
@@ -57,7 +83,7 @@ impl Env {
         let root = tempfile::Builder::new()
             .prefix("k")
             .rand_bytes(5)
-            .tempdir()
+            .tempdir_in(parent)
             .unwrap();
         let registry = Registry::shared();
         let runtime = runtime.unwrap_or_else(|| root.path().join("r"));

@@ -9,7 +9,12 @@ use crate::image::Image;
 /// A command in a mount namespace in which a tmpfs of this size is the data directory, with what a
 /// shell says after it. The user has no range of ids there: the namespace's ids could not be mapped
 /// once more.
-fn on_small_disk(env: &Env, size: &str, kelp: &[&str], after: &str) -> (i32, String, String) {
+pub(crate) fn on_small_disk(
+    env: &Env,
+    size: &str,
+    kelp: &[&str],
+    after: &str,
+) -> (i32, String, String) {
     let inner = env.kelp(kelp).into_command();
     let data = env.path("d");
     let script = format!(

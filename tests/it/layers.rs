@@ -24,99 +24,106 @@ fn deep() -> Image {
 
 #[test]
 fn an_image_of_128_layers_is_the_sum_of_them() {
-    let Some(env) = Env::new() else { return };
-    let image = env.image("deep", &deep);
-    let script = "cat /deep/last; cd /deep; echo own-*; echo new > own-3; rm last; ls | wc -l";
-    let said = env
-        .kelp(&["run", "--rm", &image, "sh", "-c", script])
-        .succeeds();
-    let mut odd: Vec<_> = (3..LAYERS).step_by(2).map(|n| format!("own-{n}")).collect();
-    odd.sort();
-    let kept = format!("{}\n{}\n{}\n", LAYERS - 1, odd.join(" "), odd.len());
-    assert_eq!(said, kept);
+    for env in Env::each() {
+        let image = env.image("deep", &deep);
+        let script = "cat /deep/last; cd /deep; echo own-*; echo new > own-3; rm last; ls | wc -l";
+        let said = env
+            .kelp(&["run", "--rm", &image, "sh", "-c", script])
+            .succeeds();
+        let mut odd: Vec<_> = (3..LAYERS).step_by(2).map(|n| format!("own-{n}")).collect();
+        odd.sort();
+        let kept = format!("{}\n{}\n{}\n", LAYERS - 1, odd.join(" "), odd.len());
+        assert_eq!(said, kept);
+    }
 }
 
 #[test]
 fn later_layers_replace_hide_and_link() {
-    let Some(env) = Env::new() else { return };
-    let image = env.image("changing", &|| {
-        Image::busybox()
-            .layer(
-                Layer::default()
-                    .file("srv/a", 0o644, b"a file\n")
-                    .directory("srv/b", 0o755)
-                    .file("srv/b/below", 0o644, b"hidden\n")
-                    .directory("srv/c", 0o755)
-                    .file("srv/c/below", 0o644, b"hidden\n")
-                    .file("srv/d", 0o644, b"short-lived\n"),
-            )
-            .layer(
-                Layer::default()
-                    .directory("srv/a", 0o755)
-                    .file("srv/a/inside", 0o644, b"a directory\n")
-                    .whiteout("srv/b")
-                    .file("srv/b", 0o644, b"a file\n")
-                    .opaque("srv/c")
-                    .file("srv/c/above", 0o644, b"alone\n")
-                    .file("srv/first", 0o600, b"linked\n")
-                    .hardlink("srv/second", "srv/first"),
-            )
-            .layer(
-                Layer::default()
-                    .whiteout("srv/d")
-                    .file("srv/a", 0o644, b"a file again\n"),
-            )
-    });
-    let script = "cd /srv; echo *; echo c/*; cat a b c/above second; stat -c %h first; \
+    for env in Env::each() {
+        let image = env.image("changing", &|| {
+            Image::busybox()
+                .layer(
+                    Layer::default()
+                        .file("srv/a", 0o644, b"a file\n")
+                        .directory("srv/b", 0o755)
+                        .file("srv/b/below", 0o644, b"hidden\n")
+                        .directory("srv/c", 0o755)
+                        .file("srv/c/below", 0o644, b"hidden\n")
+                        .file("srv/d", 0o644, b"short-lived\n"),
+                )
+                .layer(
+                    Layer::default()
+                        .directory("srv/a", 0o755)
+                        .file("srv/a/inside", 0o644, b"a directory\n")
+                        .whiteout("srv/b")
+                        .file("srv/b", 0o644, b"a file\n")
+                        .opaque("srv/c")
+                        .file("srv/c/above", 0o644, b"alone\n")
+                        .file("srv/first", 0o600, b"linked\n")
+                        .hardlink("srv/second", "srv/first"),
+                )
+                .layer(
+                    Layer::default()
+                        .whiteout("srv/d")
+                        .file("srv/a", 0o644, b"a file again\n"),
+                )
+        });
+        let script = "cd /srv; echo *; echo c/*; cat a b c/above second; stat -c %h first; \
                   [ first -ef second ] && echo same";
-    let said = env
-        .kelp(&["run", "--rm", &image, "sh", "-c", script])
-        .succeeds();
-    let expected = "a b c first second\nc/above\na file again\na file\nalone\nlinked\n2\nsame\n";
-    assert_eq!(said, expected);
+        let said = env
+            .kelp(&["run", "--rm", &image, "sh", "-c", script])
+            .succeeds();
+        let expected =
+            "a b c first second\nc/above\na file again\na file\nalone\nlinked\n2\nsame\n";
+        assert_eq!(said, expected);
+    }
 }
 
 #[test]
 fn an_opaque_root_hides_all_below() {
-    let Some(env) = Env::new() else { return };
-    let image = env.image("opaque", &|| {
-        let all = Image::busybox();
-        let below = Layer::default().file("srv/below", 0o644, b"hidden\n");
-        all.below(below.opaque("."))
-            .below(Layer::default().file("lowest", 0o644, b"hidden\n"))
-    });
-    let script = "ls -d /lowest /srv/below";
-    let done = env
-        .kelp(&["run", "--rm", &image, "sh", "-c", script])
-        .done();
-    assert_eq!(done.stdout, "/srv/below\n", "{done:?}");
+    for env in Env::each() {
+        let image = env.image("opaque", &|| {
+            let all = Image::busybox();
+            let below = Layer::default().file("srv/below", 0o644, b"hidden\n");
+            all.below(below.opaque("."))
+                .below(Layer::default().file("lowest", 0o644, b"hidden\n"))
+        });
+        let script = "ls -d /lowest /srv/below";
+        let done = env
+            .kelp(&["run", "--rm", &image, "sh", "-c", script])
+            .done();
+        assert_eq!(done.stdout, "/srv/below\n", "{done:?}");
+    }
 }
 
 #[test]
 fn names_that_are_not_utf_8_stay_as_they_are() {
-    let Some(env) = Env::new() else { return };
-    let image = env.image("bytes", &|| {
-        Image::busybox().layer(Layer::default().file_of_bytes(b"srv/\xff\xfe caf\xe9", b"bytes\n"))
-    });
-    let script = "cat /srv/*; for f in /srv/*; do printf %s \"${f#/srv/}\" | od -An -tx1; done";
-    let said = env
-        .kelp(&["run", "--rm", &image, "sh", "-c", script])
-        .succeeds();
-    assert_eq!(said.trim_end(), "bytes\n ff fe 20 63 61 66 e9");
+    for env in Env::each() {
+        let image = env.image("bytes", &|| {
+            Image::busybox()
+                .layer(Layer::default().file_of_bytes(b"srv/\xff\xfe caf\xe9", b"bytes\n"))
+        });
+        let script = "cat /srv/*; for f in /srv/*; do printf %s \"${f#/srv/}\" | od -An -tx1; done";
+        let said = env
+            .kelp(&["run", "--rm", &image, "sh", "-c", script])
+            .succeeds();
+        assert_eq!(said.trim_end(), "bytes\n ff fe 20 63 61 66 e9");
+    }
 }
 
 #[test]
 fn a_sparse_file_of_8_gb_takes_no_room() {
-    let Some(env) = Env::new() else { return };
-    let image = env.image("sparse", &|| {
-        Image::busybox().layer(Layer::default().sparse_file("srv/large", 8_000_000_000, b"end"))
-    });
-    let script = "stat -c '%s %b' /srv/large; tail -c 3 /srv/large";
-    let said = env
-        .kelp(&["run", "--rm", &image, "sh", "-c", script])
-        .succeeds();
-    let (size, rest) = said.split_once(' ').unwrap();
-    let (blocks, end) = rest.split_once('\n').unwrap();
-    assert_eq!((size, end), ("8000000000", "end"));
-    assert!(blocks.parse::<u64>().unwrap() <= 64, "{said}");
+    for env in Env::each() {
+        let image = env.image("sparse", &|| {
+            Image::busybox().layer(Layer::default().sparse_file("srv/large", 8_000_000_000, b"end"))
+        });
+        let script = "stat -c '%s %b' /srv/large; tail -c 3 /srv/large";
+        let said = env
+            .kelp(&["run", "--rm", &image, "sh", "-c", script])
+            .succeeds();
+        let (size, rest) = said.split_once(' ').unwrap();
+        let (blocks, end) = rest.split_once('\n').unwrap();
+        assert_eq!((size, end), ("8000000000", "end"));
+        assert!(blocks.parse::<u64>().unwrap() <= 64, "{said}");
+    }
 }

@@ -7,6 +7,7 @@
 
 mod archive;
 mod containers_conf;
+mod copied;
 mod debian;
 mod env;
 mod exec;

@@ -21,7 +21,12 @@ fn owned() -> Image {
 /// Runs a container of the image through its whole life; `inside` is the id of the program, and
 /// `own` what a file of the host's user is in the container.
 fn lives(flags: &[&str], inside: &str, own: &str) {
-    let Some(env) = Env::new() else { return };
+    for env in Env::each() {
+        lives_in(&env, flags, inside, own);
+    }
+}
+
+fn lives_in(env: &Env, flags: &[&str], inside: &str, own: &str) {
     // Pulled for the usual map, so that the layers of this one are made when it is created.
     let image = env.image("owned", &owned);
     let shared = env.path("h/shared");

@@ -15,8 +15,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kelp-userns", &["kelp-sys"]),
     ("kelp-state", &["kelp-sys"]),
     ("kelp-network", &["kelp-sys"]),
-    ("kelp-image", &["kelp-userns", "kelp-sys"]),
-    ("kelp-runtime", &["kelp-userns", "kelp-sys"]),
+    ("kelp-image", &["kelp-copy", "kelp-userns", "kelp-sys"]),
+    ("kelp-runtime", &["kelp-copy", "kelp-userns", "kelp-sys"]),
     (
         "kelp-monitor",
         &[
@@ -28,6 +28,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "kelp-sys",
         ],
     ),
+    // Copies files and knows no other crate.
+    ("kelp-copy", &[]),
     // Reads files and knows no other crate.
     ("kelp-config", &[]),
     // Parses values and knows no other crate.
@@ -36,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "kelp-engine",
         &[
             "kelp-args",
+            "kelp-copy",
             "kelp-image",
             "kelp-monitor",
             "kelp-network",

@@ -13,8 +13,25 @@ use crate::{Engine, internal};
 
 const NAME: &str = "overlay";
 
-/// Mounts an overlay on the data directory, in a namespace where it shows to nobody.
+/// Whether there will be an overlay.
 pub(crate) fn check(engine: &Engine, userns: &UserNamespace) -> Check {
+    let data = engine.paths.data.display();
+    match probe(engine, userns) {
+        Ok(()) => Check::ok(NAME, format!("can be mounted on {data}")),
+        Err(why) => {
+            let fix = format!(
+                "containers get a copy of their image, which takes time and space; put {data} on a \
+                 local file system such as ext4, xfs or btrfs (not NFS, nor another overlay), with \
+                 a kernel of 5.11 or later; XDG_DATA_HOME moves it"
+            );
+            Check::bad(Level::Warn, NAME, why, fix)
+        }
+    }
+}
+
+/// Mounts an overlay on the data directory, in a namespace where it shows to nobody; else tells why
+/// it can't be.
+pub(crate) fn probe(engine: &Engine, userns: &UserNamespace) -> Result<(), String> {
     let place = Place(
         engine
             .paths
@@ -22,33 +39,23 @@ pub(crate) fn check(engine: &Engine, userns: &UserNamespace) -> Check {
             .join(format!("doctor.{}", std::process::id())),
     );
     let data = engine.paths.data.display();
-    let fail = |found: String| {
-        let fix = format!(
-            "put {data} on a local file system such as ext4, xfs or btrfs (not NFS, nor another \
-             overlay), with a kernel of 5.11 or later; XDG_DATA_HOME moves it"
-        );
-        Check::bad(Level::Fail, NAME, found, fix)
-    };
     for name in ["lower", "upper", "work", "merged"] {
-        if let Err(error) = fs::create_dir_all(place.0.join(name)) {
-            return fail(format!("create a directory in {data}: {error}"));
-        }
+        fs::create_dir_all(place.0.join(name))
+            .map_err(|error| format!("create a directory in {data}: {error}"))?;
     }
-    let child = match internal::spawn(
+    let child = internal::spawn(
         &["probe-overlay", &place.0.to_string_lossy()],
         userns,
         Vec::new(),
-    ) {
-        Ok(child) => child,
-        Err(error) => return fail(error.line()),
-    };
+    )
+    .map_err(|error| error.line())?;
     match kelp_sys::process::wait_pidfd(child.pidfd.as_fd()).map(kelp_sys::process::Exit::code) {
-        Ok(0) => Check::ok(NAME, format!("can be mounted on {data}")),
+        Ok(0) => Ok(()),
         Ok(code) => {
             let why = io::Error::from_raw_os_error(code);
-            fail(format!("can't be mounted on {data}: {why}"))
+            Err(format!("can't be mounted on {data}: {why}"))
         }
-        Err(error) => fail(error.to_string()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -64,7 +71,7 @@ impl Drop for Place {
 /// The role: mounts an overlay beneath `path` and writes through it; 0 or an error number.
 pub(crate) fn role(path: &str) -> i32 {
     let path = Path::new(path);
-    let result = probe(path);
+    let result = mount_and_write(path);
     // The kernel's own directory in `work` has mode 0: only here it can be opened.
     let _ = fs::remove_dir_all(path.join("work"));
     match result {
@@ -73,7 +80,7 @@ pub(crate) fn role(path: &str) -> i32 {
     }
 }
 
-fn probe(path: &Path) -> io::Result<()> {
+fn mount_and_write(path: &Path) -> io::Result<()> {
     kelp_sys::namespace::unshare_mounts()?;
     let merged = path.join("merged");
     let part = |name: &str| path.join(name).display().to_string();

@@ -194,6 +194,7 @@ mod tests {
     fn engine(root: &Path) -> Engine {
         Engine {
             cgroup_mode: CgroupMode::Enabled,
+            storage: None,
             paths: Paths {
                 data: root.to_owned(),
                 runtime: root.to_owned(),

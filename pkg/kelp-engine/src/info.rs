@@ -8,6 +8,7 @@ use kelp_state::Status;
 pub use kelp_userns::IdMapping;
 
 use crate::container::config::{CgroupMode, UserMode};
+use crate::storage::Storage;
 use crate::{Engine, Error, doctor, host};
 
 /// What `info` shows.
@@ -45,6 +46,8 @@ pub struct Info {
     pub containers: [usize; 4],
     /// How many images there are.
     pub images: usize,
+    /// How containers get their root file systems.
+    pub storage: Storage,
     /// The file system of the data directory.
     pub file_system: String,
     /// Its bytes: all, and used.
@@ -109,6 +112,7 @@ impl Engine {
                 containers.len() - running - paused,
             ],
             images: self.images()?.len(),
+            storage: self.storage()?,
             file_system: file_system(&self.paths.data),
             space,
         })

@@ -10,6 +10,7 @@ use kelp_sys::clone::Child;
 use kelp_sys::exec::CStringArray;
 use kelp_sys::spawn::Spawn;
 use kelp_userns::UserNamespace;
+use rustix::process::Signal;
 
 use crate::{ContainerId, Engine, Error, container, doctor_overlay, host, unshare};
 
@@ -24,6 +25,7 @@ pub fn run(args: &[String]) -> i32 {
         ["diff", id] => on_container(id, container::diff::role),
         ["discard", path] => discard(path),
         ["own", ..] => host::own_role(&words[1..]),
+        ["populate", ..] => kelp_image::populate::main(&args[1..]),
         ["probe-overlay", path] => doctor_overlay::role(path),
         ["unshare", "--", ..] => unshare::role(&args[2..]),
         ["unpack", ..] => kelp_image::role::unpack_main(&args[1..]),
@@ -57,6 +59,16 @@ pub(crate) type Fds<'a> = Vec<(BorrowedFd<'a>, RawFd)>;
 
 /// Starts this binary in a hidden role, inside `userns`, in a session of its own.
 pub(crate) fn spawn(role: &[&str], userns: &UserNamespace, fds: Fds<'_>) -> Result<Child, Error> {
+    spawn_until(role, userns, fds, None)
+}
+
+/// The same; it gets `death_signal` when the thread that starts it ends.
+pub(crate) fn spawn_until(
+    role: &[&str],
+    userns: &UserNamespace,
+    fds: Fds<'_>,
+    death_signal: Option<Signal>,
+) -> Result<Child, Error> {
     let mut argv = vec![cstring("kelp"), cstring("internal")];
     argv.extend(role.iter().copied().map(cstring));
     let envp = std::env::vars_os()
@@ -74,7 +86,7 @@ pub(crate) fn spawn(role: &[&str], userns: &UserNamespace, fds: Fds<'_>) -> Resu
         fds,
         userns: Some(userns.as_fd()),
         session: true,
-        death_signal: None,
+        death_signal,
     }
     .start()
     .map_err(Error::io(format!("start `kelp internal {}`", role[0])))

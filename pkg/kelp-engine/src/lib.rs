@@ -17,6 +17,7 @@ pub mod info;
 pub mod internal;
 mod own_terminal;
 pub mod spec;
+pub mod storage;
 pub mod terminal;
 mod unshare;
 pub mod volume;
@@ -27,6 +28,7 @@ use container::config::CgroupMode;
 pub use error::{Error, Kind};
 pub use kelp_network as network;
 pub use kelp_state::{ContainerId, Paths, Status};
+use storage::Storage;
 
 /// kelp for one user: where everything is, and what the user configured.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub struct Engine {
     pub paths: Paths,
     /// How cgroups are made for containers that don't say it themselves.
     pub cgroup_mode: CgroupMode,
+    /// How root file systems are made, where that was asked for.
+    pub storage: Option<Storage>,
 }
 
 impl Engine {
@@ -43,6 +47,7 @@ impl Engine {
         Ok(Self {
             paths: Paths::from_env()?,
             cgroup_mode: CgroupMode::Enabled,
+            storage: None,
         })
     }
 }

@@ -10,7 +10,6 @@ pub mod capabilities;
 pub mod cgroup;
 mod chown;
 mod console;
-pub mod copy_up;
 pub mod error;
 pub mod exec;
 mod init;

@@ -8,6 +8,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use kelp_copy::Copier;
 use kelp_sys::mount_attr::{MountAttr, RDONLY, mount_setattr};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, major, minor, symlinkat};
 use rustix::io::Errno;
@@ -58,8 +59,9 @@ pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Option<OwnedFd>) -> Re
         }
         _ => None,
     };
-    if mount.copy_up && is_directory && crate::copy_up::is_empty(tree.as_fd()).step(what)? {
-        crate::copy_up::copy(target.as_fd(), tree.as_fd())
+    if mount.copy_up && is_directory && kelp_copy::is_empty(tree.as_fd()).step(what)? {
+        Copier::new(tree.as_fd())
+            .and_then(|mut copier| copier.tree(target.as_fd()))
             .step(|| format!("copy the image's {} into the mount", mount.target.display()))?;
         if let Some(mode) = asked {
             rustix::fs::chmodat(&tree, ".", mode, AtFlags::empty()).step(what)?;

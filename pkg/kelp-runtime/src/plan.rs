@@ -27,6 +27,13 @@ use crate::seccomp::{self, Program};
 pub enum Rootfs {
     /// A directory, mounted on itself.
     Directory(PathBuf),
+    /// A copy of what layers show, mounted on itself.
+    Copied {
+        /// The copy.
+        root: PathBuf,
+        /// The layers, topmost first.
+        layers: Vec<PathBuf>,
+    },
     /// An overlay of extracted layers.
     Overlay {
         /// The layers, topmost first.

@@ -43,7 +43,7 @@ enum Parts {
 /// Opens what the root is made of; `attach` is a directory of the host, which kelp owns.
 pub(crate) fn open_parts(rootfs: &Rootfs, attach: &Path) -> Result<Opened, Failure> {
     let parts = match rootfs {
-        Rootfs::Directory(path) => {
+        Rootfs::Directory(path) | Rootfs::Copied { root: path, .. } => {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE
                 | OpenTreeFlags::OPEN_TREE_CLOEXEC
                 | OpenTreeFlags::AT_RECURSIVE;

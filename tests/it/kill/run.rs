@@ -69,6 +69,20 @@ fn a_killed_run_rm_is_no_obstacle() {
     each_step(&["--rm", "-v", "/volume"]);
 }
 
+/// The copy of the image is killed as well.
+#[test]
+fn a_killed_run_with_a_copy_is_no_obstacle() {
+    let Some((scene, image)) = scene() else {
+        return;
+    };
+    let run = ["--storage-driver=vfs", "run", "--name", "victim"];
+    let command = scene.container(&run, &image, &["cat", "/marker"]);
+    scene.each_step(Who::Anybody, &command, &|| {}, &|step| {
+        recovers(&scene, &image, step);
+    });
+    scene.end();
+}
+
 #[test]
 fn a_killed_run_in_the_background_is_no_obstacle() {
     each_step(&["-d"]);

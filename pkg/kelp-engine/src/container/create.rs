@@ -13,7 +13,7 @@ use kelp_args::signal::Signal;
 use kelp_monitor::launch::{Launch, LogConfig, LogDriver};
 use kelp_monitor::restart::Restart;
 use kelp_network::Mode;
-use kelp_runtime::plan::Extras;
+use kelp_runtime::plan::{Extras, Rootfs};
 use kelp_state::file::{self, Durability};
 use kelp_state::{ContainerId, Record, name};
 use oci_spec::image::Config as ImageConfig;
@@ -24,8 +24,9 @@ use crate::container::config::{
 };
 use crate::container::remove::RemoveOptions;
 use crate::container::{accounts, network};
-use crate::image::Base;
+use crate::image::{Base, BaseRoot};
 use crate::spec;
+use crate::storage::Storage;
 use crate::{Engine, Error, host, volume};
 
 /// Signal 15, unless the image or the request says otherwise.
@@ -107,6 +108,25 @@ impl Engine {
         Ok(())
     }
 
+    /// The container's root file system; made, where it is a copy.
+    fn root_of(
+        &self,
+        base: &Base,
+        map: &kelp_userns::IdMap,
+        record: &Record,
+        volatile: bool,
+    ) -> Result<Rootfs, Error> {
+        let storage = match &base.root {
+            BaseRoot::Directory(_) => Storage::Overlay,
+            BaseRoot::Layers(_) => self.storage()?,
+        };
+        let rootfs = base.rootfs(&record.data, storage, volatile);
+        if let Rootfs::Copied { root, layers } = &rootfs {
+            self.populate(map, layers, root, !volatile)?;
+        }
+        Ok(rootfs)
+    }
+
     fn reserve_name(&self, options: &CreateOptions, id: &ContainerId) -> Result<String, Error> {
         if let Some(name) = &options.name {
             name::reserve(&self.paths, name, id)?;
@@ -166,7 +186,7 @@ impl Engine {
             .or_else(|| kept_user(options, map));
         Ok(Launch {
             spec,
-            rootfs: base.rootfs(&record.data, options.remove),
+            rootfs: self.root_of(base, map, record, options.remove)?,
             extras: Extras {
                 groups: options.groups.clone(),
                 keep_groups: options.keep_groups,
@@ -472,7 +492,7 @@ pub(crate) fn directory_base(path: &Path) -> Result<Base, Error> {
         name: path.display().to_string(),
         id: String::new(),
         config: ImageConfig::default(),
-        root: crate::image::BaseRoot::Directory(path),
+        root: BaseRoot::Directory(path),
         _lock: None,
     })
 }

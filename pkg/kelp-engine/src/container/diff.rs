@@ -1,8 +1,10 @@
 //! `diff`: what a container changed in its image.
 //!
-//! The changes are what the overlay's upper directory holds. Its files belong to the container's
+//! The changes are what the overlay's upper directory holds, or how a copy of the layers differs from
+//! them. The files belong to the container's
 //! users, so it is walked by the hidden role `diff` inside a user namespace.
 
+mod copied;
 mod walk;
 
 use std::collections::BTreeSet;
@@ -116,11 +118,13 @@ fn walk(engine: &Engine, id: &ContainerId, output: &mut dyn Write) -> Result<(),
     let record = Record::new(&engine.paths, id.clone());
     let launch: Launch = file::read_json(&record.data.join("launch.json"))?
         .ok_or_else(|| Error::new(Kind::NotFound, format!("no such container: {id}")))?;
-    let Rootfs::Overlay { lower, upper, .. } = &launch.rootfs else {
-        return Err(Error::invalid("the container has no image"));
-    };
     let mounted = mounted(&launch);
-    let changes = walk::changes(upper, lower, &mounted).map_err(Error::io("walk the changes"))?;
+    let changes = match &launch.rootfs {
+        Rootfs::Overlay { lower, upper, .. } => walk::changes(upper, lower, &mounted),
+        Rootfs::Copied { root, layers } => copied::changes(root, layers, &mounted),
+        Rootfs::Directory(_) => return Err(Error::invalid("the container has no image")),
+    }
+    .map_err(Error::io("walk the changes"))?;
     for change in changes {
         let line = [
             &[change.kind.letter() as u8],

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kelp_monitor::Launch;
+use kelp_runtime::plan::Rootfs;
 use kelp_state::{ContainerId, ExitRecord, Record, RunRecord, Status, file};
 
 use crate::container::Config;
@@ -70,6 +71,16 @@ impl Engine {
         let image = match image_id {
             "" => 0,
             id => self.image(id).map_or(0, |image| image.record.size),
+        };
+        let launch: Option<Launch> = file::read_json(&directory.join("launch.json"))
+            .ok()
+            .flatten();
+        let is_copy = launch.is_some_and(|launch| matches!(launch.rootfs, Rootfs::Copied { .. }));
+        let written = if is_copy {
+            // The image's files are in it.
+            written.saturating_sub(image)
+        } else {
+            written
         };
         Sizes {
             written,

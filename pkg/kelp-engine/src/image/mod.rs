@@ -16,9 +16,11 @@ use kelp_runtime::rootfd::Root;
 use kelp_sys::clone::Child;
 use kelp_userns::{IdMap, UserNamespace};
 use oci_spec::image::Config as ImageConfig;
+use rustix::fs::OFlags;
 
 use crate::container::config::CreateOptions;
 use crate::container::create::directory_base;
+use crate::storage::Storage;
 use crate::{Engine, Error, host, internal};
 
 /// What a container is made from: an image's layers for its id map, or a directory.
@@ -47,10 +49,14 @@ pub enum BaseRoot {
 
 impl Base {
     /// The root of a container whose record is at `record`.
-    pub fn rootfs(&self, record: &Path, volatile: bool) -> Rootfs {
-        match &self.root {
-            BaseRoot::Directory(path) => Rootfs::Directory(path.clone()),
-            BaseRoot::Layers(layers) => Rootfs::Overlay {
+    pub fn rootfs(&self, record: &Path, storage: Storage, volatile: bool) -> Rootfs {
+        match (&self.root, storage) {
+            (BaseRoot::Directory(path), _) => Rootfs::Directory(path.clone()),
+            (BaseRoot::Layers(layers), Storage::Vfs) => Rootfs::Copied {
+                root: record.join("upper"),
+                layers: layers.clone(),
+            },
+            (BaseRoot::Layers(layers), Storage::Overlay) => Rootfs::Overlay {
                 lower: layers.clone(),
                 upper: record.join("upper"),
                 work: record.join("work"),
@@ -68,12 +74,18 @@ impl Base {
             BaseRoot::Layers(layers) => layers.as_slice(),
         };
         let what = || format!("read the image's {path}");
+        let marker = kelp_image::merged::marker(Path::new(path));
         for root in roots {
             // Beneath the layer, so that no link leads to a file of the host's.
             let root = Root::open_host(root).map_err(Error::io(what()))?;
             match root.read_file(Path::new(path), 1 << 20) {
                 Ok(content) => return Ok(String::from_utf8_lossy(&content).into_owned()),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    // What stands for a whiteout where the file system has none.
+                    if root.open(&marker, OFlags::PATH | OFlags::NOFOLLOW).is_ok() {
+                        break;
+                    }
+                }
                 // A whiteout is a device that no driver has.
                 Err(error)
                     if error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error()) =>

@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{Mode, OFlags, XattrFlags, fsetxattr, futimens, openat};
+use rustix::fs::{Mode, OFlags, futimens, openat};
 use rustix::io::Errno;
 
 use super::entry::operation;
 use super::metadata::{Metadata, times};
 use super::path::split;
 use super::walker::Walker;
-use super::whiteout::OPAQUE;
+use super::whiteout;
 use crate::Error;
 use crate::tar::{Entry, Kind};
 
@@ -136,8 +136,7 @@ impl Directory {
         let name = if name.is_empty() { b"." } else { name };
         let opened = openat(at, name, OPEN, Mode::empty())?;
         if self.opaque {
-            // overlayfs would show what must be hidden: no file system without attributes will do.
-            fsetxattr(&opened, OPAQUE, b"y", XattrFlags::empty())?;
+            whiteout::make_opaque(opened.as_fd())?;
         }
         let Some(entry) = &self.entry else {
             return Ok(0);

@@ -17,7 +17,7 @@ pub(crate) mod path;
 pub(crate) mod pipeline;
 pub(crate) mod translate;
 pub(crate) mod walker;
-mod whiteout;
+pub(crate) mod whiteout;
 
 pub(crate) use whiteout::is_opaque;
 

@@ -5,11 +5,14 @@
 //! alone: what the same layer has stays, in whatever order they come. overlayfs takes a character
 //! device 0:0 for the former, which any user may make since Linux 5.8, and the attribute
 //! `user.overlay.opaque` for the latter, when it is mounted with `userxattr`.
+//!
+//! A file system that has no such device or attribute, an overlay for one, keeps the markers as empty
+//! files: no overlay can have it as its upper directory either, and [`crate::merged`] reads both.
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, Stat, mknodat, statat};
+use rustix::fs::{AtFlags, FileType, Mode, Stat, XattrFlags, fsetxattr, mknodat, statat};
 use rustix::io::Errno;
 
 use super::entry::{Extractor, operation};
@@ -17,7 +20,7 @@ use super::path::{show, split};
 use crate::Error;
 
 /// The attribute that makes a directory opaque.
-pub(super) const OPAQUE: &str = "user.overlay.opaque";
+pub(crate) const OPAQUE: &str = "user.overlay.opaque";
 
 /// Whether an extracted directory hides all that lower layers have in it.
 pub(crate) fn is_opaque(directory: &Path) -> bool {
@@ -25,7 +28,17 @@ pub(crate) fn is_opaque(directory: &Path) -> bool {
     rustix::fs::lgetxattr(directory, OPAQUE, &mut value) == Ok(1) && value == *b"y"
 }
 
-const PREFIX: &[u8] = b".wh.";
+/// The same for an open one.
+pub(crate) fn is_opaque_at(directory: BorrowedFd<'_>) -> bool {
+    let mut value = [0; 1];
+    rustix::fs::fgetxattr(directory, OPAQUE, &mut value) == Ok(1) && value == *b"y"
+}
+
+/// How the name of every marker begins.
+pub(crate) const PREFIX: &[u8] = b".wh.";
+
+/// The marker that makes its directory opaque.
+pub(crate) const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 
 /// Whether a name is not a file but says something of others.
 pub(super) fn is_marker(name: &[u8]) -> bool {
@@ -33,13 +46,33 @@ pub(super) fn is_marker(name: &[u8]) -> bool {
 }
 
 /// Whether something on disk is a whiteout.
-pub(super) fn is_whiteout(stat: &Stat) -> bool {
+pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-/// Makes a whiteout.
+/// Makes a whiteout; or the marker of it, where the file system can't.
 pub(super) fn make(at: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
-    mknodat(at, name, FileType::CharacterDevice, Mode::empty(), 0)
+    match mknodat(at, name, FileType::CharacterDevice, Mode::empty(), 0) {
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL) => {
+            make_marker(at, &[PREFIX, name].concat())
+        }
+        made => made,
+    }
+}
+
+/// Makes an open directory opaque; or puts the marker in it, where the file system can't.
+pub(super) fn make_opaque(directory: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    match fsetxattr(directory, OPAQUE, b"y", XattrFlags::empty()) {
+        Err(Errno::PERM | Errno::OPNOTSUPP) => make_marker(directory, OPAQUE_MARKER),
+        made => made,
+    }
+}
+
+fn make_marker(at: BorrowedFd<'_>, name: &[u8]) -> rustix::io::Result<()> {
+    match mknodat(at, name, FileType::RegularFile, Mode::RUSR, 0) {
+        Err(Errno::EXIST) => Ok(()),
+        made => made,
+    }
 }
 
 /// Does what a marker at this path says.

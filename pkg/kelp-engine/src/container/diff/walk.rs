@@ -196,7 +196,7 @@ fn merged(layers: &[OwnedFd]) -> io::Result<Vec<CString>> {
         .collect())
 }
 
-fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
+pub(super) fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         let entry = entry?;

@@ -1,0 +1,153 @@
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, lgetxattr, lsetxattr, mknodat};
+
+use super::*;
+
+fn copy(from: &Path, to: &Path) {
+    let (from, to) = (File::open(from).unwrap(), File::open(to).unwrap());
+    let mut copier = Copier::new(to.as_fd()).unwrap();
+    copier.tree(from.as_fd()).unwrap();
+}
+
+/// A directory to copy from, and one to copy to.
+fn trees() -> (tempfile::TempDir, PathBuf, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let [from, to] = ["from", "to"].map(|name| directory.path().join(name));
+    fs::create_dir(&from).unwrap();
+    fs::create_dir(&to).unwrap();
+    (directory, from, to)
+}
+
+#[test]
+fn a_tree_is_copied_with_all_that_its_files_are() {
+    let (_directory, from, to) = trees();
+    fs::create_dir(from.join("d")).unwrap();
+    fs::write(from.join("d/file"), "content").unwrap();
+    fs::set_permissions(from.join("d/file"), fs::Permissions::from_mode(0o4751)).unwrap();
+    fs::set_permissions(from.join("d"), fs::Permissions::from_mode(0o3710)).unwrap();
+    symlink("/nowhere", from.join("link")).unwrap();
+    mknodat(CWD, from.join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    lsetxattr(
+        from.join("d/file"),
+        "user.note",
+        b"kept",
+        XattrFlags::empty(),
+    )
+    .unwrap();
+    lsetxattr(from.join("d"), "user.note", b"kept", XattrFlags::empty()).unwrap();
+    lsetxattr(
+        from.join("d"),
+        "user.overlay.opaque",
+        b"y",
+        XattrFlags::empty(),
+    )
+    .unwrap();
+    let past = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::new(1_000_000, 7);
+    for name in ["d/file", "d"] {
+        File::open(from.join(name))
+            .unwrap()
+            .set_modified(past)
+            .unwrap();
+    }
+    copy(&from, &to);
+    assert_eq!(fs::read(to.join("d/file")).unwrap(), b"content");
+    let mode = |path: &str| fs::symlink_metadata(to.join(path)).unwrap().mode() & 0o7777;
+    assert_eq!(
+        (mode("d/file"), mode("d"), mode("pipe")),
+        (0o4751, 0o3710, 0o400)
+    );
+    assert_eq!(
+        fs::read_link(to.join("link")).unwrap(),
+        Path::new("/nowhere")
+    );
+    for name in ["d/file", "d"] {
+        assert_eq!(
+            fs::metadata(to.join(name)).unwrap().modified().unwrap(),
+            past
+        );
+        let mut value = [0; 8];
+        let length = lgetxattr(to.join(name), "user.note", &mut value[..]).unwrap();
+        assert_eq!(&value[..length], b"kept");
+    }
+    let mut value = [0; 8];
+    assert!(lgetxattr(to.join("d"), "user.overlay.opaque", &mut value[..]).is_err());
+}
+
+#[test]
+fn names_of_one_file_stay_names_of_one_file() {
+    let (_directory, from, to) = trees();
+    fs::create_dir(from.join("a")).unwrap();
+    fs::write(from.join("a/first"), "x").unwrap();
+    fs::hard_link(from.join("a/first"), from.join("second")).unwrap();
+    symlink("target", from.join("a/link")).unwrap();
+    fs::hard_link(from.join("a/link"), from.join("link")).unwrap();
+    copy(&from, &to);
+    let inode = |path: &str| fs::symlink_metadata(to.join(path)).unwrap().ino();
+    assert_eq!(inode("a/first"), inode("second"));
+    assert_eq!(inode("a/link"), inode("link"));
+    assert_eq!(fs::metadata(to.join("second")).unwrap().nlink(), 2);
+}
+
+#[test]
+fn holes_are_no_blocks_in_the_copy_either() {
+    const END: u64 = 3 << 30;
+    let (_directory, from, to) = trees();
+    let file = File::create(from.join("sparse")).unwrap();
+    file.write_all_at(b"start", 0).unwrap();
+    file.write_all_at(b"middle", 1 << 30).unwrap();
+    file.set_len(END).unwrap();
+    File::create(from.join("hole"))
+        .unwrap()
+        .set_len(END)
+        .unwrap();
+    copy(&from, &to);
+    let copied = File::open(to.join("sparse")).unwrap();
+    let metadata = copied.metadata().unwrap();
+    assert_eq!(metadata.len(), END);
+    assert!(
+        metadata.blocks() * 512 < 1 << 20,
+        "{} blocks",
+        metadata.blocks()
+    );
+    let mut bytes = [0; 6];
+    copied.read_exact_at(&mut bytes, 1 << 30).unwrap();
+    assert_eq!(&bytes, b"middle");
+    copied.read_exact_at(&mut bytes, END - 6).unwrap();
+    assert_eq!(bytes, [0; 6]);
+    let hole = fs::metadata(to.join("hole")).unwrap();
+    assert_eq!((hole.len(), hole.blocks()), (END, 0));
+}
+
+#[test]
+fn content_that_the_kernel_does_not_copy_by_itself_is_copied() {
+    let (_directory, _, to) = trees();
+    let target = File::create(to.join("file")).unwrap();
+    let source = File::open(to.parent().unwrap().join("from")).unwrap();
+    let mut copier = Copier::new(source.as_fd()).unwrap();
+    let path = to.parent().unwrap().join("big");
+    let bytes: Vec<u8> = (0..300_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+    fs::write(&path, &bytes).unwrap();
+    let source = File::open(&path).unwrap();
+    copier
+        .by_hand(source.as_fd(), target.as_fd(), 0, 300_000)
+        .unwrap();
+    assert_eq!(fs::read(to.join("file")).unwrap(), bytes);
+}
+
+#[test]
+fn a_link_that_was_put_in_the_way_is_not_followed() {
+    let (directory, from, to) = trees();
+    let outside = directory.path().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::create_dir(from.join("d")).unwrap();
+    fs::write(from.join("d/file"), "x").unwrap();
+    symlink(&outside, to.join("d")).unwrap();
+    let (from, to) = (File::open(&from).unwrap(), File::open(&to).unwrap());
+    let mut copier = Copier::new(to.as_fd()).unwrap();
+    assert!(copier.tree(from.as_fd()).is_err());
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}

@@ -1,0 +1,109 @@
+//! How a container gets its root file system: by an overlay of the image's layers, or as a copy of
+//! what they show.
+//!
+//! The overlay is what is wanted. It can't be had where the kernel lets no ordinary user mount one, or
+//! where the data directory is on a file system that can't be its upper directory: NFS, eCryptfs, or
+//! another overlay, as in a container. The only way to know is to try, which takes milliseconds; that
+//! it worked is remembered in the runtime directory, for one file system, until the next boot.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+
+use kelp_sys::process::wait_pidfd;
+use kelp_userns::IdMap;
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Signal;
+
+use crate::container::config::UserMode;
+use crate::{Engine, Error, Kind, doctor_overlay, host, internal};
+
+/// How root file systems are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// By overlayfs.
+    Overlay,
+    /// By copying.
+    Vfs,
+}
+
+impl Storage {
+    /// The name that podman and docker have for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Overlay => "overlay",
+            Self::Vfs => "vfs",
+        }
+    }
+}
+
+impl Engine {
+    /// How root file systems are made here: as was asked for, else by what the host can do.
+    pub fn storage(&self) -> Result<Storage, Error> {
+        if let Some(asked) = self.storage {
+            return Ok(asked);
+        }
+        let known = self.paths.runtime.join("overlay");
+        let device = fs::metadata(&self.paths.data)
+            .map_err(Error::io(format!("look at {}", self.paths.data.display())))?
+            .dev()
+            .to_string();
+        if fs::read_link(&known).is_ok_and(|target| target == Path::new(&device)) {
+            return Ok(Storage::Overlay);
+        }
+        let userns = self.user_namespace(host::id_map(&UserMode::Host)?)?;
+        if doctor_overlay::probe(self, &userns).is_err() {
+            // To ask again costs little beside a copy, and a module may have been loaded.
+            return Ok(Storage::Vfs);
+        }
+        // What is not remembered is asked for again.
+        let _ = fs::remove_file(&known);
+        let _ = symlink(&device, &known);
+        Ok(Storage::Overlay)
+    }
+
+    /// Copies what layers show, topmost first, to an empty directory; all for containers with this
+    /// map.
+    pub(crate) fn populate(
+        &self,
+        map: &IdMap,
+        layers: &[PathBuf],
+        target: &Path,
+        synced: bool,
+    ) -> Result<(), Error> {
+        let (usual, ids) = host::translation(map)?;
+        let root = ids.map_or(Some((0, 0)), |ids| ids.host_uid(0).zip(ids.host_gid(0)));
+        let userns = self.user_namespace(usual)?;
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::io("make a pipe"))?;
+        let mut role = vec!["populate".to_owned()];
+        role.extend(kelp_image::populate::arguments(
+            target,
+            root.unwrap_or_default(),
+            synced,
+            layers,
+        ));
+        let words: Vec<_> = role.iter().map(String::as_str).collect();
+        let fds = vec![(write.as_fd(), 1)];
+        let child = internal::spawn_until(&words, &userns, fds, Some(Signal::KILL))?;
+        drop(write);
+        let mut said = String::new();
+        File::from(read)
+            .read_to_string(&mut said)
+            .map_err(Error::io("read the end of the copy"))?;
+        let exit = wait_pidfd(child.pidfd.as_fd()).map_err(Error::io("wait for the copy"))?;
+        if exit.code() == 0 {
+            return Ok(());
+        }
+        // Before the error is told: the disk may be full of it.
+        let _ = self.discard_as(host::id_map(&UserMode::Host)?, target);
+        if said.is_empty() {
+            said.push_str("it was killed");
+        }
+        Err(Error::new(
+            Kind::Failed,
+            format!("copy the image's files for the container: {said}"),
+        ))
+    }
+}
