@@ -23,6 +23,8 @@ pub(crate) struct Env {
     runtime: PathBuf,
     registry: Arc<Registry>,
     pulled: RefCell<BTreeSet<String>>,
+    /// Of every command's environment.
+    variables: Vec<(&'static str, &'static str)>,
 }
 
 impl Env {
@@ -54,9 +56,16 @@ impl Env {
         Some(Self::private(Self::in_directory(parent, None)?))
     }
 
-    /// The usual world, and that on an overlay.
+    /// A fresh world in which overlays are mounted as on kernels before Linux 6.5.
+    pub(crate) fn of_old_kernel() -> Option<Self> {
+        let mut env = Self::new()?;
+        env.variables.push(("KELP_TEST_OLD_OVERLAY", "1"));
+        Some(env)
+    }
+
+    /// The usual world, that on an overlay, and that of an older kernel.
     pub(crate) fn each() -> impl Iterator<Item = Self> {
-        [Self::new, Self::overlaid]
+        [Self::new, Self::overlaid, Self::of_old_kernel]
             .into_iter()
             .filter_map(|make| make())
     }
@@ -92,6 +101,7 @@ impl Env {
             runtime,
             registry,
             pulled: RefCell::default(),
+            variables: Vec::new(),
         };
         for directory in ["h", "d", "c/containers"] {
             fs::create_dir_all(env.path(directory)).unwrap();
@@ -148,6 +158,7 @@ impl Env {
             .env("LANG", "C.UTF-8")
             // Nothing of this must show in a container (podman 2026-57231, CVE-2020-14370).
             .env("KELP_TEST_CANARY", "of the host")
+            .envs(self.variables.iter().copied())
             .current_dir(self.path("h"))
             .stdin(Stdio::null());
         Kelp::new(command)

@@ -38,6 +38,20 @@ fn an_image_of_128_layers_is_the_sum_of_them() {
 }
 
 #[test]
+fn before_linux_6_5_layers_are_named_by_their_descriptors() {
+    let script = "grep ' / overlay ' /proc/self/mounts";
+    for (env, old) in [(Env::new(), false), (Env::of_old_kernel(), true)] {
+        let Some(env) = env else { return };
+        let mount = env.shell(&[], script);
+        let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        let (_, options) = mount.split_once(",lowerdir").unwrap();
+        let layer = options.trim_start_matches(['+', '=']);
+        let layer = layer.split([',', ':']).next().unwrap();
+        assert_eq!(number(layer), old, "{mount}");
+    }
+}
+
+#[test]
 fn later_layers_replace_hide_and_link() {
     for env in Env::each() {
         let image = env.image("changing", &|| {

@@ -3,17 +3,14 @@
 //! Runs in the container's mount namespace, before the pivot.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kelp_sys::mount_attr::{MountAttr, mount_setattr};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, open};
-use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree,
-};
+use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::error::{Failure, Step};
+use crate::overlay::{self, directory};
 use crate::plan::Rootfs;
 
 /// What the root is made of, opened by the user's own rights.
@@ -31,13 +28,7 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 enum Parts {
     Tree(OwnedFd),
-    Overlay {
-        lower: Vec<OwnedFd>,
-        upper: OwnedFd,
-        work: OwnedFd,
-        volatile: bool,
-        shown: PathBuf,
-    },
+    Overlay(overlay::Parts),
 }
 
 /// Opens what the root is made of; `attach` is a directory of the host, which kelp owns.
@@ -62,22 +53,17 @@ pub(crate) fn open_parts(rootfs: &Rootfs, attach: &Path) -> Result<Opened, Failu
             let (lower, upper_directory, work) = parts;
             give_to_root(upper_directory.as_fd(), upper)?;
             give_to_root(work.as_fd(), upper)?;
-            Parts::Overlay {
+            Parts::Overlay(overlay::Parts {
                 lower,
                 upper: upper_directory,
                 work,
                 volatile: *volatile,
                 shown: upper.clone(),
-            }
+            })
         }
     };
     let attach = directory(attach)?;
     Ok(Opened { parts, attach })
-}
-
-fn directory(path: &Path) -> Result<OwnedFd, Failure> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    open(path, flags, Mode::empty()).step(|| format!("open {}", path.display()))
 }
 
 /// Where the user is not the container's root, the directories that the user has made for its files
@@ -101,93 +87,11 @@ pub(crate) fn mount(opened: Opened) -> Result<OwnedFd, Failure> {
     let Opened { parts, attach } = opened;
     let tree = match parts {
         Parts::Tree(tree) => tree,
-        overlay @ Parts::Overlay { .. } => mount_overlay(&overlay)?,
+        Parts::Overlay(parts) => overlay::mount(&parts, attach.as_fd(), "the root file system")?,
     };
     crate::mounts::attach(tree.as_fd(), attach.as_fd())
         .step(|| "attach the root file system".to_owned())?;
     Ok(tree)
-}
-
-fn mount_overlay(parts: &Parts) -> Result<OwnedFd, Failure> {
-    let Parts::Overlay {
-        lower,
-        upper,
-        work,
-        volatile,
-        shown,
-    } = parts
-    else {
-        return Err(Failure::setup("the root file system is no overlay"));
-    };
-    let what = || "mount the root file system (overlay)".to_owned();
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).step(what)?;
-    for layer in lower {
-        // `lowerdir+` takes one layer at a time, with no limit on the text (Linux 6.5); a single one
-        // has no need of it.
-        match set_directory(context.as_fd(), "lowerdir+", layer.as_fd()) {
-            Err(Errno::INVAL) if lower.len() == 1 => {
-                set_directory(context.as_fd(), "lowerdir", layer.as_fd())
-            }
-            result => result,
-        }
-        .step(|| "overlay: add a layer".to_owned())?;
-    }
-    set_directory(context.as_fd(), "upperdir", upper.as_fd())
-        .step(|| "overlay: upperdir".to_owned())?;
-    set_directory(context.as_fd(), "workdir", work.as_fd())
-        .step(|| "overlay: workdir".to_owned())?;
-    fsconfig_set_flag(context.as_fd(), "userxattr").step(what)?;
-    if *volatile {
-        // Without it, unmounting syncs the whole file system that the upper directory is on.
-        fsconfig_set_flag(context.as_fd(), "volatile").step(what)?;
-    }
-    if let Err(error) = fsconfig_create(context.as_fd()) {
-        let said = messages(context.as_fd());
-        return Err(Failure::setup(format!(
-            "{}: {}{}{said}; run `kelp doctor` to see what the file system of {} lacks",
-            what(),
-            crate::error::plain(&error.into()),
-            if said.is_empty() { "" } else { ": " },
-            shown.display(),
-        )));
-    }
-    fsmount(
-        context.as_fd(),
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::empty(),
-    )
-    .step(what)
-}
-
-/// Names a directory by its descriptor; where the kernel takes none (before Linux 6.15 none that is
-/// only a place), by the link that /proc has of it, which asks for no rights along the path either.
-fn set_directory(
-    context: BorrowedFd<'_>,
-    key: &str,
-    directory: BorrowedFd<'_>,
-) -> Result<(), Errno> {
-    match fsconfig_set_fd(context, key, directory) {
-        Err(Errno::INVAL | Errno::BADF) => {
-            let number = kelp_sys::spawn::number(directory);
-            fsconfig_set_string(context, key, format!("/proc/self/fd/{number}"))
-        }
-        result => result,
-    }
-}
-
-/// What the kernel says about a file system that it refused: the messages of the fs context.
-fn messages(context: BorrowedFd<'_>) -> String {
-    let mut text = String::new();
-    let mut buffer = [0_u8; 512];
-    while let Ok(length @ 1..) = rustix::io::read(context, &mut buffer) {
-        let message = String::from_utf8_lossy(&buffer[..length]);
-        let message = message.trim().trim_start_matches("e ");
-        if !text.is_empty() {
-            text.push_str("; ");
-        }
-        text.push_str(message);
-    }
-    text
 }
 
 /// Makes `root` the root directory, and lets go of the old one.
