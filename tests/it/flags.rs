@@ -2,6 +2,7 @@
 
 mod inside;
 mod lists;
+mod overlays;
 mod restart;
 mod users;
 mod volumes;

@@ -13,6 +13,7 @@ fn owned() -> Image {
         Layer::default()
             .owned_directory("srv", 0o700, (1000, 1000))
             .owned_file("srv/user", 0o600, (1000, 1000), b"of the user\n")
+            .file("no-entry/root", 0o644, b"of root\n")
             .directory("implied", 0o700)
             .file("implied/root", 0o600, b"of root\n"),
     )
@@ -47,12 +48,14 @@ fn lives_in(env: &Env, flags: &[&str], inside: &str, own: &str) {
             .succeeds()
     };
     let owners = "stat -c '%n %u:%g %a' / /bin/busybox /srv /srv/user /implied /implied/root \
-                  /tmp/before /shared/host | sort";
+                  /no-entry /no-entry/root /tmp/before /shared/host | sort";
     let mut expected = vec![
         "/ 0:0 755".to_owned(),
         "/bin/busybox 0:0 755".to_owned(),
         "/implied 0:0 700".to_owned(),
         "/implied/root 0:0 600".to_owned(),
+        "/no-entry 0:0 755".to_owned(),
+        "/no-entry/root 0:0 644".to_owned(),
         format!("/shared/host {own} 644"),
         "/srv 1000:1000 700".to_owned(),
         "/srv/user 1000:1000 600".to_owned(),

@@ -53,6 +53,8 @@ pub struct Mount {
     /// Whether what the container writes stays off the source, in a layer that goes with the
     /// container; of a bind mount or a volume.
     pub overlay: bool,
+    /// The directories of that layer where it stays: for what is written, and for overlayfs itself.
+    pub layer: Option<(String, String)>,
     /// A place in the volume, instead of the whole.
     pub subpath: Option<String>,
 }
@@ -67,6 +69,7 @@ impl Mount {
             chown: false,
             copy: None,
             overlay: false,
+            layer: None,
             subpath: None,
         }
     }

@@ -15,6 +15,7 @@ pub mod host;
 pub mod image;
 pub mod info;
 pub mod internal;
+mod layered;
 mod own_terminal;
 pub mod spec;
 pub mod storage;

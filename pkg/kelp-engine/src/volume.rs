@@ -11,6 +11,7 @@ use kelp_state::file::{self, Durability};
 use kelp_state::{name, trash};
 use oci_spec::runtime::Mount;
 
+use crate::layered::{Layer, Mounting};
 use crate::volumes::VolumeRecord;
 use crate::{ContainerId, Engine, Error};
 
@@ -75,22 +76,11 @@ impl Engine {
     }
 
     /// The specification's mount for one that was asked for; a volume without a name gets that of
-    /// its container and place, and its directory is added to `anonymous`.
-    pub(crate) fn mount(
-        &self,
-        asked: &Asked,
-        id: &ContainerId,
-        anonymous: &mut Vec<PathBuf>,
-    ) -> Result<Mount, Error> {
+    /// its container and place.
+    pub(crate) fn mount(&self, asked: &Asked, of: &mut Mounting<'_>) -> Result<Mount, Error> {
         let mut options = asked.options.clone();
-        if asked.overlay {
-            return Err(unsupported(asked, "the option O"));
-        }
-        if asked.subpath.is_some() {
-            return Err(unsupported(asked, "the option subpath"));
-        }
         let (kind, source) = match &asked.source {
-            Source::Image(_) => return Err(unsupported(asked, "type=image")),
+            Source::Image(image) => return self.image_mount(image, &asked.target, options, of),
             Source::Tmpfs => ("tmpfs", PathBuf::from("tmpfs")),
             Source::Devpts => {
                 options.extend(
@@ -106,7 +96,7 @@ impl Engine {
                         path.display()
                     )));
                 }
-                if !options.iter().any(|option| option == "bind") {
+                if !asked.overlay && !options.iter().any(|option| option == "bind") {
                     options.push("rbind".to_owned());
                 }
                 ("bind", path)
@@ -114,23 +104,37 @@ impl Engine {
             Source::Volume(given) => {
                 let volume = match given {
                     Some(volume) => volume.clone(),
-                    None => anonymous_name(id, &asked.target),
+                    None => anonymous_name(of.id, &asked.target),
                 };
                 let path = if given.is_some() {
                     self.volume(&volume)?
                 } else {
                     self.anonymous_volume(&volume)?;
                     let path = self.paths.volumes().join(&volume);
-                    anonymous.push(path.clone());
+                    of.anonymous.push(path.clone());
                     path.join("_data")
                 };
-                options.extend(["rbind", "nosuid", "nodev"].map(str::to_owned));
+                options.extend(["nosuid", "nodev"].map(str::to_owned));
+                if !asked.overlay {
+                    options.push("rbind".to_owned());
+                }
                 if asked.copy != Some(false) {
                     options.push("tmpcopyup".to_owned());
                 }
                 ("bind", path)
             }
         };
+        if asked.overlay {
+            options.retain(|option| !matches!(option.as_str(), "bind" | "rbind" | "tmpcopyup"));
+            let layer = match &asked.layer {
+                None => Layer::Fresh,
+                Some((upper, work)) => Layer::Kept(upper.into(), work.into()),
+            };
+            return self.overlay_mount(&asked.target, &[source], layer, options, of);
+        }
+        if let Some(place) = &asked.subpath {
+            options.push(format!("X-mount.subdir={place}"));
+        }
         if asked.source == Source::Tmpfs && asked.copy == Some(true) {
             options.push("tmpcopyup".to_owned());
         }
@@ -152,13 +156,6 @@ impl Engine {
             .set_options(Some(options));
         Ok(mount)
     }
-}
-
-fn unsupported(asked: &Asked, what: &str) -> Error {
-    Error::invalid(format!(
-        "mount on {}: {what} is not supported by kelp yet",
-        asked.target
-    ))
 }
 
 /// Whether an entry of the volumes' directory is an anonymous volume whose maker was killed.

@@ -11,6 +11,7 @@ mod finish;
 pub mod launch;
 mod life;
 pub mod log;
+mod overlays;
 pub mod place;
 pub mod protocol;
 pub mod restart;
@@ -21,3 +22,4 @@ mod watch;
 
 pub use error::Error;
 pub use launch::Launch;
+pub use overlays::OVERLAYS;

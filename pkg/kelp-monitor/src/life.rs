@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::finish::{self, exit_record, finish, note, write_pid_file};
 use crate::launch::Launch;
 use crate::log::LogWriter;
+use crate::overlays;
 use crate::place::{Choice, Place};
 use crate::protocol::{FailureKind, Reply, Streams, send};
 use crate::restart::{self, Backoff};
@@ -118,6 +119,7 @@ impl Life<'_> {
         let size = first.as_ref().and_then(|starter| starter.streams.size);
         // The overlay has its scratch directory open by the time the root is attached over it.
         let attach = record.data.join("work");
+        overlays::empty(record).map_err(Error::io("empty the container's overlays"))?;
         if let Some(choice) = self.choice.take() {
             self.place = choice.finish(record, launch, self.paths.session())?;
         }

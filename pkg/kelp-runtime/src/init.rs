@@ -56,6 +56,10 @@ fn prepare(
     let sources = plan.mounts.iter().map(mounts::open_source);
     let sources = sources.collect::<Result<Vec<_>, _>>()?;
     become_root()?;
+    let sources = sources
+        .into_iter()
+        .map(|opened| opened.mount(parts.place()));
+    let sources = sources.collect::<Result<Vec<_>, _>>()?;
     let root = Root::new(rootfs::mount(parts)?);
     mounts::check_real_directories(&root)?;
     let mut dev_is_ours = false;

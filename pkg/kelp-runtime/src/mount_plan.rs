@@ -3,8 +3,8 @@
 //! Pure: option strings become attribute bits, propagation and the file system's own parameters
 //! (runtime-spec, config.md, "Mounts"; mount(8); mount_setattr(2)).
 
-use std::ffi::CString;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use kelp_sys::mount_attr::{self as attr, MountAttr};
@@ -38,6 +38,18 @@ pub enum Source {
         path: CString,
         /// With what is mounted below it.
         recursive: bool,
+        /// A place beneath it, instead of the whole (`X-mount.subdir` of mount(8)).
+        beneath: Option<PathBuf>,
+    },
+    /// An overlay of directories of the host.
+    Overlay {
+        /// The layers, topmost first.
+        lower: Vec<PathBuf>,
+        /// Where changes go, and overlayfs's own directory; without them nothing can be changed.
+        upper: Option<(PathBuf, PathBuf)>,
+        /// Whether the upper directory is new, and so may be lost with the machine's power; it
+        /// becomes what the topmost layer is.
+        volatile: bool,
     },
     /// A new file system.
     FileSystem {
@@ -124,7 +136,10 @@ impl MountPlan {
             Source::Bind {
                 path: cstring(path)?,
                 recursive: options.recursive || kind == "rbind",
+                beneath: options.beneath,
             }
+        } else if kind == "overlay" {
+            overlay(&options.parameters, &target)?
         } else if kind == "cgroup" || kind == "cgroup2" {
             Source::Cgroup
         } else if kind.is_empty() {
@@ -164,6 +179,7 @@ struct Options {
     recursive: bool,
     copy_up: bool,
     chown: bool,
+    beneath: Option<PathBuf>,
 }
 
 impl Options {
@@ -187,6 +203,10 @@ impl Options {
                 .is_some_and(|rest| apply(&mut self.recursive_attr, rest)) => {}
             _ => {
                 let (name, value) = match option.split_once('=') {
+                    Some(("X-mount.subdir", place)) => {
+                        self.beneath = Some(PathBuf::from(place));
+                        return Ok(());
+                    }
                     Some((name, value)) => (name, Some(cstring(Path::new(value))?)),
                     None => (option, None),
                 };
@@ -195,6 +215,65 @@ impl Options {
         }
         Ok(())
     }
+}
+
+/// The options of an overlay that a user namespace may mount (overlayfs, mount(8)).
+fn overlay(parameters: &[(CString, Option<CString>)], target: &Path) -> Result<Source, Error> {
+    let (mut lower, mut upper, mut work, mut volatile) = (Vec::new(), None, None, false);
+    for (name, value) in parameters {
+        let path = value
+            .as_ref()
+            .map(|value| PathBuf::from(OsStr::from_bytes(value.to_bytes())));
+        match (name.to_bytes(), path) {
+            (b"lowerdir", Some(paths)) => lower = layers(paths.as_os_str().as_bytes()),
+            (b"upperdir", Some(path)) => upper = Some(path),
+            (b"workdir", Some(path)) => work = Some(path),
+            (b"volatile", None) => volatile = true,
+            // It is how they are always mounted.
+            (b"userxattr", None) => {}
+            _ => {
+                return Err(Error::Spec(format!(
+                    "mount {}: unknown option \"{}\"",
+                    target.display(),
+                    name.to_string_lossy()
+                )));
+            }
+        }
+    }
+    if lower.is_empty() || upper.is_some() != work.is_some() {
+        return Err(Error::Spec(format!(
+            "mount {}: an overlay has a lowerdir, and an upperdir if it has a workdir",
+            target.display()
+        )));
+    }
+    Ok(Source::Overlay {
+        lower,
+        upper: upper.zip(work),
+        volatile,
+    })
+}
+
+/// Paths with colons between them; a backslash takes the meaning from what follows.
+fn layers(text: &[u8]) -> Vec<PathBuf> {
+    let mut layers = vec![Vec::new()];
+    let mut bytes = text.iter();
+    while let Some(&byte) = bytes.next() {
+        match byte {
+            b':' => layers.push(Vec::new()),
+            b'\\' => layers
+                .last_mut()
+                .into_iter()
+                .for_each(|layer| layer.extend(bytes.next())),
+            _ => layers
+                .last_mut()
+                .into_iter()
+                .for_each(|layer| layer.push(byte)),
+        }
+    }
+    layers
+        .into_iter()
+        .map(|layer| PathBuf::from(OsString::from_vec(layer)))
+        .collect()
 }
 
 fn apply(attr: &mut MountAttr, option: &str) -> bool {
@@ -283,6 +362,32 @@ mod tests {
         };
         assert_eq!(parameters.len(), 3);
         assert_eq!(parameters[2], (c"noswap".to_owned(), None));
+    }
+
+    #[test]
+    fn an_overlay_has_layers_and_perhaps_a_place_for_changes() {
+        let options = [
+            "lowerdir=/a\\:b:/c\\\\",
+            "upperdir=/u",
+            "workdir=/w",
+            "volatile",
+            "ro",
+        ];
+        let overlay = plan("overlay", &options).unwrap();
+        let expected = Source::Overlay {
+            lower: vec![PathBuf::from("/a:b"), PathBuf::from("/c\\")],
+            upper: Some((PathBuf::from("/u"), PathBuf::from("/w"))),
+            volatile: true,
+        };
+        assert_eq!(overlay.source, expected);
+        assert_eq!(overlay.attr.set, attr::RDONLY);
+        for bad in [
+            &["upperdir=/u"][..],
+            &["lowerdir=/a", "workdir=/w"],
+            &["lowerdir=/a", "x=1"],
+        ] {
+            assert!(plan("overlay", bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]

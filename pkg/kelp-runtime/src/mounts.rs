@@ -10,7 +10,10 @@ use std::path::Path;
 
 use kelp_copy::Copier;
 use kelp_sys::mount_attr::{MountAttr, RDONLY, mount_setattr};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, major, minor, symlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, major, minor, open, openat2,
+    symlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -19,14 +22,57 @@ use rustix::mount::{
 
 use crate::error::{Failure, Step};
 use crate::mount_plan::{MountPlan, Source};
+use crate::overlay::Overlay;
 use crate::rootfd::Root;
 
 /// Opens what a mount binds, by the user's own rights: the container's root may have none on the way
 /// to it.
-pub(crate) fn open_source(mount: &MountPlan) -> Result<Option<OwnedFd>, Failure> {
-    match &mount.source {
-        Source::Bind { path, recursive } => bind(path, *recursive).map(Some),
-        _ => Ok(None),
+pub(crate) fn open_source(mount: &MountPlan) -> Result<Opened, Failure> {
+    Ok(match &mount.source {
+        Source::Bind {
+            path,
+            recursive,
+            beneath: None,
+        } => Opened::Tree(bind(path, *recursive)?),
+        Source::Bind {
+            path,
+            recursive,
+            beneath: Some(place),
+        } => Opened::Tree(bind_beneath(path, place, *recursive)?),
+        Source::Overlay {
+            lower,
+            upper,
+            volatile,
+        } => {
+            let upper = upper.as_ref().map(|(upper, work)| (upper, work));
+            Opened::Overlay(Overlay::open(lower, upper, *volatile)?)
+        }
+        Source::FileSystem { .. } | Source::Cgroup => Opened::Nothing,
+    })
+}
+
+/// What was opened for a mount.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// All is made in the container.
+    Nothing,
+    /// A mount that is attached nowhere.
+    Tree(OwnedFd),
+    /// The parts of one.
+    Overlay(Overlay),
+}
+
+impl Opened {
+    /// Mounts what is not mounted yet, as the container's root, while nothing is attached to `place`.
+    pub(crate) fn mount(self, place: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Failure> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Tree(tree) => Ok(Some(tree)),
+            Self::Overlay(overlay) => {
+                overlay.imitate()?;
+                overlay.mount(place).map(Some)
+            }
+        }
     }
 }
 
@@ -34,10 +80,9 @@ pub(crate) fn open_source(mount: &MountPlan) -> Result<Option<OwnedFd>, Failure>
 pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Option<OwnedFd>) -> Result<(), Failure> {
     let what = || format!("mount {}", mount.target.display());
     let tree = match &mount.source {
-        Source::Bind { path, recursive } => match bound {
-            Some(tree) => tree,
-            None => bind(path, *recursive)?,
-        },
+        Source::Bind { .. } | Source::Overlay { .. } => {
+            bound.ok_or_else(|| Failure::setup(format!("{}: it was not opened", what())))?
+        }
         Source::FileSystem {
             kind,
             source,
@@ -93,6 +138,22 @@ fn bind(path: &CStr, recursive: bool) -> Result<OwnedFd, Failure> {
         Err(Errno::INVAL) if !recursive => bind(path, true),
         result => result.step(|| format!("bind {}", path.to_string_lossy())),
     }
+}
+
+/// Binds a place beneath a directory; links in it lead nowhere else.
+fn bind_beneath(path: &CStr, place: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
+    let what = || format!("find {} in {}", place.display(), path.to_string_lossy());
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let base = open(path, flags | OFlags::DIRECTORY, Mode::empty()).step(what)?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let found = openat2(&base, place, flags, Mode::empty(), resolve).step(what)?;
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(found, "", flags).step(what)
 }
 
 fn file_system(

@@ -6,11 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use kelp_sys::mount_attr::{MountAttr, mount_setattr};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, open};
+use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::error::{Failure, Step};
-use crate::overlay::{self, directory};
+use crate::overlay::{Overlay, directory};
 use crate::plan::Rootfs;
 
 /// What the root is made of, opened by the user's own rights.
@@ -28,7 +28,14 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 enum Parts {
     Tree(OwnedFd),
-    Overlay(overlay::Parts),
+    Overlay(Overlay),
+}
+
+impl Opened {
+    /// Where the root will be attached, and nothing is yet.
+    pub(crate) fn place(&self) -> BorrowedFd<'_> {
+        self.attach.as_fd()
+    }
 }
 
 /// Opens what the root is made of; `attach` is a directory of the host, which kelp owns.
@@ -48,38 +55,13 @@ pub(crate) fn open_parts(rootfs: &Rootfs, attach: &Path) -> Result<Opened, Failu
             work,
             volatile,
         } => {
-            let lower: Result<Vec<_>, _> = lower.iter().map(|path| directory(path)).collect();
-            let parts = (lower?, directory(upper)?, directory(work)?);
-            let (lower, upper_directory, work) = parts;
-            give_to_root(upper_directory.as_fd(), upper)?;
-            give_to_root(work.as_fd(), upper)?;
-            Parts::Overlay(overlay::Parts {
-                lower,
-                upper: upper_directory,
-                work,
-                volatile: *volatile,
-                shown: upper.clone(),
-            })
+            let opened = Overlay::open(lower, Some((upper, work)), *volatile)?;
+            opened.give_to_root()?;
+            Parts::Overlay(opened)
         }
     };
     let attach = directory(attach)?;
     Ok(Opened { parts, attach })
-}
-
-/// Where the user is not the container's root, the directories that the user has made for its files
-/// are still the user's; the root of the overlay is what the upper directory is.
-fn give_to_root(directory: BorrowedFd<'_>, path: &Path) -> Result<(), Failure> {
-    use rustix::process::{Gid, Uid, geteuid};
-    if geteuid().is_root() {
-        return Ok(());
-    }
-    let what = || format!("give {} to the container's root", path.display());
-    let stat = rustix::fs::fstat(directory).step(what)?;
-    if (stat.st_uid, stat.st_gid) == (0, 0) {
-        return Ok(());
-    }
-    let root = (Some(Uid::ROOT), Some(Gid::ROOT));
-    rustix::fs::chownat(directory, "", root.0, root.1, AtFlags::EMPTY_PATH).step(what)
 }
 
 /// Makes the root and attaches it; returns a descriptor of the root directory.
@@ -87,7 +69,7 @@ pub(crate) fn mount(opened: Opened) -> Result<OwnedFd, Failure> {
     let Opened { parts, attach } = opened;
     let tree = match parts {
         Parts::Tree(tree) => tree,
-        Parts::Overlay(parts) => overlay::mount(&parts, attach.as_fd(), "the root file system")?,
+        Parts::Overlay(overlay) => overlay.mount(attach.as_fd())?,
     };
     crate::mounts::attach(tree.as_fd(), attach.as_fd())
         .step(|| "attach the root file system".to_owned())?;

@@ -40,6 +40,10 @@ pub fn mount(spec: &Spec, rootfs: &Rootfs, attach: &Path) -> Result<Root, Error>
         }
     }
     crate::init::become_root().map_err(failed)?;
+    let place = |(plan, opened): (MountPlan, mounts::Opened)| {
+        Ok((plan, opened.mount(parts.place()).map_err(failed)?))
+    };
+    let binds: Vec<_> = binds.into_iter().map(place).collect::<Result<_, Error>>()?;
     let root = Root::new(rootfs::mount(parts).map_err(failed)?);
     for (plan, source) in binds {
         mounts::make(&root, &plan, source).map_err(failed)?;

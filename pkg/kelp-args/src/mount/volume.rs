@@ -21,6 +21,7 @@ pub fn volume(text: &str, directory: &str) -> Result<Mount, String> {
     };
     let mut mount = Mount::new(source, absolute(target, text)?);
     let mut options = Options::new(text);
+    let (mut upper, mut work) = (None, None);
     for word in words.split(',').filter(|word| !word.is_empty()) {
         options.note(word)?;
         match word {
@@ -37,13 +38,29 @@ pub fn volume(text: &str, directory: &str) -> Result<Mount, String> {
             "nocopy" => mount.copy = Some(false),
             _ if is_plain(word) => mount.options.push(word.to_owned()),
             _ => {
-                let key = word.split('=').next().unwrap_or(word);
-                return Err(match key {
-                    "upperdir" | "workdir" | "idmap" => options.unsupported(key),
-                    _ => options.unknown(word),
-                });
+                let (key, value) = word.split_once('=').unwrap_or((word, ""));
+                match key {
+                    "upperdir" if value.starts_with('/') => upper = Some(value.to_owned()),
+                    "workdir" if value.starts_with('/') => work = Some(value.to_owned()),
+                    "idmap" => return Err(options.unsupported(key)),
+                    _ => return Err(options.unknown(word)),
+                }
             }
         }
+    }
+    mount.layer = match (upper, work) {
+        (None, None) => None,
+        (Some(upper), Some(work)) if mount.overlay => Some((upper, work)),
+        _ => {
+            return Err(format!(
+                "invalid mount {text:?}: upperdir and workdir go together, and with O"
+            ));
+        }
+    };
+    if mount.overlay && mount.chown {
+        return Err(format!(
+            "invalid mount {text:?}: O and U exclude each other"
+        ));
     }
     Ok(mount)
 }
@@ -76,6 +93,8 @@ mod tests {
         assert!(mount.chown && !mount.overlay);
         assert_eq!(mount.options, ["ro", "noexec", "rslave"]);
         assert!(volume("/a:/b:O", "/").unwrap().overlay);
+        let own = volume("/a:/b:O,upperdir=/u,workdir=/w", "/").unwrap();
+        assert_eq!(own.layer, Some(("/u".to_owned(), "/w".to_owned())));
         assert_eq!(volume("v:/b:nocopy", "/").unwrap().copy, Some(false));
     }
 
@@ -112,7 +131,15 @@ mod tests {
             ),
             (
                 "/a:/b:O,upperdir=/u",
-                "mount \"/a:/b:O,upperdir=/u\": the option upperdir is not supported by kelp yet",
+                "invalid mount \"/a:/b:O,upperdir=/u\": upperdir and workdir go together, and with O",
+            ),
+            (
+                "/a:/b:O,U",
+                "invalid mount \"/a:/b:O,U\": O and U exclude each other",
+            ),
+            (
+                "/a:/b:O,idmap",
+                "mount \"/a:/b:O,idmap\": the option idmap is not supported by kelp yet",
             ),
         ] {
             assert_eq!(volume(text, "/").unwrap_err(), said);

@@ -105,6 +105,8 @@ pub struct CreateOptions {
     pub image_volumes: ImageVolumes,
     /// The same, as the specification has them.
     pub mounts: Vec<oci_spec::runtime::Mount>,
+    /// The ids of the images that are mounted.
+    pub mounted_images: Vec<String>,
     /// Paths that are covered besides the usual ones.
     pub mask: Vec<String>,
     /// Paths that are not covered; `ALL` for all.

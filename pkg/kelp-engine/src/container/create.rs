@@ -25,6 +25,7 @@ use crate::container::config::{
 use crate::container::remove::RemoveOptions;
 use crate::container::{accounts, network};
 use crate::image::{Base, BaseRoot};
+use crate::layered::Mounting;
 use crate::spec;
 use crate::storage::Storage;
 use crate::{Engine, Error, host, volume};
@@ -152,8 +153,16 @@ impl Engine {
         map: &kelp_userns::IdMap,
     ) -> Result<Launch, Error> {
         let image = &base.config;
-        let mut anonymous_volumes = Vec::new();
-        self.resolve_mounts(options, image, &record.id, &mut anonymous_volumes)?;
+        let mut mounting = Mounting {
+            id: &record.id,
+            record: &record.data,
+            map,
+            anonymous: Vec::new(),
+            images: Vec::new(),
+        };
+        self.resolve_mounts(options, image, &mut mounting)?;
+        options.mounted_images = mounting.images;
+        let anonymous_volumes = mounting.anonymous;
         let hostname = self.hostname(options, &record.id);
         let joined = self.joined_namespaces(options)?;
         let mut spec = spec::build(options, image, &record.data, &hostname, &joined)?;
@@ -240,8 +249,7 @@ impl Engine {
         &self,
         options: &mut CreateOptions,
         image: &ImageConfig,
-        id: &ContainerId,
-        anonymous: &mut Vec<PathBuf>,
+        of: &mut Mounting<'_>,
     ) -> Result<(), Error> {
         let mut mounts = Vec::new();
         for asked in &options.volumes {
@@ -251,7 +259,7 @@ impl Engine {
                     asked.target
                 )));
             }
-            mounts.push(self.mount(asked, id, anonymous)?);
+            mounts.push(self.mount(asked, of)?);
         }
         for other in &options.volumes_from {
             let inherited = self.volumes_of(other)?;
@@ -274,7 +282,7 @@ impl Engine {
                 };
                 let mut asked = kelp_args::mount::Mount::new(source, target);
                 asked.copy = Some(true);
-                mounts.push(self.mount(&asked, id, anonymous)?);
+                mounts.push(self.mount(&asked, of)?);
             }
         }
         options.mounts.extend(mounts);

@@ -132,6 +132,22 @@ impl Engine {
         })
     }
 
+    /// An image's id, and its layers for a map, topmost first; made if they are missing.
+    pub(crate) fn image_layers(
+        &self,
+        name: &str,
+        map: &IdMap,
+    ) -> Result<(String, Vec<PathBuf>), Error> {
+        let store = self.store()?;
+        let record = store.find(name)?;
+        let key = map.key();
+        if !store.missing_layers(&record, &key)?.is_empty() {
+            self.extract(&store, &record, map)?;
+        }
+        let layers = store.layer_paths(&record, &key)?;
+        Ok((record.id.hex().to_owned(), layers))
+    }
+
     /// Makes an image's missing layers for a map from their blobs.
     fn extract(&self, store: &Store, record: &ImageRecord, map: &IdMap) -> Result<(), Error> {
         let (usual, ids) = host::translation(map)?;

@@ -59,12 +59,13 @@ impl Engine {
             .collect())
     }
 
-    /// The containers that are made from an image.
+    /// The containers that are made from an image, or have it mounted.
     pub(crate) fn users_of(&self, image: &str) -> Result<Vec<Config>, Error> {
         let mut users = Vec::new();
         for record in Record::all(&self.paths) {
             if let Some(config) = Config::read(&self.paths, &record.id)?
-                && config.image_id == image
+                && (config.image_id == image
+                    || config.options.mounted_images.iter().any(|id| id == image))
             {
                 users.push(config);
             }

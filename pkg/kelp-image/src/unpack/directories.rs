@@ -51,10 +51,12 @@ impl Directories {
     }
 
     /// Notes a directory that the archive has files in but no entry of.
-    pub(super) fn add_implicit(&mut self, path: &[u8], umask: u32) {
+    pub(super) fn add_implicit(&mut self, path: &[u8], umask: u32, owner: (u64, u64)) {
         let entry = Entry {
             kind: Kind::Directory,
             mode: 0o755,
+            uid: owner.0,
+            gid: owner.1,
             ..Entry::default()
         };
         self.add(path, &entry, Some(0o755 & !umask));
@@ -157,7 +159,7 @@ mod tests {
     fn removal_takes_what_is_beneath_and_nothing_else() {
         let mut directories = Directories::default();
         for path in ["a", "a/b", "a/b/c", "a-b", "ab", "a0", "b"] {
-            directories.add_implicit(path.as_bytes(), 0);
+            directories.add_implicit(path.as_bytes(), 0, (0, 0));
         }
         directories.remove(b"a");
         let left: Vec<_> = directories.0.keys().map(Vec::as_slice).collect();

@@ -153,12 +153,12 @@ impl Extractor {
 
     /// Opens the directory that an entry goes into, making it if the archive has not.
     pub(super) fn parent(&mut self, parent: &[u8]) -> Result<BorrowedFd<'_>, Error> {
-        let umask = self.metadata.umask();
+        let (umask, owner) = (self.metadata.umask(), self.metadata.implied_owner());
         let directories = &mut self.directories;
         self.walker
             .directory(
                 parent,
-                Some(&mut |path| directories.add_implicit(path, umask)),
+                Some(&mut |path| directories.add_implicit(path, umask, owner)),
             )
             .map_err(|errno| operation("open the directory", parent, errno))
     }

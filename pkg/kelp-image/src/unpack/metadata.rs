@@ -55,6 +55,15 @@ impl Metadata {
         self.umask
     }
 
+    /// Who owns a directory that the archive has files in but no entry of: root; whose ids in a layer
+    /// are those of the process that makes it.
+    pub(super) fn implied_owner(&self) -> (u64, u64) {
+        if self.own_tree && self.ownership == Ownership::Mapped {
+            return (self.uid.into(), self.gid.into());
+        }
+        (0, 0)
+    }
+
     /// The mode to make a file with: without the bits that a change of owner or a write clears, and
     /// such that its owner may set attributes.
     pub(super) fn creation_mode(&self, entry: &Entry) -> Mode {
