@@ -109,9 +109,10 @@ impl Overlay {
                 Err(failed) => failed,
             }
         };
-        // An older kernel finds out about the unknown parameter only when it has all of them.
+        // Before Linux 6.5 overlayfs gets its parameters as one text, and fsconfig(2) takes no
+        // descriptor (EOPNOTSUPP).
         let errno = match errno {
-            Errno::INVAL => match self.old_mount(stage) {
+            Errno::INVAL | Errno::OPNOTSUPP => match self.old_mount(stage) {
                 Ok(tree) => return Ok(tree),
                 Err(errno) => errno,
             },
