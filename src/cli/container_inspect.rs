@@ -168,50 +168,71 @@ fn graph_driver(inspection: &Inspection) -> Value {
     })
 }
 
-/// Bind mounts and volumes.
+/// Bind mounts, volumes and images.
 pub fn mounts(inspection: &Inspection) -> Vec<Value> {
-    let volumes = |source: &str| {
-        let (_, rest) = source.split_once("/volumes/")?;
-        rest.strip_suffix("/_data")
-            .filter(|name| !name.contains('/'))
-            .map(str::to_owned)
-    };
     let requested = &inspection.config.options.mounts;
     let list = serde_json::to_value(requested).unwrap_or_default();
-    let list = list.as_array().cloned().unwrap_or_default();
-    list.into_iter()
-        .filter(|mount| mount["type"] != "tmpfs")
-        .map(|mount| {
-            let source = mount["source"].as_str().unwrap_or_default();
-            let options: Vec<_> = mount["options"]
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(Value::as_str)
-                .collect();
-            let propagation = options.iter().find(|option| {
-                matches!(
-                    option.trim_start_matches('r'),
-                    "private" | "shared" | "slave" | "unbindable"
-                )
-            });
-            let name = volumes(source);
-            let mut value = json!({
-                "Type": if name.is_some() { "volume" } else { "bind" },
-                "Source": source,
-                "Destination": mount["destination"],
-                "Driver": if name.is_some() { "local" } else { "" },
-                "Mode": "",
-                "Options": options,
-                "RW": !options.contains(&"ro"),
-                "Propagation": propagation.unwrap_or(&"rprivate"),
-            });
-            if let Some(name) = name {
-                value["Name"] = name.into();
-            }
-            value
-        })
+    let list = list.as_array().into_iter().flatten();
+    list.filter(|mount| mount["type"] != "tmpfs")
+        .map(mount)
         .collect()
+}
+
+fn mount(mount: &Value) -> Value {
+    let source = mount["source"].as_str().unwrap_or_default();
+    let mut options: Vec<_> = mount["options"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let writable = !options.contains(&"ro");
+    let subpath = options
+        .iter()
+        .find_map(|option| option.strip_prefix("X-mount.subdir="));
+    options.retain(|option| !option.starts_with("X-mount."));
+    let mut value = json!({
+        "Type": "bind",
+        "Source": source,
+        "Destination": mount["destination"],
+        "Driver": "",
+        "Mode": "",
+        "Options": options,
+        "RW": writable,
+        "Propagation": propagation(&options),
+    });
+    if mount["type"] == "overlay" && !source.starts_with('/') {
+        value["Type"] = "image".into();
+        value["Options"] = Value::Null;
+        value["Propagation"] = "".into();
+    }
+    if let Some(name) = volume_name(source) {
+        value["Type"] = "volume".into();
+        value["Driver"] = "local".into();
+        value["Name"] = name.into();
+    }
+    if let Some(subpath) = subpath {
+        value["SubPath"] = subpath.into();
+    }
+    value
+}
+
+/// The name of the volume that a directory is the files of.
+fn volume_name(source: &str) -> Option<&str> {
+    let (_, rest) = source.split_once("/volumes/")?;
+    rest.strip_suffix("/_data")
+        .filter(|name| !name.contains('/'))
+}
+
+fn propagation<'a>(options: &[&'a str]) -> &'a str {
+    let mut options = options.iter();
+    let propagation = options.find(|option| {
+        matches!(
+            option.trim_start_matches('r'),
+            "private" | "shared" | "slave" | "unbindable"
+        )
+    });
+    propagation.unwrap_or(&"rprivate")
 }
 
 /// `80/tcp` and where it is on the host, port by port.

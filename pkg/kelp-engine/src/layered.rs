@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use kelp_args::mount::ImageMount;
@@ -14,6 +14,9 @@ use oci_spec::runtime::Mount;
 
 use crate::storage::Storage;
 use crate::{ContainerId, Engine, Error};
+
+/// What a place in a mount has before it among the options (mount(8)).
+pub const SUBDIRECTORY: &str = "X-mount.subdir=";
 
 /// The mounts of a container that is being made.
 pub(crate) struct Mounting<'a> {
@@ -49,6 +52,12 @@ impl Engine {
         mut options: Vec<String>,
         of: &Mounting<'_>,
     ) -> Result<Mount, Error> {
+        if let Some(file) = lower.iter().find(|path| !path.is_dir()) {
+            return Err(Error::invalid(format!(
+                "mount on {target}: {} is no directory, and only those can be overlaid",
+                file.display()
+            )));
+        }
         if self.storage()? == Storage::Vfs {
             return Err(Error::invalid(format!(
                 "mount on {target}: it needs an overlay, and none can be mounted here: run `kelp \
@@ -63,15 +72,8 @@ impl Engine {
                 Some(self.fresh_layer(of)?)
             }
             Layer::Kept(upper, work) => {
-                for directory in [&upper, &work] {
-                    if !directory.is_dir() {
-                        return Err(Error::invalid(format!(
-                            "mount on {target}: {} is no directory: make it first",
-                            directory.display()
-                        )));
-                    }
-                }
-                Some((upper, work))
+                let kept = kept_layer(&upper, &work);
+                Some(kept.map_err(|why| Error::invalid(format!("mount on {target}: {why}")))?)
             }
         };
         if let Some((upper, work)) = directories {
@@ -118,30 +120,43 @@ impl Engine {
         mut options: Vec<String>,
         of: &mut Mounting<'_>,
     ) -> Result<Mount, Error> {
-        if asked.subpath.is_some() {
-            return Err(Error::invalid(format!(
-                "mount on {target}: the option subpath of an image is not supported by kelp yet"
-            )));
-        }
         let (id, layers) = self.image_layers(&asked.source, of.map)?;
         of.images.push(id);
-        if asked.read_write {
-            return self.overlay_mount(target, &layers, Layer::Fresh, options, of);
+        if let Some(place) = &asked.subpath {
+            options.push(format!("{SUBDIRECTORY}{place}"));
         }
-        options.push("ro".to_owned());
-        // The kernel makes no overlay of one layer without an upper directory.
-        if let [only] = layers.as_slice() {
-            options.push("rbind".to_owned());
-            let mut mount = Mount::default();
-            mount
-                .set_destination(PathBuf::from(target))
-                .set_typ(Some("bind".to_owned()))
-                .set_source(Some(only.clone()))
-                .set_options(Some(options));
-            return Ok(mount);
+        // The kernel makes no overlay of one layer without an upper directory; and bound by itself, the
+        // layer could be made writable by a container that may mount, for every other one as well.
+        let layer = match layers.as_slice() {
+            _ if asked.read_write => Layer::Fresh,
+            [_] => Layer::Fresh,
+            _ => Layer::None,
+        };
+        if !asked.read_write {
+            options.push("ro".to_owned());
         }
-        self.overlay_mount(target, &layers, Layer::None, options, of)
+        let mut mount = self.overlay_mount(target, &layers, layer, options, of)?;
+        mount.set_source(Some(PathBuf::from(&asked.source)));
+        Ok(mount)
     }
+}
+
+/// The directories of the user's choice, if overlayfs can take them.
+fn kept_layer(upper: &Path, work: &Path) -> Result<(PathBuf, PathBuf), String> {
+    let find =
+        |path: &Path| match fs::canonicalize(path).and_then(|path| Ok((path.metadata()?, path))) {
+            Ok((metadata, path)) if metadata.is_dir() => Ok((metadata.dev(), path)),
+            _ => Err(format!("{} is no directory: make it first", path.display())),
+        };
+    let (upper_device, upper) = find(upper)?;
+    let (work_device, work) = find(work)?;
+    if upper_device != work_device {
+        return Err("upperdir and workdir must be on one file system".to_owned());
+    }
+    if upper.starts_with(&work) || work.starts_with(&upper) {
+        return Err("upperdir and workdir must not be one in the other".to_owned());
+    }
+    Ok((upper, work))
 }
 
 /// The layers as overlayfs writes them: colons between, and a backslash before one in a path.
@@ -165,4 +180,35 @@ fn text(layers: &[PathBuf]) -> Result<String, Error> {
 fn plain(path: &Path) -> Result<&str, Error> {
     path.to_str()
         .ok_or_else(|| Error::invalid(format!("{} is not UTF-8", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_layer_is_two_directories_apart_on_one_file_system() {
+        let root = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(root.path()).unwrap();
+        for name in ["upper/in", "work"] {
+            fs::create_dir_all(root.join(name)).unwrap();
+        }
+        fs::write(root.join("file"), "").unwrap();
+        let check = |upper: &str, work: &str| kept_layer(&root.join(upper), &root.join(work));
+        assert_eq!(
+            check("upper/../upper", "work"),
+            Ok((root.join("upper"), root.join("work")))
+        );
+        let nested = "upperdir and workdir must not be one in the other";
+        assert_eq!(check("upper", "upper/in").unwrap_err(), nested);
+        assert_eq!(check("upper", "upper").unwrap_err(), nested);
+        for name in ["file", "none"] {
+            let said = format!("{}/{name} is no directory: make it first", root.display());
+            assert_eq!(check(name, "work").unwrap_err(), said);
+        }
+        assert_eq!(
+            kept_layer(Path::new("/proc"), &root.join("work")).unwrap_err(),
+            "upperdir and workdir must be on one file system"
+        );
+    }
 }

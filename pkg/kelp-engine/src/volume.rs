@@ -11,7 +11,7 @@ use kelp_state::file::{self, Durability};
 use kelp_state::{name, trash};
 use oci_spec::runtime::Mount;
 
-use crate::layered::{Layer, Mounting};
+use crate::layered::{Layer, Mounting, SUBDIRECTORY};
 use crate::volumes::VolumeRecord;
 use crate::{ContainerId, Engine, Error};
 
@@ -118,14 +118,16 @@ impl Engine {
                 if !asked.overlay {
                     options.push("rbind".to_owned());
                 }
-                if asked.copy != Some(false) {
+                if asked.copy != Some(false) && asked.subpath.is_none() {
                     options.push("tmpcopyup".to_owned());
                 }
                 ("bind", path)
             }
         };
         if asked.overlay {
-            options.retain(|option| !matches!(option.as_str(), "bind" | "rbind" | "tmpcopyup"));
+            if asked.chown {
+                options.push("U".to_owned());
+            }
             let layer = match &asked.layer {
                 None => Layer::Fresh,
                 Some((upper, work)) => Layer::Kept(upper.into(), work.into()),
@@ -133,7 +135,7 @@ impl Engine {
             return self.overlay_mount(&asked.target, &[source], layer, options, of);
         }
         if let Some(place) = &asked.subpath {
-            options.push(format!("X-mount.subdir={place}"));
+            options.push(format!("{SUBDIRECTORY}{place}"));
         }
         if asked.source == Source::Tmpfs && asked.copy == Some(true) {
             options.push("tmpcopyup".to_owned());

@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{
@@ -18,10 +18,11 @@ use crate::console::Console;
 use crate::error::{Failure, Step};
 use crate::launch::{READY, Stdio};
 use crate::message::send;
+use crate::mount_plan::{MountPlan, Source};
 use crate::plan::Plan;
 use crate::process;
 use crate::rootfd::Root;
-use crate::{accounts, mounts, rootfs};
+use crate::{accounts, chown, mounts, rootfs, source};
 
 /// Runs the plan; returns only if a step failed.
 pub(crate) fn run(plan: &Plan, stdio: Option<Stdio<'_>>, parent: BorrowedFd<'_>) -> Failure {
@@ -53,8 +54,10 @@ fn prepare(
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", slave).step(|| "make / a slave mount".to_owned())?;
     let parts = rootfs::open_parts(&plan.rootfs, &plan.attach)?;
-    let sources = plan.mounts.iter().map(mounts::open_source);
+    let sources = plan.mounts.iter().map(source::open_source);
     let sources = sources.collect::<Result<Vec<_>, _>>()?;
+    let origins = plan.mounts.iter().map(source::open_origin);
+    let origins = origins.collect::<Result<Vec<_>, _>>()?;
     become_root()?;
     let sources = sources
         .into_iter()
@@ -63,8 +66,12 @@ fn prepare(
     let root = Root::new(rootfs::mount(parts)?);
     mounts::check_real_directories(&root)?;
     let mut dev_is_ours = false;
-    for (mount, source) in plan.mounts.iter().zip(sources) {
-        mounts::make(&root, mount, source)?;
+    let mut given = Vec::new();
+    for ((mount, source), origin) in plan.mounts.iter().zip(sources).zip(origins) {
+        let tree = mounts::make(&root, mount, source)?;
+        if mount.chown {
+            given.push((mount, origin.unwrap_or(tree)));
+        }
         if mount.target == std::path::Path::new("/dev") && mount.is_tmpfs() {
             dev_is_ours = true;
         }
@@ -90,7 +97,7 @@ fn prepare(
     if accounts::add_own(&plan.process, &root, &identity)? {
         identity = process::Identity::resolve(&plan.process, &root)?;
     }
-    chown_mounts(plan, &identity)?;
+    give_mounts(&given, &identity)?;
 
     rootfs::pivot(root.as_fd())?;
     rootfs::finish(plan.rootfs_readonly, plan.rootfs_propagation)?;
@@ -169,7 +176,7 @@ fn write_sysctls(plan: &Plan, root: &Root) -> Result<(), Failure> {
 }
 
 /// Which mount a file is on; `None` before Linux 5.8.
-pub(crate) fn mount_id(file: &OwnedFd) -> Option<u64> {
+pub(crate) fn mount_id(file: impl AsFd) -> Option<u64> {
     use rustix::fs::{AtFlags, StatxFlags, statx};
     let found = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
     (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)
@@ -197,19 +204,21 @@ fn settle_apt(root: &Root) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Gives sources of mounts marked `U` to the container's user.
-fn chown_mounts(plan: &Plan, identity: &process::Identity) -> Result<(), Failure> {
-    for mount in plan.mounts.iter().filter(|mount| mount.chown) {
-        if let crate::mount_plan::Source::Bind { path, .. } = &mount.source {
-            let what = || format!("give {} to the container's user", path.to_string_lossy());
-            let directory = open(
-                path.as_c_str(),
-                OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-                Mode::empty(),
-            )
-            .step(what)?;
-            crate::chown::recursively(directory.as_fd(), identity.uid, identity.gid).step(what)?;
+/// Gives what mounts marked `U` show to the container's user.
+fn give_mounts(
+    given: &[(&MountPlan, OwnedFd)],
+    identity: &process::Identity,
+) -> Result<(), Failure> {
+    for (mount, fd) in given {
+        let what = || format!("give {} to the container's user", mount.target.display());
+        let (fd, uid, gid) = (fd.as_fd(), identity.uid, identity.gid);
+        match mount.source {
+            Source::Bind { .. } => chown::recursively(fd, uid, gid, None),
+            // The container's other mounts may be in it.
+            Source::Overlay { .. } => chown::recursively(fd, uid, gid, mount_id(fd)),
+            Source::FileSystem { .. } | Source::Cgroup => chown::one(fd, uid, gid),
         }
+        .step(what)?;
     }
     Ok(())
 }

@@ -25,6 +25,7 @@ pub mod resources;
 pub mod rootfd;
 mod rootfs;
 pub mod seccomp;
+mod source;
 pub mod stopped;
 pub mod user;
 

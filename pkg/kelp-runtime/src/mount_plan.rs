@@ -50,6 +50,8 @@ pub enum Source {
         /// Whether the upper directory is new, and so may be lost with the machine's power; it
         /// becomes what the topmost layer is.
         volatile: bool,
+        /// A place beneath it, instead of the whole.
+        beneath: Option<PathBuf>,
     },
     /// A new file system.
     FileSystem {
@@ -139,7 +141,7 @@ impl MountPlan {
                 beneath: options.beneath,
             }
         } else if kind == "overlay" {
-            overlay(&options.parameters, &target)?
+            overlay(&options.parameters, options.beneath, &target)?
         } else if kind == "cgroup" || kind == "cgroup2" {
             Source::Cgroup
         } else if kind.is_empty() {
@@ -162,6 +164,35 @@ impl MountPlan {
             copy_up: options.copy_up,
             chown: options.chown,
         })
+    }
+
+    /// Of an overlay whose changes are thrown away before each run, shows what a run will start with:
+    /// what is written now would be lost, and can't be.
+    pub(crate) fn forget_changes(&mut self) -> Result<(), Error> {
+        let Source::Overlay {
+            lower,
+            upper,
+            volatile,
+            beneath,
+        } = &mut self.source
+        else {
+            return Ok(());
+        };
+        if !*volatile {
+            return Ok(());
+        }
+        (*upper, *volatile) = (None, false);
+        // Overlayfs takes no single layer.
+        if let [only] = lower.as_slice() {
+            self.source = Source::Bind {
+                path: cstring(only)?,
+                recursive: false,
+                beneath: beneath.take(),
+            };
+        }
+        self.attr.set |= attr::RDONLY;
+        self.attr.clear &= !attr::RDONLY;
+        Ok(())
     }
 
     /// Whether it is a new tmpfs.
@@ -218,7 +249,11 @@ impl Options {
 }
 
 /// The options of an overlay that a user namespace may mount (overlayfs, mount(8)).
-fn overlay(parameters: &[(CString, Option<CString>)], target: &Path) -> Result<Source, Error> {
+fn overlay(
+    parameters: &[(CString, Option<CString>)],
+    beneath: Option<PathBuf>,
+    target: &Path,
+) -> Result<Source, Error> {
     let (mut lower, mut upper, mut work, mut volatile) = (Vec::new(), None, None, false);
     for (name, value) in parameters {
         let path = value
@@ -250,6 +285,7 @@ fn overlay(parameters: &[(CString, Option<CString>)], target: &Path) -> Result<S
         lower,
         upper: upper.zip(work),
         volatile,
+        beneath,
     })
 }
 
@@ -378,6 +414,7 @@ mod tests {
             lower: vec![PathBuf::from("/a:b"), PathBuf::from("/c\\")],
             upper: Some((PathBuf::from("/u"), PathBuf::from("/w"))),
             volatile: true,
+            beneath: None,
         };
         assert_eq!(overlay.source, expected);
         assert_eq!(overlay.attr.set, attr::RDONLY);

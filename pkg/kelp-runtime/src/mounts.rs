@@ -6,14 +6,11 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kelp_copy::Copier;
 use kelp_sys::mount_attr::{MountAttr, RDONLY, mount_setattr};
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, fstat, major, minor, open, openat2,
-    symlinkat,
-};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, major, minor, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -22,62 +19,15 @@ use rustix::mount::{
 
 use crate::error::{Failure, Step};
 use crate::mount_plan::{MountPlan, Source};
-use crate::overlay::Overlay;
 use crate::rootfd::Root;
+use crate::source::{bind, clone_tree};
 
-/// Opens what a mount binds, by the user's own rights: the container's root may have none on the way
-/// to it.
-pub(crate) fn open_source(mount: &MountPlan) -> Result<Opened, Failure> {
-    Ok(match &mount.source {
-        Source::Bind {
-            path,
-            recursive,
-            beneath: None,
-        } => Opened::Tree(bind(path, *recursive)?),
-        Source::Bind {
-            path,
-            recursive,
-            beneath: Some(place),
-        } => Opened::Tree(bind_beneath(path, place, *recursive)?),
-        Source::Overlay {
-            lower,
-            upper,
-            volatile,
-        } => {
-            let upper = upper.as_ref().map(|(upper, work)| (upper, work));
-            Opened::Overlay(Overlay::open(lower, upper, *volatile)?)
-        }
-        Source::FileSystem { .. } | Source::Cgroup => Opened::Nothing,
-    })
-}
-
-/// What was opened for a mount.
-#[derive(Debug)]
-pub(crate) enum Opened {
-    /// All is made in the container.
-    Nothing,
-    /// A mount that is attached nowhere.
-    Tree(OwnedFd),
-    /// The parts of one.
-    Overlay(Overlay),
-}
-
-impl Opened {
-    /// Mounts what is not mounted yet, as the container's root, while nothing is attached to `place`.
-    pub(crate) fn mount(self, place: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Failure> {
-        match self {
-            Self::Nothing => Ok(None),
-            Self::Tree(tree) => Ok(Some(tree)),
-            Self::Overlay(overlay) => {
-                overlay.imitate()?;
-                overlay.mount(place).map(Some)
-            }
-        }
-    }
-}
-
-/// Makes one mount of the plan; `bound` is what [`open_source`] opened for it.
-pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Option<OwnedFd>) -> Result<(), Failure> {
+/// Makes one mount of the plan and returns it; `bound` is what [`crate::source::open_source`] opened for it.
+pub(crate) fn make(
+    root: &Root,
+    mount: &MountPlan,
+    bound: Option<OwnedFd>,
+) -> Result<OwnedFd, Failure> {
     let what = || format!("mount {}", mount.target.display());
     let tree = match &mount.source {
         Source::Bind { .. } | Source::Overlay { .. } => {
@@ -113,7 +63,8 @@ pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Option<OwnedFd>) -> Re
         }
     }
     set_attributes(tree.as_fd(), mount).step(what)?;
-    attach(tree.as_fd(), target.as_fd()).step(what)
+    attach(tree.as_fd(), target.as_fd()).step(what)?;
+    Ok(tree)
 }
 
 /// Moves a detached mount to the place that `target` names.
@@ -125,35 +76,6 @@ pub(crate) fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(),
         "",
         MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
     )
-}
-
-fn bind(path: &CStr, recursive: bool) -> Result<OwnedFd, Failure> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    match open_tree(CWD, path, flags) {
-        // A tree with mounts in it, which came from the outer namespace, can't be shown without
-        // them: the kernel locks them together (mount_namespaces(7)).
-        Err(Errno::INVAL) if !recursive => bind(path, true),
-        result => result.step(|| format!("bind {}", path.to_string_lossy())),
-    }
-}
-
-/// Binds a place beneath a directory; links in it lead nowhere else.
-fn bind_beneath(path: &CStr, place: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
-    let what = || format!("find {} in {}", place.display(), path.to_string_lossy());
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let base = open(path, flags | OFlags::DIRECTORY, Mode::empty()).step(what)?;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let found = openat2(&base, place, flags, Mode::empty(), resolve).step(what)?;
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    open_tree(found, "", flags).step(what)
 }
 
 fn file_system(
@@ -282,7 +204,7 @@ const LINKS: &[(&str, &str)] = &[
 
 /// Fills a /dev that is a tmpfs: the devices that every container has, by bind, for a user
 /// namespace can't make them; and the links (runtime-spec, config-linux.md, "Default Devices").
-pub(crate) fn devices(root: &Root, more: &[std::path::PathBuf]) -> Result<(), Failure> {
+pub(crate) fn devices(root: &Root, more: &[PathBuf]) -> Result<(), Failure> {
     let dev = root
         .open(
             Path::new("/dev"),
@@ -342,7 +264,7 @@ fn device(name: &str, number: (u32, u32)) -> Result<OwnedFd, Failure> {
 
 /// Covers paths: a directory by an empty read-only one, a file by the null device. What is not
 /// there needs no cover; a link is refused, for what it points to would be covered in its place.
-pub(crate) fn mask(root: &Root, paths: &[std::path::PathBuf]) -> Result<(), Failure> {
+pub(crate) fn mask(root: &Root, paths: &[PathBuf]) -> Result<(), Failure> {
     let mut empty: Option<OwnedFd> = None;
     for path in paths {
         let what = || format!("mask {}", path.display());
@@ -366,7 +288,7 @@ pub(crate) fn mask(root: &Root, paths: &[std::path::PathBuf]) -> Result<(), Fail
 }
 
 /// Makes paths read-only by binding them over themselves.
-pub(crate) fn readonly(root: &Root, paths: &[std::path::PathBuf]) -> Result<(), Failure> {
+pub(crate) fn readonly(root: &Root, paths: &[PathBuf]) -> Result<(), Failure> {
     for path in paths {
         let what = || format!("make {} read-only", path.display());
         let Some(place) = existing(root, path).step(what)? else {
@@ -403,16 +325,6 @@ fn existing(root: &Root, path: &Path) -> std::io::Result<Option<OwnedFd>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-fn clone_tree(tree: &OwnedFd) -> Result<OwnedFd, Errno> {
-    open_tree(
-        tree,
-        "",
-        OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH,
-    )
 }
 
 fn empty_directory(what: &impl Fn() -> String) -> Result<OwnedFd, Failure> {

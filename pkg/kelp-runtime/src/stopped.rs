@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::mount_plan::{MountPlan, Source};
 use crate::plan::Rootfs;
 use crate::rootfd::Root;
+use crate::source::{Opened, open_source};
 use crate::{mounts, rootfs};
 
 /// Mounts a container's root, and in it the directories and files of the host that the container
@@ -33,14 +34,15 @@ pub fn mount(spec: &Spec, rootfs: &Rootfs, attach: &Path) -> Result<Root, Error>
     for mount in spec.mounts().iter().flatten() {
         let mut plan = MountPlan::new(mount)?;
         // The other kinds are empty before the container runs, and gone after.
-        if matches!(plan.source, Source::Bind { .. }) {
+        if matches!(plan.source, Source::Bind { .. } | Source::Overlay { .. }) {
             (plan.copy_up, plan.chown) = (false, false);
-            let source = mounts::open_source(&plan).map_err(failed)?;
+            plan.forget_changes()?;
+            let source = open_source(&plan).map_err(failed)?;
             binds.push((plan, source));
         }
     }
     crate::init::become_root().map_err(failed)?;
-    let place = |(plan, opened): (MountPlan, mounts::Opened)| {
+    let place = |(plan, opened): (MountPlan, Opened)| {
         Ok((plan, opened.mount(parts.place()).map_err(failed)?))
     };
     let binds: Vec<_> = binds.into_iter().map(place).collect::<Result<_, Error>>()?;

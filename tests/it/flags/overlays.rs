@@ -1,7 +1,7 @@
 //! `--volume …:O`, `--mount type=image` and a place in a volume.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use crate::archive::Layer;
 use crate::env::Env;
@@ -198,4 +198,154 @@ fn a_place_in_a_volume_is_found_without_leaving_it() {
         assert!(said.contains(&format!("find {missing} in ")), "{said}");
     }
     env.kelp(&["volume", "rm", "data"]).succeeds();
+}
+
+#[test]
+fn an_image_of_one_layer_is_not_written_through_its_mount() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let single = env.image("single", &|| {
+        Image::empty().layer(Layer::default().file("data/only", 0o644, b"only\n"))
+    });
+    let mount = format!("--mount=type=image,source={single},destination=/i");
+    let words = ["create", "--name=one", &mount, &image, "true"];
+    env.kelp(&words).succeeds();
+    let attempt = "echo changed 2>/dev/null >/i/data/only; true";
+    env.kelp(&[
+        "run",
+        "--rm",
+        "--volumes-from=one:rw",
+        &image,
+        "sh",
+        "-c",
+        attempt,
+    ])
+    .done()
+    .exits(0);
+    let remount = "mount -o remount,bind,rw /i; echo changed 2>/dev/null >/i/data/only; true";
+    let words = [
+        "run",
+        "--rm",
+        "--privileged",
+        &mount,
+        &image,
+        "sh",
+        "-c",
+        remount,
+    ];
+    env.kelp(&words).done().exits(0);
+    assert_eq!(env.shell(&[&mount], "cat /i/data/only"), "only\n");
+    env.kelp(&["rm", "one"]).succeeds();
+}
+
+#[test]
+fn only_the_part_of_a_volume_that_is_mounted_is_given_away() {
+    let Some(env) = Env::new() else { return };
+    env.shell(
+        &["-v", "data:/v"],
+        "mkdir -p /v/a/b; touch /v/a/b/file /v/top",
+    );
+    let mount = "--mount=type=volume,src=data,dst=/d,subpath=a/b,U";
+    let script = "stat -c %u /d /d/file";
+    assert_eq!(env.shell(&["-u", "9:9", mount], script), "9\n9\n");
+    let script = "stat -c %u /v /v/top /v/a /v/a/b /v/a/b/file";
+    assert_eq!(env.shell(&["-v", "data:/v"], script), "0\n0\n0\n9\n9\n");
+}
+
+#[test]
+fn a_place_in_an_image_is_a_mount() {
+    for env in [Env::new(), Env::of_old_kernel()].into_iter().flatten() {
+        let image = env.busybox();
+        let layered = env.image("linked", &|| {
+            let link = Layer::default().symlink("data/out", "/../../etc/hostname");
+            layered().layer(link)
+        });
+        let of =
+            |place: &str| format!("--mount=type=image,source={layered},dst=/i,subpath={place}");
+        for userns in ["host", "keep-id", "nomap"] {
+            for (place, script, said) in [
+                ("data", "ls /i", "low\nout\ntop\n"),
+                ("/data/top", "cat /i", "top\n"),
+                ("../../data/../data", "cat /i/low", "low\n"),
+            ] {
+                let flags = ["-u0", "--userns", userns, &of(place)];
+                assert_eq!(env.shell(&flags, script), said, "{place} {userns}");
+            }
+        }
+        // The image has no such file, whatever the host has.
+        for place in ["none", "data/out"] {
+            let words = ["run", "--rm", &of(place), &image, "cat", "/i"];
+            assert_eq!(
+                env.kelp(&words).fails(125),
+                format!("Error: find {place} in the overlay: no such file or directory")
+            );
+        }
+        let mount = of("data") + ",rw";
+        env.kelp(&["create", "--name=one", &mount, &image])
+            .succeeds();
+        let format = "{{range .Mounts}}{{.Type}} {{.Source}} {{.RW}} {{.SubPath}}{{end}}";
+        assert_eq!(
+            env.kelp(&["inspect", "--format", format, "one"]).succeeds(),
+            format!("image {layered} true data\n")
+        );
+        env.kelp(&["rm", "one"]).succeeds();
+    }
+}
+
+#[test]
+fn what_is_overlaid_can_be_given_to_the_containers_user() {
+    let Some(env) = Env::new() else { return };
+    let [source, inner] = ["h/source", "h/inner"].map(|name| env.path(name));
+    fs::create_dir_all(source.join("below")).unwrap();
+    fs::create_dir(&inner).unwrap();
+    fs::write(source.join("file"), "of the host\n").unwrap();
+    let mount = format!("{}:/x:O,U", source.display());
+    let inner = format!("{}:/x/below", inner.display());
+    let script = "stat -c %u:%g /x /x/file /x/below; echo new >/x/file";
+    let flags = ["-u", "1000:1001", "-v", &mount, "-v", &inner];
+    let said = env.shell(&flags, script);
+    assert_eq!(said, "1000:1001\n1000:1001\n0:0\n");
+    let own = rustix::process::getuid().as_raw();
+    assert_eq!(source.join("file").metadata().unwrap().uid(), own);
+    let flags = ["-u", "1000:1001", "--mount", "type=tmpfs,dst=/t,U"];
+    let script = "stat -c %u:%g /t; touch /t/x";
+    assert_eq!(env.shell(&flags, script), "1000:1001\n");
+}
+
+#[test]
+fn a_new_volume_that_is_overlaid_shows_the_image_and_stays_empty() {
+    let Some(env) = Env::new() else { return };
+    let script = "ls /bin/busybox; touch /bin/new";
+    assert_eq!(env.shell(&["-v", "data:/bin:O"], script), "/bin/busybox\n");
+    assert_eq!(env.shell(&["-v", "data:/d"], "ls /d"), "");
+}
+
+#[test]
+fn a_stopped_container_shows_what_it_will_start_with() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let layered = env.image("layered", &layered);
+    let source = env.path("h/source");
+    fs::create_dir(&source).unwrap();
+    fs::write(source.join("file"), "of the host\n").unwrap();
+    let volume = format!("--volume={}:/x:O", source.display());
+    let mount = format!("--mount=type=image,source={layered},dst=/i,rw");
+    let script = "echo new >/x/file; rm /i/data/top";
+    let create = ["create", "--name=one", &volume, &mount, &image];
+    env.kelp(&[&create[..], &["sh", "-c", script]].concat())
+        .succeeds();
+    env.kelp(&["start", "-a", "one"]).succeeds();
+    let target = env.path("h/out");
+    let target = target.to_str().unwrap();
+    for (path, content) in [("/x/file", "of the host\n"), ("/i/data/top", "top\n")] {
+        let from = format!("one:{path}");
+        env.kelp(&["cp", &from, target]).succeeds();
+        assert_eq!(fs::read_to_string(target).unwrap(), content);
+    }
+    // It would be lost at the next start.
+    for path in ["/x/new", "/i/new"] {
+        let said = env.kelp(&["cp", target, &format!("one:{path}")]).fails(125);
+        assert!(said.ends_with("read-only file system"), "{said}");
+    }
+    env.kelp(&["rm", "one"]).succeeds();
 }

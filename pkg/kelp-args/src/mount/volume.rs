@@ -57,9 +57,9 @@ pub fn volume(text: &str, directory: &str) -> Result<Mount, String> {
             ));
         }
     };
-    if mount.overlay && mount.chown {
+    if mount.overlay && !(mount.options.is_empty() && mount.copy.is_none()) {
         return Err(format!(
-            "invalid mount {text:?}: O and U exclude each other"
+            "invalid mount {text:?}: can't use O with other options than U, upperdir and workdir"
         ));
     }
     Ok(mount)
@@ -92,7 +92,8 @@ mod tests {
         let mount = volume("/a:/b:ro,U,z,noexec,rslave", "/").unwrap();
         assert!(mount.chown && !mount.overlay);
         assert_eq!(mount.options, ["ro", "noexec", "rslave"]);
-        assert!(volume("/a:/b:O", "/").unwrap().overlay);
+        let overlay = volume("/a:/b:O,U", "/").unwrap();
+        assert!(overlay.overlay && overlay.chown);
         let own = volume("/a:/b:O,upperdir=/u,workdir=/w", "/").unwrap();
         assert_eq!(own.layer, Some(("/u".to_owned(), "/w".to_owned())));
         assert_eq!(volume("v:/b:nocopy", "/").unwrap().copy, Some(false));
@@ -134,8 +135,9 @@ mod tests {
                 "invalid mount \"/a:/b:O,upperdir=/u\": upperdir and workdir go together, and with O",
             ),
             (
-                "/a:/b:O,U",
-                "invalid mount \"/a:/b:O,U\": O and U exclude each other",
+                "/a:/b:O,ro",
+                "invalid mount \"/a:/b:O,ro\": can't use O with other options than U, upperdir \
+                 and workdir",
             ),
             (
                 "/a:/b:O,idmap",

@@ -1,0 +1,148 @@
+//! What mounts show of the host: opened by the user's own rights, and made a mount of by those of
+//! the container's root, who may have none on the way there.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use crate::error::{Failure, Step};
+use crate::mount_plan::{MountPlan, Source};
+use crate::mounts::attach;
+use crate::overlay::Overlay;
+use crate::rootfd::Root;
+
+/// Opens what a mount binds, by the user's own rights: the container's root may have none on the way
+/// to it.
+pub(crate) fn open_source(mount: &MountPlan) -> Result<Opened, Failure> {
+    Ok(match &mount.source {
+        Source::Bind {
+            path,
+            recursive,
+            beneath: None,
+        } => Opened::Tree(bind(path, *recursive)?),
+        Source::Bind {
+            path,
+            recursive,
+            beneath: Some(place),
+        } => Opened::Tree(bind_beneath(path, place, *recursive)?),
+        Source::Overlay {
+            lower,
+            upper,
+            volatile,
+            beneath,
+        } => {
+            let upper = upper.as_ref().map(|(upper, work)| (upper, work));
+            let overlay = Overlay::open(lower, upper, *volatile)?;
+            Opened::Overlay(overlay, beneath.clone())
+        }
+        Source::FileSystem { .. } | Source::Cgroup => Opened::Nothing,
+    })
+}
+
+/// What was opened for a mount.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    /// All is made in the container.
+    Nothing,
+    /// A mount that is attached nowhere.
+    Tree(OwnedFd),
+    /// The parts of one, and the place in it that is wanted, instead of the whole.
+    Overlay(Overlay, Option<PathBuf>),
+}
+
+impl Opened {
+    /// Mounts what is not mounted yet, as the container's root, while nothing is attached to `place`.
+    pub(crate) fn mount(self, place: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Failure> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Tree(tree) => Ok(Some(tree)),
+            Self::Overlay(overlay, beneath) => {
+                overlay.imitate()?;
+                let tree = overlay.mount(place)?;
+                let Some(beneath) = beneath else {
+                    return Ok(Some(tree));
+                };
+                let what = || format!("find {} in the overlay", beneath.display());
+                // Only what is attached can be cloned before Linux 6.15.
+                attach(tree.as_fd(), place).step(what)?;
+                let found = find(tree, &beneath).step(what)?;
+                clone_tree(&found).step(what).map(Some)
+            }
+        }
+    }
+}
+
+/// Opens what a mount marked `U` gives to the container's user, where the container's own mounts do
+/// not show: what is bound, and no more of it than that.
+pub(crate) fn open_origin(mount: &MountPlan) -> Result<Option<OwnedFd>, Failure> {
+    let Source::Bind { path, beneath, .. } = &mount.source else {
+        return Ok(None);
+    };
+    match beneath {
+        _ if !mount.chown => Ok(None),
+        Some(place) => open_beneath(path, place).map(Some),
+        None => open(
+            path.as_c_str(),
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .map(Some)
+        .step(|| format!("open {}", path.to_string_lossy())),
+    }
+}
+
+/// Opens a place beneath a directory of the host.
+fn open_beneath(path: &CStr, place: &Path) -> Result<OwnedFd, Failure> {
+    let what = || format!("find {} in {}", place.display(), path.to_string_lossy());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let base = open(path, flags, Mode::empty()).step(what)?;
+    find(base, place).step(what)
+}
+
+/// Finds a place beneath a directory whose links are followed as if it were all there is: whoever made
+/// them chose neither the place nor the host.
+fn find(base: OwnedFd, place: &Path) -> std::io::Result<OwnedFd> {
+    Root::new(base).open(place, OFlags::PATH | OFlags::CLOEXEC)
+}
+
+/// Binds a place beneath a directory.
+fn bind_beneath(path: &CStr, place: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
+    let found = open_beneath(path, place)?;
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(found, "", flags)
+        .step(|| format!("bind {} in {}", place.display(), path.to_string_lossy()))
+}
+
+/// A detached copy of a tree of the host's.
+pub(crate) fn bind(path: &CStr, recursive: bool) -> Result<OwnedFd, Failure> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    match open_tree(CWD, path, flags) {
+        // A tree with mounts in it, which came from the outer namespace, can't be shown without
+        // them: the kernel locks them together (mount_namespaces(7)).
+        Err(Errno::INVAL) if !recursive => bind(path, true),
+        result => result.step(|| format!("bind {}", path.to_string_lossy())),
+    }
+}
+
+/// A detached copy of a mount.
+pub(crate) fn clone_tree(tree: &OwnedFd) -> Result<OwnedFd, Errno> {
+    open_tree(
+        tree,
+        "",
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH,
+    )
+}
