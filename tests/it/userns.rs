@@ -1,7 +1,7 @@
 //! `--userns`, `--uidmap`: each map makes a container that works like any other.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use crate::archive::Layer;
 use crate::env::Env;
@@ -33,6 +33,8 @@ fn lives_in(env: &Env, flags: &[&str], inside: &str, own: &str) {
     let shared = env.path("h/shared");
     fs::create_dir(&shared).unwrap();
     fs::write(shared.join("host"), "of the host\n").unwrap();
+    let readable = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(shared.join("host"), readable.clone()).unwrap();
     let volume = format!("{}:/shared", shared.display());
     let mut create = vec!["create", "--name", "mapped", "-v", &volume];
     create.extend(flags);
@@ -40,6 +42,7 @@ fn lives_in(env: &Env, flags: &[&str], inside: &str, own: &str) {
     env.kelp(&create).succeeds();
     let host = env.path("h/copied");
     fs::write(&host, "copied\n").unwrap();
+    fs::set_permissions(&host, readable).unwrap();
     let host = host.to_str().unwrap();
     env.kelp(&["cp", host, "mapped:/tmp/before"]).succeeds();
     env.kelp(&["start", "mapped"]).succeeds();

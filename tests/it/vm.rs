@@ -2,7 +2,8 @@
 //! reboot and a power cut.
 //!
 //! tests/vm/run boots a virtual machine for these, and calls each phase in its turn; elsewhere they
-//! are left out.
+//! are left out. The last phase boots an older kernel, and runs tests that are not here as well.
 
+mod older;
 mod reboot;
 mod systemd;

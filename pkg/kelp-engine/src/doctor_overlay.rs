@@ -6,10 +6,14 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use kelp_userns::UserNamespace;
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::doctor::{Check, Level};
 use crate::{Engine, internal};
+
+/// How an overlay knows a directory that hides what is below.
+const OPAQUE: &str = "user.overlay.opaque";
 
 const NAME: &str = "overlay";
 
@@ -81,6 +85,17 @@ pub(crate) fn role(path: &str) -> i32 {
 }
 
 fn mount_and_write(path: &Path) -> io::Result<()> {
+    // Without these an overlay can be mounted, but a layer can't say what it hides: a tmpfs before
+    // Linux 6.6 has no such attributes.
+    let lower = path.join("lower");
+    rustix::fs::setxattr(&lower, OPAQUE, b"y", XattrFlags::empty())?;
+    mknodat(
+        CWD,
+        lower.join("none"),
+        FileType::CharacterDevice,
+        Mode::empty(),
+        0,
+    )?;
     kelp_sys::namespace::unshare_mounts()?;
     let merged = path.join("merged");
     let part = |name: &str| path.join(name).display().to_string();
