@@ -69,7 +69,7 @@ pub struct CreateFlags {
     /// Do not show the progress of a pull
     #[arg(short, long)]
     pub quiet: bool,
-    /// IMAGE is the path of a directory
+    /// IMAGE is the path of a directory, which stays as it is with :O behind it
     #[arg(long)]
     rootfs: bool,
     /// The keys that detach, such as ctrl-p,ctrl-q; an empty string for none
@@ -136,8 +136,10 @@ impl CreateFlags {
         if self.replace && self.name.is_none() {
             bail!("cannot replace container without --name being set");
         }
+        let bare = image.strip_suffix(":O").filter(|_| self.rootfs);
         let mut options = CreateOptions {
-            rootfs: self.rootfs.then(|| image.clone().into()),
+            rootfs: self.rootfs.then(|| bare.unwrap_or(&image).into()),
+            rootfs_overlay: bare.is_some(),
             image,
             command: words.collect(),
             remove: self.rm,

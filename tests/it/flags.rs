@@ -2,6 +2,7 @@
 
 mod inside;
 mod lists;
+mod overlay_end;
 mod overlays;
 mod restart;
 mod users;

@@ -68,17 +68,27 @@ impl Engine {
 
     /// Deletes trees of any owner that the user's ids can be, from inside a user namespace.
     pub(crate) fn remove_trees(&self, trees: &[PathBuf]) -> Result<(), Error> {
-        let trees: Vec<_> = trees.iter().filter(|path| !delete(path)).collect();
+        let mut trees = trees.to_vec();
+        trees.retain(|path| !delete(path));
+        self.remove_as("remove", &trees)
+    }
+
+    /// Deletes what is in directories of any owner, and not the directories.
+    pub(crate) fn empty_trees(&self, directories: &[PathBuf]) -> Result<(), Error> {
+        self.remove_as("empty", directories)
+    }
+
+    fn remove_as(&self, role: &str, trees: &[PathBuf]) -> Result<(), Error> {
         if trees.is_empty() {
             return Ok(());
         }
         let userns = self.user_namespace(host::id_map(&UserMode::Host)?)?;
         let paths: Vec<_> = trees.iter().map(|path| path.to_string_lossy()).collect();
-        let mut role = vec!["remove"];
-        role.extend(paths.iter().map(AsRef::as_ref));
-        let child = crate::internal::spawn(&role, &userns, Vec::new())?;
+        let mut words = vec![role];
+        words.extend(paths.iter().map(AsRef::as_ref));
+        let child = crate::internal::spawn(&words, &userns, Vec::new())?;
         let exit = kelp_sys::process::wait_pidfd(std::os::fd::AsFd::as_fd(&child.pidfd))
-            .map_err(Error::io("wait for `kelp internal remove`"))?;
+            .map_err(Error::io(format!("wait for `kelp internal {role}`")))?;
         if exit.code() == 0 {
             return Ok(());
         }
@@ -87,6 +97,22 @@ impl Engine {
             "some files could not be removed; `kelp image prune` tries again",
         ))
     }
+}
+
+/// Runs `kelp internal empty DIRECTORY…`.
+pub(crate) fn empty_role(directories: &[&str]) -> i32 {
+    let mut failed = false;
+    for directory in directories {
+        match fs::read_dir(directory) {
+            Ok(entries) => {
+                for entry in entries.flatten() {
+                    failed |= kelp_image::remove::remove_tree(&entry.path()).is_err();
+                }
+            }
+            Err(_) => failed = true,
+        }
+    }
+    i32::from(failed)
 }
 
 /// Deletes a file, or an empty directory; whether it is gone.

@@ -12,7 +12,7 @@ use kelp_sys::spawn::Spawn;
 use kelp_userns::UserNamespace;
 use rustix::process::Signal;
 
-use crate::{ContainerId, Engine, Error, container, doctor_overlay, host, unshare};
+use crate::{ContainerId, Engine, Error, container, doctor_overlay, garbage, host, unshare};
 
 /// Runs the hidden role that `args` name; the exit code.
 pub fn run(args: &[String]) -> i32 {
@@ -24,6 +24,7 @@ pub fn run(args: &[String]) -> i32 {
         }),
         ["diff", id] => on_container(id, container::diff::role),
         ["discard", path] => discard(path),
+        ["empty", ..] => garbage::empty_role(&words[1..]),
         ["own", ..] => host::own_role(&words[1..]),
         ["populate", ..] => kelp_image::populate::main(&args[1..]),
         ["probe-overlay", path] => doctor_overlay::role(path),

@@ -91,7 +91,7 @@ impl Engine {
 
     /// Directories for one overlay's changes, in the container's record.
     fn fresh_layer(&self, of: &Mounting<'_>) -> Result<(PathBuf, PathBuf), Error> {
-        let overlays = of.record.join(kelp_monitor::OVERLAYS);
+        let overlays = of.record.join(kelp_monitor::overlays::OVERLAYS);
         let mut number = 0;
         let directory = loop {
             let directory = overlays.join(number.to_string());

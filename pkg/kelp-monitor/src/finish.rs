@@ -10,6 +10,7 @@ use kelp_state::file::{self, Durability};
 use kelp_state::{ExitRecord, Paths, Record, name};
 
 use crate::launch::Launch;
+use crate::overlays;
 
 /// Writes how it ended, then takes away what is no longer needed. What is returned is in the trash:
 /// nobody has to wait until it is deleted.
@@ -34,7 +35,8 @@ pub(crate) fn finish(
     if let Some(cgroup) = cgroup {
         cgroup.remove();
     }
-    Vec::new()
+    // What stays where it is goes before the next start.
+    Vec::from_iter(overlays::put_away(paths, record).ok().flatten())
 }
 
 /// Deletes what [`finish`] has put in the trash.

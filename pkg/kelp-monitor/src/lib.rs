@@ -11,7 +11,7 @@ mod finish;
 pub mod launch;
 mod life;
 pub mod log;
-mod overlays;
+pub mod overlays;
 pub mod place;
 pub mod protocol;
 pub mod restart;
@@ -22,4 +22,3 @@ mod watch;
 
 pub use error::Error;
 pub use launch::Launch;
-pub use overlays::OVERLAYS;

@@ -97,6 +97,7 @@ impl Life<'_> {
                 return Ok(());
             }
             tell(&end.clients, code);
+            finish::empty(&trash);
             let stopped =
                 restart::pause(&self.listener, &self.signals, backoff.next(begun.elapsed()));
             if stopped.map_err(Error::io("wait to start the container again"))? {
@@ -119,7 +120,10 @@ impl Life<'_> {
         let size = first.as_ref().and_then(|starter| starter.streams.size);
         // The overlay has its scratch directory open by the time the root is attached over it.
         let attach = record.data.join("work");
-        overlays::empty(record).map_err(Error::io("empty the container's overlays"))?;
+        // What a monitor that was killed has left would be seen by this run.
+        let left = overlays::put_away(self.paths, record);
+        let left = left.map_err(Error::io("empty the container's overlays"))?;
+        finish::empty(left.as_slice());
         if let Some(choice) = self.choice.take() {
             self.place = choice.finish(record, launch, self.paths.session())?;
         }

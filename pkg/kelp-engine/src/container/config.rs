@@ -25,6 +25,8 @@ pub struct CreateOptions {
     pub image: String,
     /// A directory of the host to be the root, instead of an image.
     pub rootfs: Option<PathBuf>,
+    /// Whether that directory stays as it is, and what is written goes with the container.
+    pub rootfs_overlay: bool,
     /// The command and its arguments; empty for the image's.
     pub command: Vec<String>,
     /// Replaces the image's entrypoint; a single empty string takes it away.

@@ -490,8 +490,9 @@ impl Drop for Directory {
     }
 }
 
-/// The root of a container from a directory of the host.
-pub(crate) fn directory_base(path: &Path) -> Result<Base, Error> {
+/// The root of a container from a directory of the host; with `overlay` it is the only layer, and stays
+/// as it is.
+pub(crate) fn directory_base(path: &Path, overlay: bool) -> Result<Base, Error> {
     let path = fs::canonicalize(path).map_err(Error::io(format!(
         "find root file system {}",
         path.display()
@@ -500,7 +501,11 @@ pub(crate) fn directory_base(path: &Path) -> Result<Base, Error> {
         name: path.display().to_string(),
         id: String::new(),
         config: ImageConfig::default(),
-        root: BaseRoot::Directory(path),
+        root: if overlay {
+            BaseRoot::Layers(vec![path])
+        } else {
+            BaseRoot::Directory(path)
+        },
         _lock: None,
     })
 }

@@ -60,7 +60,7 @@ impl Engine {
     /// out.
     pub fn diff_container(&self, id: &ContainerId) -> Result<Vec<Change>, Error> {
         let config = self.config(id)?;
-        if config.options.rootfs.is_some() {
+        if config.options.rootfs.is_some() && !config.options.rootfs_overlay {
             return Err(Error::invalid(format!(
                 "container {} has no image: its root is a directory, whose changes are not kept \
                  apart",

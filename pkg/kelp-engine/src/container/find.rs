@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use kelp_monitor::{Launch, place};
+use kelp_monitor::{Launch, overlays, place};
 use kelp_runtime::cgroup::Cgroup;
 use kelp_state::file::{self, Durability};
 use kelp_state::{ContainerId, ExitRecord, Record, RunRecord, Status, liveness, name, record};
@@ -72,6 +72,8 @@ impl Engine {
             // What the monitor would have done.
             return self.remove_offline(record, true, true);
         }
+        // What can't be removed now goes before the next start.
+        let _ = self.empty_trees(&overlays::directories(&record.data).unwrap_or_default());
         let restarts = run.as_ref().map_or(0, |run| run.restarts);
         let error = if run.is_some_and(|run| run.boot_id == record::boot_id()) {
             "the container's monitor was killed"

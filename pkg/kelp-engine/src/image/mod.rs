@@ -109,7 +109,7 @@ impl Engine {
     /// id map are made from their blobs.
     pub(crate) fn base(&self, options: &CreateOptions, map: &IdMap) -> Result<Base, Error> {
         if let Some(path) = &options.rootfs {
-            let base = directory_base(path)?;
+            let base = directory_base(path, options.rootfs_overlay)?;
             return Ok(Base {
                 _lock: Some(StoreLock::shared(&self.paths.data)?),
                 ..base
