@@ -148,7 +148,8 @@ fn human(event: &Event, whole_ids: bool) -> String {
             line.push(')');
             line
         }
-        "image" => format!("{head} {id} {}", event.name),
+        "image" if event.error.is_empty() => format!("{head} {id} {}", event.name),
+        "image" => format!("{head} {id} {} {}", event.name, event.error),
         _ => format!("{head} {}", event.name).trim_end().to_owned(),
     }
 }
@@ -161,6 +162,8 @@ struct Row<'a> {
     attributes: &'a BTreeMap<String, String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     container_exit_code: Option<i32>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    error: &'a str,
     #[serde(rename = "ID", skip_serializing_if = "str::is_empty")]
     id: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -182,6 +185,7 @@ impl<'a> Row<'a> {
         Self {
             attributes: &event.attributes,
             container_exit_code: event.exit_code,
+            error: &event.error,
             id: &event.id,
             image: &event.image,
             name: &event.name,
@@ -217,6 +221,11 @@ mod tests {
             line,
             "start 0123456789ab (image=docker.io/library/alpine:latest, name=web, a=b)"
         );
+        let failed = Event {
+            error: "no route".to_owned(),
+            ..Event::now("image", "pull-error", "", "h/a")
+        };
+        assert!(human(&failed, true).ends_with(" image pull-error  h/a no route"));
         let volume = Event::now("volume", "create", "", "data");
         assert!(human(&volume, true).ends_with(" volume create data"));
     }

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use kelp_engine::Engine;
 
-use super::{image_inspect, image_prune, images, pull, rmi, tag};
+use super::{history, image_inspect, image_prune, images, pull, rmi, tag};
 
 /// Manage images
 #[derive(clap::Args)]
@@ -19,6 +19,7 @@ enum Command {
         /// The image
         image: String,
     },
+    History(history::Args),
     Inspect(image_inspect::Args),
     #[command(visible_alias = "list")]
     Ls(images::Args),
@@ -34,6 +35,7 @@ enum Command {
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     match args.command {
         Command::Exists { image } => Ok(i32::from(!engine.image_exists(&image)?)),
+        Command::History(args) => history::run(engine, &args),
         Command::Inspect(args) => image_inspect::run(engine, &args),
         Command::Ls(args) => images::run(engine, &args),
         Command::Prune(args) => image_prune::run(engine, &args),

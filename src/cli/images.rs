@@ -238,7 +238,7 @@ fn rows(
 }
 
 /// Repository and tag of a full name.
-fn split(name: &str) -> (String, String) {
+pub(super) fn split(name: &str) -> (String, String) {
     if let Some((repository, _)) = name.split_once('@') {
         return (repository.to_owned(), "<none>".to_owned());
     }

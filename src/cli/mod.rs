@@ -17,6 +17,7 @@ mod doctor;
 mod events;
 mod exec;
 mod exit;
+mod history;
 mod image;
 mod image_filter;
 mod image_inspect;
@@ -132,6 +133,7 @@ enum Command {
     OnContainers(container::Command),
     Doctor(doctor::Args),
     Events(events::Args),
+    History(history::Args),
     Image(image::Args),
     Images(images::Args),
     Info(info::Args),
@@ -212,6 +214,7 @@ pub fn main() -> ExitCode {
             Command::OnContainers(command) => container::run(&engine, command),
             Command::Doctor(args) => doctor::run(&engine, &args),
             Command::Events(args) => events::run(&engine, &args),
+            Command::History(args) => history::run(&engine, &args),
             Command::Image(args) => image::run(&engine, args),
             Command::Images(args) => images::run(&engine, &args),
             Command::Info(args) => info::run(&engine, &args),

@@ -1,11 +1,13 @@
 //! `kelp system df`: what takes how much of the disk.
 
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use kelp_engine::image::usage::ImagesUsage;
 use kelp_engine::{Engine, Status};
 use kelp_format::{Format, render, units};
 use serde::Serialize;
+
+use super::images::split;
 
 /// Show how much of the disk is used
 #[derive(clap::Args)]
@@ -36,24 +38,31 @@ struct Row {
 
 impl Row {
     fn new(kind: &'static str, things: &[Thing]) -> Self {
-        let size = things.iter().map(|thing| thing.size).sum();
         let free = things.iter().filter(|thing| !thing.active);
-        let reclaimable: u64 = free.map(|thing| thing.size).sum();
-        let percent = (reclaimable * 100).checked_div(size).unwrap_or(0);
+        Self::of(
+            kind,
+            (things.len(), things.len() - free.clone().count()),
+            things.iter().map(|thing| thing.size).sum(),
+            free.map(|thing| thing.size).sum(),
+        )
+    }
+
+    fn of(kind: &'static str, (total, active): (usize, usize), size: u64, free: u64) -> Self {
+        let percent = (free * 100).checked_div(size).unwrap_or(0);
         Self {
             kind,
-            total: things.len(),
-            active: things.iter().filter(|thing| thing.active).count(),
+            total,
+            active,
             raw_size: size,
-            raw_reclaimable: reclaimable,
-            total_count: things.len(),
-            size: units::compact_size(size),
-            reclaimable: format!("{} ({percent}%)", units::compact_size(reclaimable)),
+            raw_reclaimable: free,
+            total_count: total,
+            size: units::docker_size(size),
+            reclaimable: format!("{} ({percent}%)", units::docker_size(free)),
         }
     }
 }
 
-/// An image, a container or a volume.
+/// A container or a volume.
 struct Thing {
     cells: Vec<String>,
     size: u64,
@@ -62,45 +71,51 @@ struct Thing {
 
 const COLUMNS: &str = "{{.Type}}\t{{.Total}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}";
 
+const IMAGES: &[&str] = &[
+    "REPOSITORY",
+    "TAG",
+    "IMAGE ID",
+    "CREATED",
+    "SIZE",
+    "SHARED SIZE",
+    "UNIQUE SIZE",
+    "CONTAINERS",
+];
+
+const CONTAINERS: &[&str] = &[
+    "CONTAINER ID",
+    "IMAGE",
+    "COMMAND",
+    "LOCAL VOLUMES",
+    "SIZE",
+    "CREATED",
+    "STATUS",
+    "NAMES",
+];
+
+const VOLUMES: &[&str] = &["VOLUME NAME", "LINKS", "SIZE"];
+
 /// Prints the lists.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let now = SystemTime::now();
     let containers = containers(engine, now)?;
-    let images = images(engine, now)?;
+    let images = engine.images_usage()?;
     let volumes = volumes(engine);
     if args.verbose {
+        print_each("Images", IMAGES, image_rows(&images, now));
         for (title, headings, things) in [
-            (
-                "Images",
-                &["REPOSITORY", "IMAGE ID", "CREATED", "SIZE", "CONTAINERS"][..],
-                &images,
-            ),
-            (
-                "Containers",
-                &[
-                    "CONTAINER ID",
-                    "IMAGE",
-                    "COMMAND",
-                    "SIZE",
-                    "CREATED",
-                    "STATUS",
-                    "NAMES",
-                ],
-                &containers,
-            ),
-            ("Local Volumes", &["VOLUME NAME", "LINKS", "SIZE"], &volumes),
+            ("Containers", CONTAINERS, containers),
+            ("Local Volumes", VOLUMES, volumes),
         ] {
-            let mut rows = vec![headings.iter().map(|&heading| heading.to_owned()).collect()];
-            rows.extend(things.iter().map(|thing| thing.cells.clone()));
-            print!(
-                "{title} space usage:\n\n{}\n",
-                kelp_format::table::layout(&rows)
-            );
+            let rows = things.into_iter().map(|thing| thing.cells);
+            print_each(title, headings, rows.collect());
         }
         return Ok(0);
     }
+    let used = images.images.iter().filter(|image| image.containers > 0);
+    let counts = (images.images.len(), used.count());
     let rows = [
-        Row::new("Images", &images),
+        Row::of("Images", counts, images.size, images.reclaimable),
         Row::new("Containers", &containers),
         Row::new("Local Volumes", &volumes),
     ];
@@ -109,48 +124,68 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     Ok(0)
 }
 
-fn images(engine: &Engine, now: SystemTime) -> anyhow::Result<Vec<Thing>> {
-    let mut users: BTreeMap<String, usize> = BTreeMap::new();
-    for listed in engine.list_containers(true) {
-        *users.entry(listed.summary.image_id).or_default() += 1;
-    }
-    let thing = |image: &kelp_engine::image::list::Image| {
-        let record = &image.record;
-        let count = users.get(record.id.hex()).copied().unwrap_or(0);
+fn print_each(title: &str, headings: &[&str], rows: Vec<Vec<String>>) {
+    let mut table = vec![headings.iter().map(|&heading| heading.to_owned()).collect()];
+    table.extend(rows);
+    print!(
+        "{title} space usage:\n\n{}\n",
+        kelp_format::table::layout(&table)
+    );
+}
+
+/// A row for each name, as in the list of images.
+fn image_rows(usage: &ImagesUsage, now: SystemTime) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for usage in &usage.images {
+        let record = &usage.image.record;
         let created = record.created.as_deref();
         let created = created.and_then(|text| units::parse_time(text, now).ok());
-        Thing {
-            cells: vec![
-                image
-                    .names
-                    .first()
-                    .map_or("<none>", String::as_str)
-                    .to_owned(),
+        let names = &usage.image.names;
+        let names: Vec<_> = if names.is_empty() {
+            vec![("<none>".to_owned(), "<none>".to_owned())]
+        } else {
+            names.iter().map(|name| split(name)).collect()
+        };
+        for (repository, tag) in names {
+            rows.push(vec![
+                repository,
+                tag,
                 record.id.hex()[..12].to_owned(),
-                created.map_or_else(String::new, |time| units::ago(time, now)),
-                units::compact_size(record.size),
-                count.to_string(),
-            ],
-            size: record.size,
-            active: count > 0,
+                created.map_or_else(String::new, |time| since(time, now)),
+                units::docker_size(usage.shared + usage.unique),
+                units::docker_size(usage.shared),
+                units::docker_size(usage.unique),
+                usage.containers.to_string(),
+            ]);
         }
-    };
-    Ok(engine.images()?.iter().map(thing).collect())
+    }
+    rows
+}
+
+fn since(time: SystemTime, now: SystemTime) -> String {
+    units::span(now.duration_since(time).unwrap_or_default())
 }
 
 fn containers(engine: &Engine, now: SystemTime) -> anyhow::Result<Vec<Thing>> {
+    let users = engine.volume_users();
     let mut things = Vec::new();
     for listed in engine.list_containers(true) {
         let summary = &listed.summary;
+        let id = summary.id.as_str();
         let inspection = engine.inspect_container(&summary.id)?;
         let size = engine.container_sizes(&inspection).written;
         things.push(Thing {
             cells: vec![
                 summary.id.short().to_owned(),
-                summary.image_name.clone(),
+                summary.image_id.chars().take(12).collect(),
                 summary.command.join(" "),
-                units::compact_size(size),
-                units::ago(summary.created, now),
+                users
+                    .values()
+                    .filter(|users| users.contains(id))
+                    .count()
+                    .to_string(),
+                units::docker_size(size),
+                since(summary.created, now),
                 listed.status.to_string(),
                 summary.name.clone(),
             ],
@@ -175,7 +210,7 @@ fn volumes(engine: &Engine) -> Vec<Thing> {
                 cells: vec![
                     volume.name.clone(),
                     links.to_string(),
-                    units::compact_size(size),
+                    units::docker_size(size),
                 ],
                 size,
                 active: links > 0,

@@ -21,6 +21,8 @@ pub(crate) struct Image {
     layers: Vec<Vec<u8>>,
     /// The `config` of the image configuration.
     config: Value,
+    /// Its `history`, if that is not one step for each layer.
+    history: Option<Value>,
 }
 
 impl Image {
@@ -29,6 +31,7 @@ impl Image {
         Self {
             layers: Vec::new(),
             config: json!({}),
+            history: None,
         }
     }
 
@@ -94,9 +97,17 @@ impl Image {
         self
     }
 
+    /// Sets how it came to be.
+    pub(crate) fn history(mut self, history: Value) -> Self {
+        self.history = Some(history);
+        self
+    }
+
     /// Pushes it with gzip layers; the manifest's digest.
     pub(crate) fn push(&self, registry: &Registry, repository: &str, tag: &str) -> String {
         let compressed: Vec<Vec<u8>> = self.layers.iter().map(|layer| gzip(layer)).collect();
+        let usual = || vec![json!({"created_by": "kelp's tests"}); self.layers.len()].into();
+        let history = self.history.clone().unwrap_or_else(usual);
         let config = json!({
             "architecture": architecture(),
             "os": "linux",
@@ -105,11 +116,7 @@ impl Image {
                 "type": "layers",
                 "diff_ids": self.layers.iter().map(|layer| digest(layer)).collect::<Vec<_>>(),
             },
-            "history": self
-                .layers
-                .iter()
-                .map(|_| json!({"created_by": "kelp's tests"}))
-                .collect::<Vec<_>>(),
+            "history": history,
         });
         let config = config.to_string().into_bytes();
         let descriptor = |kind: &str, bytes: &[u8]| {

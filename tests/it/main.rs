@@ -16,6 +16,7 @@ mod full_disk;
 mod hello;
 mod http;
 mod image;
+mod image_story;
 mod interrupt;
 mod kelp;
 mod kill;

@@ -47,6 +47,11 @@ impl Engine {
         }
     }
 
+    /// Notes that something happened to an image, or to one of its names.
+    pub(crate) fn note_image(&self, action: &str, id: &str, name: &str) {
+        append(&self.paths, &Event::now("image", action, id, name));
+    }
+
     /// Gives events to `each`, the oldest first. One whose reader went away (`EPIPE`) ends it without
     /// an error.
     pub fn read_events(

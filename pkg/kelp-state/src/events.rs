@@ -40,6 +40,9 @@ pub struct Event {
     /// The exit code, of `died` and `exec_died`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// What went wrong, of `pull-error`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
     /// Labels and the like.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
@@ -56,6 +59,7 @@ impl Event {
             name: name.to_owned(),
             image: String::new(),
             exit_code: None,
+            error: String::new(),
             attributes: BTreeMap::new(),
         }
     }

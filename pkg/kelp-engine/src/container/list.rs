@@ -50,6 +50,8 @@ pub struct SummaryOptions {
     pub expose: Vec<String>,
     /// Bind mounts, volumes and tmpfs.
     pub mounts: Vec<SummaryMount>,
+    /// The ids of images that are mounted.
+    pub mounted_images: Vec<String>,
     /// Namespaces.
     pub namespaces: SummaryNamespaces,
     /// What happens when it has ended.

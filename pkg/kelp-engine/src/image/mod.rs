@@ -1,10 +1,12 @@
 //! Images: pulling, listing, removing, and what a container is made from.
 
 pub mod hello;
+pub mod history;
 pub mod list;
 pub mod pull;
 pub mod registry;
 pub mod remove;
+pub mod usage;
 
 use std::path::{Path, PathBuf};
 

@@ -18,6 +18,7 @@ use kelp_image::store::{NewImage, Retag};
 pub use kelp_image::pull::PullPolicy;
 
 use crate::container::config::UserMode;
+use crate::events::{Event, append};
 use crate::image::{hello, ownership, start_role};
 use crate::{Engine, Error, host, internal, own_terminal};
 
@@ -90,6 +91,21 @@ impl PullRequest {
 impl Engine {
     /// Brings an image here as the policy says; its id.
     pub fn pull_image(&self, name: &str, request: &PullRequest) -> Result<String, Error> {
+        let result = self.try_pull(name, request);
+        match &result {
+            Ok(id) => self.note_image("pull", id, name),
+            Err(error) => append(
+                &self.paths,
+                &Event {
+                    error: error.line(),
+                    ..Event::now("image", "pull-error", "", name)
+                },
+            ),
+        }
+        result
+    }
+
+    fn try_pull(&self, name: &str, request: &PullRequest) -> Result<String, Error> {
         if let Some(id) = self.embedded(name, request)? {
             return Ok(id.hex().to_owned());
         }

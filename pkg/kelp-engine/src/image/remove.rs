@@ -20,7 +20,9 @@ impl Engine {
                 self.remove_container(&config.id, &RemoveOptions::FORCE)?;
             }
         }
+        let record = store.find(name)?;
         let removal = store.remove(name, force, &|id| self.user_names(id))?;
+        self.note_removal(record.id.hex(), &removal);
         self.remove_trees(&removal.trash)?;
         Ok(removal)
     }
@@ -40,12 +42,24 @@ impl Engine {
                 continue;
             }
             if let Some(removal) = store.prune(id, all, &|id| self.user_names(id))? {
+                self.note_removal(id.hex(), &removal);
                 self.remove_trees(&removal.trash)?;
                 removed.push(id.hex().to_owned());
             }
         }
         self.collect_garbage()?;
         Ok(removed)
+    }
+
+    /// Notes that an image is gone, and each name that was taken away.
+    fn note_removal(&self, id: &str, removal: &Removal) {
+        if removal.deleted.is_some() {
+            let name = removal.untagged.first();
+            self.note_image("remove", id, name.map_or("", String::as_str));
+        }
+        for name in &removal.untagged {
+            self.note_image("untag", id, name);
+        }
     }
 
     /// What to call the containers that are made from an image.
@@ -78,6 +92,7 @@ impl Engine {
         let store = self.store()?;
         let record = store.find(name)?;
         store.tag(&record.id, &reference(new)?, Retag::Move)?;
+        self.note_image("tag", record.id.hex(), new);
         Ok(())
     }
 
@@ -93,6 +108,7 @@ impl Engine {
         for name in names {
             let full = reference(&name)?;
             store.untag(&full)?;
+            self.note_image("untag", record.id.hex(), &full.or_latest().to_string());
         }
         Ok(())
     }

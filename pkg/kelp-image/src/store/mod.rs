@@ -126,7 +126,7 @@ impl Store {
         let mut record = ImageRecord::from_documents(new.manifest, &manifest, &config)?;
         record.repo_digests.clone_from(&new.repo_digests);
         record.indexes = new.index.cloned().into_iter().collect();
-        record.size = self.extracted_size(&record);
+        record.size = self.layer_sizes(&record).iter().sum();
         let _lock = StoreLock::exclusive(&self.data)?;
         for name in new.names {
             if new.retag == Retag::Refuse {
@@ -458,8 +458,8 @@ impl Store {
         Ok(records)
     }
 
-    /// The size of an image's layers: extracted for whatever map, else as they came.
-    fn extracted_size(&self, record: &ImageRecord) -> u64 {
+    /// The bytes of an image's layers, the lowest first: extracted where that is known, else as they came.
+    pub fn layer_sizes(&self, record: &ImageRecord) -> Vec<u64> {
         let stores: Vec<LayerStore> = self.map_keys().unwrap_or_default();
         let size = |layer: &LayerRecord| {
             stores
@@ -467,7 +467,7 @@ impl Store {
                 .find_map(|store| store.info(&layer.diff_id).ok()?)
                 .map_or(layer.size, |info| info.size)
         };
-        record.layers.iter().map(size).sum()
+        record.layers.iter().map(size).collect()
     }
 
     /// The layers of every map that there are some of.
