@@ -113,8 +113,8 @@ fn what_is_written_over_a_volume_stays_where_that_is_asked_for() {
 fn an_image_is_a_mount() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();
-    let layered = env.image("layered", &layered);
-    let single = env.image("hello", &|| {
+    let layered = env.image("overlay-layered", &layered);
+    let single = env.image("overlay-hello", &|| {
         Image::empty().layer(Layer::default().file("data/only", 0o644, b"only\n"))
     });
     let mount = |image: &str, more: &str| format!("type=image,source={image},destination=/i{more}");
@@ -204,7 +204,7 @@ fn a_place_in_a_volume_is_found_without_leaving_it() {
 fn an_image_of_one_layer_is_not_written_through_its_mount() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();
-    let single = env.image("single", &|| {
+    let single = env.image("overlay-single", &|| {
         Image::empty().layer(Layer::default().file("data/only", 0o644, b"only\n"))
     });
     let mount = format!("--mount=type=image,source={single},destination=/i");
@@ -256,7 +256,7 @@ fn only_the_part_of_a_volume_that_is_mounted_is_given_away() {
 fn a_place_in_an_image_is_a_mount() {
     for env in [Env::new(), Env::of_old_kernel()].into_iter().flatten() {
         let image = env.busybox();
-        let layered = env.image("linked", &|| {
+        let layered = env.image("overlay-linked", &|| {
             let link = Layer::default().symlink("data/out", "/../../etc/hostname");
             layered().layer(link)
         });
@@ -324,7 +324,7 @@ fn a_new_volume_that_is_overlaid_shows_the_image_and_stays_empty() {
 fn a_stopped_container_shows_what_it_will_start_with() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();
-    let layered = env.image("layered", &layered);
+    let layered = env.image("overlay-layered", &layered);
     let source = env.path("h/source");
     fs::create_dir(&source).unwrap();
     fs::write(source.join("file"), "of the host\n").unwrap();
