@@ -58,12 +58,7 @@ pub fn host_config(inspection: &Inspection) -> Value {
         "SecurityOpt": security(inspection),
         "Tmpfs": tmpfs(inspection),
         "UTSMode": namespace(&names.uts),
-        "UsernsMode": match names.user {
-            UserMode::Host => "",
-            UserMode::KeepId { .. } => "keep-id",
-            UserMode::NoMap => "nomap",
-            UserMode::Map(..) => "private",
-        },
+        "UsernsMode": user_namespace(&names.user),
         "ShmSize": options.shm_size.unwrap_or(64_000 << 10),
         "Runtime": "kelp",
         "Devices": options.devices.iter().map(|path| text(path)).collect::<Vec<_>>(),
@@ -73,6 +68,18 @@ pub fn host_config(inspection: &Inspection) -> Value {
     });
     add_resources(&mut value, inspection);
     value
+}
+
+fn user_namespace(mode: &UserMode) -> String {
+    match mode {
+        UserMode::Host => String::new(),
+        UserMode::KeepId { .. } => "keep-id".to_owned(),
+        UserMode::NoMap => "nomap".to_owned(),
+        UserMode::Map(..) => "private".to_owned(),
+        UserMode::Auto { .. } => "auto".to_owned(),
+        UserMode::Container(id) => format!("container:{id}"),
+        UserMode::Path(path) => format!("ns:{}", path.display()),
+    }
 }
 
 /// The limits of the cgroup, under docker's names.

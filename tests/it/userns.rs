@@ -135,3 +135,172 @@ fn explicit_maps_are_taken() {
     let flags = ["--uidmap", "0:5000:1500", "--uidmap", "5000:0:1"];
     lives(&flags, "0", "5000:5000");
 }
+
+#[test]
+fn a_single_subordinate_id_is_refused() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let refused = env.kelp(&["create", "--uidmap", "0:1:1", &image, "true"]);
+    let said = "an id map of one subordinate id is not supported: map the user's own (0:0:1), or more \
+                than one";
+    assert_eq!(refused.fails(125), format!("Error: {said}"));
+}
+
+#[test]
+fn auto_gives_ids_of_its_own() {
+    lives(&["--userns", "auto"], "0", "65534:65534");
+    let flags = ["--userns=auto:size=3000,uidmapping=1500:0:1,gidmapping=1500:0:1"];
+    lives(&flags, "0", "1500:1500");
+}
+
+/// The map of the container's init, as the host has it.
+fn map_of(env: &Env, name: &str) -> Vec<Vec<u32>> {
+    let pid = env.kelp(&["inspect", "-f", "{{.State.Pid}}", name]);
+    let map = fs::read_to_string(format!("/proc/{}/uid_map", pid.succeeds().trim())).unwrap();
+    let line = |line: &str| {
+        line.split_whitespace()
+            .map(|n| n.parse().unwrap())
+            .collect()
+    };
+    map.lines().map(line).collect()
+}
+
+#[test]
+fn ids_of_auto_are_nobody_elses_until_the_container_is_gone() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let start = |name: &str, how: &str| {
+        let run = [
+            "run",
+            "-d",
+            "--network=none",
+            "--name",
+            name,
+            "--userns",
+            how,
+        ];
+        env.kelp(&[&run[..], &[&image, "sleep", "1000"]].concat())
+    };
+    // Its passwd names the user 2000.
+    start("one", "auto").succeeds();
+    start("two", "auto:size=2500").succeeds();
+    let (one, two) = (map_of(&env, "one"), map_of(&env, "two"));
+    assert_eq!((one[0][0], one[0][2], one.len()), (0, 2001, 1));
+    assert_eq!((two[0][0], two[0][2], two.len()), (0, 2500, 1));
+    assert!(one[0][1] + 2001 <= two[0][1], "{one:?} {two:?}");
+    // Those of another container, which keep them from others as well.
+    start("joined", "container:one").succeeds();
+    assert_eq!(map_of(&env, "joined"), one);
+    let own = env.kelp(&["exec", "joined", "readlink", "/proc/self/ns/user"]);
+    let other = env.kelp(&["exec", "one", "readlink", "/proc/self/ns/user"]);
+    assert_eq!(own.succeeds(), other.succeeds());
+    let mode = env.kelp(&["inspect", "-f", "{{.HostConfig.UsernsMode}}", "joined"]);
+    let id = env.kelp(&["inspect", "-f", "{{.Id}}", "one"]).succeeds();
+    assert_eq!(mode.succeeds(), format!("container:{id}"));
+    env.kelp(&["rm", "-f", "-t0", "one"]).succeeds();
+    start("three", "auto").succeeds();
+    assert_ne!(map_of(&env, "three"), one);
+    env.kelp(&["rm", "-f", "-t0", "joined"]).succeeds();
+    start("four", "auto").succeeds();
+    assert_eq!(map_of(&env, "four"), one);
+    // Stopped and started, it has the same ids.
+    env.kelp(&["restart", "-t0", "four"]).succeeds();
+    assert_eq!(map_of(&env, "four"), one);
+    assert_eq!(
+        start("five", "auto:size=4000000").fails(125),
+        "Error: no 4000000 ids are free for --userns=auto: 3 containers have ids of the 65536 in \
+         /etc/subuid and /etc/subgid; remove one, give this user a larger range, or ask for fewer \
+         with --userns=auto:size=N"
+    );
+    env.kelp(&["rm", "-f", "-t0", "-a"]).succeeds();
+}
+
+#[test]
+fn a_user_namespace_can_be_a_files() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let run = [
+        "run",
+        "-d",
+        "--network=none",
+        "--name",
+        "one",
+        "--userns=auto",
+    ];
+    env.kelp(&[&run[..], &[&image, "sleep", "1000"]].concat())
+        .succeeds();
+    let pid = env.kelp(&["inspect", "-f", "{{.State.Pid}}", "one"]);
+    let mode = format!("--userns=ns:/proc/{}/ns/user", pid.succeeds().trim());
+    let inside = ["run", "--rm", "--network=none", &mode, &image, "sh", "-c"];
+    let script =
+        "readlink /proc/self/ns/user; stat -c %u /bin/busybox; chown 7 /tmp && stat -c %u /tmp";
+    let said = env.kelp(&[&inside[..], &[script]].concat()).succeeds();
+    let own = env.kelp(&["exec", "one", "readlink", "/proc/self/ns/user"]);
+    assert_eq!(said, format!("{}0\n7\n", own.succeeds()));
+    env.kelp(&["rm", "-f", "-t0", "one"]).succeeds();
+    for (path, said) in [
+        (
+            "/proc/self/ns/user",
+            "is not a user namespace that this user made from its own",
+        ),
+        ("/proc/self/ns/net", "is no user namespace"),
+        ("/proc/self/cmdline", "is no user namespace"),
+        ("/nowhere", "open user namespace /nowhere"),
+    ] {
+        let mode = format!("--userns=ns:{path}");
+        let done = env.kelp(&["run", "--rm", &mode, &image, "true"]).done();
+        assert!(done.stderr.contains(said), "{}", done.stderr);
+        done.exits(125);
+    }
+}
+
+#[test]
+fn namespaces_of_containers_are_found_when_it_is_started() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let create = ["create", "--network=none", "--name"];
+    let sleeps = [image.as_str(), "sleep", "1000"];
+    env.kelp(&[&create[..], &["one"], &sleeps].concat())
+        .succeeds();
+    let joins = [
+        "--pid=container:one",
+        "--ipc=container:one",
+        "--uts=container:one",
+    ];
+    let program = [image.as_str(), "sh", "-c", "hostname; sleep 1000"];
+    env.kelp(&[&create[..], &["two"], &joins, &program].concat())
+        .succeeds();
+    let refused = env.kelp(&["start", "two"]).done();
+    assert!(
+        refused.stderr.contains("can only use a running container"),
+        "{}",
+        refused.stderr
+    );
+    for _ in 0..2 {
+        env.kelp(&["start", "one", "two"]).succeeds();
+        let name = env.kelp(&["exec", "one", "hostname"]).succeeds();
+        let seen = env.kelp(&["exec", "two", "hostname"]).succeeds();
+        assert_eq!(name, seen);
+        env.kelp(&["stop", "-t0", "two", "one"]).succeeds();
+    }
+    env.kelp(&["start", "one"]).succeeds();
+    let other = ["--userns=auto", "--pid=container:one"];
+    let refused = env.kelp(
+        &[
+            &["run", "--rm", "--network=none"][..],
+            &other,
+            &[&image, "true"],
+        ]
+        .concat(),
+    );
+    let id = env.kelp(&["inspect", "-f", "{{.Id}}", "one"]).succeeds();
+    let id = &id[..12];
+    assert_eq!(
+        refused.fails(125),
+        format!(
+            "Error: container {id} has other user ids: join its user namespace too, with \
+             --userns=container:{id}"
+        )
+    );
+    env.kelp(&["rm", "-f", "-t0", "one", "two"]).succeeds();
+}

@@ -1,15 +1,35 @@
 //! What the host is: its ids, and the user namespace of a container.
 
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::PathBuf;
 
 use kelp_userns::subid::SubIds;
-use kelp_userns::{IdMap, UserNamespace, shared};
+use kelp_userns::{IdMap, IdMapping, UserNamespace, shared};
 
-use crate::container::config::UserMode;
+use crate::container::config::{MapLines, Namespaces, UserMode};
 use crate::{Engine, Error};
 
-/// The id map for a mode of user namespace.
+/// The id map of a container.
+pub fn map_of(namespaces: &Namespaces) -> Result<IdMap, Error> {
+    let Some((uids, gids)) = &namespaces.user_map else {
+        return id_map(&namespaces.user);
+    };
+    let side = |lines: &MapLines| {
+        let lines = lines.iter().map(|&(container, host, size)| IdMapping {
+            container,
+            host,
+            size,
+        });
+        lines.collect()
+    };
+    Ok(IdMap {
+        uids: side(uids),
+        gids: side(gids),
+    })
+}
+
+/// The id map for a mode of user namespace. One that only the container's making settles has the usual
+/// map until then: that is what a pull makes layers for.
 pub fn id_map(mode: &UserMode) -> Result<IdMap, Error> {
     let uid = rustix::process::getuid().as_raw();
     let gid = rustix::process::getgid().as_raw();
@@ -18,7 +38,9 @@ pub fn id_map(mode: &UserMode) -> Result<IdMap, Error> {
         return Ok(identity());
     }
     Ok(match mode {
-        UserMode::Host => subordinate.default_map(uid, gid),
+        UserMode::Host | UserMode::Auto { .. } | UserMode::Container(_) | UserMode::Path(_) => {
+            subordinate.default_map(uid, gid)
+        }
         UserMode::KeepId {
             uid: inside_uid,
             gid: inside_gid,
@@ -51,6 +73,18 @@ pub fn translation(map: &IdMap) -> Result<(IdMap, Option<IdMap>), Error> {
     Ok((usual, Some(ids)))
 }
 
+/// Refuses a map of one id that is not the user's: its files would be the user's all the same, for
+/// with one id no owner is kept.
+pub(crate) fn check_single(map: &IdMap) -> Result<(), Error> {
+    if map.is_single() && map.uids[0].host != rustix::process::getuid().as_raw() {
+        return Err(Error::invalid(
+            "an id map of one subordinate id is not supported: map the user's own (0:0:1), or more \
+             than one",
+        ));
+    }
+    Ok(())
+}
+
 /// Whether the user has ids in a container with this map.
 pub fn maps_user(map: &IdMap) -> bool {
     let uid = map.container_uid(rustix::process::getuid().as_raw());
@@ -67,10 +101,10 @@ pub fn user_inside(map: &IdMap) -> (u32, u32) {
 
 /// The lines of --uidmap name ids of the usual map, as in podman: 0 is the user, 1 is the first of the
 /// range. They become the host's ids.
-fn outer(
+pub(crate) fn outer(
     lines: &[(u32, u32, u32)],
-    usual: &[kelp_userns::IdMapping],
-) -> Result<Vec<kelp_userns::IdMapping>, Error> {
+    usual: &[IdMapping],
+) -> Result<Vec<IdMapping>, Error> {
     let mut map = Vec::new();
     for &(container, middle, size) in lines {
         let (mut inside, mut next, mut left) = (container, middle, size);
@@ -86,7 +120,7 @@ fn outer(
                 })?;
             let offset = next - line.container;
             let part = left.min(line.size - offset);
-            map.push(kelp_userns::IdMapping {
+            map.push(IdMapping {
                 container: inside,
                 host: line.host + offset,
                 size: part,
@@ -101,7 +135,7 @@ fn outer(
 
 /// Root without a range of its own: every id is itself.
 fn identity() -> IdMap {
-    let all = vec![kelp_userns::IdMapping {
+    let all = vec![IdMapping {
         container: 0,
         host: 0,
         size: u32::MAX,
@@ -127,9 +161,9 @@ pub(crate) fn own_role(arguments: &[&str]) -> i32 {
 }
 
 impl Engine {
-    /// Gives directories that the user has made to the root of a container in whose namespace the
-    /// user is not mapped, so that nobody there could.
-    pub(crate) fn give_to_root(&self, map: &IdMap, directories: &[&Path]) -> Result<(), Error> {
+    /// Gives what the user has made to the root of a container in whose namespace the user is not
+    /// mapped, so that nobody there could write it.
+    pub(crate) fn give_to_root(&self, map: &IdMap, own: &[PathBuf]) -> Result<(), Error> {
         if maps_user(map) {
             return Ok(());
         }
@@ -140,10 +174,7 @@ impl Engine {
             Error::invalid("the id map has no id 0, which a container's root needs")
         })?;
         let words = [root.0.to_string(), root.1.to_string()];
-        let paths: Vec<_> = directories
-            .iter()
-            .map(|path| path.to_string_lossy())
-            .collect();
+        let paths: Vec<_> = own.iter().map(|path| path.to_string_lossy()).collect();
         let mut role = vec!["own", &words[0], &words[1]];
         role.extend(paths.iter().map(AsRef::as_ref));
         let userns = self.user_namespace(usual)?;
@@ -155,7 +186,7 @@ impl Engine {
         }
         Err(Error::new(
             crate::Kind::Failed,
-            "the container's directories could not be given to its root",
+            "the container's directories and files could not be given to its root",
         ))
     }
 

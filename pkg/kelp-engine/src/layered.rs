@@ -100,15 +100,16 @@ impl Engine {
             }
             number += 1;
         };
-        let [upper, work] = ["upper", "work"].map(|name| directory.join(name));
-        for path in [&upper, &work] {
+        let own = ["upper", "work"].map(|name| directory.join(name));
+        for path in &own {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o755)
                 .create(path)
                 .map_err(Error::io(format!("create {}", path.display())))?;
         }
-        self.give_to_root(of.map, &[&upper, &work])?;
+        self.give_to_root(of.map, &own)?;
+        let [upper, work] = own;
         Ok((upper, work))
     }
 

@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kelp_sys::clone::{Child, CloneFlags, clone3};
 use kelp_sys::exec::CStringArray;
@@ -16,9 +16,10 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Pid, Signal, geteuid, getppid, pidfd_send_signal, set_parent_process_death_signal,
 };
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Error, forbidden};
-use crate::map::{IdMap, IdMapping, lines};
+use crate::map::{IdMap, IdMapping, lines, parse_lines};
 
 /// A user namespace held by a descriptor.
 #[derive(Debug)]
@@ -57,6 +58,33 @@ impl UserNamespace {
             placeholder,
             map,
         })
+    }
+
+    /// Opens the namespace of a file, such as `/proc/PID/ns/user`.
+    ///
+    /// # Errors
+    /// [`Error::Map`] if it is no user namespace, or one that a process of this user's can't enter.
+    pub fn at(path: &Path) -> Result<Self, Error> {
+        let what = || format!("open user namespace {}", path.display());
+        let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|e| Error::io(what())(e.into()))?;
+        let owner = kelp_sys::namespace::owner_uid(fd.as_fd())
+            .map_err(|_| Error::Map(format!("{} is no user namespace", path.display())))?;
+        let parent = kelp_sys::namespace::parent(fd.as_fd());
+        let own =
+            rustix::fs::stat("/proc/self/ns/user").map_err(|e| Error::io(what())(e.into()))?;
+        let is_child = parent.is_ok_and(|parent| {
+            rustix::fs::fstat(&parent)
+                .is_ok_and(|parent| (parent.st_dev, parent.st_ino) == (own.st_dev, own.st_ino))
+        });
+        if owner != geteuid().as_raw() || !is_child {
+            return Err(Error::Map(format!(
+                "{} is not a user namespace that this user made from its own",
+                path.display()
+            )));
+        }
+        let map = map_of(fd.as_fd())?;
+        Ok(Self { fd, map })
     }
 
     pub(crate) fn from_parts(fd: OwnedFd, map: IdMap) -> Self {
@@ -106,6 +134,44 @@ impl Drop for Placeholder {
         let _ = pidfd_send_signal(&self.0.pidfd, Signal::KILL);
         let _ = wait_pidfd(self.0.pidfd.as_fd());
     }
+}
+
+/// The map of a namespace, as the caller's namespace counts: that of a process which enters it.
+fn map_of(namespace: BorrowedFd<'_>) -> Result<IdMap, Error> {
+    let (read, write) =
+        pipe_with(PipeFlags::CLOEXEC).map_err(|e| Error::io("make a pipe")(e.into()))?;
+    let parent = rustix::process::getpid();
+    let child = clone3(CloneFlags::empty(), None, || {
+        let _ = set_parent_process_death_signal(Some(Signal::KILL));
+        let kind = Some(LinkNameSpaceType::User);
+        if move_into_link_name_space(namespace, kind).is_err() {
+            return 1;
+        }
+        let _ = rustix::io::write(&write, b"!");
+        while getppid() == Some(parent) {
+            pause();
+        }
+        0
+    })
+    .map_err(|error| forbidden(&error))?;
+    drop(write);
+    let inside = Placeholder(child);
+    let mut said = [0; 1];
+    let entered = fs::File::from(read).read(&mut said);
+    if !matches!(entered, Ok(1)) {
+        return Err(Error::Map("the user namespace can't be entered".to_owned()));
+    }
+    let side = |name: &str| {
+        let path = format!("/proc/{}/{name}", inside.0.pid.as_raw_nonzero());
+        let text = fs::read_to_string(&path).map_err(Error::io(format!("read {path}")))?;
+        parse_lines(&text).ok_or_else(|| Error::Map(format!("{path} is no id map")))
+    };
+    let map = IdMap {
+        uids: side("uid_map")?,
+        gids: side("gid_map")?,
+    };
+    map.validate()?;
+    Ok(map)
 }
 
 fn open_namespace(pid: Pid) -> Result<OwnedFd, Error> {

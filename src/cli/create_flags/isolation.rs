@@ -71,7 +71,7 @@ pub struct IsolationFlags {
     /// Whether the container gets a cgroup: enabled, no-conmon or disabled
     #[arg(long, value_name = "HOW")]
     pub(super) cgroups: Option<String>,
-    /// The user namespace: host, keep-id[:uid=N,gid=N] or nomap
+    /// The user namespace: host, keep-id[:uid=N,gid=N], auto[:size=N], nomap, container:ID or ns:PATH
     #[arg(long, value_name = "MODE", conflicts_with_all = ["uidmap", "gidmap"])]
     pub(super) userns: Option<String>,
     /// A line of the user id map: INSIDE:OUTSIDE:COUNT
@@ -203,6 +203,13 @@ pub(super) fn user_mode(text: &str) -> anyhow::Result<UserMode> {
         User::Host => UserMode::Host,
         User::KeepId(uid, gid) => UserMode::KeepId { uid, gid },
         User::NoMap => UserMode::NoMap,
+        User::Auto(auto) => UserMode::Auto {
+            size: auto.size,
+            uids: map_lines(&auto.uids)?,
+            gids: map_lines(&auto.gids)?,
+        },
+        User::Container(id) => UserMode::Container(id),
+        User::Path(path) => UserMode::Path(path.into()),
     })
 }
 

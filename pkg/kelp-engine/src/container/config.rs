@@ -215,6 +215,34 @@ pub struct Namespaces {
     pub network: Option<Mode>,
     /// User ids.
     pub user: UserMode,
+    /// The id map, with the host's ids, where `user` alone does not tell it: settled once the container
+    /// is made.
+    pub user_map: Option<(MapLines, MapLines)>,
+}
+
+impl Namespaces {
+    /// Each namespace but the user's that is another container's, by the name of its file in
+    /// /proc/PID/ns, and that container.
+    pub fn of_containers(&self) -> Vec<(&'static str, &str)> {
+        let network = match &self.network {
+            Some(Mode::Container(id)) => Some(id),
+            _ => None,
+        };
+        let named = [
+            ("pid", &self.pid),
+            ("ipc", &self.ipc),
+            ("uts", &self.uts),
+            ("cgroup", &self.cgroup),
+        ];
+        let mut list = Vec::new();
+        for (file, namespace) in named {
+            if let Namespace::Container(id) = namespace {
+                list.push((file, id.as_str()));
+            }
+        }
+        list.extend(network.map(|id| ("net", id.as_str())));
+        list
+    }
 }
 
 /// One namespace of a container.
@@ -248,9 +276,23 @@ pub enum UserMode {
     NoMap,
     /// These lines.
     Map(MapLines, MapLines),
+    /// Ids of the range that no other such container has.
+    Auto {
+        /// How many, instead of as many as the image names.
+        size: Option<u32>,
+        /// Lines for user ids that are given.
+        uids: MapLines,
+        /// Lines for group ids that are given.
+        gids: MapLines,
+    },
+    /// Those of another container.
+    Container(String),
+    /// Those of a namespace's file.
+    Path(PathBuf),
 }
 
-/// Lines of an id map: first id inside, first id outside, how many.
+/// Lines of an id map: first id inside, first id outside, how many. In [`UserMode`] an id outside is a
+/// place in the usual map: 0 is the user, the subordinate ones are from 1 on.
 pub type MapLines = Vec<(u32, u32, u32)>;
 
 /// What is kept of a container.

@@ -110,7 +110,7 @@ impl Engine {
     ) -> Result<Role, Error> {
         let id = self.find_container(name)?;
         let config = self.config(&id)?;
-        let map = host::id_map(&config.options.namespaces.user)?;
+        let map = host::map_of(&config.options.namespaces)?;
         if let Direction::In(incoming) = &mut direction {
             incoming.single = map.is_single();
             incoming.inside = host::user_inside(&map);

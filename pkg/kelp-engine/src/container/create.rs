@@ -47,18 +47,18 @@ impl Engine {
         start: bool,
     ) -> Result<(ContainerId, OwnedFd), Error> {
         let id = ContainerId::random();
-        let map = host::id_map(&options.namespaces.user)?;
         network::choose(&mut options)?;
         // Before the images' lock is had, which a removal needs too.
         self.replace(&options)?;
+        let _range = self.settle_user_namespace(&mut options, &id)?;
+        let map = host::map_of(&options.namespaces)?;
+        host::check_single(&map)?;
         let base = self.base(&options, &map)?;
         let record = Record::new(&self.paths, id.clone());
         if let Some(path) = &options.cid_file {
             check_absent(path)?;
         }
         let made = Directory::make(&record)?;
-        let own = ["upper", "work"].map(|name| record.data.join(name));
-        self.give_to_root(&map, &[&own[0], &own[1]])?;
         let prepared = self.prepare(&mut options, &base, &record, &map)?;
         let name = self.reserve_name(&options, &id)?;
         let durability = if options.remove {
@@ -184,7 +184,15 @@ impl Engine {
         if !host::maps_user(map) {
             network.run_as_root();
         }
-        network::write_files(options, &network, &record.data, base, &hostname)?;
+        let mut own = vec![record.data.join("upper"), record.data.join("work")];
+        own.extend(network::write_files(
+            options,
+            &network,
+            &record.data,
+            base,
+            &hostname,
+        )?);
+        self.give_to_root(map, &own)?;
         let resources = match &options.resources {
             Some(resources) => kelp_runtime::resources::settings(resources)?,
             None => Vec::new(),
@@ -302,24 +310,26 @@ impl Engine {
             .into_owned()
     }
 
+    /// The namespaces that are joined. The process whose namespaces a container's are is known when
+    /// this one is started.
     fn joined_namespaces(
         &self,
-        options: &CreateOptions,
+        options: &mut CreateOptions,
     ) -> Result<HashMap<LinuxNamespaceType, PathBuf>, Error> {
-        let names = &options.namespaces;
-        let mut joined = HashMap::new();
-        let network = match &names.network {
+        let names = &mut options.namespaces;
+        let mut network = match &names.network {
             Some(Mode::Container(id)) => Namespace::Container(id.clone()),
             Some(Mode::Path(path)) => Namespace::Path(path.clone()),
             Some(Mode::Host) => Namespace::Host,
             Some(Mode::None | Mode::Pasta(_)) | None => Namespace::Private,
         };
-        for (typ, file, namespace) in [
-            (LinuxNamespaceType::Pid, "pid", &names.pid),
-            (LinuxNamespaceType::Ipc, "ipc", &names.ipc),
-            (LinuxNamespaceType::Uts, "uts", &names.uts),
-            (LinuxNamespaceType::Cgroup, "cgroup", &names.cgroup),
-            (LinuxNamespaceType::Network, "net", &network),
+        let mut joined = HashMap::new();
+        for (typ, namespace) in [
+            (LinuxNamespaceType::Pid, &mut names.pid),
+            (LinuxNamespaceType::Ipc, &mut names.ipc),
+            (LinuxNamespaceType::Uts, &mut names.uts),
+            (LinuxNamespaceType::Cgroup, &mut names.cgroup),
+            (LinuxNamespaceType::Network, &mut network),
         ] {
             match namespace {
                 Namespace::Private | Namespace::Host => {}
@@ -327,10 +337,14 @@ impl Engine {
                     joined.insert(typ, path.clone());
                 }
                 Namespace::Container(other) => {
-                    let run = self.running(other)?;
-                    joined.insert(typ, PathBuf::from(format!("/proc/{}/ns/{file}", run.pid)));
+                    // The id, because names can be given to others.
+                    *other = self.find_container(other)?.to_string();
+                    joined.insert(typ, PathBuf::from(format!("container:{other}")));
                 }
             }
+        }
+        if let Namespace::Container(id) = network {
+            names.network = Some(Mode::Container(id));
         }
         Ok(joined)
     }

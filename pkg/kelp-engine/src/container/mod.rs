@@ -5,7 +5,6 @@ mod attach;
 pub mod config;
 pub mod copy;
 pub mod create;
-
 pub mod diff;
 pub mod environment;
 pub mod exec;
@@ -24,6 +23,7 @@ mod select;
 pub mod signal;
 pub mod start;
 pub mod top;
+mod user_namespace;
 pub mod wait;
 
 pub use config::{Config, CreateOptions};

@@ -1,7 +1,7 @@
 //! The network of a new container: which one, its ports, and the files in /etc that tell of it.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kelp_network::hosts::{AddedHost, Base as HostsBase, Hosts, hosts};
 use kelp_network::resolv::{DnsOptions, HostFiles, Reach, resolv};
@@ -46,14 +46,15 @@ pub(crate) fn plan(options: &mut CreateOptions, image: &ImageConfig) -> Result<P
     Ok(mode.validate(&options.publish)?)
 }
 
-/// Writes the files that are mounted over those of the image.
+/// Writes the files that are mounted over those of the image; their paths.
 pub(crate) fn write_files(
     options: &CreateOptions,
     plan: &Plan,
     record: &Path,
     base: &crate::image::Base,
     hostname: &str,
-) -> Result<(), Error> {
+) -> Result<Vec<PathBuf>, Error> {
+    let mut written = Vec::new();
     for (name, _) in FILES {
         let content = match *name {
             "hosts" => hosts_file(options, plan, base, hostname)?.into_bytes(),
@@ -67,8 +68,9 @@ pub(crate) fn write_files(
         };
         let path = record.join(name);
         fs::write(&path, content).map_err(Error::io(format!("write {}", path.display())))?;
+        written.push(path);
     }
-    Ok(())
+    Ok(written)
 }
 
 /// The rules of a time zone, as tzfile(5) has them: the host's, for images seldom have any.

@@ -2,15 +2,19 @@
 
 use std::fs;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 
 use kelp_monitor::Launch;
 use kelp_monitor::attach::{Connection, Pipes};
+use kelp_monitor::launch::LogDriver;
 use kelp_monitor::role::SOCKET;
-use kelp_state::{ContainerId, Record, file};
+use kelp_state::file::{self, Durability};
+use kelp_state::{ContainerId, Record};
 use kelp_userns::shared::{self, Coming};
+use oci_spec::runtime::LinuxNamespaceType;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
-use crate::container::config::{Config, CreateOptions};
+use crate::container::config::{Config, CreateOptions, UserMode};
 use crate::container::remove::RemoveOptions;
 use crate::{Engine, Error, Kind, host, internal};
 
@@ -31,11 +35,15 @@ impl Engine {
         options: CreateOptions,
         pipes: Pipes,
     ) -> Result<(ContainerId, Started), Error> {
-        let map = host::id_map(&options.namespaces.user)?;
-        let coming = shared::join_or_begin(&self.paths.runtime, map)?;
+        let coming = if is_any_with_its_map(&options) {
+            let map = host::map_of(&options.namespaces)?;
+            Some(shared::join_or_begin(&self.paths.runtime, map)?)
+        } else {
+            None
+        };
         let remove = options.remove;
         let (id, _held) = self.create_held(options, true)?;
-        match self.start_in(&id, pipes, Some(coming)) {
+        match self.start_in(&id, pipes, coming) {
             Ok(started) => Ok((id, started)),
             Err(error) => {
                 if remove {
@@ -69,8 +77,13 @@ impl Engine {
         }
         let userns = match userns {
             Some(coming) => coming.finish()?,
-            None => self.user_namespace(host::id_map(&config.options.namespaces.user)?)?,
+            None => self.userns_of(&config.options)?,
         };
+        let launch: Option<Launch> = file::read_json(&record.data.join("launch.json"))?;
+        let launch =
+            launch.ok_or_else(|| Error::conflict("the container's record is not whole"))?;
+        let passes_streams = launch.log.driver == LogDriver::Passthrough;
+        self.join_containers(&record, &config.options, launch)?;
         let (ours, theirs) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -87,13 +100,41 @@ impl Engine {
             .open("/dev/null")
             .map_err(Error::io("open /dev/null"))?;
         let mut fds = vec![(theirs.as_fd(), SOCKET)];
-        if !passes_streams(&record)? {
+        if !passes_streams {
             fds.extend((0..3).map(|number| (null.as_fd(), number)));
         }
         internal::spawn(&["monitor", id.as_str()], &userns, fds)?;
         drop(theirs);
         let pid = connection.started()?;
         Ok(Started { connection, pid })
+    }
+
+    /// Tells the monitor which processes have the namespaces of other containers that are joined.
+    fn join_containers(
+        &self,
+        record: &Record,
+        options: &CreateOptions,
+        mut launch: Launch,
+    ) -> Result<(), Error> {
+        let others = options.namespaces.of_containers();
+        if others.is_empty() {
+            return Ok(());
+        }
+        let linux = launch.spec.linux_mut().as_mut();
+        let namespaces = linux.and_then(|linux| linux.namespaces_mut().as_mut());
+        let namespaces = namespaces.into_iter().flatten();
+        let mut by_file: Vec<_> = namespaces
+            .map(|namespace| (file_of(namespace.typ()), namespace))
+            .collect();
+        for (file, other) in others {
+            let pid = self.running(other)?.pid;
+            let path = PathBuf::from(format!("/proc/{pid}/ns/{file}"));
+            for (_, namespace) in by_file.iter_mut().filter(|(name, _)| *name == file) {
+                namespace.set_path(Some(path.clone()));
+            }
+        }
+        let path = record.data.join("launch.json");
+        Ok(file::write_json(&path, &launch, Durability::None)?)
     }
 
     /// A container's config.
@@ -107,8 +148,26 @@ impl Engine {
     }
 }
 
-fn passes_streams(record: &Record) -> Result<bool, Error> {
-    let launch: Option<Launch> = file::read_json(&record.data.join("launch.json"))?;
-    Ok(launch
-        .is_some_and(|launch| launch.log.driver == kelp_monitor::launch::LogDriver::Passthrough))
+/// A namespace's file in /proc/PID/ns (namespaces(7)).
+fn file_of(kind: LinuxNamespaceType) -> &'static str {
+    match kind {
+        LinuxNamespaceType::Mount => "mnt",
+        LinuxNamespaceType::Cgroup => "cgroup",
+        LinuxNamespaceType::Uts => "uts",
+        LinuxNamespaceType::Ipc => "ipc",
+        LinuxNamespaceType::User => "user",
+        LinuxNamespaceType::Pid => "pid",
+        LinuxNamespaceType::Network => "net",
+        LinuxNamespaceType::Time => "time",
+    }
+}
+
+/// Whether any user namespace with the container's map will do, of those that there are before it is made.
+fn is_any_with_its_map(options: &CreateOptions) -> bool {
+    let names = &options.namespaces;
+    let settled_later = matches!(
+        names.user,
+        UserMode::Auto { .. } | UserMode::Container(_) | UserMode::Path(_)
+    );
+    !settled_later && names.of_containers().is_empty()
 }
