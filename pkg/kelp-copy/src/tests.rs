@@ -1,3 +1,5 @@
+//! Tests of copies.
+
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
