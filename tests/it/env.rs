@@ -63,11 +63,14 @@ impl Env {
         Some(env)
     }
 
-    /// The usual world, that on an overlay, and that of an older kernel.
+    /// The usual world, that on an overlay, and that of an older kernel unless the kernel is one.
     pub(crate) fn each() -> impl Iterator<Item = Self> {
-        [Self::new, Self::overlaid, Self::of_old_kernel]
-            .into_iter()
-            .filter_map(|make| make())
+        let makers: &[fn() -> Option<Self>] = if is_old_kernel() {
+            &[Self::new, Self::overlaid]
+        } else {
+            &[Self::new, Self::overlaid, Self::of_old_kernel]
+        };
+        makers.iter().filter_map(|make| make())
     }
 
     /// A fresh world that shares the user's runtime directory, where the user's systemd is.
@@ -210,4 +213,13 @@ pub(crate) fn kelp_program() -> PathBuf {
         || Path::new(env!("CARGO_BIN_EXE_kelp")).to_owned(),
         PathBuf::from,
     )
+}
+
+/// Whether overlayfs takes no descriptors for layers, as before Linux 6.5.
+pub(crate) fn is_old_kernel() -> bool {
+    let release = rustix::system::uname();
+    let release = release.release().to_string_lossy();
+    let mut numbers = release.split('.').map(str::parse::<u32>);
+    let mut number = || numbers.next().unwrap().unwrap();
+    (number(), number()) < (6, 5)
 }

@@ -1,7 +1,7 @@
 //! Images as registries really have them: many layers, odd names, links and holes.
 
 use crate::archive::Layer;
-use crate::env::Env;
+use crate::env::{Env, is_old_kernel};
 use crate::image::Image;
 
 /// As many layers as the kernel's overlay is asked for by any image that builders make.
@@ -39,13 +39,8 @@ fn an_image_of_128_layers_is_the_sum_of_them() {
 
 #[test]
 fn before_linux_6_5_layers_are_named_by_their_descriptors() {
-    let release = rustix::system::uname();
-    let release = release.release().to_string_lossy();
-    let mut numbers = release.split('.').map(str::parse::<u32>);
-    let mut number = || numbers.next().unwrap().unwrap();
-    let is_old = (number(), number()) < (6, 5);
     let script = "grep ' / overlay ' /proc/self/mounts";
-    for (env, old) in [(Env::new(), is_old), (Env::of_old_kernel(), true)] {
+    for (env, old) in [(Env::new(), is_old_kernel()), (Env::of_old_kernel(), true)] {
         let Some(env) = env else { return };
         let mount = env.shell(&[], script);
         let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
