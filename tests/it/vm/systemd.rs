@@ -64,6 +64,7 @@ fn a_container_above_its_memory_is_killed_and_the_record_says_why() {
     assert_eq!(state, "exited 137 true\n");
     env.kelp(&["rm", "hog"]).succeeds();
 }
+
 #[test]
 fn a_fork_above_the_limit_of_processes_is_refused() {
     let Some(env) = Env::of_session() else { return };
@@ -81,6 +82,22 @@ fn a_quota_throttles() {
         [ \"$periods\" -lt 10 ] || break; done; echo throttled";
     let text = run_in_service(&env, &["--rm", "--cpus=0.2"], script).succeeds();
     assert_eq!(text, "throttled\n");
+}
+
+#[test]
+fn writes_to_a_device_are_held_to_their_rate() {
+    let Some(env) = Env::of_session() else { return };
+    // On the disk, where /tmp is not.
+    let home = tempfile::tempdir_in(std::env::var_os("HOME").unwrap()).unwrap();
+    let volume = format!("{}:/out", home.path().display());
+    let flags = ["--rm", "--device-write-bps=/dev/vda:1mb", "-v", &volume];
+    let script = "dd if=/dev/zero of=/out/file bs=64k count=64 conv=fsync 2>/dev/null && echo written";
+    let begin = std::time::Instant::now();
+    let text = run_in_service(&env, &flags, script).succeeds();
+    assert_eq!(text, "written\n");
+    // Four megabytes; what the kernel lets pass at once is less than one.
+    let took = begin.elapsed();
+    assert!(took.as_secs() >= 3, "{took:?}");
 }
 
 /// The path of the container's cgroup, as the host sees it.
