@@ -32,14 +32,9 @@ pub struct StreamFlags {
 }
 
 impl StreamFlags {
-    /// The keys that detach: those given here, else those given when the container was made.
-    pub fn keys(&self, created: Option<&str>) -> anyhow::Result<Vec<u8>> {
-        let keys = match (&self.detach_keys, created) {
-            (Some(keys), _) => keys.clone(),
-            (None, Some(text)) => text.parse()?,
-            (None, None) => DetachKeys::default(),
-        };
-        Ok(keys.0)
+    /// The keys that detach.
+    pub fn keys(&self) -> Vec<u8> {
+        self.detach_keys.clone().unwrap_or_default().0
     }
 }
 
@@ -59,7 +54,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         stderr: true,
         tty: created.tty,
         sig_proxy: args.streams.sig_proxy.unwrap_or(true) && !created.tty,
-        detach_keys: args.streams.keys(created.detach_keys.as_deref())?,
+        detach_keys: args.streams.keys(),
     };
     attach(engine, &id, options)
 }

@@ -9,6 +9,7 @@ mod storage;
 pub mod unsupported;
 mod user;
 
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::bail;
@@ -53,13 +54,13 @@ pub struct CreateFlags {
     replace: bool,
     /// Write the container's id to this file
     #[arg(long, value_name = "FILE")]
-    cidfile: Option<std::path::PathBuf>,
+    cidfile: Option<PathBuf>,
     /// Write the process id of the container's init to this file
     #[arg(long, value_name = "FILE")]
-    pidfile: Option<std::path::PathBuf>,
+    pidfile: Option<PathBuf>,
     /// Write the process id of the container's monitor to this file
     #[arg(long, value_name = "FILE")]
-    conmon_pidfile: Option<std::path::PathBuf>,
+    conmon_pidfile: Option<PathBuf>,
     /// When to ask the registry: always, missing, newer or never
     #[arg(long, value_name = "POLICY")]
     pull: Option<String>,
@@ -145,9 +146,9 @@ impl CreateFlags {
             remove: self.rm,
             name: self.name.clone(),
             replace: self.replace,
-            cid_file: self.cidfile.clone(),
-            pid_file: self.pidfile.clone(),
-            monitor_pid_file: self.conmon_pidfile.clone(),
+            cid_file: absolute(self.cidfile.as_deref())?,
+            pid_file: absolute(self.pidfile.as_deref())?,
+            monitor_pid_file: absolute(self.conmon_pidfile.as_deref())?,
             detach_keys: self.detach_keys.as_ref().map(ToString::to_string),
             create_command: std::env::args().collect(),
             ..CreateOptions::default()
@@ -178,6 +179,11 @@ impl CreateFlags {
         request.user = options.namespaces.user.clone();
         Ok(request)
     }
+}
+
+/// A file that others write or remove, wherever they are.
+fn absolute(path: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+    Ok(path.map(std::path::absolute).transpose()?)
 }
 
 /// The first error of a list of values, or all of them.

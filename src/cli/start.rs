@@ -2,7 +2,7 @@
 
 use kelp_engine::container::CreateOptions;
 use kelp_engine::terminal::{End, Options, Other, Session};
-use kelp_engine::{ContainerId, Engine, Error, Status};
+use kelp_engine::{ContainerId, Engine, Error, Kind, Status};
 
 use super::attach;
 use super::selection::{Selection, report};
@@ -44,12 +44,19 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         anyhow::bail!("you cannot start and attach multiple containers at once");
     };
     let created = engine.config(&target.id)?.options;
-    if engine.status(&target.id)? == Status::Running {
-        let keys = args.streams.keys(created.detach_keys.as_deref())?;
+    while engine.settled_status(&target.id)? == Status::Running {
+        let keys = args.streams.keys();
         let options = streams(args, &created, keys);
-        return attach::attach(engine, &target.id, options);
+        match attach::attach(engine, &target.id, options) {
+            // It has just ended, and so it can be started.
+            Err(error)
+                if error
+                    .downcast_ref::<Error>()
+                    .is_some_and(|error| error.kind() == Kind::Conflict) => {}
+            done => return done,
+        }
     }
-    let keys = args.streams.keys(created.detach_keys.as_deref())?;
+    let keys = args.streams.keys();
     let (session, pipes) = Session::new(streams(args, &created, keys))?;
     let started = engine.start_container(&target.id, pipes)?;
     match session.run(engine, Other::Container(&target.id, &started.connection))? {
@@ -72,7 +79,7 @@ fn streams(args: &Args, created: &CreateOptions, detach_keys: Vec<u8>) -> Option
 
 /// Starts one in the background; one that runs already is fine.
 fn start(engine: &Engine, id: &ContainerId) -> Result<(), Error> {
-    if engine.status(id)? == Status::Running {
+    if engine.settled_status(id)? == Status::Running {
         return Ok(());
     }
     let (_, pipes) = Session::new(Options::default())?;

@@ -261,3 +261,107 @@ fn a_killed_monitor_takes_its_container_with_it() {
     assert_eq!(status(&env, &id), "running 0");
     env.kelp(&["rm", "-f", "-t", "0", "orphan"]).succeeds();
 }
+
+#[test]
+fn a_killed_container_can_be_started_at_once() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let flags = ["run", "-d", "--network=none", "--name=again"];
+    env.kelp(&[&flags[..], &[&image, "sleep", "1000"]].concat())
+        .succeeds();
+    for _ in 0..5 {
+        env.kelp(&["kill", "again"]).succeeds();
+        env.kelp(&["start", "again"]).succeeds();
+        let state = env.kelp(&["inspect", "-f", "{{.State.Status}}", "again"]);
+        assert_eq!(state.succeeds(), "running\n");
+    }
+    env.kelp(&["rm", "-f", "-t0", "again"]).succeeds();
+}
+
+#[test]
+fn a_short_container_can_be_started_and_attached_to_while_it_ends() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let flags = ["create", "--network=none", "--name=short"];
+    env.kelp(&[&flags[..], &[&image, "echo", "said"]].concat())
+        .succeeds();
+    for _ in 0..8 {
+        env.kelp(&["start", "short"]).succeeds();
+        let done = env.kelp(&["start", "-a", "short"]).done();
+        // Attached to the end of the first run, or started again.
+        assert!(["", "said\n"].contains(&done.stdout.as_str()), "{done:#?}");
+        assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:#?}");
+    }
+    env.kelp(&["rm", "short"]).succeeds();
+}
+
+#[test]
+fn files_with_ids_are_found_from_other_directories() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let [here, there] = ["h/here", "h/there"].map(|name| env.path(name));
+    for directory in [&here, &there] {
+        fs::create_dir(directory).unwrap();
+        fs::write(directory.join("other"), "").unwrap();
+    }
+    let create = ["create", "--network=none", "--name=filed", "--cidfile=cid"];
+    let command = env.kelp(&[&create[..], &["--pidfile=pid", &image, "true"]].concat());
+    let mut command = command.into_command();
+    crate::kelp::Kelp::new({
+        command.current_dir(&here);
+        command
+    })
+    .succeeds();
+    assert!(here.join("cid").exists());
+    fs::write(there.join("cid"), "").unwrap();
+    let mut command = env.kelp(&["start", "filed"]).into_command();
+    command.current_dir(&there);
+    crate::kelp::Kelp::new(command).succeeds();
+    env.kelp(&["wait", "filed"]).succeeds();
+    assert!(here.join("pid").exists() && !there.join("pid").exists());
+    let mut command = env.kelp(&["rm", "filed"]).into_command();
+    command.current_dir(&there);
+    crate::kelp::Kelp::new(command).succeeds();
+    assert!(!here.join("cid").exists() && there.join("cid").exists());
+}
+
+#[test]
+fn host_names_are_those_that_make_sense() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let host = rustix::system::uname();
+    let host = host.nodename().to_string_lossy();
+    let run = |flags: &[&str]| env.kelp(&[&["run", "--rm"], flags, &[&image, "hostname"]].concat());
+    assert_eq!(run(&["--network=host"]).succeeds().trim(), host);
+    assert_eq!(run(&["--network=host", "-h", "own"]).succeeds(), "own\n");
+    let id = run(&["--network=none", "-h", ""]).succeeds();
+    assert_eq!(id.trim().len(), 12, "{id}");
+    let refused = run(&["--network=none", "--uts=host", "-h", "own"]).fails(125);
+    assert!(refused.contains("cannot set a hostname"), "{refused}");
+    let refused = run(&["--network=none", "-v", "/tmp:/"]).fails(125);
+    assert!(refused.contains("hide the container's root"), "{refused}");
+}
+
+/// As cron and su have it: no variable, and no directory of the session's.
+#[test]
+fn without_a_session_containers_are_found_again() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let uid = rustix::process::getuid().as_raw();
+    if std::path::Path::new(&format!("/run/user/{uid}")).exists() {
+        crate::skip::skip("no session of the test user");
+        return;
+    }
+    let kelp = |words: &[&str]| {
+        let mut command = env.kelp(words).into_command();
+        command.env_remove("XDG_RUNTIME_DIR");
+        crate::kelp::Kelp::new(command)
+    };
+    let flags = ["run", "-d", "--network=none", "--name=cron"];
+    kelp(&[&flags[..], &[&image, "sleep", "1000"]].concat()).succeeds();
+    assert_eq!(kelp(&["exec", "cron", "echo", "in"]).succeeds(), "in\n");
+    let names = kelp(&["ps", "--format", "{{.Names}}"]).succeeds();
+    assert_eq!(names, "cron\n");
+    kelp(&["rm", "-f", "-t0", "cron"]).succeeds();
+    fs::remove_dir_all(format!("/tmp/kelp-{uid}")).unwrap();
+}

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use kelp_userns::subid::SubIds;
+use kelp_userns::subid::{self, SubIds};
 use kelp_userns::{IdMap, IdMapping, UserNamespace, shared};
 
 use crate::container::config::{MapLines, Namespaces, UserMode};
@@ -161,6 +161,19 @@ pub(crate) fn own_role(arguments: &[&str]) -> i32 {
 }
 
 impl Engine {
+    /// Says what a user without subordinate ids should know, the first time only.
+    pub(crate) fn tell_of_single_id(&self) {
+        let told = self.paths.data.join("told-of-single-id");
+        if !told.exists() && std::fs::write(told, "").is_ok() {
+            let name = subid::user_name(rustix::process::getuid().as_raw());
+            eprintln!(
+                "kelp: this user has no ids in /etc/subuid and /etc/subgid: in containers all files \
+                 belong to one user; for more have `{}:100000:65536` added to both (said once)",
+                name.as_deref().unwrap_or("NAME")
+            );
+        }
+    }
+
     /// Gives what the user has made to the root of a container in whose namespace the user is not
     /// mapped, so that nobody there could write it.
     pub(crate) fn give_to_root(&self, map: &IdMap, own: &[PathBuf]) -> Result<(), Error> {

@@ -63,11 +63,7 @@ impl SubIds {
         container_gid: u32,
     ) -> Result<IdMap, Error> {
         if self.is_empty() && (container_uid, container_gid) != (0, 0) {
-            // One id is all there is: it can be any number inside.
-            return Ok(IdMap {
-                uids: vec![mapping(container_uid, uid, 1)],
-                gids: vec![mapping(container_gid, gid, 1)],
-            });
+            return Err(without_range("keep-id"));
         }
         Ok(IdMap {
             uids: keep(&self.uids, container_uid, uid, "uid")?,
@@ -78,11 +74,7 @@ impl SubIds {
     /// The ranges alone: the user is not mapped.
     pub fn nomap(&self) -> Result<IdMap, Error> {
         if self.is_empty() {
-            return Err(Error::Map(
-                "--userns=nomap needs subordinate ids; add a line for this user to /etc/subuid \
-                 and /etc/subgid, such as `NAME:100000:65536`"
-                    .to_owned(),
-            ));
+            return Err(without_range("nomap"));
         }
         let mut map = IdMap {
             uids: Vec::new(),
@@ -92,6 +84,16 @@ impl SubIds {
         append(&mut map.gids, &self.gids);
         Ok(map)
     }
+}
+
+/// Whoever is not root inside leaves root to an id that this user does not have.
+fn without_range(mode: &str) -> Error {
+    let name = user_name(rustix::process::getuid().as_raw());
+    Error::Map(format!(
+        "--userns={mode} needs subordinate ids; add a line for this user to /etc/subuid and \
+         /etc/subgid, such as `{}:100000:65536`",
+        name.as_deref().unwrap_or("NAME")
+    ))
 }
 
 fn mapping(container: u32, host: u32, size: u32) -> IdMapping {

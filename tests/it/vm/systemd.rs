@@ -91,7 +91,8 @@ fn writes_to_a_device_are_held_to_their_rate() {
     let home = tempfile::tempdir_in(std::env::var_os("HOME").unwrap()).unwrap();
     let volume = format!("{}:/out", home.path().display());
     let flags = ["--rm", "--device-write-bps=/dev/vda:1mb", "-v", &volume];
-    let script = "dd if=/dev/zero of=/out/file bs=64k count=64 conv=fsync 2>/dev/null && echo written";
+    let script =
+        "dd if=/dev/zero of=/out/file bs=64k count=64 conv=fsync 2>/dev/null && echo written";
     let begin = std::time::Instant::now();
     let text = run_in_service(&env, &flags, script).succeeds();
     assert_eq!(text, "written\n");

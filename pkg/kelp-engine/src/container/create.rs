@@ -53,6 +53,9 @@ impl Engine {
         let _range = self.settle_user_namespace(&mut options, &id)?;
         let map = host::map_of(&options.namespaces)?;
         host::check_single(&map)?;
+        if map.is_single() && options.namespaces.user == UserMode::Host {
+            self.tell_of_single_id();
+        }
         let base = self.base(&options, &map)?;
         let record = Record::new(&self.paths, id.clone());
         if let Some(path) = &options.cid_file {
@@ -163,6 +166,12 @@ impl Engine {
         self.resolve_mounts(options, image, &mut mounting)?;
         options.mounted_images = mounting.images;
         let anonymous_volumes = mounting.anonymous;
+        if options.hostname.is_some() && options.namespaces.uts != Namespace::Private {
+            return Err(Error::invalid(
+                "cannot set a hostname when the UTS namespace is not the container's own: leave \
+                 --hostname or --uts away",
+            ));
+        }
         let hostname = self.hostname(options, &record.id);
         let joined = self.joined_namespaces(options)?;
         let mut spec = spec::build(options, image, &record.data, &hostname, &joined)?;
@@ -261,6 +270,17 @@ impl Engine {
     ) -> Result<(), Error> {
         let mut mounts = Vec::new();
         for asked in &options.volumes {
+            if !asked
+                .target
+                .split('/')
+                .any(|part| !matches!(part, "" | "." | ".."))
+            {
+                return Err(Error::invalid(format!(
+                    "invalid mount on {:?}: it would hide the container's root; use --rootfs for a \
+                     root of your own",
+                    asked.target
+                )));
+            }
             if volume::is_taken(&mounts, &asked.target) {
                 return Err(Error::invalid(format!(
                     "{}: duplicate mount destination",
@@ -298,10 +318,12 @@ impl Engine {
     }
 
     fn hostname(&self, options: &CreateOptions, id: &ContainerId) -> String {
-        if let Some(name) = &options.hostname {
+        if let Some(name) = options.hostname.as_ref().filter(|name| !name.is_empty()) {
             return name.clone();
         }
-        if options.namespaces.uts == Namespace::Private {
+        // In the host's network the host's name is the one that resolves.
+        let in_host_network = options.namespaces.network == Some(Mode::Host);
+        if options.namespaces.uts == Namespace::Private && !in_host_network {
             return id.short().to_owned();
         }
         rustix::system::uname()

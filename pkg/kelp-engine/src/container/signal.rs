@@ -14,6 +14,9 @@ use crate::container::config::Config;
 use crate::container::find::KILLED;
 use crate::{Engine, Error, Kind};
 
+/// The signal that no program can catch.
+const SIGKILL: i32 = 9;
+
 impl Engine {
     /// Sends a signal to a running container's init.
     pub fn kill_container(&self, id: &ContainerId, signal: i32) -> Result<(), Error> {
@@ -31,6 +34,10 @@ impl Engine {
         }
         kelp_sys::signal::pidfd_send(pidfd.as_fd(), signal)
             .map_err(Error::io(format!("signal container {}", id.short())))?;
+        if signal == SIGKILL {
+            // Nothing prevents it, but it takes a moment, and whoever asks next should see it.
+            ends_within(&pidfd, Duration::from_secs(2))?;
+        }
         self.note_id("kill", id, None);
         Ok(())
     }

@@ -3,19 +3,23 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use kelp_args::RestartPolicy;
 use kelp_monitor::Launch;
 use kelp_monitor::attach::{Connection, Pipes};
 use kelp_monitor::launch::LogDriver;
 use kelp_monitor::role::SOCKET;
 use kelp_state::file::{self, Durability};
-use kelp_state::{ContainerId, Record};
+use kelp_state::{ContainerId, Record, Status, liveness};
 use kelp_userns::shared::{self, Coming};
 use oci_spec::runtime::LinuxNamespaceType;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::container::config::{Config, CreateOptions, UserMode};
 use crate::container::remove::RemoveOptions;
+use crate::container::signal::ends_within;
+use crate::container::wait::Condition;
 use crate::{Engine, Error, Kind, host, internal};
 
 /// A container that has just been started.
@@ -57,6 +61,30 @@ impl Engine {
     /// Starts a container that does not run, with these streams attached.
     pub fn start_container(&self, id: &ContainerId, pipes: Pipes) -> Result<Started, Error> {
         self.start_in(id, pipes, None)
+    }
+
+    /// A container's status, once it is not about to change: a program that has ended is waited for
+    /// until its record says so, and one that is being started until it runs.
+    pub fn settled_status(&self, id: &ContainerId) -> Result<Status, Error> {
+        let mut status = self.status(id)?;
+        if status == Status::Stopping {
+            let settled = [Condition::Running, Condition::Paused, Condition::Exited];
+            self.wait_for(id, &settled)?;
+            status = self.status(id)?;
+        }
+        // With a policy the monitor starts it again by itself.
+        let ends = self.config(id)?.options.restart == RestartPolicy::No;
+        if ends && matches!(status, Status::Running | Status::Paused) {
+            let ended = match self.init_of(id) {
+                Ok((_, pidfd)) => ends_within(&pidfd, Duration::ZERO)?,
+                Err(_) => true,
+            };
+            if ended {
+                liveness::wait_until_gone(&Record::new(&self.paths, id.clone()).runtime)?;
+                status = self.status(id)?;
+            }
+        }
+        Ok(status)
     }
 
     fn start_in(
