@@ -38,7 +38,7 @@ impl Paths {
             data: variable("XDG_DATA_HOME")
                 .unwrap_or_else(|| home.join(".local/share"))
                 .join("kelp"),
-            runtime: runtime_base(variable("XDG_RUNTIME_DIR")).join("kelp"),
+            runtime: runtime_base(variable("XDG_RUNTIME_DIR"))?.join("kelp"),
             config: variable("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")),
         };
         for directory in [&paths.data, &paths.runtime] {
@@ -101,33 +101,57 @@ fn passwd_home() -> Option<PathBuf> {
 
 /// Without a session's runtime directory (cron, ssh without PAM), the usual place if it is there,
 /// else one of our own in /tmp.
-fn runtime_base(variable: Option<PathBuf>) -> PathBuf {
+fn runtime_base(variable: Option<PathBuf>) -> Result<PathBuf, Error> {
     let uid = geteuid().as_raw();
-    variable
-        .filter(|path| path.is_dir())
-        .or_else(|| {
-            let usual = PathBuf::from(format!("/run/user/{uid}"));
-            usual.is_dir().then_some(usual)
-        })
-        .unwrap_or_else(|| PathBuf::from(format!("/tmp/kelp-{uid}")))
+    let session = variable.filter(|path| path.is_dir()).or_else(|| {
+        let usual = PathBuf::from(format!("/run/user/{uid}"));
+        usual.is_dir().then_some(usual)
+    });
+    match session {
+        Some(session) => Ok(session),
+        None => base_among_others(Path::new("/tmp")),
+    }
+}
+
+/// A directory of our own in one where everybody may make names. Whoever may write in it could rename
+/// what is there, however private that is: so it is checked itself, and a link is not followed.
+fn base_among_others(parent: &Path) -> Result<PathBuf, Error> {
+    let base = parent.join(format!("kelp-{}", geteuid().as_raw()));
+    let metadata = look_or_make(&base)?;
+    if metadata.is_dir() && is_private(&metadata) {
+        return Ok(base);
+    }
+    Err(Error::Insecure {
+        path: base.display().to_string(),
+        hint: "set XDG_RUNTIME_DIR to a directory of your own with mode 700, or have it removed"
+            .to_owned(),
+    })
 }
 
 /// Makes `path` with mode 0700, or checks that it is the user's and closed to others.
 fn private_directory(path: &Path) -> Result<(), Error> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) => check_private(path, &metadata),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(path)
-                .map_err(Error::io(format!("create {}", path.display())))?;
-            let metadata = fs::symlink_metadata(path)
-                .map_err(Error::io(format!("look at {}", path.display())))?;
-            check_private(path, &metadata)
+    check_private(path, &look_or_make(path)?)
+}
+
+/// What is at `path`: what was there, or a directory with mode 0700. A link is not followed.
+fn look_or_make(path: &Path) -> Result<fs::Metadata, Error> {
+    let look = || fs::symlink_metadata(path);
+    let looked = look().or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            return Err(error);
         }
-        Err(error) => Err(Error::io(format!("look at {}", path.display()))(error)),
-    }
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)?;
+        // Somebody may have been quicker.
+        look()
+    });
+    looked.map_err(Error::io(format!("create {}", path.display())))
+}
+
+fn is_private(metadata: &fs::Metadata) -> bool {
+    metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o777 == 0o700
 }
 
 fn check_private(path: &Path, metadata: &fs::Metadata) -> Result<(), Error> {
@@ -154,4 +178,45 @@ fn check_private(path: &Path, metadata: &fs::Metadata) -> Result<(), Error> {
         return insecure(format!("chmod 700 {}", path.display()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_base_that_others_may_write_in_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let base = base_among_others(parent.path()).unwrap();
+        assert_eq!(fs::metadata(&base).unwrap().mode() & 0o777, 0o700);
+        // What is in it may be as private as can be.
+        private_directory(&base.join("kelp")).unwrap();
+        assert_eq!(base_among_others(parent.path()).unwrap(), base);
+        for mode in [0o777, 0o770, 0o701] {
+            fs::set_permissions(&base, fs::Permissions::from_mode(mode)).unwrap();
+            let error = base_among_others(parent.path()).unwrap_err();
+            let said = format!(
+                "{} belongs to somebody else or is open to others: set XDG_RUNTIME_DIR to a \
+                 directory of your own with mode 700, or have it removed",
+                base.display()
+            );
+            assert_eq!(error.to_string(), said);
+        }
+    }
+
+    #[test]
+    fn a_base_is_no_link_and_no_file() {
+        let parent = tempfile::tempdir().unwrap();
+        let elsewhere = parent.path().join("elsewhere");
+        private_directory(&elsewhere).unwrap();
+        let base = parent.path().join(format!("kelp-{}", geteuid().as_raw()));
+        symlink(&elsewhere, &base).unwrap();
+        base_among_others(parent.path()).unwrap_err();
+        fs::remove_file(&base).unwrap();
+        fs::write(&base, "").unwrap();
+        fs::set_permissions(&base, fs::Permissions::from_mode(0o600)).unwrap();
+        base_among_others(parent.path()).unwrap_err();
+    }
 }
