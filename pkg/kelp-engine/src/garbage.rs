@@ -26,12 +26,7 @@ impl Engine {
                 self.forget_half_made(&directory, &name);
             }
         }
-        for name in names_in(&self.paths.names()) {
-            let owner = name::owner(&self.paths, &name);
-            if owner.is_none_or(|id| Record::new(&self.paths, id).is_abandoned()) {
-                let _ = fs::remove_file(self.paths.names().join(name));
-            }
-        }
+        name::forget_stale(&self.paths);
         for id in names_in(&self.paths.runtime.join("c")) {
             let Ok(id) = id.parse() else { continue };
             let record = Record::new(&self.paths, id);

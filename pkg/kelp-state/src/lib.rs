@@ -2,8 +2,9 @@
 //!
 //! Invariants: a record is a directory of small files, each written under a temporary name and
 //! renamed; a name is reserved by creating one symbolic link; whether a container's monitor lives
-//! is told by the lock that it holds and by nothing else. No function here takes a lock that
-//! another container's command could be holding.
+//! is told by the lock that it holds and by nothing else. No function here waits for a lock that
+//! another container's command could be holding, but for the one on the names, which is held for a few
+//! system calls.
 #![forbid(unsafe_code)]
 
 pub mod error;

@@ -1,8 +1,15 @@
 //! Container names: one symbolic link each, whose creation is the reservation.
+//!
+//! A link is removed only by who holds the lock on their directory, and has looked whose it is since:
+//! else it could be another container's by the time it is unlinked. Making one takes no lock.
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::id::ContainerId;
@@ -34,16 +41,11 @@ pub fn reserve(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), Error>
                 fs::create_dir_all(paths.names()).map_err(Error::io(what()))?;
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                match owner(paths, name) {
-                    Some(owner) if !Record::new(paths, owner.clone()).is_abandoned() => {
-                        return Err(Error::NameInUse {
-                            name: name.to_owned(),
-                            id: owner.to_string(),
-                        });
-                    }
-                    // Left by a kill: while the record was made, or between its removal and the
-                    // name's.
-                    _ => drop(fs::remove_file(&link)),
+                if let Some(id) = take_over(paths, name)? {
+                    return Err(Error::NameInUse {
+                        name: name.to_owned(),
+                        id: id.to_string(),
+                    });
                 }
             }
             Err(error) => return Err(Error::io(what())(error)),
@@ -55,10 +57,54 @@ pub fn reserve(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), Error>
     })
 }
 
-/// Gives `name` up, if it is `id`'s.
+/// Removes a link whose container is gone or was never made; else tells whose it is.
+fn take_over(paths: &Paths, name: &str) -> Result<Option<ContainerId>, Error> {
+    let _lock = lock(paths)?;
+    let link = paths.names().join(name);
+    // One that is gone is left to who is about to make it: that takes no lock.
+    if fs::symlink_metadata(&link).is_err() {
+        return Ok(None);
+    }
+    match owner(paths, name) {
+        Some(owner) if !Record::new(paths, owner.clone()).is_abandoned() => Ok(Some(owner)),
+        // Left by a kill: while the record was made, or between its removal and the name's.
+        _ => {
+            fs::remove_file(&link).map_err(Error::io(format!("remove {}", link.display())))?;
+            Ok(None)
+        }
+    }
+}
+
+/// Gives `name` up, if it is `id`'s. One that can't be given up is taken over by who wants it.
 pub fn release(paths: &Paths, name: &str, id: &ContainerId) {
+    let Ok(_lock) = lock(paths) else { return };
     if owner(paths, name).as_ref() == Some(id) {
         let _ = fs::remove_file(paths.names().join(name));
+    }
+}
+
+/// Removes the names whose container is gone or was never made.
+pub fn forget_stale(paths: &Paths) {
+    let names = fs::read_dir(paths.names());
+    for entry in names.into_iter().flatten().flatten() {
+        if let Ok(name) = entry.file_name().into_string() {
+            let _ = take_over(paths, &name);
+        }
+    }
+}
+
+/// The lock on the links, for as long as it is held: a few system calls.
+fn lock(paths: &Paths) -> Result<OwnedFd, Error> {
+    let what = || format!("lock {}", paths.names().display());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let lock = rustix::fs::open(paths.names(), flags, Mode::empty())
+        .map_err(|error| Error::io(what())(error.into()))?;
+    loop {
+        match flock(&lock, FlockOperation::LockExclusive) {
+            Ok(()) => return Ok(lock),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(Error::io(what())(error.into())),
+        }
     }
 }
 
@@ -144,5 +190,92 @@ mod tests {
         reserve(&paths, "web", &second).unwrap();
         release(&paths, "web", &first);
         assert_eq!(owner(&paths, "web"), Some(second));
+    }
+
+    /// Containers that are being made, with what says so.
+    fn makers(paths: &Paths, count: usize) -> Vec<(ContainerId, OwnedFd)> {
+        let make = |_| {
+            let id = ContainerId::random();
+            fs::create_dir_all(paths.container(&id)).unwrap();
+            let lock = crate::record::making(&paths.container(&id)).unwrap();
+            (id, lock.unwrap())
+        };
+        (0..count).map(make).collect()
+    }
+
+    #[test]
+    fn one_of_many_takes_a_dead_owners_name() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = paths(root.path());
+        fs::create_dir_all(paths.names()).unwrap();
+        let makers = makers(&paths, 8);
+        for round in 0..300 {
+            let link = paths.names().join("web");
+            let _ = fs::remove_file(&link);
+            symlink(ContainerId::random().as_str(), &link).unwrap();
+            let barrier = std::sync::Barrier::new(makers.len());
+            let owners = std::thread::scope(|scope| {
+                let threads: Vec<_> = makers
+                    .iter()
+                    .map(|(id, _)| {
+                        scope.spawn(|| {
+                            barrier.wait();
+                            reserve(&paths, "web", id).is_ok()
+                        })
+                    })
+                    .collect();
+                let won = threads.into_iter().map(|thread| thread.join().unwrap());
+                won.filter(|won| *won).count()
+            });
+            assert_eq!(owners, 1, "{round}");
+        }
+    }
+
+    /// A removal gives up its own name, and not that of who was quicker to take it.
+    #[test]
+    fn a_removal_leaves_the_next_owners_name() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = paths(root.path());
+        let makers = makers(&paths, 4);
+        for round in 0..300 {
+            let old = ContainerId::random();
+            fs::create_dir_all(paths.container(&old)).unwrap();
+            fs::write(paths.container(&old).join("config.json"), "{}").unwrap();
+            reserve(&paths, "web", &old).unwrap();
+            let barrier = std::sync::Barrier::new(makers.len() + 2);
+            let (paths, old, barrier) = (&paths, &old, &barrier);
+            let won: Vec<_> = std::thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(move || {
+                        barrier.wait();
+                        // Twice, as by a removal and by a prune.
+                        let _ = fs::remove_dir_all(paths.container(old));
+                        release(paths, "web", old);
+                        forget_stale(paths);
+                    });
+                }
+                let threads: Vec<_> = makers
+                    .iter()
+                    .map(|(id, _)| {
+                        scope.spawn(move || {
+                            barrier.wait();
+                            loop {
+                                match reserve(paths, "web", id) {
+                                    Ok(()) => return Some(id),
+                                    // The one that is removed still has it.
+                                    Err(Error::NameInUse { id, .. }) if id == old.to_string() => {}
+                                    Err(_) => return None,
+                                }
+                            }
+                        })
+                    })
+                    .collect();
+                let won = threads.into_iter().map(|thread| thread.join().unwrap());
+                won.flatten().collect()
+            });
+            assert_eq!(won.len(), 1, "{round}");
+            assert_eq!(owner(paths, "web").as_ref(), Some(won[0]), "{round}");
+            release(paths, "web", won[0]);
+        }
     }
 }

@@ -100,22 +100,16 @@ impl Record {
             .collect()
     }
 
-    /// Whether it was given up while it was being made: it lacks its config, which is written last,
-    /// and nobody holds the lock that a maker holds ([`making`]).
+    /// Whether it was given up while it was being made, or is gone: nobody holds the lock that a maker
+    /// holds ([`making`]), and it lacks its config, which is written last.
     pub fn is_abandoned(&self) -> bool {
-        if self.is_finished() {
-            return false;
-        }
-        match making(&self.data) {
-            Ok(lock) => lock.is_some(),
-            Err(_) => true,
-        }
+        // In this order: a maker that is done gives the lock up after it has written the config.
+        !is_being_made(&self.data) && !self.is_finished()
     }
 
-    /// Whether it was made to the end. A power cut can leave the name of a file that was not synced,
-    /// without its content.
+    /// Whether it was made to the end.
     pub fn is_finished(&self) -> bool {
-        fs::metadata(self.data.join("config.json")).is_ok_and(|file| file.len() > 0)
+        is_finished(&self.data)
     }
 
     /// What runs, if something was started and has not ended by the book.
@@ -198,6 +192,12 @@ impl Record {
             || self.ended_with_its_boot().is_some();
         Ok(Status::derive(alive, run.as_ref(), exited))
     }
+}
+
+/// Whether the record in this directory was made to the end. A power cut can leave the name of a file
+/// that was not synced, without its content.
+pub fn is_finished(directory: &Path) -> bool {
+    fs::metadata(directory.join("config.json")).is_ok_and(|file| file.len() > 0)
 }
 
 /// Locks a record's directory while the record is being made; `None` if somebody else does.
