@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -77,20 +77,36 @@ pub fn append(paths: &Paths, event: &Event) {
 }
 
 fn try_append(paths: &Paths, event: &Event, large: u64) -> io::Result<()> {
-    let mut line = serde_json::to_vec(event)?;
-    line.push(b'\n');
     let mut file = OpenOptions::new()
+        .read(true)
         .append(true)
         .create(true)
         .mode(0o600)
         .custom_flags(OFlags::NOFOLLOW.bits() as i32)
         .open(paths.data.join("events"))?;
+    let size = file.metadata()?.size();
+    let mut line = Vec::new();
+    if is_cut(&file, size)? {
+        line.push(b'\n');
+    }
+    serde_json::to_writer(&mut line, event)?;
+    line.push(b'\n');
     // One write(2): the kernel puts it behind what is there, and not into another's line.
     file.write_all(&line)?;
-    if file.metadata()?.size() >= large {
+    if size + line.len() as u64 >= large {
         rotate(paths, &file)?;
     }
     Ok(())
+}
+
+/// Whether the last line was cut: the disk was full, or the machine lost its power. What comes next would
+/// become part of it.
+fn is_cut(file: &File, size: u64) -> io::Result<bool> {
+    let Some(last) = size.checked_sub(1) else {
+        return Ok(false);
+    };
+    let mut byte = [0];
+    Ok(file.read_at(&mut byte, last)? == 1 && byte != *b"\n")
 }
 
 fn rotate(paths: &Paths, file: &File) -> io::Result<()> {
@@ -115,6 +131,34 @@ fn rotate(paths: &Paths, file: &File) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_after_a_line_that_was_cut_is_a_line() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths {
+            data: root.path().to_owned(),
+            runtime: root.path().to_owned(),
+            config: root.path().to_owned(),
+        };
+        let [_, current] = files(&paths);
+        for name in ["before", "cut"] {
+            append(&paths, &Event::now("container", "start", "id", name));
+        }
+        let length = fs::metadata(&current).unwrap().size();
+        let file = OpenOptions::new().write(true).open(&current).unwrap();
+        file.set_len(length - 20).unwrap();
+        for name in ["after", "last"] {
+            append(&paths, &Event::now("container", "start", "id", name));
+        }
+        let text = fs::read_to_string(&current).unwrap();
+        let names: Vec<_> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Event>(line).ok())
+            .map(|event| event.name)
+            .collect();
+        assert_eq!(names, ["before", "after", "last"]);
+        assert_eq!(text.lines().count(), 4);
+    }
 
     #[test]
     fn writers_at_once_lose_no_event_and_mix_no_line() {
