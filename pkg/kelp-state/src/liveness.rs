@@ -68,6 +68,17 @@ pub fn offline(runtime_dir: &Path) -> Result<Option<Offline>, Error> {
     Ok(free.then_some(Offline { _file: file }))
 }
 
+/// [`offline`] without waiting; `None` also if somebody else works on the container.
+pub fn try_offline(runtime_dir: &Path) -> Result<Option<Offline>, Error> {
+    let file = open(runtime_dir)?;
+    let free = (|| {
+        Ok(lock::try_lock(file.as_fd(), OFFLINE, Kind::Exclusive)?
+            && !lock::is_locked(file.as_fd(), MONITOR)?)
+    })();
+    let free = free.map_err(Error::io(what(runtime_dir)))?;
+    Ok(free.then_some(Offline { _file: file }))
+}
+
 /// Whether a monitor holds the lock.
 pub fn is_alive(runtime_dir: &Path) -> bool {
     rustix::fs::open(
@@ -128,7 +139,12 @@ mod tests {
         assert!(is_alive(&runtime_dir));
         assert!(claim(&runtime_dir).unwrap().is_none());
         assert!(offline(&runtime_dir).unwrap().is_none());
+        assert!(try_offline(&runtime_dir).unwrap().is_none());
         drop(alive);
+        let working = try_offline(&runtime_dir).unwrap();
+        assert!(working.is_some());
+        assert!(try_offline(&runtime_dir).unwrap().is_none());
+        drop(working);
         assert!(!is_alive(&runtime_dir));
         wait_until_gone(&runtime_dir).unwrap();
     }

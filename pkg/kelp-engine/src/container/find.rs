@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use kelp_monitor::{Launch, overlays, place};
 use kelp_runtime::cgroup::Cgroup;
 use kelp_state::file::{self, Durability};
+use kelp_state::liveness::Offline;
 use kelp_state::{ContainerId, ExitRecord, Record, RunRecord, Status, liveness, name, record};
 
 use crate::{Engine, Error, Kind};
@@ -21,11 +22,7 @@ impl Engine {
     /// A container's status; one whose monitor was killed is settled first.
     pub fn status(&self, id: &ContainerId) -> Result<Status, Error> {
         let record = Record::new(&self.paths, id.clone());
-        let lost = match record.run()? {
-            Some(_) => !record.is_alive(),
-            None => record.ended_with_its_boot().is_some(),
-        };
-        if lost {
+        if is_lost(&record, record.run()?.as_ref()) {
             self.settle(&record)?;
         }
         Ok(record.status()?)
@@ -53,9 +50,21 @@ impl Engine {
     ///
     /// Nobody can start it meanwhile, or what was just started would be killed.
     pub(crate) fn settle(&self, record: &Record) -> Result<(), Error> {
-        let Some(_offline) = liveness::offline(&record.runtime)? else {
-            return Ok(());
-        };
+        match liveness::offline(&record.runtime)? {
+            Some(offline) => self.settle_offline(record, &offline),
+            None => Ok(()),
+        }
+    }
+
+    /// The same, unless somebody else works on the container just now: then it stays as it is.
+    pub(crate) fn try_settle(&self, record: &Record) -> Result<(), Error> {
+        match liveness::try_offline(&record.runtime)? {
+            Some(offline) => self.settle_offline(record, &offline),
+            None => Ok(()),
+        }
+    }
+
+    fn settle_offline(&self, record: &Record, _offline: &Offline) -> Result<(), Error> {
         let run = record.run()?;
         let started = match &run {
             Some(run) => run.started,
@@ -90,6 +99,15 @@ impl Engine {
             restarts,
         };
         Ok(record.write_exit(&exit, Durability::None)?)
+    }
+}
+
+/// Whether a container was started, and ended without anybody who could have written that. The lock is
+/// looked at only where `run` is there: it is free then only if the monitor was killed.
+pub(crate) fn is_lost(record: &Record, run: Option<&RunRecord>) -> bool {
+    match run {
+        Some(_) => !record.is_alive(),
+        None => record.ended_with_its_boot().is_some(),
     }
 }
 

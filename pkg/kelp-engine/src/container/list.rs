@@ -13,6 +13,7 @@ use kelp_network::{Mode, PublishedPort};
 use kelp_state::{ContainerId, ExitRecord, Record, RunRecord, Status, file};
 use serde::Deserialize;
 
+use crate::container::find::is_lost;
 use crate::{Engine, Error};
 
 /// What a list shows of a container's `config.json`.
@@ -123,23 +124,22 @@ impl Engine {
             .collect()
     }
 
-    /// One container as a list shows it. A container whose monitor was killed is settled first.
+    /// One container as a list shows it. A container whose monitor was killed is settled first; while
+    /// somebody works on it, it is shown as one that has ended, and nobody knows yet how.
     fn listed(&self, record: &Record) -> Result<Option<Listed>, Error> {
-        // The lock is looked at only where something was started and has not ended by the book: it
-        // is free then only if the monitor was killed.
         let mut run = record.run()?;
-        if run.is_some() && !record.is_alive() {
-            self.settle(record)?;
-            run = None;
-        }
-        if run.is_none() && record.ended_with_its_boot().is_some() {
-            self.settle(record)?;
+        let lost = is_lost(record, run.as_ref());
+        if lost {
+            self.try_settle(record)?;
+            // Or it was settled, and started again, by who was quicker.
+            run = record.run()?.filter(|_| record.is_alive());
         }
         let exit = if run.is_some() { None } else { record.exit()? };
         let status = match (&run, &exit) {
             (Some(run), _) if run.paused => Status::Paused,
             (Some(_), _) => Status::Running,
             (None, Some(_)) => Status::Exited,
+            (None, None) if lost => Status::Exited,
             (None, None) => Status::Created,
         };
         let Some(summary) = file::read_json::<Summary>(&record.data.join("config.json"))? else {
@@ -156,12 +156,19 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use kelp_state::Paths;
+    use kelp_state::file::Durability;
+    use kelp_state::{liveness, record};
+
     use super::*;
+    use crate::container::config::CgroupMode;
     use crate::container::{Config, CreateOptions};
 
-    #[test]
-    fn a_summary_is_part_of_a_config() {
-        let config = Config {
+    fn config() -> Config {
+        Config {
             id: ContainerId::random(),
             name: "web".to_owned(),
             created: SystemTime::UNIX_EPOCH,
@@ -177,12 +184,64 @@ mod tests {
                 mounts: vec![oci_spec::runtime::Mount::default()],
                 ..CreateOptions::default()
             },
-        };
+        }
+    }
+
+    #[test]
+    fn a_summary_is_part_of_a_config() {
+        let config = config();
         let text = serde_json::to_string(&config).unwrap();
         let summary: Summary = serde_json::from_str(&text).unwrap();
         assert_eq!(summary.id, config.id);
         assert_eq!(summary.command, ["sh"]);
         assert!(summary.options.remove);
         assert_eq!(summary.options.mounts.len(), 1);
+    }
+
+    /// Its monitor was killed, and somebody works on it.
+    #[test]
+    fn a_container_that_is_worked_on_is_listed_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = Engine {
+            paths: Paths {
+                data: root.path().join("data"),
+                runtime: root.path().join("run"),
+                config: root.path().join("config"),
+            },
+            cgroup_mode: CgroupMode::Enabled,
+            storage: None,
+        };
+        let mut config = config();
+        config.options.remove = false;
+        let record = Record::new(&engine.paths, config.id.clone());
+        fs::create_dir_all(&record.data).unwrap();
+        let path = record.data.join("config.json");
+        file::write_json(&path, &config, Durability::None).unwrap();
+        let working = liveness::offline(&record.runtime).unwrap().unwrap();
+        let run = RunRecord {
+            pid: i32::MAX as u32,
+            start_time: 0,
+            monitor: 0,
+            boot_id: record::boot_id(),
+            started: SystemTime::UNIX_EPOCH,
+            cgroup: String::new(),
+            paused: false,
+            restarts: 0,
+        };
+        record.write_run(&run).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let other = engine.clone();
+        std::thread::spawn(move || sender.send(other.list_containers(true)));
+        let list = receiver.recv_timeout(Duration::from_mins(1)).unwrap();
+        let shown = |list: &[Listed]| {
+            let listed = &list[0];
+            let code = listed.exit.as_ref().map(|exit| exit.code);
+            (list.len(), listed.status, listed.run.is_some(), code)
+        };
+        assert_eq!(shown(&list), (1, Status::Exited, false, None));
+        assert!(engine.list_containers(false).is_empty());
+        drop(working);
+        let list = engine.list_containers(true);
+        assert_eq!(shown(&list), (1, Status::Exited, false, Some(137)));
     }
 }
