@@ -26,6 +26,7 @@ mod lifecycle;
 mod network;
 mod probe;
 mod pull;
+mod records;
 mod registry;
 mod removal;
 mod run_exit;

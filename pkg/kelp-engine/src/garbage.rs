@@ -22,7 +22,7 @@ impl Engine {
     pub(crate) fn container_garbage(&self) -> Vec<PathBuf> {
         for name in names_in(&self.paths.containers()) {
             let directory = self.paths.containers().join(&name);
-            if !directory.join("config.json").exists() {
+            if !record::is_finished(&directory) {
                 self.forget_half_made(&directory, &name);
             }
         }
@@ -54,7 +54,7 @@ impl Engine {
         let Ok(Some(_lock)) = record::making(directory) else {
             return;
         };
-        if !directory.join("config.json").exists() {
+        if !record::is_finished(directory) {
             let trash = self.paths.data.join("trash");
             let _ = fs::create_dir_all(&trash);
             let _ = fs::rename(directory, trash.join(name.trim_start_matches('.')));
