@@ -5,6 +5,8 @@ use std::path::Path;
 
 use crate::env::Env;
 
+mod overlay;
+
 /// What is in a directory.
 fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();

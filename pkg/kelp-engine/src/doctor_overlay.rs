@@ -1,28 +1,49 @@
 //! Whether an overlay can be mounted where the layers are: asked by mounting one.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use kelp_sys::process::Exit;
 use kelp_userns::UserNamespace;
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::io::Errno;
 
 use crate::doctor::{Check, Level};
-use crate::{Engine, internal};
+use crate::{Engine, Error, Kind, internal};
 
 /// How an overlay knows a directory that hides what is below.
 const OPAQUE: &str = "user.overlay.opaque";
 
 const NAME: &str = "overlay";
 
+/// What the kernel says where an overlay can't be had: it has none, not for this user, or not on this
+/// file system, which may lack devices or attributes as well; or it can't make what it needs in
+/// `work`, and then can only be read.
+const REFUSALS: [Errno; 7] = [
+    Errno::NODEV,
+    Errno::NOSYS,
+    Errno::PERM,
+    Errno::ACCESS,
+    Errno::INVAL,
+    Errno::OPNOTSUPP,
+    Errno::ROFS,
+];
+
+/// How a probe came out.
+pub(crate) enum Verdict {
+    /// An overlay can be had.
+    Works,
+    /// It can't, and why.
+    Refused(String),
+}
+
 /// Whether there will be an overlay.
 pub(crate) fn check(engine: &Engine, userns: &UserNamespace) -> Check {
     let data = engine.paths.data.display();
     match probe(engine, userns) {
-        Ok(()) => Check::ok(NAME, format!("can be mounted on {data}")),
-        Err(why) => {
+        Ok(Verdict::Works) => Check::ok(NAME, format!("can be mounted on {data}")),
+        Ok(Verdict::Refused(why)) => {
             let fix = format!(
                 "containers get a copy of their image, which takes time and space; put {data} on a \
                  local file system such as ext4, xfs or btrfs (not NFS, nor another overlay), with \
@@ -30,45 +51,53 @@ pub(crate) fn check(engine: &Engine, userns: &UserNamespace) -> Check {
             );
             Check::bad(Level::Warn, NAME, why, fix)
         }
-    }
-}
-
-/// Mounts an overlay on the data directory, in a namespace where it shows to nobody; else tells why
-/// it can't be.
-pub(crate) fn probe(engine: &Engine, userns: &UserNamespace) -> Result<(), String> {
-    let place = Place(
-        engine
-            .paths
-            .data
-            .join(format!("doctor.{}", std::process::id())),
-    );
-    let data = engine.paths.data.display();
-    for name in ["lower", "upper", "work", "merged"] {
-        fs::create_dir_all(place.0.join(name))
-            .map_err(|error| format!("create a directory in {data}: {error}"))?;
-    }
-    let child = internal::spawn(
-        &["probe-overlay", &place.0.to_string_lossy()],
-        userns,
-        Vec::new(),
-    )
-    .map_err(|error| error.line())?;
-    match kelp_sys::process::wait_pidfd(child.pidfd.as_fd()).map(kelp_sys::process::Exit::code) {
-        Ok(0) => Ok(()),
-        Ok(code) => {
-            let why = io::Error::from_raw_os_error(code);
-            Err(format!("can't be mounted on {data}: {why}"))
+        Err(error) => {
+            let fix = "containers are not made as long as nobody knows; --storage-driver=vfs makes \
+                       them with a copy of their image";
+            Check::bad(Level::Fail, NAME, error.line(), fix)
         }
-        Err(error) => Err(error.to_string()),
     }
 }
 
-/// What the probe leaves behind goes with this.
-struct Place(PathBuf);
+/// Mounts an overlay on the data directory, in a namespace where it shows to nobody.
+///
+/// # Errors
+/// What kept it from finding out, such as a full disk, on which a copy would not fit either.
+pub(crate) fn probe(engine: &Engine, userns: &UserNamespace) -> Result<Verdict, Error> {
+    let (path, lock) = engine.store()?.scratch("overlay")?;
+    let place = Place { path, _lock: lock };
+    let data = engine.paths.data.display();
+    let what = || format!("try an overlay on {data}");
+    for name in ["lower", "upper", "work", "stage"] {
+        fs::create_dir(place.path.join(name)).map_err(Error::io(what()))?;
+    }
+    let path = place.path.to_string_lossy();
+    let code = match internal::run_role(&["probe-overlay", &path], userns)? {
+        Exit::Code(0) => return Ok(Verdict::Works),
+        Exit::Code(code) => code,
+        Exit::Signal(signal) => {
+            let text = format!("{}: the probe was ended by signal {signal}", what());
+            return Err(Error::new(Kind::Failed, text));
+        }
+    };
+    let why = io::Error::from_raw_os_error(code);
+    if REFUSALS.iter().any(|errno| errno.raw_os_error() == code) {
+        return Ok(Verdict::Refused(format!(
+            "can't be mounted on {data}: {why}"
+        )));
+    }
+    Err(Error::io(what())(why))
+}
+
+/// What the probe leaves behind goes with this; if it is killed, with the next prune.
+struct Place {
+    path: PathBuf,
+    _lock: File,
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.path);
     }
 }
 
@@ -85,9 +114,10 @@ pub(crate) fn role(path: &str) -> i32 {
 }
 
 fn mount_and_write(path: &Path) -> io::Result<()> {
+    let [lower, upper, work, stage] =
+        ["lower", "upper", "work", "stage"].map(|name| path.join(name));
     // Without these an overlay can be mounted, but a layer can't say what it hides: a tmpfs before
     // Linux 6.6 has no such attributes.
-    let lower = path.join("lower");
     rustix::fs::setxattr(&lower, OPAQUE, b"y", XattrFlags::empty())?;
     mknodat(
         CWD,
@@ -97,17 +127,13 @@ fn mount_and_write(path: &Path) -> io::Result<()> {
         0,
     )?;
     kelp_sys::namespace::unshare_mounts()?;
-    let merged = path.join("merged");
-    let part = |name: &str| path.join(name).display().to_string();
-    let options = format!(
-        "lowerdir={},upperdir={},workdir={},userxattr",
-        part("lower"),
-        part("upper"),
-        part("work")
-    );
-    let options = std::ffi::CString::new(options)?;
-    mount("overlay", &merged, "overlay", MountFlags::NODEV, &*options)?;
-    let written = fs::write(merged.join("file"), "x");
-    unmount(&merged, UnmountFlags::DETACH)?;
-    written
+    let probed = kelp_runtime::overlay::probe(&lower, &upper, &work, &stage);
+    if probed
+        .as_ref()
+        .is_err_and(|error| error.kind() == io::ErrorKind::ReadOnlyFilesystem)
+    {
+        // Unless nobody can make anything there: the disk is full.
+        fs::create_dir(work.join("more"))?;
+    }
+    probed
 }

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use kelp_sys::clone::Child;
 use kelp_sys::exec::CStringArray;
+use kelp_sys::process::{Exit, wait_pidfd};
 use kelp_sys::spawn::Spawn;
 use kelp_userns::UserNamespace;
 use rustix::process::Signal;
@@ -91,6 +92,13 @@ pub(crate) fn spawn_until(
     }
     .start()
     .map_err(Error::io(format!("start `kelp internal {}`", role[0])))
+}
+
+/// Runs this binary in a hidden role, inside `userns`; how it ended.
+pub(crate) fn run_role(role: &[&str], userns: &UserNamespace) -> Result<Exit, Error> {
+    let child = spawn(role, userns, Vec::new())?;
+    wait_pidfd(child.pidfd.as_fd())
+        .map_err(Error::io(format!("wait for `kelp internal {}`", role[0])))
 }
 
 /// The file that this process was executed from, also if it has been replaced since.

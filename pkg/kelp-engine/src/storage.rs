@@ -18,6 +18,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
 use crate::container::config::UserMode;
+use crate::doctor_overlay::Verdict;
 use crate::{Engine, Error, Kind, doctor_overlay, host, internal};
 
 /// How root file systems are made.
@@ -54,7 +55,7 @@ impl Engine {
             return Ok(Storage::Overlay);
         }
         let userns = self.user_namespace(host::id_map(&UserMode::Host)?)?;
-        if doctor_overlay::probe(self, &userns).is_err() {
+        if let Verdict::Refused(_) = doctor_overlay::probe(self, &userns)? {
             // To ask again costs little beside a copy, and a module may have been loaded.
             return Ok(Storage::Vfs);
         }

@@ -17,7 +17,7 @@ pub mod launch;
 pub mod message;
 pub mod mount_plan;
 mod mounts;
-mod overlay;
+pub mod overlay;
 pub mod plan;
 mod process;
 mod reaper;

@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use kelp_sys::spawn::number;
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chmodat, chownat, fstat, mkdirat, open};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid, chmodat, chownat, fstat, mkdirat, open, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, OpenTreeFlags, fsconfig_create,
@@ -101,6 +101,20 @@ impl Overlay {
     /// Mounts it, attached nowhere. `stage` is a directory that has nothing of use mounted on it in this
     /// mount namespace.
     pub(crate) fn mount(&self, stage: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
+        self.try_mount(stage).map_err(|(errno, said)| {
+            let shown = self.upper.as_ref().map(|upper| upper.shown.display());
+            Failure::setup(format!(
+                "mount an overlay: {}{}{said}; run `kelp doctor` to see what the file system{} \
+                 lacks",
+                crate::error::plain(&errno.into()),
+                if said.is_empty() { "" } else { ": " },
+                shown.map_or_else(String::new, |shown| format!(" of {shown}")),
+            ))
+        })
+    }
+
+    /// The same; an error comes with what the kernel says about it.
+    fn try_mount(&self, stage: BorrowedFd<'_>) -> Result<OwnedFd, (Errno, String)> {
         let (errno, said) = if std::env::var_os(OLD_KERNEL).is_some() {
             (Errno::INVAL, String::new())
         } else {
@@ -111,20 +125,10 @@ impl Overlay {
         };
         // Before Linux 6.5 overlayfs gets its parameters as one text, and fsconfig(2) takes no
         // descriptor (EOPNOTSUPP).
-        let errno = match errno {
-            Errno::INVAL | Errno::OPNOTSUPP => match self.old_mount(stage) {
-                Ok(tree) => return Ok(tree),
-                Err(errno) => errno,
-            },
-            errno => errno,
-        };
-        let shown = self.upper.as_ref().map(|upper| upper.shown.display());
-        Err(Failure::setup(format!(
-            "mount an overlay: {}{}{said}; run `kelp doctor` to see what the file system{} lacks",
-            crate::error::plain(&errno.into()),
-            if said.is_empty() { "" } else { ": " },
-            shown.map_or_else(String::new, |shown| format!(" of {shown}")),
-        )))
+        match errno {
+            Errno::INVAL | Errno::OPNOTSUPP => self.old_mount(stage).map_err(|errno| (errno, said)),
+            errno => Err((errno, said)),
+        }
     }
 
     /// By fsconfig(2); an error comes with what the kernel says about it.
@@ -196,10 +200,38 @@ impl Overlay {
     }
 }
 
+/// Mounts an overlay as a container's root is, of three directories of one file system, and writes a
+/// file through it. The caller has a mount namespace of its own, in which nothing of use is mounted on
+/// `stage`.
+///
+/// # Errors
+/// What the kernel has against it.
+pub fn probe(lower: &Path, upper: &Path, work: &Path, stage: &Path) -> std::io::Result<()> {
+    let overlay = Overlay {
+        lower: vec![place(lower)?],
+        upper: Some(Upper {
+            directory: place(upper)?,
+            work: place(work)?,
+            shown: upper.to_owned(),
+        }),
+        volatile: true,
+    };
+    let mounted = overlay.try_mount(place(stage)?.as_fd());
+    let tree = mounted.map_err(|(errno, _)| errno)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let file = openat(&tree, "file", flags, Mode::RUSR | Mode::WUSR)?;
+    rustix::io::write(file, b"x")?;
+    Ok(())
+}
+
 /// A directory of the host, as a place only.
 pub(crate) fn directory(path: &Path) -> Result<OwnedFd, Failure> {
+    place(path).step(|| format!("open {}", path.display()))
+}
+
+fn place(path: &Path) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    open(path, flags, Mode::empty()).step(|| format!("open {}", path.display()))
+    open(path, flags, Mode::empty())
 }
 
 fn give(directory: BorrowedFd<'_>, owner: (u32, u32), shown: &Path) -> Result<(), Failure> {

@@ -32,7 +32,7 @@ use crate::digest::Digest;
 use crate::layer::LayerStore;
 use crate::pull::{Images, LocalImage, PulledImage};
 use crate::reference::{ImageName, Reference};
-use crate::temporary::{TemporaryFile, make_directory};
+use crate::temporary::{self, TemporaryFile, make_directory};
 use crate::unpack;
 use crate::unpacker::Unpacker;
 use tag::Tags;
@@ -110,6 +110,12 @@ impl Store {
         let lease = Arc::new(Lease::new(&self.data)?);
         let blobs = self.blobs.clone().leased(lease.clone());
         Ok((lease, blobs))
+    }
+
+    /// A directory for something that is tried; garbage as soon as the file that comes with it, which
+    /// holds its lock, is closed.
+    pub fn scratch(&self, kind: &str) -> Result<(PathBuf, File), Error> {
+        temporary::create_directory(&self.data.join("tmp"), kind)
     }
 
     /// Keeps images from being removed while the guard lives; see [`StoreLock::shared`].
