@@ -1,11 +1,12 @@
 //! The hidden roles, and starting them.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use kelp_state::paths;
 use kelp_sys::clone::Child;
 use kelp_sys::exec::CStringArray;
 use kelp_sys::process::{Exit, wait_pidfd};
@@ -73,13 +74,16 @@ pub(crate) fn spawn_until(
 ) -> Result<Child, Error> {
     let mut argv = vec![cstring("kelp"), cstring("internal")];
     argv.extend(role.iter().copied().map(cstring));
+    let own = paths::environment()?;
+    let is_own = |name: &OsString| own.iter().any(|(own, _)| name == own);
     let envp = std::env::vars_os()
-        .filter_map(|(name, value)| {
-            let mut entry = name.into_vec();
-            entry.push(b'=');
-            entry.extend(value.into_vec());
-            CString::new(entry).ok()
-        })
+        .filter(|(name, _)| !is_own(name))
+        .map(|(name, value)| (name.into_vec(), value.into_vec()))
+        .chain(own.iter().map(|(name, path)| {
+            let path = path.as_os_str().as_bytes();
+            (name.as_bytes().to_vec(), path.to_vec())
+        }))
+        .filter_map(|(name, value)| CString::new([&name[..], b"=", &value].concat()).ok())
         .collect();
     Spawn {
         program: own_binary()?,

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::process::geteuid;
 
@@ -29,16 +30,11 @@ impl Paths {
     /// [`Error::Insecure`] if one belongs to another user or is open to others.
     pub fn from_env() -> Result<Self, Error> {
         let home = home()?;
-        let variable = |name: &str| {
-            env::var_os(name)
-                .map(PathBuf::from)
-                .filter(|p| p.is_absolute())
-        };
         let paths = Self {
             data: variable("XDG_DATA_HOME")
                 .unwrap_or_else(|| home.join(".local/share"))
                 .join("kelp"),
-            runtime: runtime_base(variable("XDG_RUNTIME_DIR"))?.join("kelp"),
+            runtime: runtime_base()?.join("kelp"),
             config: variable("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")),
         };
         for directory in [&paths.data, &paths.runtime] {
@@ -78,16 +74,23 @@ impl Paths {
     }
 }
 
+/// What a process of another id needs in its environment to find the same directories: in a user
+/// namespace the user has another one.
+pub fn environment() -> Result<[(&'static str, PathBuf); 2], Error> {
+    Ok([("HOME", home()?), ("XDG_RUNTIME_DIR", runtime_base()?)])
+}
+
+fn variable(name: &str) -> Option<PathBuf> {
+    let value = env::var_os(name).map(PathBuf::from);
+    value.filter(|path| path.is_absolute())
+}
+
 fn home() -> Result<PathBuf, Error> {
-    env::var_os("HOME")
-        .map(PathBuf::from)
-        .filter(|home| home.is_absolute())
-        .or_else(passwd_home)
-        .ok_or_else(|| {
-            Error::io("find the home directory: set HOME to an absolute path")(
-                io::ErrorKind::NotFound.into(),
-            )
-        })
+    variable("HOME").or_else(passwd_home).ok_or_else(|| {
+        Error::io("find the home directory: set HOME to an absolute path")(
+            io::ErrorKind::NotFound.into(),
+        )
+    })
 }
 
 fn passwd_home() -> Option<PathBuf> {
@@ -101,16 +104,22 @@ fn passwd_home() -> Option<PathBuf> {
 
 /// Without a session's runtime directory (cron, ssh without PAM), the usual place if it is there,
 /// else one of our own in /tmp.
-fn runtime_base(variable: Option<PathBuf>) -> Result<PathBuf, Error> {
-    let uid = geteuid().as_raw();
-    let session = variable.filter(|path| path.is_dir()).or_else(|| {
-        let usual = PathBuf::from(format!("/run/user/{uid}"));
+fn runtime_base() -> Result<PathBuf, Error> {
+    // Looked for once: whoever starts a process asks again.
+    static BASE: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(base) = BASE.get() {
+        return Ok(base.clone());
+    }
+    let session = variable("XDG_RUNTIME_DIR").filter(|path| path.is_dir());
+    let session = session.or_else(|| {
+        let usual = PathBuf::from(format!("/run/user/{}", geteuid().as_raw()));
         usual.is_dir().then_some(usual)
     });
-    match session {
-        Some(session) => Ok(session),
-        None => base_among_others(Path::new("/tmp")),
-    }
+    let base = match session {
+        Some(session) => session,
+        None => base_among_others(Path::new("/tmp"))?,
+    };
+    Ok(BASE.get_or_init(|| base).clone())
 }
 
 /// A directory of our own in one where everybody may make names. Whoever may write in it could rename
