@@ -8,6 +8,7 @@ use crate::env::Env;
 use crate::kelp::Kelp;
 use crate::skip::skip;
 
+mod copies;
 mod overlay;
 
 /// What is in a directory.

@@ -97,8 +97,6 @@ impl Engine {
         if exit.code() == 0 {
             return Ok(());
         }
-        // Before the error is told: the disk may be full of it.
-        let _ = self.discard_as(host::id_map(&UserMode::Host)?, target);
         if said.is_empty() {
             said.push_str("it was killed");
         }

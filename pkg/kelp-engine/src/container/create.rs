@@ -24,7 +24,7 @@ use crate::container::config::{
 };
 use crate::container::remove::RemoveOptions;
 use crate::container::{accounts, network};
-use crate::image::{Base, BaseRoot};
+use crate::image::{Base, BaseRoot, Held};
 use crate::layered::Mounting;
 use crate::spec;
 use crate::storage::Storage;
@@ -56,14 +56,29 @@ impl Engine {
         if map.is_single() && options.namespaces.user == UserMode::Host {
             self.tell_of_single_id();
         }
-        let base = self.base(&options, &map)?;
-        let record = Record::new(&self.paths, id.clone());
         if let Some(path) = &options.cid_file {
             check_absent(path)?;
         }
-        let made = Directory::make(&record)?;
-        let prepared = self.prepare(&mut options, &base, &record, &map)?;
+        // It may have to be tried out.
+        let storage = match &options.rootfs {
+            Some(_) if !options.rootfs_overlay => Storage::Overlay,
+            _ => self.storage()?,
+        };
+        let mut base = self.base(&options, &map)?;
+        self.hold_mounted_images(&mut base.held, &options, &map)?;
+        let record = Record::new(&self.paths, id.clone());
+        let mut made = Making::begin(self, &record)?;
+        // Before anything is copied.
         let name = self.reserve_name(&options, &id)?;
+        made.name = Some(name.clone());
+        let rootfs = base.rootfs(&record.data, storage, options.remove);
+        if let Rootfs::Copied { root, layers } = &rootfs {
+            // Before there are volumes, which nothing keeps meanwhile.
+            self.unlocked(&mut base.held, || {
+                self.populate(&map, layers, root, !options.remove)
+            })?;
+        }
+        let prepared = self.prepare(&mut options, &base, rootfs, &record, &map)?;
         let durability = if options.remove {
             Durability::None
         } else {
@@ -74,32 +89,22 @@ impl Engine {
             labels: labels(&options, &base.config),
             ..prepared
         };
-        let result = (|| {
-            file::write_json(&record.data.join("launch.json"), &launch, Durability::None)?;
-            if let Some(path) = &options.cid_file {
-                fs::write(path, id.as_str())
-                    .map_err(Error::io(format!("write {}", path.display())))?;
-            }
-            if start {
-                // What syncs the config's name syncs this one.
-                record.begin(Durability::None)?;
-            }
-            if durability == Durability::Synced {
-                file::sync_files(&record.data)?;
-            }
-            let config = config(options, &base, id.clone(), name.clone(), &launch);
-            // Last: a record without it is of a container that never was.
-            file::write_json(&record.data.join("config.json"), &config, durability)?;
-            Ok::<_, Error>(config)
-        })();
-        match result {
-            Ok(config) => self.note("create", &config),
-            Err(error) => {
-                name::release(&self.paths, &name, &id);
-                return Err(error);
-            }
+        file::write_json(&record.data.join("launch.json"), &launch, Durability::None)?;
+        if let Some(path) = &options.cid_file {
+            fs::write(path, id.as_str()).map_err(Error::io(format!("write {}", path.display())))?;
         }
-        Ok((id, made.keep()?))
+        if start {
+            // What syncs the config's name syncs this one.
+            record.begin(Durability::None)?;
+        }
+        if durability == Durability::Synced {
+            file::sync_files(&record.data)?;
+        }
+        let config = config(options, &base, id.clone(), name, &launch);
+        // Last: a record without it is of a container that never was.
+        file::write_json(&record.data.join("config.json"), &config, durability)?;
+        self.note("create", &config);
+        Ok((id, made.end()))
     }
 
     /// Removes the container that has the name, if that was asked for.
@@ -110,25 +115,6 @@ impl Engine {
             self.remove_container(&owner, &RemoveOptions::FORCE)?;
         }
         Ok(())
-    }
-
-    /// The container's root file system; made, where it is a copy.
-    fn root_of(
-        &self,
-        base: &Base,
-        map: &kelp_userns::IdMap,
-        record: &Record,
-        volatile: bool,
-    ) -> Result<Rootfs, Error> {
-        let storage = match &base.root {
-            BaseRoot::Directory(_) => Storage::Overlay,
-            BaseRoot::Layers(_) => self.storage()?,
-        };
-        let rootfs = base.rootfs(&record.data, storage, volatile);
-        if let Rootfs::Copied { root, layers } = &rootfs {
-            self.populate(map, layers, root, !volatile)?;
-        }
-        Ok(rootfs)
     }
 
     fn reserve_name(&self, options: &CreateOptions, id: &ContainerId) -> Result<String, Error> {
@@ -152,6 +138,7 @@ impl Engine {
         &self,
         options: &mut CreateOptions,
         base: &Base,
+        rootfs: Rootfs,
         record: &Record,
         map: &kelp_userns::IdMap,
     ) -> Result<Launch, Error> {
@@ -212,7 +199,7 @@ impl Engine {
             .or_else(|| kept_user(options, map));
         Ok(Launch {
             spec,
-            rootfs: self.root_of(base, map, record, options.remove)?,
+            rootfs,
             extras: Extras {
                 groups: options.groups.clone(),
                 keep_groups: options.keep_groups,
@@ -459,15 +446,19 @@ fn entrypoint(options: &CreateOptions, image: &ImageConfig) -> Vec<String> {
         .unwrap_or_default()
 }
 
-/// The record's directory while it is being made; removed if the making fails.
-struct Directory {
-    path: PathBuf,
-    kept: bool,
-    lock: OwnedFd,
+/// A container while it is being made; what there is of it goes if the making fails.
+struct Making<'a> {
+    engine: &'a Engine,
+    record: &'a Record,
+    /// Its name, once it is reserved.
+    name: Option<String>,
+    /// Says that somebody is at it; `None` once it is made.
+    lock: Option<OwnedFd>,
 }
 
-impl Directory {
-    fn make(record: &Record) -> Result<Self, Error> {
+impl<'a> Making<'a> {
+    /// Makes the record's directory.
+    fn begin(engine: &'a Engine, record: &'a Record) -> Result<Self, Error> {
         let create = |path: &Path| {
             fs::DirBuilder::new()
                 .recursive(true)
@@ -495,9 +486,10 @@ impl Directory {
             }
         };
         let made = Self {
-            path: record.data.clone(),
-            kept: false,
-            lock,
+            engine,
+            record,
+            name: None,
+            lock: Some(lock),
         };
         for name in ["upper", "work"] {
             let path = record.data.join(name);
@@ -510,18 +502,21 @@ impl Directory {
         Ok(made)
     }
 
-    fn keep(mut self) -> Result<OwnedFd, Error> {
-        self.kept = true;
-        self.lock
-            .try_clone()
-            .map_err(Error::io("copy a descriptor"))
+    /// It is made: the lock that its maker holds.
+    fn end(mut self) -> OwnedFd {
+        self.lock.take().expect("only this, the end, takes it")
     }
 }
 
-impl Drop for Directory {
+impl Drop for Making<'_> {
     fn drop(&mut self) {
-        if !self.kept {
-            let _ = fs::remove_dir_all(&self.path);
+        if self.lock.is_none() {
+            return;
+        }
+        // A copy of an image's files belongs to subordinate ids. What can't be deleted is garbage.
+        let _ = self.engine.discard(self.record);
+        if let Some(name) = &self.name {
+            name::release(&self.engine.paths, name, &self.record.id);
         }
     }
 }
@@ -542,6 +537,6 @@ pub(crate) fn directory_base(path: &Path, overlay: bool) -> Result<Base, Error> 
         } else {
             BaseRoot::Directory(path)
         },
-        _lock: None,
+        held: Held::default(),
     })
 }

@@ -139,7 +139,7 @@ impl Engine {
     }
 
     /// Removes the record; what its users own is removed from inside its user namespace.
-    fn discard(&self, record: &Record) -> Result<(), Error> {
+    pub(crate) fn discard(&self, record: &Record) -> Result<(), Error> {
         let place = trash::put_record(&self.paths, record)?;
         self.delete_discarded(&place)
     }

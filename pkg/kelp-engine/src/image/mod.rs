@@ -10,6 +10,7 @@ pub mod usage;
 
 use std::path::{Path, PathBuf};
 
+use kelp_args::mount::Source;
 use kelp_image::role::ProcessUnpacker;
 use kelp_image::store::{ImageRecord, Store, StoreLock};
 use kelp_image::unpack::Ownership;
@@ -23,7 +24,7 @@ use rustix::fs::OFlags;
 use crate::container::config::CreateOptions;
 use crate::container::create::directory_base;
 use crate::storage::Storage;
-use crate::{Engine, Error, host, internal};
+use crate::{Engine, Error, Kind, host, internal};
 
 /// What a container is made from: an image's layers for its id map, or a directory.
 #[derive(Debug)]
@@ -36,8 +37,26 @@ pub struct Base {
     pub config: ImageConfig,
     /// The files.
     pub root: BaseRoot,
-    /// Keeps the image, and volumes, from being removed until the container's record refers to it.
-    pub(crate) _lock: Option<StoreLock>,
+    /// Keeps images and volumes from being removed until the container's record refers to them.
+    pub(crate) held: Held,
+}
+
+/// What a container that is being made needs to stay: its images, and any volume.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// For as long as nothing that takes long is done.
+    lock: Option<StoreLock>,
+    /// The images.
+    images: Vec<ImageRecord>,
+}
+
+impl Held {
+    fn new(lock: StoreLock) -> Self {
+        Self {
+            lock: Some(lock),
+            images: Vec::new(),
+        }
+    }
 }
 
 /// The files of a [`Base`].
@@ -113,28 +132,86 @@ impl Engine {
         if let Some(path) = &options.rootfs {
             let base = directory_base(path, options.rootfs_overlay)?;
             return Ok(Base {
-                _lock: Some(StoreLock::shared(&self.paths.data)?),
+                held: Held::new(StoreLock::shared(&self.paths.data)?),
                 ..base
             });
         }
         let store = self.store()?;
-        let lock = store.lock()?;
+        let mut held = Held::new(store.lock()?);
         let record = store.find(&options.image)?;
-        let key = map.key();
-        if !store.missing_layers(&record, &key)?.is_empty() {
-            self.extract(&store, &record, map)?;
-        }
+        self.hold_image(&store, &mut held, &record, map)?;
         let config = store.config(&record)?;
         Ok(Base {
             name: full_name(&store, &options.image, &record)?,
             id: record.id.hex().to_owned(),
             config: config.config().clone().unwrap_or_default(),
-            root: BaseRoot::Layers(store.layer_paths(&record, &key)?),
-            _lock: Some(lock),
+            root: BaseRoot::Layers(store.layer_paths(&record, &map.key())?),
+            held,
         })
     }
 
-    /// An image's id, and its layers for a map, topmost first; made if they are missing.
+    /// Holds the images that a container mounts as well.
+    pub(crate) fn hold_mounted_images(
+        &self,
+        held: &mut Held,
+        options: &CreateOptions,
+        map: &IdMap,
+    ) -> Result<(), Error> {
+        for mount in &options.volumes {
+            if let Source::Image(image) = &mount.source {
+                let store = self.store()?;
+                let record = store.find(&image.source)?;
+                self.hold_image(&store, held, &record, map)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds an image, with layers for this map; made if they are missing.
+    fn hold_image(
+        &self,
+        store: &Store,
+        held: &mut Held,
+        record: &ImageRecord,
+        map: &IdMap,
+    ) -> Result<(), Error> {
+        held.images.push(record.clone());
+        if store.missing_layers(record, &map.key())?.is_empty() {
+            return Ok(());
+        }
+        self.unlocked(held, || self.extract(store, record, map))
+    }
+
+    /// Does what takes long, while nobody has to wait for the images' lock. A lease keeps the blobs and
+    /// layers meanwhile; an image that somebody has removed is looked for after.
+    pub(crate) fn unlocked(
+        &self,
+        held: &mut Held,
+        work: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let store = self.store()?;
+        let (lease, _) = store.lease()?;
+        for digest in held.images.iter().flat_map(ImageRecord::references) {
+            lease.keep(digest)?;
+        }
+        held.lock = None;
+        work()?;
+        held.lock = Some(store.lock()?);
+        for image in &held.images {
+            if store.record(&image.id)?.is_none() {
+                return Err(Error::new(
+                    Kind::NotFound,
+                    format!(
+                        "image {} was removed while the container was being made",
+                        image.id.short()
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The id of an image that is held, and its layers for a map, topmost first.
     pub(crate) fn image_layers(
         &self,
         name: &str,
@@ -142,11 +219,7 @@ impl Engine {
     ) -> Result<(String, Vec<PathBuf>), Error> {
         let store = self.store()?;
         let record = store.find(name)?;
-        let key = map.key();
-        if !store.missing_layers(&record, &key)?.is_empty() {
-            self.extract(&store, &record, map)?;
-        }
-        let layers = store.layer_paths(&record, &key)?;
+        let layers = store.layer_paths(&record, &map.key())?;
         Ok((record.id.hex().to_owned(), layers))
     }
 

@@ -98,7 +98,7 @@ impl ImageRecord {
     }
 
     /// Every blob and layer that it needs: blobs by their digest, layers by their diff id.
-    pub(crate) fn references(&self) -> impl Iterator<Item = &Digest> {
+    pub fn references(&self) -> impl Iterator<Item = &Digest> {
         [&self.id, &self.manifest]
             .into_iter()
             .chain(&self.indexes)
