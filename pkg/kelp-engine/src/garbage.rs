@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use kelp_state::{Record, liveness, name, record};
 
 use crate::container::config::UserMode;
-use crate::{Engine, Error, host};
+use crate::{Engine, Error, host, internal};
 
 impl Engine {
     /// Removes what belongs to no container and no image: half-made records, names without an owner,
@@ -81,9 +81,7 @@ impl Engine {
         let paths: Vec<_> = trees.iter().map(|path| path.to_string_lossy()).collect();
         let mut words = vec![role];
         words.extend(paths.iter().map(AsRef::as_ref));
-        let child = crate::internal::spawn(&words, &userns, Vec::new())?;
-        let exit = kelp_sys::process::wait_pidfd(std::os::fd::AsFd::as_fd(&child.pidfd))
-            .map_err(Error::io(format!("wait for `kelp internal {role}`")))?;
+        let exit = internal::run_role(&words, &userns)?;
         if exit.code() == 0 {
             return Ok(());
         }

@@ -1,13 +1,12 @@
 //! What the host is: its ids, and the user namespace of a container.
 
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use kelp_userns::subid::{self, SubIds};
 use kelp_userns::{IdMap, IdMapping, UserNamespace, shared};
 
 use crate::container::config::{MapLines, Namespaces, UserMode};
-use crate::{Engine, Error};
+use crate::{Engine, Error, internal};
 
 /// The id map of a container.
 pub fn map_of(namespaces: &Namespaces) -> Result<IdMap, Error> {
@@ -191,9 +190,7 @@ impl Engine {
         let mut role = vec!["own", &words[0], &words[1]];
         role.extend(paths.iter().map(AsRef::as_ref));
         let userns = self.user_namespace(usual)?;
-        let child = crate::internal::spawn(&role, &userns, Vec::new())?;
-        let exit = kelp_sys::process::wait_pidfd(child.pidfd.as_fd())
-            .map_err(Error::io("wait for `kelp internal own`"))?;
+        let exit = internal::run_role(&role, &userns)?;
         if exit.code() == 0 {
             return Ok(());
         }

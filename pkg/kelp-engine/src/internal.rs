@@ -1,6 +1,8 @@
 //! The hidden roles, and starting them.
 
 use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use kelp_sys::exec::CStringArray;
 use kelp_sys::process::{Exit, wait_pidfd};
 use kelp_sys::spawn::Spawn;
 use kelp_userns::UserNamespace;
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
 use crate::{ContainerId, Engine, Error, container, doctor_overlay, garbage, host, unshare};
@@ -25,7 +28,6 @@ pub fn run(args: &[String]) -> i32 {
             container::copy::role::run(engine, id, request)
         }),
         ["diff", id] => on_container(id, container::diff::role),
-        ["discard", path] => discard(path),
         ["empty", ..] => garbage::empty_role(&words[1..]),
         ["own", ..] => host::own_role(&words[1..]),
         ["populate", ..] => kelp_image::populate::main(&args[1..]),
@@ -50,11 +52,6 @@ fn on_container(id: &str, role: impl FnOnce(&Engine, &ContainerId) -> i32) -> i3
         (Ok(id), Ok(engine)) => role(&engine, &id),
         _ => 125,
     }
-}
-
-fn discard(path: &str) -> i32 {
-    // A collector may be at it too.
-    i32::from(kelp_image::remove::remove_tree(path.as_ref()).is_err())
 }
 
 /// Descriptors for a role, and the numbers they get there.
@@ -103,6 +100,25 @@ pub(crate) fn run_role(role: &[&str], userns: &UserNamespace) -> Result<Exit, Er
     let child = spawn(role, userns, Vec::new())?;
     wait_pidfd(child.pidfd.as_fd())
         .map_err(Error::io(format!("wait for `kelp internal {}`", role[0])))
+}
+
+/// The same for a role that says something on standard output; what it said. It is killed when the
+/// calling thread ends.
+pub(crate) fn run_role_said(
+    role: &[&str],
+    userns: &UserNamespace,
+) -> Result<(Exit, Vec<u8>), Error> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::io("make a pipe"))?;
+    let fds = vec![(write.as_fd(), 1)];
+    let child = spawn_until(role, userns, fds, Some(Signal::KILL))?;
+    drop(write);
+    let what = || format!("wait for `kelp internal {}`", role[0]);
+    let mut said = Vec::new();
+    File::from(read)
+        .read_to_end(&mut said)
+        .map_err(Error::io(what()))?;
+    let exit = wait_pidfd(child.pidfd.as_fd()).map_err(Error::io(what()))?;
+    Ok((exit, said))
 }
 
 /// The file that this process was executed from, also if it has been replaced since.

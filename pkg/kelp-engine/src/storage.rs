@@ -6,16 +6,11 @@
 //! another overlay, as in a container. The only way to know is to try, which takes milliseconds; that
 //! it worked is remembered in the runtime directory, for one file system, until the next boot.
 
-use std::fs::{self, File};
-use std::io::Read;
-use std::os::fd::AsFd;
+use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use kelp_sys::process::wait_pidfd;
 use kelp_userns::IdMap;
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::Signal;
 
 use crate::container::config::UserMode;
 use crate::doctor_overlay::Verdict;
@@ -77,7 +72,6 @@ impl Engine {
         let (usual, ids) = host::translation(map)?;
         let root = ids.map_or(Some((0, 0)), |ids| ids.host_uid(0).zip(ids.host_gid(0)));
         let userns = self.user_namespace(usual)?;
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::io("make a pipe"))?;
         let mut role = vec!["populate".to_owned()];
         role.extend(kelp_image::populate::arguments(
             target,
@@ -86,23 +80,17 @@ impl Engine {
             layers,
         ));
         let words: Vec<_> = role.iter().map(String::as_str).collect();
-        let fds = vec![(write.as_fd(), 1)];
-        let child = internal::spawn_until(&words, &userns, fds, Some(Signal::KILL))?;
-        drop(write);
-        let mut said = String::new();
-        File::from(read)
-            .read_to_string(&mut said)
-            .map_err(Error::io("read the end of the copy"))?;
-        let exit = wait_pidfd(child.pidfd.as_fd()).map_err(Error::io("wait for the copy"))?;
+        let (exit, said) = internal::run_role_said(&words, &userns)?;
         if exit.code() == 0 {
             return Ok(());
         }
-        if said.is_empty() {
-            said.push_str("it was killed");
-        }
+        let why = match String::from_utf8_lossy(&said) {
+            text if text.is_empty() => "it was killed".into(),
+            text => text,
+        };
         Err(Error::new(
             Kind::Failed,
-            format!("copy the image's files for the container: {said}"),
+            format!("copy the image's files for the container: {why}"),
         ))
     }
 }

@@ -9,17 +9,13 @@ mod walk;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use kelp_monitor::Launch;
 use kelp_runtime::plan::Rootfs;
 use kelp_state::{ContainerId, Record, file};
-use kelp_sys::process::wait_pidfd;
-use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::container::config::UserMode;
 use crate::{Engine, Error, Kind, host, internal};
@@ -69,14 +65,7 @@ impl Engine {
         }
         // The namespace that has every id of the user's, whatever the container has.
         let userns = self.user_namespace(host::id_map(&UserMode::Host)?)?;
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::io("make a pipe"))?;
-        let child = internal::spawn(&["diff", id.as_str()], &userns, vec![(write.as_fd(), 1)])?;
-        drop(write);
-        let mut output = Vec::new();
-        File::from(read)
-            .read_to_end(&mut output)
-            .map_err(Error::io("read the changes"))?;
-        let exit = wait_pidfd(child.pidfd.as_fd()).map_err(Error::io("wait for the changes"))?;
+        let (exit, output) = internal::run_role_said(&["diff", id.as_str()], &userns)?;
         if exit.code() != 0 {
             let text = String::from_utf8_lossy(&output).into_owned();
             return Err(Error::new(Kind::Failed, format!("find changes: {text}")));

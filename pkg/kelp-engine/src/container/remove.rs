@@ -7,10 +7,10 @@ use kelp_args::RestartPolicy;
 use kelp_monitor::Launch;
 use kelp_state::{ContainerId, Record, Status, file, liveness, name, record, trash};
 
-use crate::container::config::{Config, UserMode};
+use crate::container::config::Config;
 use crate::container::find::kill_remains;
 use crate::container::wait::Condition;
-use crate::{Engine, Error, Kind, host, internal};
+use crate::{Engine, Error};
 
 /// How a container is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,24 +149,7 @@ impl Engine {
         if trash::empty(place).is_ok() {
             return Ok(());
         }
-        // The namespace that has every id of the user's, whatever the container had.
-        self.discard_as(host::id_map(&UserMode::Host)?, place)
-    }
-
-    /// Deletes a tree from inside a user namespace with this map.
-    pub(crate) fn discard_as(&self, map: kelp_userns::IdMap, place: &Path) -> Result<(), Error> {
-        let userns = self.user_namespace(map)?;
-        let place = place.to_string_lossy();
-        let child = internal::spawn(&["discard", &place], &userns, Vec::new())?;
-        let exit = kelp_sys::process::wait_pidfd(std::os::fd::AsFd::as_fd(&child.pidfd))
-            .map_err(Error::io("wait for `kelp internal discard`"))?;
-        if exit.code() == 0 {
-            return Ok(());
-        }
-        Err(Error::new(
-            Kind::Failed,
-            format!("remove {place}: some of it could not be removed"),
-        ))
+        self.remove_trees(&[place.to_owned()])
     }
 }
 
