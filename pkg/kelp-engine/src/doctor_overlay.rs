@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use kelp_image::merged::OPAQUE;
 use kelp_sys::process::Exit;
 use kelp_userns::UserNamespace;
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat};
@@ -11,9 +12,6 @@ use rustix::io::Errno;
 
 use crate::doctor::{Check, Level};
 use crate::{Engine, Error, Kind, internal};
-
-/// How an overlay knows a directory that hides what is below.
-const OPAQUE: &str = "user.overlay.opaque";
 
 const NAME: &str = "overlay";
 

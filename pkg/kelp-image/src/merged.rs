@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, AtFlags, Dir, Mode, OFlags, Stat, accessat, openat, statat};
 use rustix::io::Errno;
 
-use crate::unpack::whiteout::{self, OPAQUE_MARKER, PREFIX};
+pub use crate::unpack::whiteout::{OPAQUE, is_opaque_at, is_whiteout};
+use crate::unpack::whiteout::{OPAQUE_MARKER, PREFIX};
 
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -80,7 +81,7 @@ impl Merged {
                     continue;
                 }
                 let stat = statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
-                let shown = (!whiteout::is_whiteout(&stat)).then_some(Shown { stat, part });
+                let shown = (!is_whiteout(&stat)).then_some(Shown { stat, part });
                 entries.insert(name, shown);
             }
             // They concern the layers below alone.
@@ -131,7 +132,7 @@ pub fn marker(path: &Path) -> PathBuf {
 }
 
 fn is_opaque(directory: BorrowedFd<'_>) -> bool {
-    whiteout::is_opaque_at(directory) || exists(directory, OPAQUE_MARKER)
+    is_opaque_at(directory) || exists(directory, OPAQUE_MARKER)
 }
 
 fn exists(directory: BorrowedFd<'_>, name: &[u8]) -> bool {
@@ -216,7 +217,7 @@ mod tests {
         };
         let cover = |root: &Path, path: &str| {
             let file = fs::File::open(root.join(path)).unwrap();
-            fsetxattr(file, whiteout::OPAQUE, b"y", XattrFlags::empty()).unwrap();
+            fsetxattr(file, OPAQUE, b"y", XattrFlags::empty()).unwrap();
         };
         assert_eq!(shown(hide, cover), SHOWN);
     }

@@ -20,7 +20,7 @@ use super::path::{show, split};
 use crate::Error;
 
 /// The attribute that makes a directory opaque.
-pub(crate) const OPAQUE: &str = "user.overlay.opaque";
+pub const OPAQUE: &str = "user.overlay.opaque";
 
 /// Whether an extracted directory hides all that lower layers have in it.
 pub(crate) fn is_opaque(directory: &Path) -> bool {
@@ -29,7 +29,7 @@ pub(crate) fn is_opaque(directory: &Path) -> bool {
 }
 
 /// The same for an open one.
-pub(crate) fn is_opaque_at(directory: BorrowedFd<'_>) -> bool {
+pub fn is_opaque_at(directory: BorrowedFd<'_>) -> bool {
     let mut value = [0; 1];
     rustix::fs::fgetxattr(directory, OPAQUE, &mut value) == Ok(1) && value == *b"y"
 }
@@ -46,7 +46,7 @@ pub(super) fn is_marker(name: &[u8]) -> bool {
 }
 
 /// Whether something on disk is a whiteout.
-pub(crate) fn is_whiteout(stat: &Stat) -> bool {
+pub fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 

@@ -1,22 +1,20 @@
 //! Comparing the upper directory of an overlay with its layers.
 //!
-//! A directory is looked at together with those that it covers, one descriptor each, and no link is
-//! followed: the trees are a container's. Whiteouts are character devices 0:0; an opaque directory
-//! hides all that lies below it (overlayfs, "Whiteouts and opaque directories", with `userxattr`).
+//! No link is followed: the trees are a container's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fgetxattr, openat, statat};
+use kelp_copy::is_directory;
+use kelp_image::merged::{Merged, Shown, is_opaque_at, is_whiteout};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 
 use super::{Change, ChangeKind};
-
-const OPAQUE: &str = "user.overlay.opaque";
 
 /// Deeper trees than this would take too many descriptors.
 const MAX_DEPTH: usize = 200;
@@ -32,23 +30,26 @@ pub(super) fn changes(
     layers: &[PathBuf],
     mounted: &BTreeSet<PathBuf>,
 ) -> io::Result<Vec<Change>> {
-    let open = |path: &Path| rustix::fs::open(path, DIRECTORY, Mode::empty());
-    let upper = open(upper)?;
-    let layers = layers
-        .iter()
-        .map(|path| open(path))
-        .collect::<Result<Vec<_>, _>>()?;
+    let directory = rustix::fs::open(upper, DIRECTORY, Mode::empty())?;
+    let upper = Upper {
+        directory: directory.as_fd(),
+        image: Some(&Merged::open(layers)?),
+        is_opaque: false,
+    };
     let mut walk = Walk {
         mounted,
         changes: Vec::new(),
     };
-    let covered = if is_opaque(upper.as_fd()) {
-        Vec::new()
-    } else {
-        layers
-    };
-    walk.directory(Path::new("/"), upper.as_fd(), &covered, &[], 0)?;
+    walk.directory(Path::new("/"), &upper, 0)?;
     Ok(walk.changes)
+}
+
+/// A directory that the container has, and the image's of that name.
+struct Upper<'a> {
+    directory: BorrowedFd<'a>,
+    image: Option<&'a Merged>,
+    /// Whether the image's is hidden: it was removed and made again.
+    is_opaque: bool,
 }
 
 struct Walk<'a> {
@@ -57,37 +58,30 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Compares one directory. `covered` are those of the layers that show through; `hidden` are
-    /// those that would, were the directory not opaque. Whether all it holds are places for mounts,
-    /// and at least one.
-    fn directory(
-        &mut self,
-        path: &Path,
-        upper: BorrowedFd<'_>,
-        covered: &[OwnedFd],
-        hidden: &[OwnedFd],
-        depth: usize,
-    ) -> io::Result<bool> {
+    /// Compares one directory. Whether all it holds are places for mounts, and at least one.
+    fn directory(&mut self, path: &Path, upper: &Upper<'_>, depth: usize) -> io::Result<bool> {
         if depth > MAX_DEPTH {
             return Err(io::Error::other(format!("{}: too deep", path.display())));
         }
+        let mut gone = match upper.image {
+            Some(image) => image.entries()?,
+            None => BTreeMap::new(),
+        };
         let mut only_mounts = None;
-        let mut kept = BTreeSet::new();
-        for name in names(upper)? {
+        for name in names(upper.directory)? {
             let path = path.join(OsStr::from_bytes(name.to_bytes()));
+            let shown = gone.remove(&name);
             if self.mounted.contains(&path) {
                 only_mounts.get_or_insert(true);
-                kept.insert(name);
                 continue;
             }
-            let is_mount = self.entry(path, upper, &name, covered, hidden, depth)?;
+            let image = upper.image.zip(shown.as_ref());
+            let is_mount = self.entry(path, upper.directory, &name, image, depth)?;
             only_mounts = Some(only_mounts.unwrap_or(true) && is_mount);
-            kept.insert(name);
         }
-        // What an opaque directory no longer has.
-        for name in merged(hidden)? {
+        for name in gone.into_keys().filter(|_| upper.is_opaque) {
             let path = path.join(OsStr::from_bytes(name.to_bytes()));
-            if !kept.contains(&name) && !self.mounted.contains(&path) {
+            if !self.mounted.contains(&path) {
                 self.add(path, ChangeKind::Deleted);
             }
         }
@@ -98,42 +92,45 @@ impl Walk<'_> {
     fn entry(
         &mut self,
         path: PathBuf,
-        upper: BorrowedFd<'_>,
+        at: BorrowedFd<'_>,
         name: &CStr,
-        covered: &[OwnedFd],
-        hidden: &[OwnedFd],
+        image: Option<(&Merged, &Shown)>,
         depth: usize,
     ) -> io::Result<bool> {
-        let stat = match statat(upper, name, AtFlags::SYMLINK_NOFOLLOW) {
+        let stat = match statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
             // The container may be at work.
             Err(Errno::NOENT) => return Ok(false),
             stat => stat?,
         };
-        let all: Vec<_> = covered.iter().chain(hidden).collect();
-        let below = look_up(&all, name)?;
         if is_whiteout(&stat) {
-            if below.exists {
+            if image.is_some() {
                 self.add(path, ChangeKind::Deleted);
             }
             return Ok(false);
         }
-        let kind = if below.exists {
+        let kind = if image.is_some() {
             ChangeKind::Changed
         } else {
             ChangeKind::Added
         };
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        if !is_directory(&stat) {
             self.add(path, kind);
             return Ok(false);
         }
-        let directory = openat(upper, name, DIRECTORY, Mode::empty())?;
-        let place = self.changes.len();
-        let (covered, hidden) = if is_opaque(directory.as_fd()) {
-            (Vec::new(), below.directories)
-        } else {
-            (below.directories, Vec::new())
+        let directory = openat(at, name, DIRECTORY, Mode::empty())?;
+        let image = match image {
+            Some((image, shown)) if is_directory(&shown.stat) => {
+                Some(image.directory(name, shown)?)
+            }
+            _ => None,
         };
-        let only_mounts = self.directory(&path, directory.as_fd(), &covered, &hidden, depth + 1)?;
+        let upper = Upper {
+            directory: directory.as_fd(),
+            image: image.as_ref(),
+            is_opaque: is_opaque_at(directory.as_fd()),
+        };
+        let place = self.changes.len();
+        let only_mounts = self.directory(&path, &upper, depth + 1)?;
         if !only_mounts {
             self.changes.insert(place, Change { path, kind });
         }
@@ -143,57 +140,6 @@ impl Walk<'_> {
     fn add(&mut self, path: PathBuf, kind: ChangeKind) {
         self.changes.push(Change { path, kind });
     }
-}
-
-/// What the layers have by a name.
-#[derive(Default)]
-struct Below {
-    exists: bool,
-    /// If it is a directory, those that make it up.
-    directories: Vec<OwnedFd>,
-}
-
-fn look_up(layers: &[&OwnedFd], name: &CStr) -> io::Result<Below> {
-    let mut below = Below::default();
-    for layer in layers {
-        let stat = match statat(layer, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => continue,
-            stat => stat?,
-        };
-        if is_whiteout(&stat) {
-            break;
-        }
-        let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if below.exists && !is_directory {
-            break;
-        }
-        below.exists = true;
-        if !is_directory {
-            break;
-        }
-        let directory = openat(layer, name, DIRECTORY, Mode::empty())?;
-        let opaque = is_opaque(directory.as_fd());
-        below.directories.push(directory);
-        if opaque {
-            break;
-        }
-    }
-    Ok(below)
-}
-
-/// The names that directories of layers show together, topmost first.
-fn merged(layers: &[OwnedFd]) -> io::Result<Vec<CString>> {
-    let mut seen = BTreeMap::new();
-    for layer in layers {
-        for name in names(layer.as_fd())? {
-            let stat = statat(layer, &name, AtFlags::SYMLINK_NOFOLLOW)?;
-            seen.entry(name).or_insert(!is_whiteout(&stat));
-        }
-    }
-    Ok(seen
-        .into_iter()
-        .filter_map(|(name, shows)| shows.then_some(name))
-        .collect())
 }
 
 pub(super) fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
@@ -207,20 +153,12 @@ pub(super) fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
     Ok(names)
 }
 
-fn is_whiteout(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
-fn is_opaque(directory: BorrowedFd<'_>) -> bool {
-    let mut value = [0; 1];
-    fgetxattr(directory, OPAQUE, &mut value[..]).is_ok_and(|length| length == 1 && value[0] == b'y')
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use rustix::fs::{CWD, XattrFlags, fsetxattr, mknodat};
+    use kelp_image::merged::OPAQUE;
+    use rustix::fs::{CWD, FileType, XattrFlags, fsetxattr, mknodat};
 
     use super::*;
 
