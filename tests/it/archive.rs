@@ -116,12 +116,17 @@ impl Layer {
 
     /// A named pipe.
     pub(crate) fn fifo(self, path: &str) -> Self {
+        self.owned_fifo(path, 0o644, (0, 0))
+    }
+
+    /// A named pipe of somebody's.
+    pub(crate) fn owned_fifo(self, path: &str, mode: u32, owner: (u32, u32)) -> Self {
         self.entry(
             path,
             Entry {
                 kind: b'6',
-                mode: 0o644,
-                owner: (0, 0),
+                mode,
+                owner,
                 link: "",
                 content: b"",
             },

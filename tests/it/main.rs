@@ -8,6 +8,7 @@
 mod archive;
 mod containers_conf;
 mod copied;
+mod copy_race;
 mod debian;
 mod env;
 mod exec;

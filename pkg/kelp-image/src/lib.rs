@@ -39,6 +39,7 @@ pub mod layer;
 pub mod login;
 pub mod manifest;
 pub mod merged;
+mod mode;
 pub mod pack;
 pub mod platform;
 pub mod populate;

@@ -12,12 +12,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Scope;
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, RawDir, chmodat, openat, renameat, unlinkat,
-};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, renameat, unlinkat};
 use rustix::io::Errno;
 
 use crate::Error;
+use crate::mode::set_mode;
 
 /// Bytes of directory entries that are read at a time: over a thousand names.
 const LISTING: usize = 64 << 10;
@@ -287,7 +286,7 @@ fn open_directory<Fd: AsFd>(at: Fd, name: &[u8]) -> rustix::io::Result<OwnedFd> 
     match openat(&at, name, flags, Mode::empty()) {
         Err(Errno::ACCESS) => {
             // An owner may always give himself the right.
-            chmodat(&at, name, Mode::RWXU, AtFlags::empty())?;
+            set_mode(at.as_fd(), name, Mode::RWXU)?;
             openat(&at, name, flags, Mode::empty())
         }
         Ok(opened) => Ok(opened),

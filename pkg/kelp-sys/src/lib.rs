@@ -8,6 +8,7 @@ pub mod clone;
 pub mod exec;
 pub mod fd;
 pub mod lock;
+pub mod mode;
 pub mod mount_attr;
 pub mod namespace;
 pub mod net;

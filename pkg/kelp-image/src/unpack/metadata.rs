@@ -3,8 +3,8 @@
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{
-    AtFlags, Gid, Mode, RawMode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod,
-    fchown, fsetxattr, futimens, utimensat,
+    AtFlags, Gid, Mode, RawMode, Timespec, Timestamps, Uid, XattrFlags, chownat, fchmod, fchown,
+    fsetxattr, futimens, utimensat,
 };
 use rustix::io::Errno;
 
@@ -12,6 +12,7 @@ use super::entry::operation;
 use super::path::show;
 use super::{Options, Ownership};
 use crate::Error;
+use crate::mode::set_mode;
 use crate::tar::{Entry, Kind};
 
 /// The real owner of a file whose user is the only id, as `UID:GID`.
@@ -169,7 +170,7 @@ impl Metadata {
     ) -> rustix::io::Result<()> {
         self.apply_owner_to_name(at, name, entry)?;
         if entry.kind == Kind::Fifo && self.needs_mode(entry) {
-            chmodat(at, name, self.mode(entry), AtFlags::empty())?;
+            set_mode(at, name, self.mode(entry))?;
         }
         utimensat(at, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)
     }

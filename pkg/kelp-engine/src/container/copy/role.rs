@@ -122,6 +122,7 @@ fn act(
     let launch: Launch = file::read_json(&record.data.join("launch.json"))?
         .ok_or_else(|| Error::new(Kind::NotFound, format!("no such container: {id}")))?;
     let (root, _kept) = open_root(&record, &launch, request.running)?;
+    enter(&root)?;
     let path = Path::new(&request.path);
     match &request.direction {
         Direction::Out(name) => {
@@ -155,6 +156,14 @@ fn open_root(
     let attach = record.data.join("work");
     let root = kelp_runtime::stopped::mount(&launch.spec, &launch.rootfs, &attach)?;
     Ok((root, Some(offline)))
+}
+
+/// Makes the container's root this process's own as well: all is found by descriptor beneath it, and a
+/// link that was followed by mistake would lead to the container's files, not to the host's.
+fn enter(root: &Root) -> Result<(), Error> {
+    rustix::process::fchdir(root)
+        .and_then(|()| rustix::process::chroot("."))
+        .map_err(Error::io("enter the container's root"))
 }
 
 fn stream(fd: BorrowedFd<'_>) -> Result<File, Error> {
