@@ -9,6 +9,7 @@ mod contents;
 mod metadata;
 #[cfg(test)]
 mod tests;
+mod trail;
 
 use std::collections::HashMap;
 use std::ffi::{CStr, OsStr};
@@ -18,10 +19,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, linkat, mkdirat, mknodat,
-    openat, openat2, readlinkat, statat, symlinkat,
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, linkat, mkdirat, mknodat, openat,
+    openat2, readlinkat, statat, symlinkat,
 };
 use rustix::io::Errno;
+
+pub use trail::{Trail, empty, names};
 
 /// How a directory is opened that is read.
 const DIRECTORY: OFlags = OFlags::RDONLY
@@ -58,29 +61,34 @@ impl Copier {
 
     /// Copies all that `from` has, and what the directory itself is, to the root.
     pub fn tree(&mut self, from: BorrowedFd<'_>) -> io::Result<()> {
-        let from = openat(from, ".", DIRECTORY, Mode::empty())?;
-        let to = openat(&self.root, ".", DIRECTORY, Mode::empty())?;
-        self.beneath(from.as_fd(), to.as_fd(), Path::new(""))
-    }
-
-    fn beneath(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-        for entry in Dir::read_from(from)? {
-            let entry = entry?;
-            let name = entry.file_name();
-            if matches!(name.to_bytes(), b"." | b"..") {
+        let mut sources = Trail::new(openat(from, ".", DIRECTORY, Mode::empty())?)?;
+        let mut targets = Trail::new(openat(&self.root, ".", DIRECTORY, Mode::empty())?)?;
+        let mut left = vec![names(sources.here())?];
+        let mut path = PathBuf::new();
+        while let Some(names_left) = left.last_mut() {
+            let Some(name) = names_left.pop() else {
+                left.pop();
+                path.pop();
+                // A directory may let nobody through any more once it is finished.
+                let (source, target) = (sources.leave()?, targets.leave()?);
+                self.finish_directory(source.as_fd(), &fstat(&source)?, target.as_fd())?;
                 continue;
-            }
-            let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            let path = path.join(OsStr::from_bytes(name.to_bytes()));
+            };
+            let (from, to) = (sources.here(), targets.here());
+            let stat = statat(from, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+            path.push(OsStr::from_bytes(name.to_bytes()));
             if is_directory(&stat) {
-                let source = openat(from, name, DIRECTORY, Mode::empty())?;
-                let target = make_directory(to, name)?;
-                self.beneath(source.as_fd(), target.as_fd(), &path)?;
+                let source = openat(from, &name, DIRECTORY, Mode::empty())?;
+                let target = make_directory(to, &name)?;
+                left.push(names(&source)?);
+                sources.enter(source)?;
+                targets.enter(target)?;
             } else {
-                self.file(from, name, &stat, to, &path)?;
+                self.file(from, &name, &stat, to, &path)?;
+                path.pop();
             }
         }
-        self.finish_directory(from, &fstat(from)?, to)
+        Ok(())
     }
 
     /// Copies what is no directory to the same name in `to`, which is at `path` beneath the root.
@@ -149,15 +157,26 @@ impl Copier {
     /// can write in the tree may have put one there.
     fn link(&self, first: &Path, to: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
         let file = first.file_name().unwrap_or_default();
-        let parent = match first.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let directory = openat2(&self.root, parent, flags, Mode::empty(), resolve)?;
+        let mut directory = openat(&self.root, ".", flags, Mode::empty())?;
+        for piece in pieces(first.parent().unwrap_or(Path::new(""))) {
+            directory = openat2(&directory, piece, flags, Mode::empty(), resolve)?;
+        }
         Ok(linkat(&directory, file, to, name, AtFlags::empty())?)
     }
+}
+
+/// A path in pieces that the kernel takes: it has 4096 bytes for one (PATH_MAX).
+fn pieces(path: &Path) -> Vec<PathBuf> {
+    let mut pieces: Vec<PathBuf> = Vec::new();
+    for name in path {
+        match pieces.last_mut() {
+            Some(last) if last.as_os_str().len() < 2048 => last.push(name),
+            _ => pieces.push(PathBuf::from(name)),
+        }
+    }
+    pieces
 }
 
 /// Makes a directory that nobody else can use yet, or opens the one that is there.
@@ -172,12 +191,7 @@ pub fn make_directory(at: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
 /// Whether a directory has nothing in it.
 pub fn is_empty(directory: BorrowedFd<'_>) -> io::Result<bool> {
     let directory = openat(directory, ".", DIRECTORY, Mode::empty())?;
-    for entry in Dir::read_from(&directory)? {
-        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    Ok(names(&directory)?.is_empty())
 }
 
 /// Whether it is one itself, and no link to one.

@@ -4,10 +4,13 @@ use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lgetxattr, lsetxattr, mknodat};
 
 use super::*;
+
+const NEW: OFlags = OFlags::WRONLY.union(OFlags::CREATE);
 
 fn copy(from: &Path, to: &Path) {
     let (from, to) = (File::open(from).unwrap(), File::open(to).unwrap());
@@ -152,4 +155,64 @@ fn a_link_that_was_put_in_the_way_is_not_followed() {
     let mut copier = Copier::new(to.as_fd()).unwrap();
     assert!(copier.tree(from.as_fd()).is_err());
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+/// A tree that is too deep for a path, and for a descriptor a directory; its last directory.
+fn deepen(top: &Path, depth: usize) -> OwnedFd {
+    let mut here: OwnedFd = File::open(top).unwrap().into();
+    for _ in 0..depth {
+        mkdirat(&here, "directory", Mode::RWXU).unwrap();
+        here = openat(&here, "directory", DIRECTORY, Mode::empty()).unwrap();
+    }
+    here
+}
+
+#[test]
+fn a_deep_tree_takes_few_descriptors() {
+    let (_directory, from, to) = trees();
+    let last = deepen(&from, 1500);
+    let file = File::from(openat(&last, "file", NEW, Mode::RUSR).unwrap());
+    linkat(&last, "file", &last, "other", AtFlags::empty()).unwrap();
+    let (most, done) = (AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let open = fs::read_dir("/proc/self/fd").unwrap().count();
+                most.fetch_max(open, Ordering::Relaxed);
+            }
+        });
+        copy(&from, &to);
+        done.store(true, Ordering::Relaxed);
+    });
+    let most = most.into_inner();
+    assert!(most < 300, "{most}");
+    let mut here: OwnedFd = File::open(&to).unwrap().into();
+    for _ in 0..1500 {
+        here = openat(&here, "directory", DIRECTORY, Mode::empty()).unwrap();
+    }
+    let stat = statat(&here, "other", AtFlags::empty()).unwrap();
+    assert_eq!(stat.st_nlink, 2);
+    assert_ne!(stat.st_ino, file.metadata().unwrap().ino());
+    for top in [&from, &to] {
+        empty(File::open(top).unwrap().as_fd()).unwrap();
+        assert_eq!(fs::read_dir(top).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn nobody_is_led_out_of_a_tree_by_a_rename() {
+    let (directory, from, _) = trees();
+    deepen(&from, 50);
+    let mut trail = Trail::new(File::open(&from).unwrap().into()).unwrap();
+    let mut moved = from.clone();
+    for depth in 0..50 {
+        let next = openat(trail.here(), "directory", DIRECTORY, Mode::empty()).unwrap();
+        trail.enter(next).unwrap();
+        if depth < 10 {
+            moved.push("directory");
+        }
+    }
+    fs::rename(&moved, directory.path().join("moved")).unwrap();
+    let said = (0..50).find_map(|_| trail.leave().err()).unwrap();
+    assert_eq!(said.to_string(), "a directory was moved meanwhile");
 }

@@ -1,10 +1,10 @@
 //! Giving a tree to a user, by descriptor, without following links.
 
-use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, openat};
+use kelp_copy::{Trail, names};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, fstat, openat};
 use rustix::io::Errno;
 
 use crate::init::mount_id;
@@ -27,26 +27,29 @@ pub(crate) fn recursively(
     if FileType::from_raw_mode(fstat(file)?.st_mode) != FileType::Directory {
         return Ok(());
     }
-    let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = openat(file, ".", flags, Mode::empty())?;
-    for entry in Dir::read_from(&directory)? {
-        let entry = entry?;
-        let name: &CStr = entry.file_name();
-        if matches!(name.to_bytes(), b"." | b"..") {
+    let mut trail = Trail::new(openat(file, ".", flags, Mode::empty())?)?;
+    let mut left = vec![names(trail.here())?];
+    while let Some(names_left) = left.last_mut() {
+        let Some(name) = names_left.pop() else {
+            left.pop();
+            trail.leave()?;
             continue;
-        }
-        match openat(&directory, name, flags, Mode::empty()) {
+        };
+        match openat(trail.here(), &name, flags, Mode::empty()) {
             Ok(child) if mount.is_some() && mount_id(&child) != mount => {}
-            Ok(child) => recursively(child.as_fd(), uid, gid, mount)?,
+            Ok(child) => {
+                one(child.as_fd(), uid, gid)?;
+                left.push(names(&child)?);
+                trail.enter(child)?;
+            }
             Err(Errno::NOTDIR | Errno::LOOP) => {
-                chownat(
-                    &directory,
-                    name,
-                    owner.0,
-                    owner.1,
-                    AtFlags::SYMLINK_NOFOLLOW,
-                )?;
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let child = openat(trail.here(), &name, flags, Mode::empty())?;
+                // A file can be mounted on another one, too.
+                if mount.is_none() || mount_id(&child) == mount {
+                    one(child.as_fd(), uid, gid)?;
+                }
             }
             Err(error) => return Err(error.into()),
         }
