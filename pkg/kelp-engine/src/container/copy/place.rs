@@ -44,8 +44,16 @@ pub(super) struct Source {
     pub(super) directory: bool,
     /// Whether only its content is meant: the path ends in `/.`.
     pub(super) contents: bool,
-    /// The last component of its path.
+    /// The last component of its path; empty where that is none, as in `/tmp/..`.
     pub(super) name: String,
+}
+
+impl Source {
+    /// Whether what it holds is copied, and not it.
+    fn is_content(&self) -> bool {
+        // Without a name it can't get one in a directory either.
+        self.contents || self.name.is_empty()
+    }
 }
 
 /// What is at the destination.
@@ -85,7 +93,7 @@ pub(super) fn place(
     overwrite: bool,
 ) -> Result<Place, Error> {
     match (source.directory, there) {
-        (true, There::Directory) if source.contents => Ok(Place::Into),
+        (true, There::Directory) if source.is_content() => Ok(Place::Into),
         (_, There::Directory) => Ok(Place::Under(OsString::from(&source.name))),
         (true, There::Other) if !overwrite || as_directory => Err(Error::invalid(
             "destination must be a directory when copying a directory",
@@ -196,6 +204,12 @@ mod tests {
         }
         let found = place(&source(true, false), There::Other, false, true).ok();
         assert_eq!(found, Some(Place::As));
+        let nameless = Source {
+            name: String::new(),
+            ..source(true, false)
+        };
+        let found = place(&nameless, There::Directory, false, false).ok();
+        assert_eq!(found, Some(Place::Into));
     }
 
     #[test]
