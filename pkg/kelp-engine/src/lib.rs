@@ -20,6 +20,7 @@ mod own_terminal;
 pub mod spec;
 pub mod storage;
 pub mod terminal;
+mod umask;
 mod unshare;
 pub mod volume;
 pub mod volumes;
@@ -43,8 +44,10 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// From the environment; makes the directories that are missing.
+    /// From the environment; makes the directories that are missing. From then on the process has the
+    /// umask 022.
     pub fn open() -> Result<Self, Error> {
+        umask::take_usual();
         Ok(Self {
             paths: Paths::from_env()?,
             cgroup_mode: CgroupMode::Enabled,

@@ -20,6 +20,7 @@ impl Engine {
         move_into_link_name_space(userns.as_fd(), Some(LinkNameSpaceType::User))
             .map_err(Error::io("enter the user namespace"))?;
         keep_capabilities().map_err(Error::io("keep capabilities in the user namespace"))?;
+        crate::umask::restore();
         // A fresh exec comes first, so that nothing of the outer namespace's memory is in this one.
         let error = Command::new(internal::own_path()?)
             .args(["internal", "unshare", "--"])

@@ -93,8 +93,11 @@ fn become_user(plan: &ProcessPlan, identity: &Identity) -> Result<Prepared, Fail
     for &(resource, limit) in &plan.rlimits {
         setrlimit(resource, limit).step(|| format!("set the limit {resource:?}"))?;
     }
+    usual_umask();
     enter_directory(plan, identity)?;
-    umask(Mode::from_raw_mode(plan.umask.unwrap_or(0o022)));
+    if let Some(asked) = plan.umask {
+        umask(Mode::from_raw_mode(asked));
+    }
 
     capabilities::keep_over_setuid().step(|| "keep the capabilities".to_owned())?;
     // Bounding set, groups, ids, then the rest: each needs a capability that a later step gives
@@ -128,6 +131,12 @@ fn become_user(plan: &ProcessPlan, identity: &Identity) -> Result<Prepared, Fail
         env: CStringArray::new(env),
         path,
     })
+}
+
+/// The container's own unless it asks for another, and that of what is made for it: whose umask starts it
+/// does not matter.
+pub(crate) fn usual_umask() {
+    umask(Mode::from_raw_mode(0o022));
 }
 
 fn set_oom_score(score: i32) -> Result<(), Failure> {
