@@ -214,9 +214,13 @@ fn give_mounts(
         let what = || format!("give {} to the container's user", mount.target.display());
         let (fd, uid, gid) = (fd.as_fd(), identity.uid, identity.gid);
         match mount.source {
-            Source::Bind { .. } => chown::recursively(fd, uid, gid, None),
-            // The container's other mounts may be in it.
-            Source::Overlay { .. } => chown::recursively(fd, uid, gid, mount_id(fd)),
+            Source::Bind {
+                recursive: true, ..
+            } => chown::recursively(fd, uid, gid, None),
+            // Of a bind no more than this mount is shown; in an overlay may be others of the container's.
+            Source::Bind { .. } | Source::Overlay { .. } => {
+                chown::recursively(fd, uid, gid, mount_id(fd))
+            }
             Source::FileSystem { .. } | Source::Cgroup => chown::one(fd, uid, gid),
         }
         .step(what)?;

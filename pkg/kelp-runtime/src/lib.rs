@@ -12,6 +12,7 @@ mod chown;
 mod console;
 pub mod error;
 pub mod exec;
+mod filling;
 mod init;
 pub mod launch;
 pub mod message;

@@ -27,6 +27,17 @@ pub struct MountPlan {
     pub copy_up: bool,
     /// Whether the source is given to the container's user (`U`), recursively.
     pub chown: bool,
+    /// The volume that the source is, or is in (`X-kelp.volume`).
+    pub volume: Option<Volume>,
+}
+
+/// A volume, which several containers may start with at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its directory, which has its files in `_data`.
+    pub directory: PathBuf,
+    /// Whether what it gets from the image must outlast the machine's power (`X-kelp.synced`).
+    pub synced: bool,
 }
 
 /// What is mounted.
@@ -47,8 +58,8 @@ pub enum Source {
         lower: Vec<PathBuf>,
         /// Where changes go, and overlayfs's own directory; without them nothing can be changed.
         upper: Option<(PathBuf, PathBuf)>,
-        /// Whether the upper directory is new, and so may be lost with the machine's power; it
-        /// becomes what the topmost layer is.
+        /// Whether the upper directory is new at each start, and so may be lost with the machine's power;
+        /// it becomes what the topmost layer is.
         volatile: bool,
         /// A place beneath it, instead of the whole.
         beneath: Option<PathBuf>,
@@ -163,6 +174,10 @@ impl MountPlan {
             recursive_attr: options.recursive_attr,
             copy_up: options.copy_up,
             chown: options.chown,
+            volume: options.volume.map(|directory| Volume {
+                directory,
+                synced: options.synced,
+            }),
         })
     }
 
@@ -211,6 +226,8 @@ struct Options {
     copy_up: bool,
     chown: bool,
     beneath: Option<PathBuf>,
+    volume: Option<PathBuf>,
+    synced: bool,
 }
 
 impl Options {
@@ -220,6 +237,7 @@ impl Options {
             "rbind" => (self.bind, self.recursive) = (true, true),
             "tmpcopyup" => self.copy_up = true,
             "U" => self.chown = true,
+            "X-kelp.synced" => self.synced = true,
             "idmap" | "ridmap" => {
                 return Err(Error::Spec(format!(
                     "mount {}: idmapped mounts need a privilege over the file system that a \
@@ -236,6 +254,10 @@ impl Options {
                 let (name, value) = match option.split_once('=') {
                     Some(("X-mount.subdir", place)) => {
                         self.beneath = Some(PathBuf::from(place));
+                        return Ok(());
+                    }
+                    Some(("X-kelp.volume", directory)) => {
+                        self.volume = Some(PathBuf::from(directory));
                         return Ok(());
                     }
                     Some((name, value)) => (name, Some(cstring(Path::new(value))?)),

@@ -6,11 +6,14 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use kelp_copy::Copier;
 use kelp_sys::mount_attr::{MountAttr, RDONLY, mount_setattr};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fstat, major, minor, symlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, major, minor, openat,
+    symlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
@@ -18,17 +21,19 @@ use rustix::mount::{
 };
 
 use crate::error::{Failure, Step};
+use crate::filling::Filling;
+use crate::init::mount_id;
 use crate::mount_plan::{MountPlan, Source};
 use crate::rootfd::Root;
-use crate::source::{bind, clone_tree};
+use crate::source::{Bound, bind, clone_tree};
 
 /// Makes one mount of the plan and returns it; `bound` is what [`crate::source::open_source`] opened for it.
-pub(crate) fn make(
-    root: &Root,
-    mount: &MountPlan,
-    bound: Option<OwnedFd>,
-) -> Result<OwnedFd, Failure> {
+pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Bound) -> Result<OwnedFd, Failure> {
     let what = || format!("mount {}", mount.target.display());
+    let Bound {
+        tree: bound,
+        filling,
+    } = bound;
     let tree = match &mount.source {
         Source::Bind { .. } | Source::Overlay { .. } => {
             bound.ok_or_else(|| Failure::setup(format!("{}: it was not opened", what())))?
@@ -42,6 +47,29 @@ pub(crate) fn make(
     };
     let is_directory = is_directory(tree.as_fd()).step(what)?;
     let target = target(root, &mount.target, is_directory)?;
+    if let Some(filling) = &filling {
+        filling.wait()?;
+    }
+    if mount.copy_up && is_directory && kelp_copy::is_empty(tree.as_fd()).step(what)? {
+        copy_up(root, mount, &tree, target.as_fd(), filling.as_ref())?;
+    }
+    set_attributes(tree.as_fd(), mount).step(what)?;
+    attach(tree.as_fd(), target.as_fd()).step(what)?;
+    Ok(tree)
+}
+
+/// Copies what the image has at a mount's target to the mount, which is empty.
+fn copy_up(
+    root: &Root,
+    mount: &MountPlan,
+    tree: &OwnedFd,
+    target: BorrowedFd<'_>,
+    filling: Option<&Filling>,
+) -> Result<(), Failure> {
+    let what = || format!("copy the image's {} into the mount", mount.target.display());
+    let Some(from) = of_image(root, &mount.target, target).step(what)? else {
+        return Ok(());
+    };
     // A mode that was asked for outlives the copy, which brings the image's.
     let asked = match &mount.source {
         Source::FileSystem { parameters, .. }
@@ -49,22 +77,47 @@ pub(crate) fn make(
                 .iter()
                 .any(|(name, _)| name.as_c_str() == c"mode") =>
         {
-            let stat = fstat(&tree).step(what)?;
+            let stat = fstat(tree).step(what)?;
             Some(Mode::from_raw_mode(stat.st_mode & 0o7777))
         }
         _ => None,
     };
-    if mount.copy_up && is_directory && kelp_copy::is_empty(tree.as_fd()).step(what)? {
-        Copier::new(tree.as_fd())
-            .and_then(|mut copier| copier.tree(target.as_fd()))
-            .step(|| format!("copy the image's {} into the mount", mount.target.display()))?;
-        if let Some(mode) = asked {
-            rustix::fs::chmodat(&tree, ".", mode, AtFlags::empty()).step(what)?;
-        }
+    // What a directory itself is can be given to it twice.
+    let filling = match filling {
+        Some(filling) if !kelp_copy::is_empty(from.as_fd()).step(what)? => Some(filling),
+        _ => None,
+    };
+    if let Some(filling) = filling {
+        filling.begin()?;
     }
-    set_attributes(tree.as_fd(), mount).step(what)?;
-    attach(tree.as_fd(), target.as_fd()).step(what)?;
-    Ok(tree)
+    Copier::new(tree.as_fd())
+        .and_then(|mut copier| copier.tree(from.as_fd()))
+        .step(what)?;
+    if let Some(filling) = filling {
+        filling.end()?;
+    }
+    if let Some(mode) = asked {
+        rustix::fs::chmodat(tree, ".", mode, AtFlags::empty()).step(what)?;
+    }
+    Ok(())
+}
+
+/// The directory that the image has at a path, whatever is mounted there by now: a link in the image may
+/// lead to a mount, and what the kernel tells in /proc is not the image's.
+fn of_image(root: &Root, path: &Path, target: BorrowedFd<'_>) -> std::io::Result<Option<OwnedFd>> {
+    let Ok(image) = clone_tree(root) else {
+        // A directory of the host's with mounts in it that are locked to it.
+        let is_own = mount_id(root).is_some_and(|own| mount_id(target) == Some(own));
+        return is_own.then(|| target.try_clone_to_owned()).transpose();
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match Root::new(image).open(path, flags) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) => match Errno::from_io_error(&error) {
+            Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            _ => Err(error),
+        },
+    }
 }
 
 /// Moves a detached mount to the place that `target` names.
@@ -161,6 +214,7 @@ pub(crate) fn target(root: &Root, path: &Path, directory: bool) -> Result<OwnedF
     let what = || format!("make the mount point {}", path.display());
     match root.open(path, OFlags::PATH | OFlags::CLOEXEC) {
         Ok(place) => {
+            check_place(root, path, place.as_fd())?;
             if is_directory(place.as_fd()).step(what)? != directory {
                 return Err(Failure::setup(format!(
                     "mount {}: a file can't be mounted on a directory, nor a directory on a file",
@@ -180,9 +234,45 @@ pub(crate) fn target(root: &Root, path: &Path, directory: bool) -> Result<OwnedF
     }
 }
 
+/// Refuses a place in /proc or /sys to which a link has led. Who asks for a mount there names the place;
+/// it is not for an image to have files of the kernel's covered that the container relies on.
+fn check_place(root: &Root, path: &Path, place: BorrowedFd<'_>) -> Result<(), Failure> {
+    let what = || format!("look at {}", path.display());
+    let kind = fstatfs(place).step(what)?.f_type;
+    if (kind == PROC_SUPER_MAGIC || kind == SYSFS_MAGIC)
+        && !is_spelled_out(root, path).step(what)?
+    {
+        return Err(Failure::setup(format!(
+            "mount {}: a link in the image leads into /proc or /sys: refusing to mount there",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+/// Whether no link is on the way to a path, nor its end.
+fn is_spelled_out(root: &Root, path: &Path) -> std::io::Result<bool> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut here = openat(root, ".", flags, Mode::empty())?;
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => here = openat(&here, name, flags, Mode::empty())?,
+            Component::ParentDir => return Ok(false),
+            _ => {}
+        }
+        if FileType::from_raw_mode(fstat(&here)?.st_mode) == FileType::Symlink {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn is_directory(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory)
 }
+
+/// Of statfs(2).
+const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
 
 const DEVICES: &[(&str, (u32, u32))] = &[
     ("null", (1, 3)),
@@ -213,7 +303,7 @@ pub(crate) fn devices(root: &Root, more: &[PathBuf]) -> Result<(), Failure> {
         .step(|| "open /dev".to_owned())?;
     for &(name, number) in DEVICES {
         let source = device(name, number)?;
-        let place = rustix::fs::openat(
+        let place = openat(
             &dev,
             name,
             OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY,

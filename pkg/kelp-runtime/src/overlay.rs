@@ -77,6 +77,12 @@ impl Overlay {
         Ok(())
     }
 
+    /// Whether what is written now is the first that is, and goes with the run; the user's own upper
+    /// directory stays as the last run left it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.volatile
+    }
+
     /// Makes the upper directory what the topmost layer's root is, which it covers.
     pub(crate) fn imitate(&self) -> Result<(), Failure> {
         let (Some(upper), Some(top)) = (&self.upper, self.lower.first()) else {

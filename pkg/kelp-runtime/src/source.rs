@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 
 use crate::error::{Failure, Step};
+use crate::filling::Filling;
 use crate::mount_plan::{MountPlan, Source};
 use crate::mounts::attach;
 use crate::overlay::Overlay;
@@ -18,17 +19,18 @@ use crate::rootfd::Root;
 /// Opens what a mount binds, by the user's own rights: the container's root may have none on the way
 /// to it.
 pub(crate) fn open_source(mount: &MountPlan) -> Result<Opened, Failure> {
-    Ok(match &mount.source {
+    let filling = mount.volume.as_ref().map(Filling::open).transpose()?;
+    let parts = match &mount.source {
         Source::Bind {
             path,
             recursive,
             beneath: None,
-        } => Opened::Tree(bind(path, *recursive)?),
+        } => Parts::Tree(bind(path, *recursive)?),
         Source::Bind {
             path,
             recursive,
             beneath: Some(place),
-        } => Opened::Tree(bind_beneath(path, place, *recursive)?),
+        } => Parts::Tree(bind_beneath(path, place, *recursive)?),
         Source::Overlay {
             lower,
             upper,
@@ -37,15 +39,32 @@ pub(crate) fn open_source(mount: &MountPlan) -> Result<Opened, Failure> {
         } => {
             let upper = upper.as_ref().map(|(upper, work)| (upper, work));
             let overlay = Overlay::open(lower, upper, *volatile)?;
-            Opened::Overlay(overlay, beneath.clone())
+            Parts::Overlay(overlay, beneath.clone())
         }
-        Source::FileSystem { .. } | Source::Cgroup => Opened::Nothing,
-    })
+        Source::FileSystem { .. } | Source::Cgroup => Parts::Nothing,
+    };
+    Ok(Opened { parts, filling })
 }
 
 /// What was opened for a mount.
 #[derive(Debug)]
-pub(crate) enum Opened {
+pub(crate) struct Opened {
+    parts: Parts,
+    /// Where it shows a volume.
+    filling: Option<Filling>,
+}
+
+/// A mount that is attached nowhere, where it is of what was opened.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    /// The mount.
+    pub(crate) tree: Option<OwnedFd>,
+    /// The volume that it is, to be waited for.
+    pub(crate) filling: Option<Filling>,
+}
+
+#[derive(Debug)]
+enum Parts {
     /// All is made in the container.
     Nothing,
     /// A mount that is attached nowhere.
@@ -56,24 +75,45 @@ pub(crate) enum Opened {
 
 impl Opened {
     /// Mounts what is not mounted yet, as the container's root, while nothing is attached to `place`.
-    pub(crate) fn mount(self, place: BorrowedFd<'_>) -> Result<Option<OwnedFd>, Failure> {
-        match self {
-            Self::Nothing => Ok(None),
-            Self::Tree(tree) => Ok(Some(tree)),
-            Self::Overlay(overlay, beneath) => {
-                overlay.imitate()?;
-                let tree = overlay.mount(place)?;
-                let Some(beneath) = beneath else {
-                    return Ok(Some(tree));
-                };
-                let what = || format!("find {} in the overlay", beneath.display());
-                // Only what is attached can be cloned before Linux 6.15.
-                attach(tree.as_fd(), place).step(what)?;
-                let found = find(tree, &beneath).step(what)?;
-                clone_tree(&found).step(what).map(Some)
+    pub(crate) fn mount(self, place: BorrowedFd<'_>) -> Result<Bound, Failure> {
+        let Self { parts, filling } = self;
+        let tree = match parts {
+            Parts::Nothing => None,
+            Parts::Tree(tree) => Some(tree),
+            Parts::Overlay(overlay, beneath) => {
+                // A layer that changes below an overlay shows anything. It is not filled from here: the
+                // copy goes to the layer above.
+                if let Some(filling) = filling {
+                    filling.wait()?;
+                }
+                let tree = mount_overlay(&overlay, beneath.as_deref(), place)?;
+                return Ok(Bound {
+                    tree: Some(tree),
+                    filling: None,
+                });
             }
-        }
+        };
+        Ok(Bound { tree, filling })
     }
+}
+
+fn mount_overlay(
+    overlay: &Overlay,
+    beneath: Option<&Path>,
+    place: BorrowedFd<'_>,
+) -> Result<OwnedFd, Failure> {
+    if overlay.is_new() {
+        overlay.imitate()?;
+    }
+    let tree = overlay.mount(place)?;
+    let Some(beneath) = beneath else {
+        return Ok(tree);
+    };
+    let what = || format!("find {} in the overlay", beneath.display());
+    // Only what is attached can be cloned before Linux 6.15.
+    attach(tree.as_fd(), place).step(what)?;
+    let found = find(tree, beneath).step(what)?;
+    clone_tree(&found).step(what)
 }
 
 /// Opens what a mount marked `U` gives to the container's user, where the container's own mounts do
@@ -137,7 +177,7 @@ pub(crate) fn bind(path: &CStr, recursive: bool) -> Result<OwnedFd, Failure> {
 }
 
 /// A detached copy of a mount.
-pub(crate) fn clone_tree(tree: &OwnedFd) -> Result<OwnedFd, Errno> {
+pub(crate) fn clone_tree(tree: impl AsFd) -> Result<OwnedFd, Errno> {
     open_tree(
         tree,
         "",
