@@ -167,6 +167,24 @@ impl Env {
         Kelp::new(command)
     }
 
+    /// A kelp command that a shell becomes after `first`, which changes limits or the umask.
+    pub(crate) fn kelp_after(&self, first: &str, arguments: &[&str]) -> Kelp {
+        let kelp = self.kelp(arguments).into_command();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("{first}; exec \"$0\" \"$@\"")])
+            .arg(kelp.get_program())
+            .args(kelp.get_args())
+            .env_clear()
+            .envs(
+                kelp.get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
+            .current_dir(self.path("h"))
+            .stdin(Stdio::null());
+        Kelp::new(command)
+    }
+
     /// `kelp run --rm` of the busybox image with a shell command; what it prints.
     pub(crate) fn shell(&self, flags: &[&str], script: &str) -> String {
         let image = self.busybox();

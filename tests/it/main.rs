@@ -39,3 +39,4 @@ mod skip;
 mod terminal;
 mod userns;
 mod vm;
+mod volumes_shared;

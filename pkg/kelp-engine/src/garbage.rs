@@ -39,13 +39,16 @@ impl Engine {
         }
         kelp_userns::shared::forget_dead(&self.paths.runtime);
         let volumes = self.paths.volumes();
+        // An anonymous volume that is being made has a dot before its name.
         let half_made = names_in(&volumes)
             .into_iter()
-            .filter(|name| crate::volume::is_abandoned(name))
-            .map(|name| volumes.join(name));
+            .filter(|name| name.starts_with('.'));
+        for name in half_made {
+            self.put_half_made(&volumes.join(&name), &format!("volume{name}"));
+        }
         let trash = self.paths.data.join("trash");
-        let discarded = names_in(&trash).into_iter().map(|name| trash.join(name));
-        half_made.chain(discarded).collect()
+        let discarded = names_in(&trash).into_iter();
+        discarded.map(|name| trash.join(name)).collect()
     }
 
     /// Moves a record that was never finished to the trash.
@@ -55,10 +58,21 @@ impl Engine {
             return;
         };
         if !record::is_finished(directory) {
-            let trash = self.paths.data.join("trash");
-            let _ = fs::create_dir_all(&trash);
-            let _ = fs::rename(directory, trash.join(name.trim_start_matches('.')));
+            self.throw_away(directory, name.trim_start_matches('.'));
         }
+    }
+
+    /// Moves a volume that was never finished to the trash.
+    fn put_half_made(&self, directory: &Path, name: &str) {
+        if let Ok(Some(_lock)) = record::making(directory) {
+            self.throw_away(directory, name);
+        }
+    }
+
+    fn throw_away(&self, directory: &Path, name: &str) {
+        let trash = self.paths.data.join("trash");
+        let _ = fs::create_dir_all(&trash);
+        let _ = fs::rename(directory, trash.join(name));
     }
 
     /// Deletes trees of any owner that the user's ids can be, from inside a user namespace.

@@ -26,8 +26,10 @@ pub(crate) struct Mounting<'a> {
     pub record: &'a Path,
     /// Its map.
     pub map: &'a IdMap,
+    /// Whether the container goes when it has run.
+    pub volatile: bool,
     /// The directories of volumes without a name.
-    pub anonymous: Vec<PathBuf>,
+    pub anonymous: &'a mut Vec<PathBuf>,
     /// The ids of images that are mounted.
     pub images: Vec<String>,
 }
@@ -178,7 +180,7 @@ fn text(layers: &[PathBuf]) -> Result<String, Error> {
 }
 
 /// A path as the specification, which is JSON, can have it.
-fn plain(path: &Path) -> Result<&str, Error> {
+pub(crate) fn plain(path: &Path) -> Result<&str, Error> {
     path.to_str()
         .ok_or_else(|| Error::invalid(format!("{} is not UTF-8", path.display())))
 }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use kelp_args::VolumesFrom;
 use kelp_args::mount::{Mount as Asked, Source};
 use kelp_state::file::{self, Durability};
-use kelp_state::{name, trash};
+use kelp_state::{name, record, trash};
 use oci_spec::runtime::Mount;
 
-use crate::layered::{Layer, Mounting, SUBDIRECTORY};
+use crate::layered::{Layer, Mounting, SUBDIRECTORY, plain};
 use crate::volumes::VolumeRecord;
 use crate::{ContainerId, Engine, Error};
 
@@ -33,23 +33,53 @@ impl Engine {
         }
     }
 
-    /// Makes a volume that goes with its container. It has its mark from its first moment on: nobody
-    /// would take it away otherwise if the maker is killed.
+    /// Makes a volume that goes with its container. It has its mark before it has its name: nobody would
+    /// take it away otherwise if the maker is killed.
     fn anonymous_volume(&self, name: &str) -> Result<(), Error> {
         let what = || format!("create volume {name}");
         let volumes = self.paths.volumes();
-        let new = volumes.join(format!(".{name}.{}", std::process::id()));
-        let made = fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(new.join("_data"));
-        made.map_err(Error::io(what()))?;
-        let record = VolumeRecord {
-            anonymous: true,
-            ..VolumeRecord::default()
-        };
-        file::write_json(&new.join("volume.json"), &record, Durability::None)?;
-        fs::rename(&new, volumes.join(name)).map_err(Error::io(what()))
+        let new = volumes.join(format!(".{name}"));
+        // Held until it has its name, so that a collector leaves it alone; one that was quicker has taken
+        // the directory away. A hundred times is no collector.
+        for attempt in 1.. {
+            let made = fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(new.join("_data"));
+            let gave_up = attempt == 100;
+            match made {
+                Err(error) if gave_up || error.kind() != io::ErrorKind::NotFound => {
+                    return Err(Error::io(what())(error));
+                }
+                Err(_) => continue,
+                Ok(()) => {}
+            }
+            match record::making(&new) {
+                Ok(Some(_lock)) => {
+                    let record = VolumeRecord {
+                        anonymous: true,
+                        ..VolumeRecord::default()
+                    };
+                    let named =
+                        file::write_json(&new.join("volume.json"), &record, Durability::None)
+                            .map_err(Error::from)
+                            .and_then(|()| {
+                                fs::rename(&new, volumes.join(name)).map_err(Error::io(what()))
+                            });
+                    match named {
+                        Err(error) if gave_up => return Err(error),
+                        Err(_) => {}
+                        Ok(()) => break,
+                    }
+                }
+                Err(error) if gave_up => return Err(error.into()),
+                Ok(None) if gave_up => {
+                    return Err(Error::conflict(format!("{}: somebody else has it", what())));
+                }
+                Ok(None) | Err(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// The volumes and bind mounts of another container. One of its volumes that has no name is from
@@ -61,9 +91,12 @@ impl Engine {
         for mount in &mut mounts {
             if let Some(volume) = mount.source().as_deref().and_then(Path::parent)
                 && volume.parent() == Some(&self.paths.volumes())
+                && !trash::share_volume(volume)?
             {
-                let mark = volume.join(trash::SHARED);
-                fs::write(&mark, "").map_err(Error::io(format!("write {}", mark.display())))?;
+                return Err(Error::conflict(format!(
+                    "container {} has just been removed with its volumes",
+                    id.short()
+                )));
             }
             if let Some(read_only) = from.read_only {
                 let mut options = mount.options().clone().unwrap_or_default();
@@ -106,14 +139,18 @@ impl Engine {
                     Some(volume) => volume.clone(),
                     None => anonymous_name(of.id, &asked.target),
                 };
-                let path = if given.is_some() {
-                    self.volume(&volume)?
+                let directory = self.paths.volumes().join(&volume);
+                let path = directory.join("_data");
+                if given.is_some() {
+                    self.volume(&volume)?;
                 } else {
                     self.anonymous_volume(&volume)?;
-                    let path = self.paths.volumes().join(&volume);
-                    of.anonymous.push(path.clone());
-                    path.join("_data")
-                };
+                    of.anonymous.push(directory.clone());
+                }
+                options.push(format!("X-kelp.volume={}", plain(&directory)?));
+                if given.is_some() || !of.volatile {
+                    options.push("X-kelp.synced".to_owned());
+                }
                 options.extend(["nosuid", "nodev"].map(str::to_owned));
                 if !asked.overlay {
                     options.push("rbind".to_owned());
@@ -158,17 +195,6 @@ impl Engine {
             .set_options(Some(options));
         Ok(mount)
     }
-}
-
-/// Whether an entry of the volumes' directory is an anonymous volume whose maker was killed.
-pub(crate) fn is_abandoned(entry: &str) -> bool {
-    let Some((_, pid)) = entry
-        .strip_prefix('.')
-        .and_then(|rest| rest.rsplit_once('.'))
-    else {
-        return false;
-    };
-    !Path::new("/proc").join(pid).exists()
 }
 
 /// 64 digits that only this container and place have.

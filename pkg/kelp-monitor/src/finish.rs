@@ -59,10 +59,10 @@ fn remove(
     }
     let mut trash = Vec::from_iter(kelp_state::trash::put_record(paths, record));
     name::release(paths, name, &record.id);
-    let own = launch.anonymous_volumes.iter();
     // Who else uses a volume is not for the monitor to find out: the next prune takes it away.
-    for volume in own.filter(|volume| !volume.join(kelp_state::trash::SHARED).exists()) {
-        trash.extend(kelp_state::trash::put_volume(paths, volume));
+    for volume in &launch.anonymous_volumes {
+        let put = kelp_state::trash::put_own_volume(paths, volume);
+        trash.extend(put.ok().flatten());
     }
     if let Some(file) = &launch.cid_file {
         let _ = fs::remove_file(file);

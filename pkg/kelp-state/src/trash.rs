@@ -5,15 +5,19 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process;
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, open, openat, stat, statat};
+use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::paths::Paths;
 use crate::record::Record;
 
 /// The file in a volume's directory that says that more than its container use it.
-pub const SHARED: &str = "shared";
+const SHARED: &str = "shared";
 
 /// Takes a container's record away, and its part of the runtime directory. What is returned is no
 /// longer a container, and is to be given to [`empty`].
@@ -28,6 +32,52 @@ pub fn put_volume(paths: &Paths, volume: &Path) -> Result<PathBuf, Error> {
     let name = volume.file_name().unwrap_or_default().to_string_lossy();
     // Another volume may have had the name a moment ago.
     put(paths, volume, &format!("volume.{}.{name}", process::id()))
+}
+
+/// Marks a volume as one that more than its container use, so that [`put_own_volume`] lets it be; false if
+/// it is gone already.
+pub fn share_volume(volume: &Path) -> Result<bool, Error> {
+    let what = || format!("share {}", volume.display());
+    let Some(lock) = lock_volume(volume).map_err(Error::io(what()))? else {
+        return Ok(false);
+    };
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(&lock, SHARED, flags, Mode::from_raw_mode(0o644))
+        .map_err(|error| Error::io(what())(error.into()))?;
+    Ok(true)
+}
+
+/// Moves a container's volume to the trash, unless others use it; where it is to be deleted.
+pub fn put_own_volume(paths: &Paths, volume: &Path) -> Result<Option<PathBuf>, Error> {
+    let what = || format!("remove {}", volume.display());
+    let Some(lock) = lock_volume(volume).map_err(Error::io(what()))? else {
+        return Ok(None);
+    };
+    match statat(&lock, SHARED, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => put_volume(paths, volume).map(Some),
+        Ok(_) => Ok(None),
+        Err(error) => Err(Error::io(what())(error.into())),
+    }
+}
+
+/// Keeps a volume's directory from being shared and from being removed by others; `None` if there is
+/// none, or not any more.
+fn lock_volume(volume: &Path) -> io::Result<Option<OwnedFd>> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = match open(volume, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        directory => directory?,
+    };
+    while let Err(error) = flock(&directory, FlockOperation::LockExclusive) {
+        if error != Errno::INTR {
+            return Err(error.into());
+        }
+    }
+    let locked = fstat(&directory)?;
+    let is_same =
+        |now: rustix::fs::Stat| (now.st_dev, now.st_ino) == (locked.st_dev, locked.st_ino);
+    let is_there = stat(volume).is_ok_and(is_same);
+    Ok(is_there.then_some(directory))
 }
 
 /// Renames what may be gone already.
@@ -54,5 +104,33 @@ pub fn empty(place: &Path) -> Result<(), Error> {
             Err(Error::io(format!("remove {}", place.display()))(error))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_shared_or_removed_and_never_both() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = Paths {
+            data: root.path().join("d"),
+            runtime: root.path().join("r"),
+            config: root.path().join("c"),
+        };
+        let volume = paths.volumes().join("v");
+        for round in 0..2000 {
+            fs::create_dir_all(volume.join("_data")).unwrap();
+            let (shared, removed) = std::thread::scope(|scope| {
+                let removed = scope.spawn(|| put_own_volume(&paths, &volume).unwrap());
+                (share_volume(&volume).unwrap(), removed.join().unwrap())
+            });
+            assert_ne!(shared, removed.is_some(), "{round}");
+            assert_eq!(volume.join("_data").exists(), shared, "{round}");
+            fs::remove_dir_all(removed.unwrap_or_else(|| volume.clone())).unwrap();
+        }
+        assert!(!share_volume(&volume).unwrap());
+        assert_eq!(put_own_volume(&paths, &volume).unwrap(), None);
     }
 }

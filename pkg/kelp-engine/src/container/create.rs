@@ -15,7 +15,7 @@ use kelp_monitor::restart::Restart;
 use kelp_network::Mode;
 use kelp_runtime::plan::{Extras, Rootfs};
 use kelp_state::file::{self, Durability};
-use kelp_state::{ContainerId, Record, name};
+use kelp_state::{ContainerId, Record, name, trash};
 use oci_spec::image::Config as ImageConfig;
 use oci_spec::runtime::LinuxNamespaceType;
 
@@ -78,7 +78,14 @@ impl Engine {
                 self.populate(&map, layers, root, !options.remove)
             })?;
         }
-        let prepared = self.prepare(&mut options, &base, rootfs, &record, &map)?;
+        let prepared = self.prepare(
+            &mut options,
+            &base,
+            rootfs,
+            &record,
+            &map,
+            &mut made.volumes,
+        )?;
         let durability = if options.remove {
             Durability::None
         } else {
@@ -141,18 +148,20 @@ impl Engine {
         rootfs: Rootfs,
         record: &Record,
         map: &kelp_userns::IdMap,
+        anonymous: &mut Vec<PathBuf>,
     ) -> Result<Launch, Error> {
         let image = &base.config;
         let mut mounting = Mounting {
             id: &record.id,
             record: &record.data,
             map,
-            anonymous: Vec::new(),
+            volatile: options.remove,
+            anonymous,
             images: Vec::new(),
         };
         self.resolve_mounts(options, image, &mut mounting)?;
         options.mounted_images = mounting.images;
-        let anonymous_volumes = mounting.anonymous;
+        let anonymous_volumes = mounting.anonymous.clone();
         if options.hostname.is_some() && options.namespaces.uts != Namespace::Private {
             return Err(Error::invalid(
                 "cannot set a hostname when the UTS namespace is not the container's own: leave \
@@ -180,7 +189,13 @@ impl Engine {
         if !host::maps_user(map) {
             network.run_as_root();
         }
-        let mut own = vec![record.data.join("upper"), record.data.join("work")];
+        // The root of a copy is as the image has it.
+        let mut own = match rootfs {
+            Rootfs::Copied { .. } => Vec::new(),
+            Rootfs::Overlay { .. } | Rootfs::Directory(_) => {
+                vec![record.data.join("upper"), record.data.join("work")]
+            }
+        };
         own.extend(network::write_files(
             options,
             &network,
@@ -290,6 +305,7 @@ impl Engine {
         }
         for target in image.volumes().iter().flatten() {
             if target.starts_with('/') && !volume::is_taken(&mounts, target) {
+                check_image_volume(target, options.image_volumes)?;
                 let source = match options.image_volumes {
                     ImageVolumes::Anonymous => Source::Volume(None),
                     ImageVolumes::Tmpfs => Source::Tmpfs,
@@ -357,6 +373,21 @@ impl Engine {
         }
         Ok(joined)
     }
+}
+
+/// Refuses a volume of an image's in the place of what the kernel tells and takes: it is for who runs the
+/// container to ask for a mount there.
+fn check_image_volume(target: &str, kind: ImageVolumes) -> Result<(), Error> {
+    let is_kernels = ["/proc", "/sys"]
+        .iter()
+        .any(|place| Path::new(target).starts_with(place));
+    if is_kernels && kind != ImageVolumes::Ignore {
+        return Err(Error::invalid(format!(
+            "the image has a volume at {target}, where the kernel's files are: leave it out with \
+             --image-volume=ignore"
+        )));
+    }
+    Ok(())
 }
 
 /// Who keeps an id runs as itself, unless the request or the image says otherwise.
@@ -452,6 +483,8 @@ struct Making<'a> {
     record: &'a Record,
     /// Its name, once it is reserved.
     name: Option<String>,
+    /// The volumes that were made for it alone.
+    volumes: Vec<PathBuf>,
     /// Says that somebody is at it; `None` once it is made.
     lock: Option<OwnedFd>,
 }
@@ -489,6 +522,7 @@ impl<'a> Making<'a> {
             engine,
             record,
             name: None,
+            volumes: Vec::new(),
             lock: Some(lock),
         };
         for name in ["upper", "work"] {
@@ -517,6 +551,12 @@ impl Drop for Making<'_> {
         let _ = self.engine.discard(self.record);
         if let Some(name) = &self.name {
             name::release(&self.engine.paths, name, &self.record.id);
+        }
+        for volume in &self.volumes {
+            // They are empty, and nobody else knows of them.
+            if let Ok(place) = trash::put_volume(&self.engine.paths, volume) {
+                let _ = trash::empty(&place);
+            }
         }
     }
 }
