@@ -190,7 +190,7 @@ fn mount(mount: &Value) -> Value {
     let subpath = options
         .iter()
         .find_map(|option| option.strip_prefix("X-mount.subdir="));
-    options.retain(|option| !option.starts_with("X-mount."));
+    options.retain(|option| !option.starts_with("X-"));
     let mut value = json!({
         "Type": "bind",
         "Source": source,

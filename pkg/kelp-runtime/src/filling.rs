@@ -38,7 +38,7 @@ impl Filling {
         let directory = open(&volume.directory, flags, Mode::empty()).step(what)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mark = openat(&directory, MARK, flags, Mode::from_raw_mode(0o644)).step(what)?;
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let data = openat(&directory, "_data", flags, Mode::empty()).step(what)?;
         Ok(Self {
             mark,
@@ -86,7 +86,10 @@ impl Filling {
     pub(crate) fn end(&self) -> Result<(), Failure> {
         let what = || format!("finish filling volume {}", self.volume.display());
         if self.synced {
-            syncfs(&self.mark).step(what)?;
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            // Where the user has made a link of it, it is on another file system.
+            let data = openat(&self.data, ".", flags, Mode::empty()).step(what)?;
+            syncfs(&data).step(what)?;
         }
         ftruncate(&self.mark, 0).step(what)?;
         if self.synced {

@@ -214,16 +214,43 @@ fn give_mounts(
         let what = || format!("give {} to the container's user", mount.target.display());
         let (fd, uid, gid) = (fd.as_fd(), identity.uid, identity.gid);
         match mount.source {
-            Source::Bind {
-                recursive: true, ..
-            } => chown::recursively(fd, uid, gid, None),
-            // Of a bind no more than this mount is shown; in an overlay may be others of the container's.
             Source::Bind { .. } | Source::Overlay { .. } => {
-                chown::recursively(fd, uid, gid, mount_id(fd))
+                chown::recursively(fd, uid, gid, limit(&mount.source, fd))
             }
             Source::FileSystem { .. } | Source::Cgroup => chown::one(fd, uid, gid),
         }
         .step(what)?;
     }
     Ok(())
+}
+
+/// The mount to which a gift of what a mount shows is limited: what is mounted below is not shown by a bind
+/// that is not recursive, and in an overlay it is the container's other mounts.
+fn limit(source: &Source, shown: BorrowedFd<'_>) -> Option<u64> {
+    match source {
+        Source::Bind {
+            recursive: true, ..
+        } => None,
+        _ => mount_id(shown),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_recursive_bind_gives_the_mounts_below_it_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = std::fs::File::open(directory.path()).unwrap();
+        for (recursive, limited) in [(true, false), (false, true)] {
+            let source = Source::Bind {
+                path: c"/".into(),
+                recursive,
+                beneath: None,
+            };
+            let expected = limited.then(|| mount_id(&open)).flatten();
+            assert_eq!(limit(&source, open.as_fd()), expected);
+        }
+    }
 }
