@@ -4,15 +4,18 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
+use rustix::fs::OFlags;
 use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 use crate::launch::{LogConfig, LogDriver};
 
 /// Which of the two a line came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stream {
     /// Standard output, or a terminal.
     Stdout,
@@ -44,13 +47,16 @@ pub struct LogWriter {
     stamp: Stamp,
     /// Whether the last part of each stream lacks its end.
     open: [bool; 2],
+    /// Whether the old file was put away and the new one could not be opened yet.
+    put_away: bool,
 }
 
 impl LogWriter {
     /// Opens the log for appending; a driver that keeps nothing gets a writer that writes nothing.
     ///
     /// # Errors
-    /// If the file is not a regular one: a restored record may hold a link.
+    /// If the file is not a regular one: a restored record may hold a link, and whoever reads a named
+    /// pipe could hold up the monitor.
     pub fn open(config: &LogConfig) -> io::Result<Self> {
         let mut writer = Self {
             file: None,
@@ -61,6 +67,7 @@ impl LogWriter {
             buffer: Vec::new(),
             stamp: Stamp::default(),
             open: [false; 2],
+            put_away: false,
         };
         if config.driver == LogDriver::K8sFile {
             writer.reopen()?;
@@ -74,16 +81,22 @@ impl LogWriter {
     }
 
     fn reopen(&mut self) -> io::Result<()> {
+        let not_regular = || io::Error::other("the log is not a regular file");
+        // A named pipe that nobody reads is ENXIO by O_NONBLOCK, and waited for without it; a device
+        // may do anything when it is opened.
+        if fs::symlink_metadata(&self.path).is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(not_regular());
+        }
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let file = OpenOptions::new()
             .append(true)
             .create(true)
             .mode(0o600)
-            .custom_flags(nofollow())
+            .custom_flags(flags.bits() as i32)
             .open(&self.path)?;
         let metadata = file.metadata()?;
-        // A named pipe that a user chose as the log's path is theirs to choose.
-        if !metadata.is_file() && !metadata.file_type().is_fifo() {
-            return Err(io::Error::other("the log is not a regular file"));
+        if !metadata.is_file() {
+            return Err(not_regular());
         }
         self.size = metadata.size();
         self.file = Some(file);
@@ -137,7 +150,9 @@ impl LogWriter {
         let size = self.size + self.buffer.len() as u64;
         if self.max_size > 0 && size >= self.max_size {
             self.flush()?;
-            return self.rotate();
+            // Without a new file the old one goes on; the next part tries again.
+            let _ = self.rotate();
+            return Ok(());
         }
         if full { self.flush() } else { Ok(()) }
     }
@@ -168,6 +183,16 @@ impl LogWriter {
     /// `log` becomes `log.1`, `log.1` becomes `log.2`; the last one falls off. A reader that has the
     /// old file open reads it to its end.
     fn rotate(&mut self) -> io::Result<()> {
+        if !self.put_away {
+            self.put_away()?;
+            self.put_away = true;
+        }
+        self.reopen()?;
+        self.put_away = false;
+        Ok(())
+    }
+
+    fn put_away(&self) -> io::Result<()> {
         let name = |number: u32| {
             let mut name = self.path.clone().into_os_string();
             if number > 0 {
@@ -176,20 +201,21 @@ impl LogWriter {
             PathBuf::from(name)
         };
         if self.max_files == 1 {
-            fs::remove_file(name(0))?;
+            unless_missing(fs::remove_file(name(0)))?;
         }
         for number in (0..self.max_files.saturating_sub(1)).rev() {
-            match fs::rename(name(number), name(number + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            unless_missing(fs::rename(name(number), name(number + 1)))?;
         }
-        self.reopen()
+        Ok(())
     }
 }
 
-fn nofollow() -> i32 {
-    rustix::fs::OFlags::NOFOLLOW.bits() as i32
+/// Somebody else may have taken a file away.
+fn unless_missing(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
 }
 
 /// The current time as text, made anew only when it has changed.
@@ -329,6 +355,58 @@ mod tests {
             + &fs::read_to_string(path).unwrap();
         assert!(last.contains("line 99"));
         assert!(last.lines().all(|line| line.contains(" stdout F line ")));
+    }
+
+    #[test]
+    fn rotation_goes_on_after_a_file_was_taken_away() {
+        for max_files in [1, 2] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("log");
+            let mut log = LogWriter::open(&config(path.clone(), 100, max_files)).unwrap();
+            let line = [b'x'; 100];
+            fs::remove_file(&path).unwrap();
+            log.write(Stream::Stdout, &line).unwrap();
+            log.write(Stream::Stdout, b"found\n").unwrap();
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.ends_with(" F found\n"), "{max_files}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_new_file_that_can_not_be_opened_is_tried_again_and_nothing_is_lost() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut log = LogWriter::open(&config(path.clone(), 60, 3)).unwrap();
+        log.write(Stream::Stdout, b"before\n").unwrap();
+        // What can't be opened as a log is in its place once the old file is put away.
+        fs::rename(&path, directory.path().join("log.1")).unwrap();
+        log.put_away = true;
+        std::os::unix::fs::symlink("/nowhere", &path).unwrap();
+        for text in ["one\n", "two\n", "three\n"] {
+            log.write(Stream::Stdout, text.as_bytes()).unwrap();
+        }
+        fs::remove_file(&path).unwrap();
+        log.write(Stream::Stdout, b"four\nfive\n").unwrap();
+        let lines = |name: &str| -> Vec<String> {
+            let text = fs::read_to_string(directory.path().join(name)).unwrap();
+            text.lines().map(|line| line[40..].to_owned()).collect()
+        };
+        assert_eq!(lines("log.1"), ["before", "one", "two", "three", "four"]);
+        assert_eq!(lines("log"), ["five"]);
+        assert!(!directory.path().join("log.2").exists());
+    }
+
+    #[test]
+    fn a_pipe_is_no_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        for reader in [None, Some(OpenOptions::new().read(true).write(true))] {
+            let _reader = reader.map(|options| options.open(&path).unwrap());
+            let error = LogWriter::open(&config(path.clone(), 0, 1)).unwrap_err();
+            assert_eq!(error.to_string(), "the log is not a regular file");
+        }
     }
 
     #[test]
