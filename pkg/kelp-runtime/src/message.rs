@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
@@ -34,7 +34,7 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io:
 }
 
 /// Receives one message of at most `buffer.len()` bytes; zero bytes mean that the other side is
-/// gone. Descriptors are close-on-exec.
+/// gone. Descriptors are close-on-exec; those of a message arrive all, or it is an error.
 pub fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
@@ -59,5 +59,46 @@ pub fn receive(
             fds.extend(received);
         }
     }
+    // Without a free descriptor the kernel leaves out what came along, and the message says so.
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        return Err(rustix::io::Errno::MFILE.into());
+    }
     Ok((received.bytes, fds))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    #[test]
+    fn a_message_whose_descriptors_did_not_all_arrive_is_an_error() {
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap();
+        send(theirs.as_fd(), b"x", &[ours.as_fd(); MAX_FDS]).unwrap();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS + 1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = [ours.as_fd(); MAX_FDS + 1];
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+        sendmsg(
+            &theirs,
+            &[IoSlice::new(b"x")],
+            &mut control,
+            SendFlags::empty(),
+        )
+        .unwrap();
+        let mut buffer = [0; 8];
+        let mut receive = || receive(ours.as_fd(), &mut buffer, RecvFlags::empty());
+        assert_eq!(receive().unwrap().1.len(), MAX_FDS);
+        assert_eq!(
+            receive().unwrap_err().raw_os_error(),
+            Some(rustix::io::Errno::MFILE.raw_os_error())
+        );
+    }
 }
