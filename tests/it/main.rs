@@ -36,6 +36,7 @@ mod run_streams;
 mod security;
 mod show;
 mod skip;
+mod streams_stuck;
 mod terminal;
 mod userns;
 mod vm;

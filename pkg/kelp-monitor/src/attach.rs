@@ -10,6 +10,7 @@ use rustix::net::{
 };
 
 use crate::error::Error;
+use crate::log::Stream;
 use crate::protocol::{Reply, Request, Streams, receive, send};
 use crate::role::SOCKET_NAME;
 
@@ -30,6 +31,15 @@ pub struct Pipes {
     pub stderr: Option<OwnedFd>,
     /// Lines and characters a line of the terminal that a container is started with.
     pub size: Option<(u16, u16)>,
+}
+
+/// What a monitor says when the program has ended.
+#[derive(Debug)]
+pub enum Last {
+    /// What the program wrote at last and the pipe had no room for, to be read after the pipe.
+    Rest(Stream, OwnedFd),
+    /// The code.
+    Exited(i32),
 }
 
 impl Pipes {
@@ -93,7 +103,7 @@ impl Connection {
         match self.reply()? {
             Reply::Started { pid } => Ok(pid),
             Reply::Failed { kind, text } => Err(Error::Failed { kind, text }),
-            Reply::Done | Reply::Exited { .. } => Err(Error::MonitorGone),
+            Reply::Done | Reply::Rest(_) | Reply::Exited { .. } => Err(Error::MonitorGone),
         }
     }
 
@@ -102,7 +112,10 @@ impl Connection {
         let request = Request::Attach(pipes.streams());
         send(self.socket.as_fd(), &request, &pipes.fds()).map_err(|_| Error::MonitorGone)?;
         drop(pipes);
-        self.reply().map(drop)
+        match self.reply()? {
+            Reply::Failed { kind, text } => Err(Error::Failed { kind, text }),
+            _ => Ok(()),
+        }
     }
 
     /// Tells the size of the terminal.
@@ -126,10 +139,32 @@ impl Connection {
     /// The code, once the container has ended; `None` if the monitor went away without a word.
     pub fn exited(&self) -> Result<Option<i32>, Error> {
         loop {
+            match self.last()? {
+                Some(Last::Rest(..)) => {}
+                Some(Last::Exited(code)) => return Ok(Some(code)),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// What comes at the end, one after the other; `None` if the monitor went away without a word.
+    ///
+    /// # Errors
+    /// Also if the monitor has let go of this client while the program goes on.
+    pub fn last(&self) -> Result<Option<Last>, Error> {
+        loop {
             match receive::<Reply>(self.socket.as_fd(), RecvFlags::empty())
                 .map_err(Error::io("hear from the monitor"))?
             {
-                Some((Reply::Exited { code }, _)) => return Ok(Some(code)),
+                Some((Reply::Exited { code }, _)) => return Ok(Some(Last::Exited(code))),
+                Some((Reply::Rest(stream), fds)) => {
+                    if let Some(fd) = fds.into_iter().next() {
+                        return Ok(Some(Last::Rest(stream, fd)));
+                    }
+                }
+                Some((Reply::Failed { kind, text }, _)) => {
+                    return Err(Error::Failed { kind, text });
+                }
                 Some(_) => {}
                 None => return Ok(None),
             }

@@ -6,8 +6,10 @@
 #![forbid(unsafe_code)]
 
 pub mod attach;
+mod door;
 pub mod error;
 mod finish;
+mod input;
 pub mod launch;
 mod life;
 pub mod log;

@@ -9,6 +9,8 @@ use rustix::net::RecvFlags;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::log::Stream;
+
 /// To the monitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -53,7 +55,7 @@ pub enum Reply {
         /// The init's process id, as the monitor counts.
         pid: u32,
     },
-    /// It could not be started.
+    /// It could not be started, or the streams can't be attached, or no longer.
     Failed {
         /// What that means for the exit code.
         kind: FailureKind,
@@ -62,7 +64,10 @@ pub enum Reply {
     },
     /// The streams are attached, or the request is done.
     Done,
-    /// The program has ended, its output has been delivered, and the record says so.
+    /// What the program wrote at last and the client's pipe had no room for, to be read from the file
+    /// that comes along after the pipe.
+    Rest(Stream),
+    /// The program has ended, nothing more of its output comes, and the record says so.
     Exited {
         /// What a shell would show.
         code: i32,

@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvFlags, SocketFlags, accept_with};
+use rustix::net::RecvFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::door::Door;
 use crate::protocol::{Reply, Request, receive, send};
 
 /// When a program that has ended by itself is started again.
@@ -52,23 +53,28 @@ impl Backoff {
 /// socket or by a signal.
 pub(crate) fn pause(listener: &OwnedFd, signals: &OwnedFd, time: Duration) -> io::Result<bool> {
     let deadline = Instant::now() + time;
+    let mut door = Door::new(listener);
     let mut clients: Vec<OwnedFd> = Vec::new();
     loop {
-        let left = timespec(deadline.saturating_duration_since(Instant::now()));
-        let sockets = [listener, signals].into_iter().chain(&clients);
-        let mut fds: Vec<_> = sockets
+        let due = door.opens_at().map_or(deadline, |time| time.min(deadline));
+        let left = timespec(due.saturating_duration_since(Instant::now()));
+        let mut fds: Vec<_> = [signals]
+            .into_iter()
+            .chain(&clients)
             .map(|socket| PollFd::new(socket, PollFlags::IN))
             .collect();
+        let listening = door.awaited();
+        fds.extend(listening.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
         match poll(&mut fds, Some(&left)) {
-            Ok(0) => return Ok(false),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        if ready[1] {
+        if ready[0] {
             return Ok(true);
         }
-        let mut heard = ready[2..].iter();
+        let mut heard = ready[1..].iter();
+        let before = clients.len();
         let mut stopped = false;
         clients.retain(|client| {
             if !heard.next().is_some_and(|ready| *ready) {
@@ -87,13 +93,14 @@ pub(crate) fn pause(listener: &OwnedFd, signals: &OwnedFd, time: Duration) -> io
         if stopped {
             return Ok(true);
         }
-        if ready[0]
-            && let Ok(client) = accept_with(listener, SocketFlags::CLOEXEC)
-        {
-            let peer = rustix::net::sockopt::socket_peercred(&client);
-            if peer.is_ok_and(|peer| peer.uid == rustix::process::getuid()) {
-                clients.push(client);
-            }
+        if clients.len() < before {
+            door.open();
+        }
+        if listening.is_some() && heard.next().is_some_and(|ready| *ready) {
+            clients.extend(door.accept());
+        }
+        if deadline <= Instant::now() {
+            return Ok(false);
         }
     }
 }

@@ -14,10 +14,11 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::error::Error;
+use crate::input::Input;
 use crate::launch::{Launch, LogDriver};
 use crate::log::Stream;
 use crate::place::Place;
-use crate::stream::{Input, Output};
+use crate::stream::Output;
 
 /// A container whose program runs.
 #[derive(Debug)]
@@ -136,13 +137,7 @@ fn start_in(
             Output::new(out_read, Stream::Stdout, false),
             Output::new(err_read, Stream::Stderr, false),
         ],
-        input: Input {
-            sink,
-            terminal: false,
-            client: None,
-            blocked: false,
-            once: true,
-        },
+        input: Input::to_pipe(sink),
         terminal: None,
     };
     Ok((child, streams, network))
@@ -168,13 +163,7 @@ fn terminal_streams(config: &Launch, master: OwnedFd) -> Result<Streams, Error> 
     let source = master.try_clone().map_err(Error::io(what))?;
     Ok(Streams {
         outputs: vec![Output::new(source, Stream::Stdout, true)],
-        input: Input {
-            sink,
-            terminal: true,
-            client: None,
-            blocked: false,
-            once: false,
-        },
+        input: Input::to_terminal(sink),
         terminal: Some(master),
     })
 }
@@ -182,13 +171,7 @@ fn terminal_streams(config: &Launch, master: OwnedFd) -> Result<Streams, Error> 
 fn no_streams() -> Streams {
     Streams {
         outputs: Vec::new(),
-        input: Input {
-            sink: None,
-            terminal: false,
-            client: None,
-            blocked: false,
-            once: true,
-        },
+        input: Input::to_pipe(None),
         terminal: None,
     }
 }

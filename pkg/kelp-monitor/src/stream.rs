@@ -2,17 +2,26 @@
 //!
 //! With one client tee(2) gives the client the pages that the log is then written from; with none
 //! the log alone is written; with neither the pages are dropped. With several, each gets a copy.
+//!
+//! Nothing here waits. Where a client's pipe is full nothing is read until there is room, so that
+//! the program waits and the monitor does not.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice, tee};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 
 use crate::log::{LogWriter, Stream};
 
 const CHUNK: usize = 64 * 1024;
+
+/// The most that is moved after the program's end: more than any pipe has. What writes on then is
+/// not waited for.
+const LAST: usize = 2 * 1024 * 1024;
 
 /// An output of the container.
 #[derive(Debug)]
@@ -20,20 +29,33 @@ pub(crate) struct Output {
     pub(crate) source: OwnedFd,
     pub(crate) stream: Stream,
     /// Whether the source is a terminal, which tee and splice can't read.
-    pub(crate) terminal: bool,
-    /// Ends of the attached clients' pipes, each with its client's number.
-    pub(crate) clients: Vec<(u64, OwnedFd)>,
-    /// Whether it waits for the full pipe of its only client.
-    pub(crate) blocked: bool,
+    terminal: bool,
+    /// The inner end of the terminal. While it is open, that the program closes its own is not the
+    /// end: it can open the terminal again by its name.
+    inner: Option<OwnedFd>,
+    pub(crate) readers: Vec<Reader>,
     /// Whether nothing more can come.
     pub(crate) ended: bool,
+}
+
+/// An attached client's end of an output.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    /// The client's number.
+    pub(crate) client: u64,
+    /// Does not block.
+    pub(crate) pipe: OwnedFd,
+    /// What was read from the container and found no room in the pipe.
+    rest: Vec<u8>,
+    /// Since when it has taken nothing of what waits for it.
+    pub(crate) stuck: Option<Instant>,
 }
 
 /// What became of one turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// Bytes were moved; there may be more.
-    Moved,
+    /// So many bytes were moved; there may be more.
+    Moved(usize),
     /// Nothing to move now.
     Idle,
     /// The stream has ended.
@@ -42,75 +64,65 @@ pub(crate) enum Turn {
 
 impl Output {
     pub(crate) fn new(source: OwnedFd, stream: Stream, terminal: bool) -> Self {
+        let inner = terminal.then(|| open_inner(source.as_fd())).flatten();
         Self {
             source,
             stream,
             terminal,
-            clients: Vec::new(),
-            blocked: false,
+            inner,
+            readers: Vec::new(),
             ended: false,
         }
     }
 
+    /// Whether it waits for the full pipe of a client.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.readers.iter().any(|reader| reader.stuck.is_some())
+    }
+
     /// Moves what is there, at most one chunk.
     pub(crate) fn turn(&mut self, log: &mut LogWriter, buffer: &mut Vec<u8>) -> io::Result<Turn> {
-        self.blocked = false;
-        if self.terminal || self.clients.len() > 1 {
-            return self.copy(log, buffer);
+        self.readers.retain_mut(|reader| reader.settle().is_ok());
+        if self.readers.iter().any(|reader| !reader.rest.is_empty()) {
+            return Ok(Turn::Idle);
         }
-        match (self.clients.first(), log.keeps()) {
-            (Some(_), true) => self.tee(log, buffer),
-            (Some(_), false) => self.splice(),
-            (None, _) => self.copy(log, buffer),
-        }
-    }
-
-    fn tee(&mut self, log: &mut LogWriter, buffer: &mut Vec<u8>) -> io::Result<Turn> {
-        let (number, client) = &self.clients[0];
-        match tee(&self.source, client, 4 * CHUNK, SpliceFlags::NONBLOCK) {
-            Ok(0) => Ok(Turn::Ended),
-            Ok(copied) => {
-                let mut left = copied;
-                while left > 0 {
-                    buffer.resize(left.min(CHUNK), 0);
-                    let read = match rustix::io::read(&self.source, &mut *buffer) {
-                        Err(Errno::INTR) => continue,
-                        result => result?,
-                    };
-                    log.keep(self.stream, &buffer[..read]);
-                    left -= read;
-                }
-                Ok(Turn::Moved)
+        match (self.readers.as_mut_slice(), log.keeps()) {
+            ([reader], true) if !self.terminal => {
+                let turn = reader.tee(self.source.as_fd());
+                self.after(turn, |source, stream, copied| {
+                    read_back(source, stream, copied, log, buffer)
+                })
             }
-            Err(Errno::AGAIN) => {
-                self.blocked = has_data(self.source.as_fd());
-                Ok(Turn::Idle)
+            ([reader], false) if !self.terminal => {
+                let turn = reader.splice(self.source.as_fd());
+                self.after(turn, |_, _, _| Ok(()))
             }
-            Err(Errno::PIPE) => {
-                let number = *number;
-                self.drop_client(number);
-                Ok(Turn::Moved)
+            (readers, _) => {
+                // Whoever had no room for more pages is written to now.
+                readers.iter_mut().for_each(|reader| reader.stuck = None);
+                self.copy(log, buffer)
             }
-            Err(Errno::INTR) => Ok(Turn::Moved),
-            Err(error) => Err(error.into()),
         }
     }
 
-    fn splice(&mut self) -> io::Result<Turn> {
-        let (number, client) = &self.clients[0];
-        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-        match splice(&self.source, None, client, None, 16 * CHUNK, flags) {
+    /// Judges what tee(2) or splice(2) to the only client came to.
+    fn after(
+        &mut self,
+        turn: Result<usize, Errno>,
+        moved: impl FnOnce(BorrowedFd<'_>, Stream, usize) -> io::Result<()>,
+    ) -> io::Result<Turn> {
+        match turn {
             Ok(0) => Ok(Turn::Ended),
-            Ok(_) | Err(Errno::INTR) => Ok(Turn::Moved),
-            Err(Errno::AGAIN) => {
-                self.blocked = has_data(self.source.as_fd());
-                Ok(Turn::Idle)
+            Ok(length) => {
+                moved(self.source.as_fd(), self.stream, length)?;
+                Ok(Turn::Moved(length))
             }
+            Err(Errno::AGAIN) => Ok(Turn::Idle),
             Err(Errno::PIPE) => {
-                let number = *number;
-                self.drop_client(number);
-                Ok(Turn::Moved)
+                self.readers.clear();
+                Ok(Turn::Moved(0))
             }
+            Err(Errno::INTR) => Ok(Turn::Moved(0)),
             Err(error) => Err(error.into()),
         }
     }
@@ -118,25 +130,146 @@ impl Output {
     fn copy(&mut self, log: &mut LogWriter, buffer: &mut Vec<u8>) -> io::Result<Turn> {
         buffer.resize(CHUNK, 0);
         let read = match rustix::io::read(&self.source, &mut *buffer) {
-            // A terminal whose last user has gone reads as an error.
-            Ok(0) | Err(Errno::IO) => return Ok(Turn::Ended),
+            Ok(0) => return Ok(Turn::Ended),
             Ok(read) => read,
+            // Nobody has the inner end open, or vhangup(2) has cut all of them off.
+            Err(Errno::IO) if self.terminal => {
+                self.inner = open_inner(self.source.as_fd());
+                return Ok(self.inner.as_ref().map_or(Turn::Ended, |_| Turn::Idle));
+            }
             Err(Errno::AGAIN) => return Ok(Turn::Idle),
-            Err(Errno::INTR) => return Ok(Turn::Moved),
+            Err(Errno::INTR) => return Ok(Turn::Moved(0)),
             Err(error) => return Err(error.into()),
         };
-        self.clients
-            .retain(|(_, client)| write_all(client.as_fd(), &buffer[..read]).is_ok());
-        log.keep(self.stream, &buffer[..read]);
-        Ok(Turn::Moved)
+        let bytes = &buffer[..read];
+        self.readers.retain_mut(|reader| reader.give(bytes).is_ok());
+        log.keep(self.stream, bytes);
+        Ok(Turn::Moved(read))
+    }
+
+    /// Moves what the program wrote before it ended. Processes that it left in a pid namespace of
+    /// the host may hold the pipes open: what is there is moved, what may come is not waited for.
+    /// The clients, and what each could not take.
+    pub(crate) fn drain(
+        &mut self,
+        log: &mut LogWriter,
+        buffer: &mut Vec<u8>,
+    ) -> io::Result<Vec<(u64, Vec<u8>)>> {
+        let mut moved = 0;
+        while moved < LAST {
+            match self.copy(log, buffer)? {
+                Turn::Moved(length) => moved += length,
+                Turn::Idle | Turn::Ended => break,
+            }
+        }
+        let mut readers = std::mem::take(&mut self.readers);
+        readers.retain_mut(|reader| reader.settle().is_ok());
+        Ok(readers
+            .into_iter()
+            .map(|reader| (reader.client, reader.rest))
+            .collect())
     }
 
     pub(crate) fn drop_client(&mut self, number: u64) {
-        self.clients.retain(|(other, _)| *other != number);
+        self.readers.retain(|reader| reader.client != number);
     }
 }
 
-fn has_data(fd: BorrowedFd<'_>) -> bool {
+impl Reader {
+    pub(crate) fn new(client: u64, pipe: OwnedFd) -> Self {
+        Self {
+            client,
+            pipe,
+            rest: Vec::new(),
+            stuck: None,
+        }
+    }
+
+    fn tee(&mut self, source: BorrowedFd<'_>) -> Result<usize, Errno> {
+        let result = tee(source, &self.pipe, 4 * CHUNK, SpliceFlags::NONBLOCK);
+        self.note_again(source, result)
+    }
+
+    fn splice(&mut self, source: BorrowedFd<'_>) -> Result<usize, Errno> {
+        let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+        let result = splice(source, None, &self.pipe, None, 16 * CHUNK, flags);
+        self.note_again(source, result)
+    }
+
+    /// That nothing could be moved although there is something is due to the client.
+    fn note_again(
+        &mut self,
+        source: BorrowedFd<'_>,
+        result: Result<usize, Errno>,
+    ) -> Result<usize, Errno> {
+        self.stuck = match result {
+            Err(Errno::AGAIN) if has_data(source) => self.stuck.or_else(|| Some(Instant::now())),
+            _ => None,
+        };
+        result
+    }
+
+    /// Writes what there is room for and keeps the rest.
+    fn give(&mut self, bytes: &[u8]) -> Result<(), Errno> {
+        let written = if self.rest.is_empty() {
+            write_some(self.pipe.as_fd(), bytes)?
+        } else {
+            0
+        };
+        self.rest.extend_from_slice(&bytes[written..]);
+        self.note_written(written);
+        Ok(())
+    }
+
+    /// Writes what was kept.
+    fn settle(&mut self) -> Result<(), Errno> {
+        if self.rest.is_empty() {
+            return Ok(());
+        }
+        let written = write_some(self.pipe.as_fd(), &self.rest)?;
+        self.rest.drain(..written);
+        self.note_written(written);
+        Ok(())
+    }
+
+    fn note_written(&mut self, written: usize) {
+        if self.rest.is_empty() {
+            self.rest = Vec::new();
+            self.stuck = None;
+        } else if written > 0 || self.stuck.is_none() {
+            self.stuck = Some(Instant::now());
+        }
+    }
+}
+
+/// Reads for the log what tee(2) has left in the pipe.
+fn read_back(
+    source: BorrowedFd<'_>,
+    stream: Stream,
+    copied: usize,
+    log: &mut LogWriter,
+    buffer: &mut Vec<u8>,
+) -> io::Result<()> {
+    let mut left = copied;
+    while left > 0 {
+        buffer.resize(left.min(CHUNK), 0);
+        let read = match rustix::io::read(source, &mut *buffer) {
+            Err(Errno::INTR) => continue,
+            result => result?,
+        };
+        log.keep(stream, &buffer[..read]);
+        left -= read;
+    }
+    Ok(())
+}
+
+/// From the outer end (ioctl_tty(2), TIOCGPTPEER).
+fn open_inner(outer: BorrowedFd<'_>) -> Option<OwnedFd> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    ioctl_tiocgptpeer(outer, flags).ok()
+}
+
+pub(crate) fn has_data(fd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     let now = rustix::time::Timespec {
         tv_sec: 0,
@@ -146,68 +279,16 @@ fn has_data(fd: BorrowedFd<'_>) -> bool {
         && fds[0].revents().contains(PollFlags::IN)
 }
 
-/// Writes all of it to a descriptor that does not block, waiting where it is full.
-pub(crate) fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match rustix::io::write(fd, bytes) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(Errno::AGAIN) => {
-                poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::OUT)], None)?;
-            }
+/// Writes to a descriptor that does not block; how much it had room for.
+pub(crate) fn write_some(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match rustix::io::write(fd, &bytes[written..]) {
+            Ok(length) => written += length,
+            Err(Errno::AGAIN) => break,
             Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
     }
-    Ok(())
-}
-
-/// The container's standard input, and the client that it comes from.
-#[derive(Debug)]
-pub(crate) struct Input {
-    /// The end that the container reads the other side of; gone once the input has ended.
-    pub(crate) sink: Option<OwnedFd>,
-    pub(crate) terminal: bool,
-    pub(crate) client: Option<(u64, OwnedFd)>,
-    /// Whether the container's pipe is full.
-    pub(crate) blocked: bool,
-    /// Whether the input of a first client that ends is the end for the container.
-    pub(crate) once: bool,
-}
-
-impl Input {
-    /// Moves what is there.
-    pub(crate) fn turn(&mut self) -> io::Result<()> {
-        self.blocked = false;
-        let (Some((_, client)), Some(sink)) = (&self.client, &self.sink) else {
-            return Ok(());
-        };
-        let moved = if self.terminal {
-            copy_some(client.as_fd(), sink.as_fd())
-        } else {
-            let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-            splice(client, None, sink, None, 16 * CHUNK, flags)
-        };
-        match moved {
-            Ok(0) => {
-                self.client = None;
-                if self.once && !self.terminal {
-                    self.sink = None;
-                }
-            }
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => self.blocked = has_data(client.as_fd()),
-            // The container has closed its input.
-            Err(Errno::PIPE | Errno::IO) => (self.client, self.sink) = (None, None),
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
-    }
-}
-
-fn copy_some(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<usize, Errno> {
-    let mut buffer = [0_u8; 4096];
-    let read = rustix::io::read(from, &mut buffer)?;
-    write_all(to, &buffer[..read])
-        .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-    Ok(read)
+    Ok(written)
 }

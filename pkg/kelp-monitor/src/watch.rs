@@ -1,22 +1,31 @@
 //! The poll loop: output, input, clients, and the end.
+//!
+//! It waits in poll(2) and nowhere else: whatever a client does not read, the socket, the signals
+//! and the time are attended to.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use kelp_state::{Record, RunRecord};
 use kelp_sys::process::{Exit, wait_pidfd};
 use kelp_sys::signal::{pidfd_send, read_signal};
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::ioctl_fionbio;
-use rustix::net::{RecvFlags, SocketFlags, accept_with};
+use rustix::net::RecvFlags;
 use rustix::process::{Signal, pidfd_send_signal};
 
-use crate::log::LogWriter;
-use crate::protocol::{Reply, Request, Streams, receive, send};
+use crate::door::Door;
+use crate::log::{LogWriter, Stream};
+use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
 use crate::restart::timespec;
 use crate::start::{Running, set_size};
-use crate::stream::Turn;
+use crate::stream::{Reader, Turn};
+
+/// For how long a client may hold up a program that it has not started.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A connection to the monitor's socket.
 #[derive(Debug)]
@@ -32,8 +41,10 @@ pub(crate) struct Watch<'a> {
     log: &'a mut LogWriter,
     record: &'a Record,
     run: RunRecord,
-    listener: &'a OwnedFd,
+    door: Door<'a>,
     clients: Vec<Client>,
+    /// Who started the container.
+    starter: Option<u64>,
     next_number: u64,
     buffer: Vec<u8>,
     /// When it is killed.
@@ -72,12 +83,10 @@ enum Source {
     Listener,
     Signals,
     Client(u64),
+    /// An output, or a client's pipe that it waits for.
     Output(usize),
-    /// A client's pipe that an output waits for.
-    OutputRoom(usize),
+    /// A client's input, or the container's pipe that it waits for.
     Input,
-    /// The container's pipe that the input waits for.
-    InputRoom,
 }
 
 impl<'a> Watch<'a> {
@@ -94,8 +103,9 @@ impl<'a> Watch<'a> {
             log,
             record,
             run,
-            listener,
+            door: Door::new(listener),
             clients: Vec::new(),
+            starter: None,
             next_number: 0,
             buffer: Vec::new(),
             deadline: None,
@@ -112,7 +122,9 @@ impl<'a> Watch<'a> {
 
     /// Adds whoever started the container, with the streams that came along.
     pub(crate) fn adopt(&mut self, socket: OwnedFd, streams: Streams, fds: Vec<OwnedFd>) {
+        let _ = ioctl_fionbio(&socket, true);
         let number = self.add_client(socket);
+        self.starter = Some(number);
         self.attach(number, streams, fds);
     }
 
@@ -126,11 +138,15 @@ impl<'a> Watch<'a> {
                         self.drain()?;
                         return Ok(exit);
                     }
-                    Source::Listener => self.accept(),
+                    Source::Listener => {
+                        if let Some(socket) = self.door.accept() {
+                            self.add_client(socket);
+                        }
+                    }
                     Source::Signals => self.begin_stop()?,
                     Source::Client(number) => self.hear(number),
-                    Source::Output(index) | Source::OutputRoom(index) => self.output(index)?,
-                    Source::Input | Source::InputRoom => self.running.input.turn()?,
+                    Source::Output(index) => self.output(index)?,
+                    Source::Input => self.running.input.turn()?,
                 }
             }
             self.running.outputs.retain(|output| !output.ended);
@@ -148,6 +164,25 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Sees to what was due by now.
+    fn look_at_the_clock(&mut self) {
+        let now = Instant::now();
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            self.time_out();
+        }
+        let late: Vec<u64> = self
+            .hold_ups()
+            .filter_map(|(client, end)| (end <= now).then_some(client))
+            .collect();
+        for number in late {
+            let seconds = PATIENCE.as_secs();
+            self.refuse(
+                number,
+                &format!("the container's output was not read for {seconds} seconds"),
+            );
+        }
+    }
+
     fn time_out(&mut self) {
         self.deadline = None;
         self.timed_out = !self.stopped;
@@ -158,47 +193,55 @@ impl<'a> Watch<'a> {
         let _ = pidfd_send_signal(&self.running.child.pidfd, Signal::KILL);
     }
 
+    /// Clients that hold the program up though they have not started it, and until when they may.
+    fn hold_ups(&self) -> impl Iterator<Item = (u64, Instant)> {
+        let readers = self
+            .running
+            .outputs
+            .iter()
+            .flat_map(|output| &output.readers);
+        readers
+            .filter(|reader| Some(reader.client) != self.starter)
+            .filter_map(|reader| Some((reader.client, reader.stuck? + PATIENCE)))
+    }
+
     fn wait(&mut self) -> io::Result<Vec<Source>> {
         let running = &self.running;
-        let mut sources = vec![Source::Child, Source::Listener, Source::Signals];
+        let mut sources = vec![Source::Child, Source::Signals];
         let mut fds = vec![
             PollFd::new(&running.child.pidfd, PollFlags::IN),
-            PollFd::new(self.listener, PollFlags::IN),
             PollFd::new(self.asked.signals, PollFlags::IN),
         ];
+        if let Some(listener) = self.door.awaited() {
+            sources.push(Source::Listener);
+            fds.push(PollFd::from_borrowed_fd(listener, PollFlags::IN));
+        }
         for client in &self.clients {
             sources.push(Source::Client(client.number));
             fds.push(PollFd::new(&client.socket, PollFlags::IN));
         }
         for (index, output) in running.outputs.iter().enumerate() {
-            match output.clients.first() {
-                Some((_, client)) if output.blocked => {
-                    sources.push(Source::OutputRoom(index));
-                    fds.push(PollFd::new(client, PollFlags::OUT));
-                }
-                _ => {
-                    sources.push(Source::Output(index));
-                    fds.push(PollFd::new(&output.source, PollFlags::IN));
-                }
+            if !output.is_blocked() {
+                sources.push(Source::Output(index));
+                fds.push(PollFd::new(&output.source, PollFlags::IN));
+            }
+            for reader in output
+                .readers
+                .iter()
+                .filter(|reader| reader.stuck.is_some())
+            {
+                sources.push(Source::Output(index));
+                fds.push(PollFd::new(&reader.pipe, PollFlags::OUT));
             }
         }
-        if let (Some((_, client)), Some(sink)) = (&running.input.client, &running.input.sink) {
-            if running.input.blocked {
-                sources.push(Source::InputRoom);
-                fds.push(PollFd::new(sink, PollFlags::OUT));
-            } else {
-                sources.push(Source::Input);
-                fds.push(PollFd::new(client, PollFlags::IN));
-            }
+        if let Some((fd, flags)) = running.input.awaited() {
+            sources.push(Source::Input);
+            fds.push(PollFd::from_borrowed_fd(fd, flags));
         }
-        let left = self
-            .deadline
-            .map(|deadline| timespec(deadline.saturating_duration_since(Instant::now())));
+        let due = self.hold_ups().map(|(_, end)| end);
+        let due = due.chain(self.deadline).chain(self.door.opens_at()).min();
+        let left = due.map(|due| timespec(due.saturating_duration_since(Instant::now())));
         match poll(&mut fds, left.as_ref()) {
-            Ok(0) => {
-                self.time_out();
-                return Ok(Vec::new());
-            }
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -210,6 +253,10 @@ impl<'a> Watch<'a> {
             .collect();
         // The end comes last: what arrived together with it is moved first.
         ready.sort_by_key(|source| *source == Source::Child);
+        // Also where there is always something ready, as with a program that never pauses.
+        if due.is_some_and(|due| due <= Instant::now()) {
+            self.look_at_the_clock();
+        }
         Ok(ready)
     }
 
@@ -231,8 +278,8 @@ impl<'a> Watch<'a> {
             return Ok(());
         };
         match output.turn(self.log, &mut self.buffer)? {
-            Turn::Idle if !output.blocked => self.rest(),
-            Turn::Moved | Turn::Idle => {}
+            Turn::Idle if !output.is_blocked() => self.rest(),
+            Turn::Moved(_) | Turn::Idle => {}
             Turn::Ended => output.ended = true,
         }
         Ok(())
@@ -244,35 +291,20 @@ impl<'a> Watch<'a> {
         self.log.rest();
     }
 
-    /// Moves what the program wrote before it ended. Processes that it left in a pid namespace of
-    /// the host may hold the pipes open: what is there is moved, what may come is not waited for.
+    /// Moves what the program wrote before it ended: to the log, and to the clients. A client that is
+    /// slow gets what it could not take yet as a file, so that nobody has to wait for it.
     fn drain(&mut self) -> io::Result<()> {
         for output in &mut self.running.outputs {
-            loop {
-                match output.turn(self.log, &mut self.buffer)? {
-                    Turn::Moved => {}
-                    Turn::Idle if output.blocked => {
-                        // The client is slow, not gone: it gets everything.
-                        let (_, client) = &output.clients[0];
-                        poll(&mut [PollFd::new(client, PollFlags::OUT)], None)?;
-                    }
-                    Turn::Ended | Turn::Idle => break,
+            for (number, rest) in output.drain(self.log, &mut self.buffer)? {
+                let client = self.clients.iter().find(|client| client.number == number);
+                if let Some(client) = client.filter(|_| !rest.is_empty()) {
+                    // Without memory for it the log alone has it.
+                    let _ = hand_over(client.socket.as_fd(), output.stream, &rest);
                 }
             }
-            output.clients.clear();
         }
         let _ = self.log.finish();
         Ok(())
-    }
-
-    fn accept(&mut self) {
-        if let Ok(socket) = accept_with(self.listener, SocketFlags::CLOEXEC) {
-            // The directory is closed to others; the peer is looked at all the same.
-            let peer = rustix::net::sockopt::socket_peercred(&socket);
-            if peer.is_ok_and(|peer| peer.uid == rustix::process::getuid()) {
-                self.add_client(socket);
-            }
-        }
     }
 
     fn add_client(&mut self, socket: OwnedFd) -> u64 {
@@ -291,8 +323,21 @@ impl<'a> Watch<'a> {
                 self.answer(number, request, fds);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Ok(None) | Err(_) => self.leave(number),
+            Ok(None) => self.leave(number),
+            Err(error) => self.refuse(number, &format!("hear a client: {error}")),
         }
+    }
+
+    /// Lets a client go, and tells it why.
+    fn refuse(&mut self, number: u64, why: &str) {
+        if let Some(client) = self.clients.iter().find(|client| client.number == number) {
+            let failed = Reply::Failed {
+                kind: FailureKind::Setup,
+                text: why.to_owned(),
+            };
+            let _ = send(client.socket.as_fd(), &failed, &[]);
+        }
+        self.leave(number);
     }
 
     fn answer(&mut self, number: u64, request: Request, fds: Vec<OwnedFd>) {
@@ -323,13 +368,11 @@ impl<'a> Watch<'a> {
             && let Some(fd) = fds.next()
         {
             let _ = ioctl_fionbio(&fd, true);
-            if self.running.input.sink.is_some() {
-                self.running.input.client = Some((number, fd));
-            }
+            self.running.input.attach(number, fd);
         }
         for (wanted, stream) in [
-            (streams.stdout, crate::log::Stream::Stdout),
-            (streams.stderr, crate::log::Stream::Stderr),
+            (streams.stdout, Stream::Stdout),
+            (streams.stderr, Stream::Stderr),
         ] {
             let Some(fd) = wanted.then(|| fds.next()).flatten() else {
                 continue;
@@ -339,7 +382,7 @@ impl<'a> Watch<'a> {
                 if output.stream == stream
                     && let Ok(fd) = fd.try_clone()
                 {
-                    output.clients.push((number, fd));
+                    output.readers.push(Reader::new(number, fd));
                 }
             }
         }
@@ -349,17 +392,20 @@ impl<'a> Watch<'a> {
         self.clients.retain(|client| client.number != number);
         for output in &mut self.running.outputs {
             output.drop_client(number);
-            output.blocked = false;
         }
-        let input = &mut self.running.input;
-        if input
-            .client
-            .as_ref()
-            .is_some_and(|(other, _)| *other == number)
-        {
-            // Who detaches leaves the input open for the next one.
-            input.client = None;
-            input.blocked = false;
-        }
+        self.running.input.drop_client(number);
+        self.door.open();
     }
+}
+
+/// Sends a client what it could not take, as a file in memory.
+fn hand_over(socket: BorrowedFd<'_>, stream: Stream, rest: &[u8]) -> io::Result<()> {
+    let flags = MemfdFlags::CLOEXEC;
+    // Linux 6.3 has the flag, and a sysctl that demands it.
+    let fd = memfd_create("kelp-rest", flags | MemfdFlags::NOEXEC_SEAL)
+        .or_else(|_| memfd_create("kelp-rest", flags))?;
+    let mut file = File::from(fd);
+    file.write_all(rest)?;
+    file.rewind()?;
+    send(socket, &Reply::Rest(stream), &[file.as_fd()])
 }
