@@ -40,6 +40,66 @@ fn monitor(env: &Env, id: &str) -> Pid {
     Pid::from_raw(run["monitor"].as_i64().unwrap() as i32).unwrap()
 }
 
+/// Writes more to its output than any pipe holds, and only then reads its input.
+const TALKS_FIRST: &str = "seq 1 500000; wc -c";
+
+fn talks_first(output: &str) {
+    let end = format!("\n500000\n{MUCH}\n");
+    assert!(output.ends_with(&end), "{} bytes", output.len());
+}
+
+#[test]
+fn a_program_may_write_much_before_it_reads() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let input = vec![b'x'; MUCH];
+    let run = ["run", "--rm", "-i", &image, "sh", "-c", TALKS_FIRST];
+    talks_first(&env.kelp(&run).input(&input).succeeds());
+    env.kelp(&["run", "-d", "--name=web", &image, "sleep", "1000"])
+        .succeeds();
+    let exec = ["exec", "-i", "web", "sh", "-c", TALKS_FIRST];
+    talks_first(&env.kelp(&exec).input(&input).succeeds());
+    env.kelp(&["rm", "-f", "-t", "0", "web"]).succeeds();
+}
+
+#[test]
+fn signals_are_passed_on_though_the_input_is_not_read() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut child = env
+        .kelp(&["run", "--rm", "-i", &image, "sh", "-c", script])
+        .start();
+    let mut input = child.stdin.take().unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    // Each of three pipes holds 64 KiB; what does not return fills them all.
+    input.write_all(&[b'x'; 160 * 1024]).unwrap();
+    let rest = thread::spawn(move || drop(input.write_all(&[b'x'; MUCH])));
+    signal(&child, Signal::TERM);
+    assert_eq!(wait(&mut child, "run -i"), 9);
+    rest.join().unwrap();
+}
+
+#[test]
+fn signals_are_passed_on_though_the_output_is_not_read() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let script = "trap 'exit 9' TERM; yes & while :; do sleep 0.05; done";
+    let (mut child, output) = unread(env.kelp(&["run", "--name=web", &image, "sh", "-c", script]));
+    signal(&child, Signal::TERM);
+    assert_eq!(env.kelp(&["wait", "web"]).succeeds(), "9\n");
+    // And once there is nobody to pass them on to, they end the command.
+    signal(&child, Signal::TERM);
+    let ended = child.wait().unwrap();
+    let signal = std::os::unix::process::ExitStatusExt::signal(&ended);
+    assert!(signal == Some(15) || ended.code() == Some(9), "{ended}");
+    drop(output);
+    env.kelp(&["rm", "web"]).succeeds();
+}
+
 #[test]
 fn stop_and_rm_are_not_held_up_by_output_that_is_not_read() {
     let Some(env) = Env::new() else { return };
@@ -173,6 +233,20 @@ fn what_is_typed_and_not_read_holds_nothing_up() {
             env.kelp(&["rm", "web"]).succeeds();
         }
     }
+}
+
+#[test]
+fn detach_keys_are_heard_though_the_program_does_not_read() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let script = "stty raw -echo; echo ready; exec sleep 1000";
+    let words = ["run", "-it", "--name=web", &image, "sh", "-c", script];
+    let mut terminal = Terminal::start(env.kelp(&words));
+    terminal.expect("ready");
+    terminal.send(&[b'x'; MUCH]);
+    terminal.send(b"\x10\x11");
+    assert_eq!(terminal.finish().0, 0);
+    env.kelp(&["rm", "-f", "-t", "0", "web"]).succeeds();
 }
 
 #[test]

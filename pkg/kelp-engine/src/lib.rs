@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 pub mod container;
+mod detach;
 pub mod doctor;
 mod doctor_overlay;
 pub mod error;
 pub mod events;
+mod flow;
 mod garbage;
 pub mod host;
 pub mod image;
@@ -17,6 +19,7 @@ pub mod info;
 pub mod internal;
 mod layered;
 mod own_terminal;
+mod relay;
 pub mod spec;
 pub mod storage;
 pub mod terminal;
