@@ -10,7 +10,7 @@ use kelp_state::liveness::Alive;
 use kelp_state::{ExitRecord, Paths, Record, RunRecord, record};
 
 use crate::error::Error;
-use crate::finish::{self, exit_record, finish, note, write_pid_file};
+use crate::finish::{self, exit_record, finish, note};
 use crate::launch::Launch;
 use crate::log::LogWriter;
 use crate::overlays;
@@ -150,8 +150,13 @@ impl Life<'_> {
         let exit = watch.run().map_err(Error::io("watch the container"))?;
         let seen = watch.into_seen();
         let Running {
-            cgroup, network, ..
+            child,
+            cgroup,
+            network,
+            ..
         } = seen.running;
+        drop(child.release());
+        let cgroup = cgroup.release();
         let oom = cgroup.as_ref().is_some_and(|cgroup| cgroup.oom_kills() > 0);
         let (code, why) = if seen.timed_out {
             (TIMED_OUT, "it ran for longer than --timeout allows")
@@ -187,7 +192,7 @@ impl Life<'_> {
 
     fn write_run(&self, running: &Running, started: SystemTime) -> Result<RunRecord, Error> {
         let pid = running.child.pid.as_raw_nonzero().get().unsigned_abs();
-        let cgroup = running.cgroup.as_ref();
+        let cgroup = running.cgroup.get();
         let run = RunRecord {
             pid,
             start_time: record::start_time(pid).unwrap_or(0),
@@ -199,15 +204,6 @@ impl Life<'_> {
             restarts: self.restarts,
         };
         self.record.write_run(&run)?;
-        for (path, pid) in [
-            (&self.launch.pid_file, pid),
-            (&self.launch.monitor_pid_file, run.monitor),
-        ] {
-            if let Some(path) = path {
-                write_pid_file(path, pid)
-                    .map_err(Error::io(format!("write {}", path.display())))?;
-            }
-        }
         Ok(run)
     }
 }

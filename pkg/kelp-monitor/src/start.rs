@@ -5,7 +5,7 @@ use std::path::Path;
 
 use kelp_network::Network;
 use kelp_runtime::cgroup::Cgroup;
-use kelp_runtime::launch::{Stdio, launch};
+use kelp_runtime::launch::{Guarded, Starting, Stdio, launch};
 use kelp_runtime::plan::Plan;
 use kelp_sys::clone::Child;
 use rustix::fs::{Mode, OFlags, open};
@@ -14,21 +14,48 @@ use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::error::Error;
+use crate::finish::write_pid_file;
 use crate::input::Input;
 use crate::launch::{Launch, LogDriver};
 use crate::log::Stream;
 use crate::place::Place;
 use crate::stream::Output;
 
-/// A container whose program runs.
+/// A container whose program runs. Dropping it ends the program: a monitor that fails leaves nothing
+/// that nobody watches, and starts no second one beside it.
 #[derive(Debug)]
 pub(crate) struct Running {
-    pub(crate) child: Child,
-    pub(crate) cgroup: Option<Cgroup>,
+    pub(crate) child: Guarded,
+    pub(crate) cgroup: OwnCgroup,
     pub(crate) outputs: Vec<Output>,
     pub(crate) input: Input,
     pub(crate) terminal: Option<OwnedFd>,
     pub(crate) network: Network,
+}
+
+/// The container's cgroup, where it has one. What is left in it is killed, and it is removed, when
+/// this is dropped.
+#[derive(Debug)]
+pub(crate) struct OwnCgroup(Option<Cgroup>);
+
+impl OwnCgroup {
+    /// The cgroup, as long as it is this one's.
+    pub(crate) fn get(&self) -> Option<&Cgroup> {
+        self.0.as_ref()
+    }
+
+    /// Leaves it to the caller.
+    pub(crate) fn release(mut self) -> Option<Cgroup> {
+        self.0.take()
+    }
+}
+
+impl Drop for OwnCgroup {
+    fn drop(&mut self) {
+        if let Some(cgroup) = &self.0 {
+            cgroup.remove();
+        }
+    }
 }
 
 /// Starts it. `attach` is a directory of the container's own to attach its root to.
@@ -48,23 +75,16 @@ pub(crate) fn start(
         Some(place) => Cgroup::create(&place.parent, &place.name, &launch_config.resources)?,
         None => None,
     };
-    let result = start_in(launch_config, &plan, cgroup.as_ref(), size);
-    match result {
-        Ok((child, streams, network)) => Ok(Running {
-            network,
-            child,
-            cgroup,
-            outputs: streams.outputs,
-            input: streams.input,
-            terminal: streams.terminal,
-        }),
-        Err(error) => {
-            if let Some(cgroup) = &cgroup {
-                cgroup.remove();
-            }
-            Err(error)
-        }
-    }
+    let cgroup = OwnCgroup(cgroup);
+    let (child, streams, network) = start_in(launch_config, &plan, cgroup.get(), size)?;
+    Ok(Running {
+        network,
+        child,
+        cgroup,
+        outputs: streams.outputs,
+        input: streams.input,
+        terminal: streams.terminal,
+    })
 }
 
 struct Streams {
@@ -78,7 +98,7 @@ fn start_in(
     plan: &Plan,
     cgroup: Option<&Cgroup>,
     size: Option<(u16, u16)>,
-) -> Result<(Child, Streams, Network), Error> {
+) -> Result<(Guarded, Streams, Network), Error> {
     let cgroup_fd = cgroup.map(AsFd::as_fd);
     let terminal = config
         .spec
@@ -98,9 +118,9 @@ fn start_in(
         if let Some(size) = size {
             let _ = set_size(&master, size);
         }
-        let network = set_up_network(config, &starting.child)?;
-        let child = starting.execute()?;
-        return Ok((child, terminal_streams(config, master)?, network));
+        let streams = terminal_streams(config, master)?;
+        let (child, network) = go(config, starting)?;
+        return Ok((child, streams, network));
     }
     if config.log.driver == LogDriver::Passthrough {
         let own = Stdio {
@@ -108,9 +128,8 @@ fn start_in(
             stdout: rustix::stdio::stdout(),
             stderr: rustix::stdio::stderr(),
         };
-        let starting = launch(plan, Some(own), cgroup_fd)?;
-        let network = set_up_network(config, &starting.child)?;
-        return Ok((starting.execute()?, no_streams(), network));
+        let (child, network) = go(config, launch(plan, Some(own), cgroup_fd)?)?;
+        return Ok((child, no_streams(), network));
     }
     let what = "make the container's pipes";
     let (stdin, sink) = if config.stdin {
@@ -129,9 +148,7 @@ fn start_in(
         stdout: out_write.as_fd(),
         stderr: err_write.as_fd(),
     };
-    let starting = launch(plan, Some(stdio), cgroup_fd)?;
-    let network = set_up_network(config, &starting.child)?;
-    let child = starting.execute()?;
+    let (child, network) = go(config, launch(plan, Some(stdio), cgroup_fd)?)?;
     let streams = Streams {
         outputs: vec![
             Output::new(out_read, Stream::Stdout, false),
@@ -185,6 +202,21 @@ pub(crate) fn set_size(terminal: &OwnedFd, (rows, columns): (u16, u16)) -> rusti
         ws_ypixel: 0,
     };
     tcsetwinsize(terminal, size)
+}
+
+/// Does what has to be done before the program runs, and lets it run.
+fn go(config: &Launch, starting: Starting) -> Result<(Guarded, Network), Error> {
+    let network = set_up_network(config, &starting.child)?;
+    let pid = starting.child.pid.as_raw_nonzero().get().unsigned_abs();
+    for (path, pid) in [
+        (&config.pid_file, pid),
+        (&config.monitor_pid_file, std::process::id()),
+    ] {
+        if let Some(path) = path {
+            write_pid_file(path, pid).map_err(Error::io(format!("write {}", path.display())))?;
+        }
+    }
+    Ok((starting.execute()?, network))
 }
 
 /// The init waits for the word to go on: what it runs finds its network ready.

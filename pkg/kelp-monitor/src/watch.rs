@@ -186,7 +186,7 @@ impl<'a> Watch<'a> {
     fn time_out(&mut self) {
         self.deadline = None;
         self.timed_out = !self.stopped;
-        if let Some(cgroup) = &self.running.cgroup {
+        if let Some(cgroup) = self.running.cgroup.get() {
             let _ = cgroup.kill();
         }
         // With the first process go all others, unless they are in the host's namespace.

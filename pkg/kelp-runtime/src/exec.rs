@@ -10,7 +10,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use kelp_sys::clone::{Child, CloneFlags, clone3, clone3_sibling};
 use kelp_sys::process::wait_pidfd;
 use rustix::fs::{Mode, OFlags, open};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{
+    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
+};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::console::Console;
@@ -18,7 +20,7 @@ use crate::error::{Error, Failure, Step};
 use crate::launch::{READY, Starting, Stdio, pair};
 use crate::message::{receive, send};
 use crate::plan::ProcessPlan;
-use crate::process::{self, Identity};
+use crate::process::{self, Identity, Tie};
 use crate::rootfd::Root;
 
 /// A container to start a process in.
@@ -72,7 +74,10 @@ pub fn exec(
     let (parent_end, child_end) = pair()?;
     // The joiner has a socket of its own: the process may speak before the joiner does.
     let (told, teller) = pair()?;
+    let mut parent_end = Some(parent_end);
     let joiner = clone3(CloneFlags::empty(), target.cgroup, || {
+        // Its copy, and the one of its child, would keep that from seeing that the parent's is closed.
+        drop(parent_end.take());
         match join(plan, target, kinds, stdio, &child_end) {
             Ok(child) => i32::from(send(teller.as_fd(), b"p", &[child.pidfd.as_fd()]).is_err()),
             Err(failure) => {
@@ -97,6 +102,7 @@ pub fn exec(
         pid: joiner.pid,
         pidfd,
     };
+    let parent_end = parent_end.expect("the joiner took its own copy");
     Starting::new(child, parent_end, plan.program()).ready()
 }
 
@@ -112,7 +118,7 @@ fn join(
         .step(|| "enter the container's namespaces".to_owned())?;
     clone3_sibling(|| {
         let failure = match prepare(plan, stdio, parent.as_fd()) {
-            Ok(identity) => process::execute(plan, &identity, parent.as_fd()),
+            Ok(identity) => process::execute(plan, &identity, parent.as_fd(), Tie::Start),
             Err(failure) => failure,
         };
         let _ = send(parent.as_fd(), &failure.to_bytes(), &[]);
@@ -126,6 +132,10 @@ fn prepare(
     stdio: Option<Stdio<'_>>,
     parent: BorrowedFd<'_>,
 ) -> Result<Identity, Failure> {
+    // Whoever is inside can stop this process for ever: then it ends with the one that waits for it,
+    // whose end of the pair is closed if it has gone already.
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .step(|| "set the parent death signal".to_owned())?;
     // The new one is dumpable again only by an exec; until then it is the joiner's copy.
     let root = open(
         "/",

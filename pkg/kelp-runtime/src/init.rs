@@ -10,7 +10,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{
-    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
+    DumpableBehavior, Signal, parent_process_death_signal, set_dumpable_behavior,
+    set_parent_process_death_signal,
 };
 use rustix::thread::move_into_link_name_space;
 
@@ -20,14 +21,14 @@ use crate::launch::{READY, Stdio};
 use crate::message::send;
 use crate::mount_plan::{MountPlan, Source};
 use crate::plan::Plan;
-use crate::process;
+use crate::process::{self, Tie};
 use crate::rootfd::Root;
 use crate::{accounts, chown, mounts, rootfs, source};
 
 /// Runs the plan; returns only if a step failed.
 pub(crate) fn run(plan: &Plan, stdio: Option<Stdio<'_>>, parent: BorrowedFd<'_>) -> Failure {
     match prepare(plan, stdio, parent) {
-        Ok(identity) => process::execute(&plan.process, &identity, parent),
+        Ok(identity) => process::execute(&plan.process, &identity, parent, Tie::Life),
         Err(failure) => failure,
     }
 }
@@ -129,22 +130,31 @@ fn prepare(
 
 /// User and group 0 of the namespace, so that what is made for the container is its root's. A
 /// namespace that has only one id may have another than 0; then there is no root to become.
+///
+/// A parent-death signal that was set stays so.
 pub(crate) fn become_root() -> Result<(), Failure> {
+    use rustix::process::{getgid, getuid};
+    if getgid().is_root() && getuid().is_root() {
+        return Ok(());
+    }
+    let what = || "keep the parent death signal".to_owned();
+    let signal = parent_process_death_signal().step(what)?;
+    set_root_ids()?;
+    // A change of the ids has cleared it (prctl(2), PR_SET_PDEATHSIG).
+    set_parent_process_death_signal(signal).step(what)
+}
+
+fn set_root_ids() -> Result<(), Failure> {
     use rustix::process::{Gid, Uid};
     let what = || "become the container's root".to_owned();
-    if !rustix::process::getgid().is_root() {
-        match rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT) {
-            Err(Errno::INVAL) => return Ok(()),
-            result => result.step(what)?,
-        }
+    match rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT) {
+        Err(Errno::INVAL) => return Ok(()),
+        result => result.step(what)?,
     }
-    if !rustix::process::getuid().is_root() {
-        match rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT) {
-            Err(Errno::INVAL) => return Ok(()),
-            result => result.step(what)?,
-        }
+    match rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT) {
+        Err(Errno::INVAL) => Ok(()),
+        result => result.step(what),
     }
-    Ok(())
 }
 
 fn write_sysctls(plan: &Plan, root: &Root) -> Result<(), Failure> {

@@ -1,10 +1,13 @@
 //! Starting a container's first process: the parent's side.
 
+use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use kelp_sys::clone::{Child, clone3};
 use kelp_sys::process::wait_pidfd;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
+use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::error::{Error, Failure};
 use crate::message::{receive, send};
@@ -21,11 +24,60 @@ pub struct Stdio<'a> {
     pub stderr: BorrowedFd<'a>,
 }
 
-/// A process that has been made and is not yet the program.
+/// A child that is killed and reaped when this is dropped: whoever fails while it is responsible for
+/// one leaves none behind.
+#[derive(Debug)]
+pub struct Guarded {
+    /// There until it is released.
+    child: Option<Child>,
+}
+
+impl Guarded {
+    /// A process that has been killed is gone at once, unless it hangs in the kernel.
+    const REAPED_WITHIN: Timespec = Timespec {
+        tv_sec: 5,
+        tv_nsec: 0,
+    };
+
+    /// Takes the responsibility for a child.
+    pub fn new(child: Child) -> Self {
+        Self { child: Some(child) }
+    }
+
+    /// Gives it up: the child has ended, or goes its own way.
+    pub fn release(mut self) -> Child {
+        self.child.take().expect("only this takes the child away")
+    }
+}
+
+impl Deref for Guarded {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        self.child
+            .as_ref()
+            .expect("what takes the child away takes the guard too")
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let Some(child) = &self.child else {
+            return;
+        };
+        let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+        let mut ends = [PollFd::new(&child.pidfd, PollFlags::IN)];
+        if poll(&mut ends, Some(&Self::REAPED_WITHIN)).is_ok_and(|ended| ended > 0) {
+            let _ = wait_pidfd(child.pidfd.as_fd());
+        }
+    }
+}
+
+/// A process that has been made and is not yet the program. It is killed if it never becomes that.
 #[derive(Debug)]
 pub struct Starting {
     /// The process.
-    pub child: Child,
+    pub child: Guarded,
     /// The outer end of its terminal, where it has one.
     pub terminal: Option<OwnedFd>,
     socket: OwnedFd,
@@ -48,7 +100,10 @@ pub fn launch(
     cgroup: Option<BorrowedFd<'_>>,
 ) -> Result<Starting, Error> {
     let (parent_end, child_end) = pair()?;
+    let mut parent_end = Some(parent_end);
     let child = clone3(plan.create, cgroup, || {
+        // Its copy would keep it from seeing that the parent's is closed.
+        drop(parent_end.take());
         let failure = crate::init::run(plan, stdio, child_end.as_fd());
         let _ = send(child_end.as_fd(), &failure.to_bytes(), &[]);
         1
@@ -61,6 +116,7 @@ pub fn launch(
         _ => Error::io("create the container's namespaces")(error),
     })?;
     drop(child_end);
+    let parent_end = parent_end.expect("the child took its own copy");
     Starting::new(child, parent_end, plan.process.program()).ready()
 }
 
@@ -77,7 +133,7 @@ pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Error> {
 impl Starting {
     pub(crate) fn new(child: Child, socket: OwnedFd, program: String) -> Self {
         Self {
-            child,
+            child: Guarded::new(child),
             terminal: None,
             socket,
             program,
@@ -95,7 +151,7 @@ impl Starting {
     }
 
     /// Lets the init execute the program; returns the process once it has.
-    pub fn execute(self) -> Result<Child, Error> {
+    pub fn execute(self) -> Result<Guarded, Error> {
         // A failed send means that the init is gone; then so is its message, or its absence.
         let _ = send(self.socket.as_fd(), &[GO], &[]);
         let (message, _) = self.receive()?;
@@ -113,11 +169,41 @@ impl Starting {
         Ok((buffer, fds))
     }
 
-    fn fail(&self, message: &[u8]) -> Error {
-        let _ = wait_pidfd(self.child.pidfd.as_fd());
+    fn fail(self, message: &[u8]) -> Error {
         if message.is_empty() {
             return Error::Init("the container's init was killed while it was starting".to_owned());
         }
         Failure::to_error(message, &self.program)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kelp_sys::clone::CloneFlags;
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+    /// A child that waits until `end` is closed.
+    fn waiting(end: &OwnedFd) -> Child {
+        let body = || {
+            let _ = rustix::io::read(end, &mut [0; 1]);
+            0
+        };
+        clone3(CloneFlags::empty(), None, body).unwrap()
+    }
+
+    #[test]
+    fn a_guarded_child_is_killed_and_reaped_unless_it_is_released() {
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let child = waiting(&read);
+        let pidfd = child.pidfd.try_clone().unwrap();
+        drop(Guarded::new(child));
+        let again = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+        assert_eq!(again.unwrap_err(), rustix::io::Errno::CHILD);
+
+        let child = Guarded::new(waiting(&read)).release();
+        rustix::io::write(&write, b"x").unwrap();
+        let exit = wait_pidfd(child.pidfd.as_fd()).unwrap();
+        assert_eq!(exit, kelp_sys::process::Exit::Code(0));
     }
 }

@@ -10,10 +10,11 @@ use std::path::Path;
 
 use kelp_sys::exec::{CStringArray, execve, reset_signals};
 use kelp_sys::fd::{cloexec_from, dup_to};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
-use rustix::process::{Gid, Uid, setrlimit, umask};
+use rustix::process::{Gid, Signal, Uid, set_parent_process_death_signal, setrlimit, umask};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::capabilities;
@@ -57,6 +58,15 @@ impl Identity {
     }
 }
 
+/// How long a process dies with the one that starts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tie {
+    /// For good: a container's first process.
+    Life,
+    /// Until it becomes the program: one that exec adds.
+    Start,
+}
+
 /// Makes the standard streams those of `stdio`.
 pub(crate) fn place_stdio(stdio: Stdio<'_>) -> Result<(), Failure> {
     // Copies above the three numbers first: a stream may sit on the place of another.
@@ -70,9 +80,14 @@ pub(crate) fn place_stdio(stdio: Stdio<'_>) -> Result<(), Failure> {
 }
 
 /// Becomes the program; returns only if that failed.
-pub(crate) fn execute(plan: &ProcessPlan, identity: &Identity, parent: BorrowedFd<'_>) -> Failure {
-    match become_user(plan, identity) {
-        Ok(prepared) => run_program(plan, &prepared, parent),
+pub(crate) fn execute(
+    plan: &ProcessPlan,
+    identity: &Identity,
+    parent: BorrowedFd<'_>,
+    tie: Tie,
+) -> Failure {
+    match become_user(plan, identity, parent, tie) {
+        Ok(prepared) => run_program(plan, &prepared, parent, tie),
         Err(failure) => failure,
     }
 }
@@ -82,7 +97,12 @@ struct Prepared {
     path: Vec<u8>,
 }
 
-fn become_user(plan: &ProcessPlan, identity: &Identity) -> Result<Prepared, Failure> {
+fn become_user(
+    plan: &ProcessPlan,
+    identity: &Identity,
+    parent: BorrowedFd<'_>,
+    tie: Tie,
+) -> Result<Prepared, Failure> {
     if let Some(score) = plan.oom_score_adj {
         set_oom_score(score)?;
     }
@@ -105,6 +125,10 @@ fn become_user(plan: &ProcessPlan, identity: &Identity) -> Result<Prepared, Fail
     capabilities::drop_bounding(&plan.capabilities)
         .step(|| "drop capabilities from the bounding set".to_owned())?;
     set_ids(identity, &plan.extras)?;
+    // An init was root before.
+    if tie == Tie::Start || (identity.uid, identity.gid) != (0, 0) {
+        tie_again(parent)?;
+    }
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).step(|| "set no_new_privs".to_owned())?;
     } else {
@@ -170,6 +194,23 @@ fn set_ids(identity: &Identity, extras: &Extras) -> Result<(), Failure> {
     set_thread_res_uid(uid, uid, uid).step(|| unmapped("user", identity.uid))
 }
 
+/// Sets the parent-death signal once more, which a change of the ids has cleared (prctl(2),
+/// `PR_SET_PDEATHSIG`). The parent may have died in between: then its end of the socket is closed.
+fn tie_again(parent: BorrowedFd<'_>) -> Result<(), Failure> {
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .step(|| "set the parent death signal".to_owned())?;
+    let mut ends = [PollFd::from_borrowed_fd(parent, PollFlags::empty())];
+    poll(&mut ends, Some(&Timespec::default())).step(|| "look at the parent".to_owned())?;
+    if ends[0].revents().contains(PollFlags::HUP) {
+        return Err(parent_has_gone());
+    }
+    Ok(())
+}
+
+fn parent_has_gone() -> Failure {
+    Failure::setup("the monitor has gone")
+}
+
 fn unmapped(kind: &str, id: u32) -> String {
     let file = if kind == "user" {
         "/etc/subuid"
@@ -215,9 +256,19 @@ fn load_seccomp(plan: &ProcessPlan) -> Result<(), Failure> {
         .step(|| "load the seccomp filter".to_owned())
 }
 
-fn run_program(plan: &ProcessPlan, prepared: &Prepared, parent: BorrowedFd<'_>) -> Failure {
+fn run_program(
+    plan: &ProcessPlan,
+    prepared: &Prepared,
+    parent: BorrowedFd<'_>,
+    tie: Tie,
+) -> Failure {
     if let Err(failure) = wait_for_go(parent) {
         return failure;
+    }
+    if tie == Tie::Start
+        && let Err(error) = set_parent_process_death_signal(None)
+    {
+        return Failure::setup(format!("clear the parent death signal: {error}"));
     }
     if let Err(error) = cloexec_from(3) {
         return Failure::setup(format!("close descriptors: {error}"));
@@ -245,7 +296,7 @@ fn wait_for_go(parent: BorrowedFd<'_>) -> Result<(), Failure> {
     if length == 1 && byte[0] == GO {
         return Ok(());
     }
-    Err(Failure::setup("the monitor has gone"))
+    Err(parent_has_gone())
 }
 
 /// execvp(3) with the container's PATH.

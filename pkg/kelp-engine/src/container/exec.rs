@@ -68,7 +68,7 @@ impl Engine {
                 .take()
                 .ok_or_else(|| Error::new(Kind::Failed, "the container gave no terminal"))?;
             let session = Session::over_terminal(options.streams, &master)?;
-            let child = starting.execute()?;
+            let child = starting.execute()?.release();
             return self.follow(id, session, &child, Some(&master), options.detach);
         }
         let null = std::fs::OpenOptions::new()
@@ -91,6 +91,7 @@ impl Engine {
             };
             self.start_exec(&plan, &target, Some(stdio), scope)?
                 .execute()?
+                .release()
         };
         drop(pipes);
         self.follow(id, session, &child, None, options.detach)
