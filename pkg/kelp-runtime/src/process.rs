@@ -275,7 +275,7 @@ fn run_program(
     }
     reset_signals();
     if plan.extras.init
-        && let Err(failure) = crate::reaper::fork_program()
+        && let Err(failure) = crate::reaper::fork_program(plan.terminal)
     {
         return failure;
     }
