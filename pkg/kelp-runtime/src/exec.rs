@@ -113,6 +113,8 @@ fn join(
     stdio: Option<Stdio<'_>>,
     parent: &OwnedFd,
 ) -> Result<Child, Failure> {
+    // Before it is undumpable: what /proc has of an undumpable process is the host's root's.
+    process::set_oom_score(plan)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "become undumpable".to_owned())?;
     move_into_thread_name_spaces(target.init, kinds)
         .step(|| "enter the container's namespaces".to_owned())?;

@@ -44,6 +44,7 @@ fn prepare(
         .step(|| "set the parent death signal".to_owned())?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "become undumpable".to_owned())?;
     process::usual_umask();
+    process::set_oom_score(&plan.process)?;
     for (kind, fd) in &plan.join {
         move_into_link_name_space(fd.as_fd(), Some(*kind))
             .step(|| "join a namespace".to_owned())?;

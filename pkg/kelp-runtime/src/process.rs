@@ -103,9 +103,6 @@ fn become_user(
     parent: BorrowedFd<'_>,
     tie: Tie,
 ) -> Result<Prepared, Failure> {
-    if let Some(score) = plan.oom_score_adj {
-        set_oom_score(score)?;
-    }
     if let Some(persona) = plan.personality {
         kelp_sys::process::set_personality(persona)
             .step(|| "set the execution domain".to_owned())?;
@@ -163,14 +160,15 @@ pub(crate) fn usual_umask() {
     umask(Mode::from_raw_mode(0o022));
 }
 
-fn set_oom_score(score: i32) -> Result<(), Failure> {
+/// Sets the OOM score, which children and programs inherit. The calling process still sees the host's
+/// /proc: what is at that path in a container may be anything.
+pub(crate) fn set_oom_score(plan: &ProcessPlan) -> Result<(), Failure> {
+    let Some(score) = plan.oom_score_adj else {
+        return Ok(());
+    };
     let what = || format!("set the OOM score to {score}");
-    let file = open(
-        "/proc/self/oom_score_adj",
-        OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
-        Mode::empty(),
-    )
-    .step(what)?;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = open("/proc/self/oom_score_adj", flags, Mode::empty()).step(what)?;
     rustix::io::write(&file, score.to_string().as_bytes()).step(what)?;
     Ok(())
 }
