@@ -2,16 +2,16 @@
 //!
 //! The last part of the init, and all of what exec does inside a container.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use kelp_sys::exec::{CStringArray, execve, reset_signals};
 use kelp_sys::fd::{cloexec_from, dup_to};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags, mkdirat, open};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustix::process::{Gid, Signal, Uid, set_parent_process_death_signal, setrlimit, umask};
@@ -111,10 +111,7 @@ fn become_user(
         setrlimit(resource, limit).step(|| format!("set the limit {resource:?}"))?;
     }
     usual_umask();
-    enter_directory(plan, identity)?;
-    if let Some(asked) = plan.umask {
-        umask(Mode::from_raw_mode(asked));
-    }
+    let missing = enter_directory(plan)?;
 
     capabilities::keep_over_setuid().step(|| "keep the capabilities".to_owned())?;
     // Bounding set, groups, ids, then the rest: each needs a capability that a later step gives
@@ -125,6 +122,12 @@ fn become_user(
     // An init was root before.
     if tie == Tie::Start || (identity.uid, identity.gid) != (0, 0) {
         tie_again(parent)?;
+    }
+    if let Some(missing) = missing {
+        missing.make_and_enter(plan)?;
+    }
+    if let Some(asked) = plan.umask {
+        umask(Mode::from_raw_mode(asked));
     }
     if plan.no_new_privileges {
         rustix::thread::set_no_new_privs(true).step(|| "set no_new_privs".to_owned())?;
@@ -218,30 +221,65 @@ fn unmapped(kind: &str, id: u32) -> String {
     format!("become {kind} {id} (ids that are not mapped need a larger range in {file})")
 }
 
-/// The working directory, made if it is missing, as the user who will be in it; then checked to be
-/// inside the root: a path through a leaked descriptor would be outside.
-fn enter_directory(plan: &ProcessPlan, identity: &Identity) -> Result<(), Failure> {
-    let what = || format!("change to the working directory {}", plan.cwd.display());
+/// A working directory that is to be made.
+struct Missing {
+    parent: OwnedFd,
+    name: OsString,
+}
+
+/// Enters the working directory; if it is missing, the directories on the way to it are made, which
+/// are root's, and the user who will be in it makes the last one.
+fn enter_directory(plan: &ProcessPlan) -> Result<Option<Missing>, Failure> {
     match rustix::process::chdir(&plan.cwd) {
-        Err(Errno::NOENT) if plan.extras.user.is_some() => {
-            make_directory(&plan.cwd, identity).step(what)?;
-            rustix::process::chdir(&plan.cwd).step(what)?;
+        Err(Errno::NOENT) if plan.extras.user.is_some() => {}
+        result => {
+            result.step(|| entering(plan))?;
+            return check_directory(plan).map(|()| None);
         }
-        result => result.step(what)?,
     }
+    let (Some(parent), Some(name)) = (plan.cwd.parent(), plan.cwd.file_name()) else {
+        return Err(Errno::NOENT).step(|| entering(plan));
+    };
+    crate::init::become_root()?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = open("/", flags, Mode::empty()).step(|| entering(plan))?;
+    let parent = Root::new(root)
+        .mkdir_all(parent, 0o755)
+        .step(|| entering(plan))?;
+    Ok(Some(Missing {
+        parent,
+        name: name.to_owned(),
+    }))
+}
+
+impl Missing {
+    /// Makes it with the ids of the user and every capability: it is the user's from its beginning,
+    /// and nothing that is there is given away, whatever others put in its place meanwhile.
+    fn make_and_enter(self, plan: &ProcessPlan) -> Result<(), Failure> {
+        capabilities::regain_effective().step(|| "regain the capabilities".to_owned())?;
+        match mkdirat(&self.parent, &self.name, Mode::from_raw_mode(0o755)) {
+            Err(Errno::EXIST) => {}
+            result => result.step(|| entering(plan))?,
+        }
+        rustix::process::chdir(&plan.cwd).step(|| entering(plan))?;
+        check_directory(plan)
+    }
+}
+
+/// The working directory has to be inside the root: a path through a leaked descriptor would be
+/// outside.
+fn check_directory(plan: &ProcessPlan) -> Result<(), Failure> {
     match rustix::process::getcwd(Vec::new()) {
         Ok(path) if path.as_bytes().starts_with(b"/") => Ok(()),
         _ => Err(Failure::setup(format!(
             "{}: it is outside of the container's root",
-            what()
+            entering(plan)
         ))),
     }
 }
 
-fn make_directory(path: &Path, identity: &Identity) -> io::Result<()> {
-    std::fs::create_dir_all(path)?;
-    let _ = std::os::unix::fs::chown(path, Some(identity.uid), Some(identity.gid));
-    Ok(())
+fn entering(plan: &ProcessPlan) -> String {
+    format!("change to the working directory {}", plan.cwd.display())
 }
 
 fn load_seccomp(plan: &ProcessPlan) -> Result<(), Failure> {
