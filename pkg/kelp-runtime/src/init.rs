@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, Mode, OFlags, fstat, ftruncate};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{
@@ -195,23 +195,35 @@ pub(crate) fn mount_id(file: impl AsFd) -> Option<u64> {
 }
 
 /// Tells apt, where the image has it, that there is no other user to become.
+///
+/// Only in the root itself: what the user has mounted there, or what the image leads to by a link, is
+/// not written. And only to a file: a fifo would wait for a reader.
 fn settle_apt(root: &Root) -> Result<(), Failure> {
     let (path, content) = crate::seccomp::single_id::APT_SANDBOX;
-    let path = std::path::Path::new(path);
-    let Some(directory) = path.parent() else {
+    let what = || format!("write {path}");
+    let Ok((directory, name)) = root.parent(std::path::Path::new(path)) else {
         return Ok(());
     };
-    if root
-        .open(directory, OFlags::PATH | OFlags::DIRECTORY)
-        .is_err()
-    {
+    let top = mount_id(root);
+    if mount_id(&directory) != top {
         return Ok(());
     }
-    let what = || format!("write {}", path.display());
-    root.create_file(path, 0o644).step(what)?;
-    let file = root
-        .open(path, OFlags::WRONLY | OFlags::TRUNC | OFlags::NOFOLLOW)
-        .step(what)?;
+    let flags = OFlags::WRONLY
+        | OFlags::CREATE
+        | OFlags::NOFOLLOW
+        | OFlags::NONBLOCK
+        | OFlags::NOCTTY
+        | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(&directory, &name, flags, Mode::from_raw_mode(0o644)) {
+        // A link, a fifo, a directory.
+        Err(Errno::LOOP | Errno::NXIO | Errno::ISDIR) => return Ok(()),
+        result => result.step(what)?,
+    };
+    let kind = FileType::from_raw_mode(fstat(&file).step(what)?.st_mode);
+    if kind != FileType::RegularFile || mount_id(&file) != top {
+        return Ok(());
+    }
+    ftruncate(&file, 0).step(what)?;
     rustix::io::write(&file, content.as_bytes()).step(what)?;
     Ok(())
 }
