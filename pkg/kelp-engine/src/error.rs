@@ -122,7 +122,7 @@ impl From<kelp_state::Error> for Error {
         use kelp_state::Error as E;
         let kind = match &error {
             E::NotFound(_) => Kind::NotFound,
-            E::NameInUse { .. } => Kind::Conflict,
+            E::NameInUse { .. } | E::Busy => Kind::Conflict,
             E::Ambiguous(_) | E::InvalidName(_) => Kind::Invalid,
             E::Insecure { .. } | E::Io { .. } | E::Json { .. } => Kind::Failed,
         };

@@ -4,10 +4,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
 };
+use rustix::process::{PidfdFlags, pidfd_open};
 
 use crate::error::Error;
 use crate::log::Stream;
@@ -127,6 +130,26 @@ impl Connection {
     pub fn paused(&self, paused: bool) -> Result<(), Error> {
         send(self.socket.as_fd(), &Request::Paused(paused), &[]).map_err(|_| Error::MonitorGone)?;
         self.reply().map(drop)
+    }
+
+    /// A pidfd of the monitor; `None` if it is gone.
+    pub fn monitor(&self) -> io::Result<Option<OwnedFd>> {
+        let peer = rustix::net::sockopt::socket_peercred(&self.socket)?;
+        let pidfd = match pidfd_open(peer.pid, PidfdFlags::empty()) {
+            Err(Errno::SRCH) => return Ok(None),
+            result => result?,
+        };
+        // Looked at after the pidfd was opened: whoever has the number, and the other end of the
+        // connection open, is the monitor.
+        let mut ends = [PollFd::new(&self.socket, PollFlags::empty())];
+        poll(&mut ends, Some(&Timespec::default()))?;
+        Ok((!ends[0].revents().contains(PollFlags::HUP)).then_some(pidfd))
+    }
+
+    /// Asks for the same as [`Connection::stop`], without waiting for the answer of a monitor that
+    /// may be busy.
+    pub fn ask_to_stop(&self) {
+        let _ = send(self.socket.as_fd(), &Request::Stop, &[]);
     }
 
     /// Tells that the container is about to be stopped, and to stay so; whether that was heard. It is

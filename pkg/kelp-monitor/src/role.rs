@@ -62,7 +62,7 @@ fn watch(
     streams: Streams,
     fds: Vec<OwnedFd>,
 ) -> Result<i32, Error> {
-    let Some(alive) = liveness::claim(&record.runtime)? else {
+    let Some(alive) = liveness::claim(&record.runtime, starter.as_fd())? else {
         return Err(Error::Failed {
             kind: FailureKind::Setup,
             text: format!("container {} has just been started", record.id.short()),

@@ -33,6 +33,9 @@ pub enum Error {
         /// What to do.
         hint: String,
     },
+    /// Somebody works on the container, and was waited for long enough.
+    #[error("another kelp command works on the container: try again when it has ended")]
+    Busy,
     /// Any other failed operation.
     #[error("{what}")]
     Io {

@@ -12,11 +12,16 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
+use kelp_sys::clone::{CloneFlags, clone3};
 use kelp_sys::lock::{self, Kind};
+use kelp_sys::process::{Exit, wait_pidfd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::process::{Signal, pidfd_send_signal, set_parent_process_death_signal};
 
 use crate::error::Error;
 
@@ -39,8 +44,11 @@ pub struct Offline {
 }
 
 /// Takes the lock for the calling process, a monitor; `None` if another monitor has it. Waits for
-/// whoever works on the container.
-pub fn claim(runtime_dir: &Path) -> Result<Option<Alive>, Error> {
+/// whoever works on the container, as long as the other end of `starter` is open: nobody is to see a
+/// container start that was given up on.
+///
+/// The caller must have one thread.
+pub fn claim(runtime_dir: &Path, starter: BorrowedFd<'_>) -> Result<Option<Alive>, Error> {
     let file = open(runtime_dir)?;
     let locked = (|| {
         if !lock::try_lock(file.as_fd(), MONITOR, Kind::Exclusive)? {
@@ -48,7 +56,9 @@ pub fn claim(runtime_dir: &Path) -> Result<Option<Alive>, Error> {
         }
         lock::wait(file.as_fd(), END, Kind::Exclusive)?;
         // Who had it before sees it released; who comes now finds the monitor alive.
-        lock::wait(file.as_fd(), OFFLINE, Kind::Exclusive)?;
+        if !wait_unless(file.as_fd(), OFFLINE, None, Some(starter))? {
+            return Err(io::Error::other("whoever starts the container has gone"));
+        }
         lock::unlock(file.as_fd(), OFFLINE)?;
         Ok(true)
     })();
@@ -77,6 +87,63 @@ pub fn try_offline(runtime_dir: &Path) -> Result<Option<Offline>, Error> {
     })();
     let free = free.map_err(Error::io(what(runtime_dir)))?;
     Ok(free.then_some(Offline { _file: file }))
+}
+
+/// [`offline`], which gives up when this time has passed.
+///
+/// # Errors
+/// [`Error::Busy`] then.
+pub fn offline_within(runtime_dir: &Path, time: Duration) -> Result<Option<Offline>, Error> {
+    let file = open(runtime_dir)?;
+    let free = (|| {
+        if !wait_unless(file.as_fd(), OFFLINE, Some(time), None)? {
+            return Ok(None);
+        }
+        lock::is_locked(file.as_fd(), MONITOR).map(|alive| Some(!alive))
+    })();
+    match free.map_err(Error::io(what(runtime_dir)))? {
+        None => Err(Error::Busy),
+        Some(free) => Ok(free.then_some(Offline { _file: file })),
+    }
+}
+
+/// Locks a byte once nobody else's lock is in the way, unless `time` passes first or the other end of
+/// `peer` is closed; whether it has.
+///
+/// A lock can't be polled for, so a child waits for it and its pidfd is polled: the lock belongs to
+/// the open file, whichever process took it (fcntl(2), "Open file description locks").
+fn wait_unless(
+    file: BorrowedFd<'_>,
+    byte: u32,
+    time: Option<Duration>,
+    peer: Option<BorrowedFd<'_>>,
+) -> io::Result<bool> {
+    if lock::try_lock(file, byte, Kind::Exclusive)? {
+        return Ok(true);
+    }
+    let waiter = clone3(CloneFlags::empty(), None, || {
+        // Nothing in here allocates: there may be other threads.
+        let tied = set_parent_process_death_signal(Some(Signal::KILL)).is_ok();
+        i32::from(!tied || lock::wait(file, byte, Kind::Exclusive).is_err())
+    })?;
+    let mut fds = vec![PollFd::new(&waiter.pidfd, PollFlags::IN)];
+    fds.extend(peer.map(|peer| PollFd::from_borrowed_fd(peer, PollFlags::empty())));
+    let time = time.map(|time| Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(time.subsec_nanos()),
+    });
+    let polled = rustix::io::retry_on_intr(|| poll(&mut fds, time.as_ref()));
+    if fds[0].revents().is_empty() {
+        // If it has the lock by now, that ends with the file.
+        let _ = pidfd_send_signal(&waiter.pidfd, Signal::KILL);
+    }
+    let exit = wait_pidfd(waiter.pidfd.as_fd())?;
+    polled?;
+    match exit {
+        Exit::Code(0) => Ok(true),
+        Exit::Code(_) => Err(io::Error::other("the lock could not be waited for")),
+        Exit::Signal(_) => Ok(false),
+    }
 }
 
 /// Whether a monitor holds the lock.
@@ -127,6 +194,7 @@ fn what(runtime_dir: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixStream;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
@@ -135,9 +203,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let runtime_dir = directory.path().join("c/x");
         assert!(!is_alive(&runtime_dir));
-        let alive = claim(&runtime_dir).unwrap().unwrap();
+        let (_starter, end) = UnixStream::pair().unwrap();
+        let alive = claim(&runtime_dir, end.as_fd()).unwrap().unwrap();
         assert!(is_alive(&runtime_dir));
-        assert!(claim(&runtime_dir).unwrap().is_none());
+        assert!(claim(&runtime_dir, end.as_fd()).unwrap().is_none());
         assert!(offline(&runtime_dir).unwrap().is_none());
         assert!(try_offline(&runtime_dir).unwrap().is_none());
         drop(alive);
@@ -153,6 +222,7 @@ mod tests {
     fn who_asks_or_waits_keeps_no_monitor_from_starting() {
         let directory = tempfile::tempdir().unwrap();
         let runtime_dir = directory.path();
+        let (_starter, end) = UnixStream::pair().unwrap();
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
@@ -166,7 +236,8 @@ mod tests {
                 }
             });
             for round in 0..10_000 {
-                assert!(claim(runtime_dir).unwrap().is_some(), "{round}");
+                let alive = claim(runtime_dir, end.as_fd()).unwrap();
+                assert!(alive.is_some(), "{round}");
             }
             done.store(true, Ordering::Relaxed);
         });
@@ -176,13 +247,14 @@ mod tests {
     fn a_start_waits_for_who_works_on_the_container() {
         let directory = tempfile::tempdir().unwrap();
         let runtime_dir = directory.path();
+        let (_starter, end) = UnixStream::pair().unwrap();
         let busy = AtomicBool::new(true);
         let offline = offline(runtime_dir).unwrap().unwrap();
         // Not alive in the sense of running, but nothing else may begin.
         assert!(!is_alive(runtime_dir));
         thread::scope(|scope| {
             let start = scope.spawn(|| {
-                let alive = claim(runtime_dir).unwrap();
+                let alive = claim(runtime_dir, end.as_fd()).unwrap();
                 assert!(alive.is_some());
                 assert!(!busy.load(Ordering::SeqCst));
             });
@@ -193,5 +265,27 @@ mod tests {
             drop(offline);
             start.join().unwrap();
         });
+    }
+
+    #[test]
+    fn a_start_that_is_given_up_on_waits_no_longer() {
+        let directory = tempfile::tempdir().unwrap();
+        let runtime_dir = directory.path();
+        let (starter, end) = UnixStream::pair().unwrap();
+        let kept = offline(runtime_dir).unwrap().unwrap();
+        thread::scope(|scope| {
+            let start = scope.spawn(|| claim(runtime_dir, end.as_fd()));
+            while !is_alive(runtime_dir) {
+                thread::yield_now();
+            }
+            drop(starter);
+            assert!(start.join().unwrap().is_err());
+        });
+        assert!(!is_alive(runtime_dir));
+        let late = offline_within(runtime_dir, Duration::from_millis(1));
+        assert!(matches!(late, Err(Error::Busy)), "{late:?}");
+        drop(kept);
+        let free = offline_within(runtime_dir, Duration::ZERO);
+        assert!(matches!(free, Ok(Some(_))), "{free:?}");
     }
 }

@@ -22,6 +22,7 @@ use kelp_sys::clone::Child;
 use kelp_sys::process::wait_pidfd;
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Signal;
 
 use crate::container::signal::ends_within;
 use crate::{Engine, Error, Kind, host, internal};
@@ -127,7 +128,9 @@ impl Engine {
         let (read, write) = pipe()?;
         let mut fds = vec![stream, (write.as_fd(), REPLY)];
         fds.extend(root.as_ref().map(|root| (root.as_fd(), ROOT)));
-        let child = internal::spawn(&["copy", id.as_str(), &request], &userns, fds)?;
+        // It keeps the container from being started, and must not outlive who waits for it.
+        let role = ["copy", id.as_str(), &request];
+        let child = internal::spawn_until(&role, &userns, fds, Some(Signal::KILL))?;
         Ok(Role {
             child,
             reply: BufReader::new(File::from(read)),

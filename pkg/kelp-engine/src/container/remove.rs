@@ -1,15 +1,18 @@
 //! `rm`: a container that does not run, or with force one that does, is taken away.
 
+use std::os::fd::AsFd;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kelp_args::RestartPolicy;
 use kelp_monitor::Launch;
+use kelp_monitor::attach::Connection;
 use kelp_state::{ContainerId, Record, Status, file, liveness, name, record, trash};
 
 use crate::container::config::Config;
 use crate::container::find::kill_remains;
-use crate::container::wait::Condition;
+use crate::container::wait::CHANGES;
+use crate::watch::{Watch, Woken};
 use crate::{Engine, Error};
 
 /// How a container is removed.
@@ -22,6 +25,13 @@ pub struct RemoveOptions {
     /// Its anonymous volumes go too; they always do with a `--rm` container.
     pub volumes: bool,
 }
+
+/// For how long somebody else who works on the container is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Until a start, or an end, is taken to hang; what a monitor that is killed at its end leaves would be
+/// there until the next prune.
+const SHORTEST: Duration = Duration::from_secs(2);
 
 impl RemoveOptions {
     /// Whatever it does.
@@ -70,7 +80,7 @@ impl Engine {
                 return Ok(());
             }
             // Unless it was started just now.
-            if let Some(_offline) = liveness::offline(&record.runtime)? {
+            if let Some(_offline) = liveness::offline_within(&record.runtime, PATIENCE)? {
                 return self.remove_offline(&record, options.force, options.volumes);
             }
         }
@@ -84,18 +94,54 @@ impl Engine {
         status: Status,
         timeout: Option<Duration>,
     ) -> Result<(), Error> {
-        let restarts = |config: Config| config.options.restart != RestartPolicy::No;
-        if status == Status::Stopping && !self.config(id).is_ok_and(restarts) {
-            // On its way to run, or to its end.
-            let any = [Condition::Running, Condition::Exited, Condition::Created];
-            let _ = self.wait_for(id, &any);
-            return Ok(());
+        if status == Status::Stopping {
+            return self.end_stopping(id, record, timeout);
         }
         if self.stop_container(id, timeout).is_err() {
             // It has ended, or its config is damaged.
             let _ = self.kill_container(id, 9);
         }
         Ok(liveness::wait_until_gone(&record.runtime)?)
+    }
+
+    /// Waits until a container is no longer on its way to run, or to its end, and kills one that does
+    /// not get there.
+    fn end_stopping(
+        &self,
+        id: &ContainerId,
+        record: &Record,
+        timeout: Option<Duration>,
+    ) -> Result<(), Error> {
+        let config = self.config(id).ok();
+        let restarts = |config: &Config| config.options.restart != RestartPolicy::No;
+        let monitor = Connection::open(&record.runtime).ok();
+        if let (Some(monitor), Some(_)) = (&monitor, config.as_ref().filter(|it| restarts(it))) {
+            // It may be between two runs.
+            monitor.ask_to_stop();
+        }
+        let own = config.map(|config| Duration::from_secs(config.stop_timeout));
+        let time = timeout.or(own).unwrap_or_default().max(SHORTEST);
+        let until = SystemTime::now().checked_add(time);
+        if !self.has_arrived(record, until)? {
+            kill_monitor(record)?;
+            liveness::wait_until_gone(&record.runtime)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a container gets where it is on its way to, before the time has come.
+    fn has_arrived(&self, record: &Record, until: Option<SystemTime>) -> Result<bool, Error> {
+        let watch = match Watch::on(&record.runtime, CHANGES) {
+            Err(_) if !record.runtime.exists() => return Ok(true),
+            watch => watch?,
+        };
+        let stopping = |status: Result<Status, _>| status.is_ok_and(|it| it == Status::Stopping);
+        while record.data.is_dir() && stopping(self.status(&record.id)) {
+            if watch.wait_with(None, until)? == Woken::Late {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Removes a container that the caller keeps from being started.
@@ -151,6 +197,27 @@ impl Engine {
         }
         self.remove_trees(&[place.to_owned()])
     }
+}
+
+/// Kills the monitor of a container whose start hangs; its init goes with it, and its cgroup with the
+/// record.
+fn kill_monitor(record: &Record) -> Result<(), Error> {
+    let id = record.id.short();
+    let Ok(connection) = Connection::open(&record.runtime) else {
+        if !record.is_alive() {
+            return Ok(());
+        }
+        // It has no socket yet, and has started nothing.
+        return Err(Error::conflict(format!(
+            "container {id} is about to be started, and waits for another kelp command that works on \
+             it: try again when that has ended"
+        )));
+    };
+    let what = || format!("kill the monitor of container {id}");
+    if let Some(monitor) = connection.monitor().map_err(Error::io(what()))? {
+        kelp_sys::signal::pidfd_send(monitor.as_fd(), 9).map_err(Error::io(what()))?;
+    }
+    Ok(())
 }
 
 fn runs(id: &ContainerId, status: Status) -> Error {

@@ -55,7 +55,7 @@ impl Condition {
 
 /// What changes a status: run.json comes by a rename and goes, and the file with the monitor's
 /// lock, which it has open for writing, is closed when the monitor ends, however it does.
-const CHANGES: WatchFlags = WatchFlags::MOVED_TO
+pub(crate) const CHANGES: WatchFlags = WatchFlags::MOVED_TO
     .union(WatchFlags::DELETE)
     .union(WatchFlags::CLOSE_WRITE)
     .union(WatchFlags::DELETE_SELF)

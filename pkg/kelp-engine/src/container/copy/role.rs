@@ -15,6 +15,7 @@ use kelp_monitor::Launch;
 use kelp_runtime::rootfd::Root;
 use kelp_state::liveness::{self, Offline};
 use kelp_state::{ContainerId, Record, file};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +122,10 @@ fn act(
     let record = Record::new(&engine.paths, id.clone());
     let launch: Launch = file::read_json(&record.data.join("launch.json"))?
         .ok_or_else(|| Error::new(Kind::NotFound, format!("no such container: {id}")))?;
+    if is_unread(reply) {
+        // Too early for the death signal to have been set.
+        return Err(Error::new(Kind::Failed, "nobody waits for the copy"));
+    }
     let (root, _kept) = open_root(&record, &launch, request.running)?;
     enter(&root)?;
     let path = Path::new(&request.path);
@@ -134,6 +139,13 @@ fn act(
         }
         Direction::In(incoming) => write_into(&root, path, &launch, incoming),
     }
+}
+
+/// Whether the other end of the pipe is closed.
+fn is_unread(reply: &File) -> bool {
+    let mut ends = [PollFd::new(reply, PollFlags::empty())];
+    let polled = poll(&mut ends, Some(&Timespec::default()));
+    polled.is_ok() && ends[0].revents().contains(PollFlags::ERR)
 }
 
 /// The root, and what keeps the container from being started while it is mounted here.
