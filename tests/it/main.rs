@@ -23,6 +23,7 @@ mod kelp;
 mod kill;
 mod layers;
 mod leaks;
+mod life;
 mod lifecycle;
 mod network;
 mod probe;
