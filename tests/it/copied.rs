@@ -128,7 +128,7 @@ fn a_copy_can_be_asked_for() {
 #[test]
 fn a_copy_that_does_not_fit_says_so_and_is_no_more() {
     let Some(env) = Env::new() else { return };
-    let image = env.push("large", &|| {
+    let image = env.push("large-to-copy", &|| {
         let noise: Vec<u8> = (0..6_u32 << 20).map(|at| (at % 251) as u8).collect();
         Image::empty().layer(Layer::default().file("srv/large", 0o644, &noise))
     });
