@@ -76,8 +76,8 @@ fn signals_are_passed_on_though_the_input_is_not_read() {
     output.read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
     // Each of three pipes holds 64 KiB; what does not return fills them all.
-    input.write_all(&[b'x'; 160 * 1024]).unwrap();
-    let rest = thread::spawn(move || drop(input.write_all(&[b'x'; MUCH])));
+    input.write_all(&vec![b'x'; 160 * 1024]).unwrap();
+    let rest = thread::spawn(move || drop(input.write_all(&vec![b'x'; MUCH])));
     signal(&child, Signal::TERM);
     assert_eq!(wait(&mut child, "run -i"), 9);
     rest.join().unwrap();
@@ -226,7 +226,7 @@ fn what_is_typed_and_not_read_holds_nothing_up() {
         let words = ["run", "-it", "--name=web", &image, "sh", "-c", script];
         let mut terminal = Terminal::start(env.kelp(&words));
         terminal.expect("ready");
-        terminal.send(&[b'x'; MUCH]);
+        terminal.send(&vec![b'x'; MUCH]);
         env.kelp(end).succeeds();
         assert_eq!(terminal.finish().0, 137);
         if end[0] == "stop" {
@@ -243,7 +243,7 @@ fn detach_keys_are_heard_though_the_program_does_not_read() {
     let words = ["run", "-it", "--name=web", &image, "sh", "-c", script];
     let mut terminal = Terminal::start(env.kelp(&words));
     terminal.expect("ready");
-    terminal.send(&[b'x'; MUCH]);
+    terminal.send(&vec![b'x'; MUCH]);
     terminal.send(b"\x10\x11");
     assert_eq!(terminal.finish().0, 0);
     env.kelp(&["rm", "-f", "-t", "0", "web"]).succeeds();
@@ -282,7 +282,9 @@ fn a_terminal_that_the_program_closes_and_opens_again_is_the_same() {
     let done = env
         .kelp(&["run", "--name=web", "-t", &image, "sh", "-c", script])
         .done();
-    let expected: String = (0..300).map(|number| format!("{number}\r\n")).collect();
+    let mut lines: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+    lines.push(String::new());
+    let expected = lines.join("\r\n");
     assert_eq!((done.code, done.stdout.as_str()), (4, expected.as_str()));
     assert_eq!(env.kelp(&["logs", "web"]).succeeds(), expected);
     env.kelp(&["rm", "web"]).succeeds();

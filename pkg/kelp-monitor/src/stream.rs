@@ -99,7 +99,9 @@ impl Output {
             }
             (readers, _) => {
                 // Whoever had no room for more pages is written to now.
-                readers.iter_mut().for_each(|reader| reader.stuck = None);
+                for reader in readers {
+                    reader.stuck = None;
+                }
                 self.copy(log, buffer)
             }
         }

@@ -108,8 +108,8 @@ impl Engine {
             None => self.userns_of(&config.options)?,
         };
         let launch: Option<Launch> = file::read_json(&record.data.join("launch.json"))?;
-        let launch =
-            launch.ok_or_else(|| Error::conflict("the container's record is not whole"))?;
+        // It is removed meanwhile.
+        let launch = launch.ok_or_else(|| kelp_state::Error::NotFound(id.to_string()))?;
         let passes_streams = launch.log.driver == LogDriver::Passthrough;
         self.join_containers(&record, &config.options, launch)?;
         let (ours, theirs) = socketpair(
