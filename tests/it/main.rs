@@ -19,6 +19,7 @@ mod http;
 mod image;
 mod image_story;
 mod interrupt;
+mod joined_pids;
 mod kelp;
 mod kill;
 mod layers;

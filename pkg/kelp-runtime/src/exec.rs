@@ -1,14 +1,12 @@
 //! Starting another process in a running container.
 //!
-//! The caller forks a joiner, which enters the container's namespaces through the init's pidfd in
-//! one setns(2), and clones the process itself as the caller's child (`CLONE_PARENT`), so that the
-//! caller waits for it and nothing stands in between. The joiner's memory belongs to the outer user
+//! A joiner ([`crate::joiner`]) enters the container's namespaces through the init's pidfd in one
+//! setns(2), and nothing stands between the caller and the process. The joiner's memory belongs to the outer user
 //! namespace and is not dumpable: nothing inside can look into it or reach the file it runs from.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use kelp_sys::clone::{Child, CloneFlags, clone3, clone3_sibling};
-use kelp_sys::process::wait_pidfd;
+use kelp_sys::clone::{Child, CloneFlags, clone3_sibling};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::{
     DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
@@ -17,8 +15,9 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::console::Console;
 use crate::error::{Error, Failure, Step};
+use crate::joiner::through_joiner;
 use crate::launch::{READY, Starting, Stdio, pair};
-use crate::message::{receive, send};
+use crate::message::send;
 use crate::plan::ProcessPlan;
 use crate::process::{self, Identity, Tie};
 use crate::rootfd::Root;
@@ -72,36 +71,13 @@ pub fn exec(
 ) -> Result<Starting, Error> {
     let kinds = namespaces(target.pid)?;
     let (parent_end, child_end) = pair()?;
-    // The joiner has a socket of its own: the process may speak before the joiner does.
-    let (told, teller) = pair()?;
     let mut parent_end = Some(parent_end);
-    let joiner = clone3(CloneFlags::empty(), target.cgroup, || {
+    let child = through_joiner(&plan.program(), target.cgroup, || {
         // Its copy, and the one of its child, would keep that from seeing that the parent's is closed.
         drop(parent_end.take());
-        match join(plan, target, kinds, stdio, &child_end) {
-            Ok(child) => i32::from(send(teller.as_fd(), b"p", &[child.pidfd.as_fd()]).is_err()),
-            Err(failure) => {
-                let _ = send(teller.as_fd(), &failure.to_bytes(), &[]);
-                1
-            }
-        }
-    })
-    .map_err(Error::io("fork"))?;
-    drop((child_end, teller));
-    let mut buffer = [0_u8; 4096];
-    let (length, mut fds) = receive(told.as_fd(), &mut buffer, rustix::net::RecvFlags::empty())
-        .map_err(Error::io("hear from the joiner"))?;
-    wait_pidfd(joiner.pidfd.as_fd()).map_err(Error::io("wait for the joiner"))?;
-    let Some(pidfd) = fds.pop() else {
-        if length == 0 {
-            return Err(Error::Init("the container ended".to_owned()));
-        }
-        return Err(Failure::to_error(&buffer[..length], &plan.program()));
-    };
-    let child = Child {
-        pid: joiner.pid,
-        pidfd,
-    };
+        join(plan, target, kinds, stdio, &child_end)
+    })?;
+    drop(child_end);
     let parent_end = parent_end.expect("the joiner took its own copy");
     Starting::new(child, parent_end, plan.program()).ready()
 }
@@ -118,7 +94,7 @@ fn join(
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "become undumpable".to_owned())?;
     move_into_thread_name_spaces(target.init, kinds)
         .step(|| "enter the container's namespaces".to_owned())?;
-    clone3_sibling(|| {
+    clone3_sibling(CloneFlags::empty(), None, || {
         let failure = match prepare(plan, stdio, parent.as_fd()) {
             Ok(identity) => process::execute(plan, &identity, parent.as_fd(), Tie::Start),
             Err(failure) => failure,

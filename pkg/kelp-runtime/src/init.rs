@@ -13,7 +13,7 @@ use rustix::process::{
     DumpableBehavior, Signal, parent_process_death_signal, set_dumpable_behavior,
     set_parent_process_death_signal,
 };
-use rustix::thread::move_into_link_name_space;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::console::Console;
 use crate::error::{Failure, Step};
@@ -46,6 +46,10 @@ fn prepare(
     process::usual_umask();
     process::set_oom_score(&plan.process)?;
     for (kind, fd) in &plan.join {
+        // This process is in that one already: it was cloned into it.
+        if *kind as u32 == LinkNameSpaceType::ProcessID as u32 {
+            continue;
+        }
         move_into_link_name_space(fd.as_fd(), Some(*kind))
             .step(|| "join a namespace".to_owned())?;
     }

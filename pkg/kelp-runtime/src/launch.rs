@@ -3,13 +3,16 @@
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use kelp_sys::clone::{Child, clone3};
+use kelp_sys::clone::{Child, CloneFlags, clone3, clone3_sibling};
 use kelp_sys::process::wait_pidfd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, pidfd_send_signal};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::error::{Error, Failure};
+use crate::error::{Error, Failure, Step, plain};
+use crate::joiner::through_joiner;
 use crate::message::{receive, send};
 use crate::plan::Plan;
 
@@ -101,23 +104,53 @@ pub fn launch(
 ) -> Result<Starting, Error> {
     let (parent_end, child_end) = pair()?;
     let mut parent_end = Some(parent_end);
-    let child = clone3(plan.create, cgroup, || {
+    let init = || {
         // Its copy would keep it from seeing that the parent's is closed.
         drop(parent_end.take());
         let failure = crate::init::run(plan, stdio, child_end.as_fd());
         let _ = send(child_end.as_fd(), &failure.to_bytes(), &[]);
         1
-    })
-    .map_err(|error| match error.raw_os_error() {
-        Some(code) if code == rustix::io::Errno::NOSPC.raw_os_error() => Error::Init(
+    };
+    let child = match plan.joined_pids() {
+        None => clone3(plan.create, cgroup, init).map_err(clone_error)?,
+        Some(pids) => through_joiner(&plan.process.program(), None, || {
+            clone_among(pids, plan.create, cgroup, init)
+        })?,
+    };
+    drop(child_end);
+    let parent_end = parent_end.expect("the child took its own copy");
+    Starting::new(child, parent_end, plan.process.program()).ready()
+}
+
+fn clone_error(error: std::io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(code) if code == Errno::NOSPC.raw_os_error() => Error::Init(
             "too many namespaces: raise the sysctls user.max_*_namespaces, or remove containers"
                 .to_owned(),
         ),
         _ => Error::io("create the container's namespaces")(error),
-    })?;
-    drop(child_end);
-    let parent_end = parent_end.expect("the child took its own copy");
-    Starting::new(child, parent_end, plan.process.program()).ready()
+    }
+}
+
+/// Clones the init into a pid namespace that others are in, as a joiner does.
+fn clone_among(
+    pids: BorrowedFd<'_>,
+    create: CloneFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+    init: impl FnOnce() -> i32,
+) -> Result<Child, Failure> {
+    move_into_link_name_space(pids, Some(LinkNameSpaceType::ProcessID))
+        .step(|| "join the pid namespace".to_owned())?;
+    clone3_sibling(create, cgroup, init).map_err(|error| {
+        // clone(2), ENOMEM: a pid namespace ends with its first process.
+        if error.raw_os_error() == Some(Errno::NOMEM.raw_os_error()) {
+            return Failure::setup("join the pid namespace: its first process has ended");
+        }
+        match clone_error(error) {
+            Error::Io { what, source } => Failure::setup(format!("{what}: {}", plain(&source))),
+            error => Failure::setup(error.to_string()),
+        }
+    })
 }
 
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Error> {

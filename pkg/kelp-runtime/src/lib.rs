@@ -14,6 +14,7 @@ pub mod error;
 pub mod exec;
 mod filling;
 mod init;
+mod joiner;
 pub mod launch;
 pub mod message;
 pub mod mount_plan;

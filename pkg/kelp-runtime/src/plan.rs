@@ -5,7 +5,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use kelp_sys::clone::CloneFlags;
@@ -193,6 +193,13 @@ impl Plan {
     /// The first process.
     pub fn process(&self) -> &ProcessPlan {
         &self.process
+    }
+
+    /// The pid namespace of others that it starts in.
+    pub(crate) fn joined_pids(&self) -> Option<BorrowedFd<'_>> {
+        let is_pids = |kind: LinkNameSpaceType| kind as u32 == LinkNameSpaceType::ProcessID as u32;
+        let joined = self.join.iter().find(|(kind, _)| is_pids(*kind));
+        joined.map(|(_, fd)| fd.as_fd())
     }
 
     /// Whether the container gets a network namespace of its own.

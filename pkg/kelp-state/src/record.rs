@@ -2,7 +2,7 @@
 //! and how it ended.
 
 use std::fs;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -235,12 +235,4 @@ pub fn start_time(pid: u32) -> Option<u64> {
     // The command name, in parentheses, may hold anything; the fields count from behind it.
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_ascii_whitespace().nth(19)?.parse().ok()
-}
-
-/// The process that a pidfd stands for (proc_pid_fdinfo(5), "pidfd").
-pub fn pid_of(pidfd: BorrowedFd<'_>) -> Option<u32> {
-    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
-    let text = fs::read_to_string(path).ok()?;
-    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
-    pid.trim().parse().ok()
 }

@@ -73,10 +73,15 @@ pub fn clone3(
 }
 
 /// [`clone3`] for a child of the caller's parent, which is told of its end by SIGCHLD and waits for
-/// it (`CLONE_PARENT`).
-pub fn clone3_sibling(body: impl FnOnce() -> i32) -> io::Result<Child> {
+/// it (`CLONE_PARENT`). [`Child::pid`] is then what the caller counts, and not what that parent does
+/// if the two are in different pid namespaces.
+pub fn clone3_sibling(
+    flags: CloneFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+    body: impl FnOnce() -> i32,
+) -> io::Result<Child> {
     // With CLONE_PARENT the kernel takes the caller's own exit signal, and wants none given.
-    start(libc::CLONE_PARENT as u64, 0, None, body)
+    start(flags.0 | libc::CLONE_PARENT as u64, 0, cgroup, body)
 }
 
 fn start(

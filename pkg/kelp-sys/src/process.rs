@@ -1,9 +1,9 @@
 //! Waiting for a process by its pidfd.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,17 @@ impl Exit {
             Self::Signal(signal) => 128 + signal,
         }
     }
+}
+
+/// The process that a pidfd stands for, as the caller counts (proc_pid_fdinfo(5), "pidfd"); `None` if
+/// it has been reaped.
+pub fn pid_of(pidfd: BorrowedFd<'_>) -> Option<Pid> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd());
+    let text = std::fs::read_to_string(path).ok()?;
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"))?;
+    // One that has been reaped has the number -1.
+    let number = pid.trim().parse().ok().filter(|&number: &i32| number > 0)?;
+    Pid::from_raw(number)
 }
 
 /// Gives freed memory of the heap back to the kernel, for a process that is about to idle:

@@ -8,7 +8,7 @@ use kelp_runtime::cgroup::{self, Cgroup};
 use kelp_runtime::exec::{Target, exec};
 use kelp_runtime::launch::{Starting, Stdio};
 use kelp_runtime::plan::{Extras, ProcessPlan};
-use kelp_state::{ContainerId, Record, file, record};
+use kelp_state::{ContainerId, Record, file};
 use kelp_sys::clone::Child;
 use kelp_systemd::Manager;
 
@@ -108,7 +108,7 @@ impl Engine {
     ) -> Result<Starting, Error> {
         let starting = exec(plan, target, stdio)?;
         if let Some(scope) = scope {
-            let pid = record::pid_of(starting.child.pidfd.as_fd()).unwrap_or_default();
+            let pid = starting.child.pid.as_raw_nonzero().get().unsigned_abs();
             Manager::connect(self.paths.session())
                 .and_then(|mut manager| manager.attach(scope.unit, scope.below, pid))
                 .map_err(|error| Error::caused_by(&format!("enter {}", scope.unit), error))?;
