@@ -38,6 +38,7 @@ mod run_streams;
 mod security;
 mod show;
 mod skip;
+mod start_fails;
 mod streams_stuck;
 mod terminal;
 mod userns;

@@ -206,7 +206,11 @@ pub(crate) fn set_size(terminal: &OwnedFd, (rows, columns): (u16, u16)) -> rusti
 
 /// Does what has to be done before the program runs, and lets it run.
 fn go(config: &Launch, starting: Starting) -> Result<(Guarded, Network), Error> {
-    let network = set_up_network(config, &starting.child)?;
+    let network = match set_up_network(config, &starting.child) {
+        Ok(network) => network,
+        // An init that has failed meanwhile has no namespace left to set up: its own reason counts.
+        Err(error) => return Err(starting.failure().map_or(error, Error::from)),
+    };
     let pid = starting.child.pid.as_raw_nonzero().get().unsigned_abs();
     for (path, pid) in [
         (&config.pid_file, pid),

@@ -194,6 +194,14 @@ impl Starting {
         Err(self.fail(&message))
     }
 
+    /// Why the init can't go on, where it has said so: it is silent until it is let go unless a step
+    /// has failed. Whatever has failed on the outside meanwhile may be for that reason.
+    pub fn failure(self) -> Option<Error> {
+        let mut buffer = vec![0; 4096];
+        let (length, _) = receive(self.socket.as_fd(), &mut buffer, RecvFlags::DONTWAIT).ok()?;
+        Some(self.fail(&buffer[..length]))
+    }
+
     fn receive(&self) -> Result<(Vec<u8>, Vec<OwnedFd>), Error> {
         let mut buffer = vec![0; 4096];
         let (length, fds) = receive(self.socket.as_fd(), &mut buffer, RecvFlags::empty())

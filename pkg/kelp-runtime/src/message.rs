@@ -49,7 +49,9 @@ pub fn receive(
             &mut control,
             flags | RecvFlags::CMSG_CLOEXEC,
         ) {
-            Err(rustix::io::Errno::INTR) => {}
+            // The other side has closed without reading all: the kernel tells that once, and before
+            // what that side has said last (unix_release_sock).
+            Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
             result => break result?,
         }
     };
