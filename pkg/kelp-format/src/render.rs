@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::table;
-use crate::template::{Error, Template};
+use crate::template::{Error, Template, unescape};
 
 /// What --format asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum Format {
 impl Format {
     /// From the argument; `default` is the template of the word `table`.
     pub fn parse(text: &str, default: &str) -> Self {
-        let unescaped = text.replace("\\t", "\t").replace("\\n", "\n");
+        let unescaped = unescape(text);
         let trimmed = unescaped.trim();
         match trimmed {
             "json" => Self::Json,
@@ -84,8 +84,7 @@ fn values<T: Serialize>(rows: &[T]) -> Result<Vec<Value>, Error> {
 /// One object in the words of --format, as inspect prints it.
 pub fn object<T: Serialize>(value: &T, template: &str) -> Result<String, Error> {
     let value = serde_json::to_value(value).map_err(|error| Error::new(error.to_string()))?;
-    let template = template.replace("\\t", "\t").replace("\\n", "\n");
-    Template::parse(&template)?.execute(&value)
+    Template::parse_shell(template)?.execute(&value)
 }
 
 /// Indented by four, as podman prints JSON.
@@ -150,6 +149,24 @@ mod tests {
             let text = render(&rows, &format, &headers, true);
             assert_eq!(text.as_deref(), Ok(expected), "{template}");
         }
+    }
+
+    #[test]
+    fn escapes_are_those_of_the_shell_between_actions_and_of_go_inside() {
+        let value = json!({"ID": "a", "Names": ["x", "y"]});
+        for (template, expected) in [
+            (r#"{{range .Names}}{{.}}{{"\n"}}{{end}}"#, "x\ny\n"),
+            (r"{{.ID}}\t{{.ID}}\n", "a\ta\n"),
+            (r#"{{join .Names "\n"}}\n"#, "x\ny\n"),
+            (r#"{{"\t"}}|{{`\t`}}|{{"}}\t"}}"#, "\t|\\t|}}\t"),
+        ] {
+            let text = object(&value, template);
+            assert_eq!(text.as_deref(), Ok(expected), "{template}");
+            let format = Format::parse(template, "");
+            let text = render(std::slice::from_ref(&value), &format, &[], true).unwrap();
+            assert_eq!(text.trim_end(), expected.trim_end(), "{template}");
+        }
+        assert!(object(&value, r#"{{"\n"#).is_err());
     }
 
     #[test]

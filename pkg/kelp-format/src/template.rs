@@ -36,6 +36,11 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// The text of a template with `\t` and `\n` between its actions made what they stand for.
+pub(crate) fn unescape(text: &str) -> String {
+    lex::unescape(text)
+}
+
 /// A parsed template.
 #[derive(Clone, Debug)]
 pub struct Template {
@@ -48,6 +53,12 @@ impl Template {
         Ok(Self {
             tree: parse::parse(text)?,
         })
+    }
+
+    /// The same for one from a command line, where `\t` and `\n` between the actions are a tab and a
+    /// new line.
+    pub(crate) fn parse_shell(text: &str) -> Result<Self, Error> {
+        Self::parse(&unescape(text))
     }
 
     /// The text for a value.

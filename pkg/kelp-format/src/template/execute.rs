@@ -1,6 +1,6 @@
 //! Walking the tree with a value.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Error;
 use super::functions::{call, truth};
@@ -32,6 +32,17 @@ const MAPS: &[&str] = &[
     "Storage",
     "Sysctls",
     "Volumes",
+];
+
+/// Names that Go or an earlier version has for a field, and the field: podman rewrites templates so.
+/// One that is there goes first.
+const OTHER_NAMES: &[(&str, &str)] = &[
+    ("Dst", "Destination"),
+    ("HealthCheck", "Healthcheck"),
+    ("ID", "Id"),
+    ("Id", "ID"),
+    ("ImageID", "Image"),
+    ("Src", "Source"),
 ];
 
 struct Run<'a> {
@@ -227,6 +238,9 @@ impl Run<'_> {
         piped: Option<Value>,
     ) -> Result<Value, Error> {
         let Operand::Function(name) = &command.operands[0] else {
+            if let Some(value) = self.label(command, dot)? {
+                return Ok(value);
+            }
             let value = self.operand(&command.operands[0], dot)?;
             if command.operands.len() > 1 || piped.is_some() {
                 return Err(Error::new(format!(
@@ -248,6 +262,26 @@ impl Run<'_> {
         }
         arguments.extend(piped);
         call(name, &arguments)
+    }
+
+    /// `.Label "key"`, the one method with an argument that rows have in podman and docker: a label's
+    /// value, or nothing.
+    fn label(&mut self, command: &Command, dot: &Value) -> Result<Option<Value>, Error> {
+        let [Operand::Field(fields), key] = command.operands.as_slice() else {
+            return Ok(None);
+        };
+        let Some(("Label", row)) = fields.split_last().map(|(last, row)| (last.as_str(), row))
+        else {
+            return Ok(None);
+        };
+        let key = self.operand(key, dot)?;
+        if self.heading {
+            return Ok(Some(key));
+        }
+        let labels = [row, &["Labels".to_owned()][..]].concat();
+        let labels = self.fields(dot, &labels)?;
+        let value = key.as_str().and_then(|key| labels.get(key));
+        Ok(Some(value.cloned().unwrap_or_else(|| Value::from(""))))
     }
 
     /// `and` and `or` look at no more arguments than they need.
@@ -301,7 +335,7 @@ impl Run<'_> {
         let mut in_map = false;
         for field in fields {
             match value {
-                Value::Object(object) => match object.get(field) {
+                Value::Object(object) => match find(object, field, !in_map && !self.heading) {
                     Some(next) => value = next,
                     None if in_map => return Ok(Value::Null),
                     None if self.heading => return Ok(Value::from(heading(field))),
@@ -344,4 +378,13 @@ fn heading(field: &str) -> String {
         text.extend(c.to_uppercase());
     }
     text
+}
+
+/// A field, also where another name is meant.
+fn find<'a>(object: &'a Map<String, Value>, field: &str, lenient: bool) -> Option<&'a Value> {
+    let others = OTHER_NAMES
+        .iter()
+        .filter(|(other, _)| lenient && *other == field);
+    let mut names = std::iter::once(field).chain(others.map(|(_, name)| *name));
+    names.find_map(|name| object.get(name))
 }

@@ -28,6 +28,25 @@ pub(super) enum Word {
     Comma,
 }
 
+/// Makes `\t` and `\n` what they stand for, as --format has them for a shell's sake: in texts alone,
+/// since an action's strings have their own escapes.
+pub(super) fn unescape(text: &str) -> String {
+    let plain = |text: &str| text.replace("\\t", "\t").replace("\\n", "\n");
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("{{") {
+        out.push_str(&plain(before));
+        let Some(end) = end_of_action(after) else {
+            // The parser says what is wrong with it.
+            return out + "{{" + after;
+        };
+        out.push_str("{{");
+        out.push_str(&after[..end + 2]);
+        rest = &after[end + 2..];
+    }
+    out + &plain(rest)
+}
+
 /// Splits a template; white space that `{{-` and `-}}` take is gone.
 pub(super) fn split(text: &str) -> Result<Vec<Part>, Error> {
     let mut parts = Vec::new();

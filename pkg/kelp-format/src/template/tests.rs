@@ -247,6 +247,37 @@ fn blocks_follow_each_other() {
 }
 
 #[test]
+fn a_label_is_asked_for_by_its_key() {
+    for (template, expected) in [
+        ("{{.Label \"a\"}}", "1"),
+        ("{{.Label \"nosuch\"}}|", "|"),
+        ("{{.Label \"a\" | printf \"<%s>\"}}", "<1>"),
+    ] {
+        assert_eq!(run(template).as_deref(), Ok(expected), "{template}");
+    }
+    assert!(run("{{.Label}}").is_err());
+    assert!(run("{{.State.Label \"a\"}}").is_err());
+}
+
+#[test]
+fn a_field_has_the_names_that_podman_gives_it() {
+    let value = json!({
+        "Id": "abc", "Image": "def", "Labels": {"Id": "x"},
+        "Mounts": [{"Source": "/a", "Destination": "/b"}],
+    });
+    let run = |template| Template::parse(template)?.execute(&value);
+    for (template, expected) in [
+        ("{{.ID}} {{.Id}} {{.ImageID}}", "abc abc def"),
+        ("{{range .Mounts}}{{.Src}}:{{.Dst}}{{end}}", "/a:/b"),
+        // A map has only its keys.
+        ("{{.Labels.ID}}", "<no value>"),
+        ("{{json .}}", &value.to_string()),
+    ] {
+        assert_eq!(run(template).as_deref(), Ok(expected), "{template}");
+    }
+}
+
+#[test]
 fn what_is_wrong_is_said() {
     for (template, said) in [
         ("{{.Missing}}", "can't evaluate field Missing"),
