@@ -8,11 +8,12 @@ use crate::scalar::{boolean, number};
 /// Parses `--mount type=TYPE,KEY=VALUE,…`; a volume where no type is given. A relative source of a
 /// bind mount is one relative to `directory`.
 pub fn mount(text: &str, directory: &str) -> Result<Mount, String> {
-    let pairs: Vec<(&str, Option<&str>)> = text
-        .split(',')
+    let parts = fields(text)?;
+    let pairs: Vec<(&str, Option<&str>)> = parts
+        .iter()
         .map(|part| match part.split_once('=') {
             Some((name, value)) => (name, Some(value)),
-            None => (part, None),
+            None => (part.as_str(), None),
         })
         .collect();
     let find = |names: &[&str]| {
@@ -38,6 +39,44 @@ pub fn mount(text: &str, directory: &str) -> Result<Mount, String> {
         }
     }
     Ok(mount)
+}
+
+/// The fields of a line of CSV, as Go's encoding/csv reads one: one in quotes may hold commas, and two
+/// quotes for a quote.
+fn fields(text: &str) -> Result<Vec<String>, String> {
+    let invalid = |why| format!("invalid mount {text:?}: {why}");
+    let mut fields = Vec::new();
+    let mut rest = text;
+    loop {
+        let mut field = String::new();
+        if let Some(mut inner) = rest.strip_prefix('"') {
+            loop {
+                let (before, after) = inner
+                    .split_once('"')
+                    .ok_or_else(|| invalid("a quote is not closed"))?;
+                field.push_str(before);
+                let Some(quoted) = after.strip_prefix('"') else {
+                    rest = after;
+                    break;
+                };
+                field.push('"');
+                inner = quoted;
+            }
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            field.push_str(&rest[..end]);
+            if field.contains('"') {
+                return Err(invalid("a field with a quote in it begins with one"));
+            }
+            rest = &rest[end..];
+        }
+        fields.push(field);
+        match rest.strip_prefix(',') {
+            Some(after) => rest = after,
+            None if rest.is_empty() => return Ok(fields),
+            None => return Err(invalid("a comma comes after a closing quote")),
+        }
+    }
 }
 
 fn source_of(
@@ -173,6 +212,26 @@ fn valued(mount: &mut Mount, options: &Options, name: &str, value: &str) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fields_in_quotes_may_hold_commas() {
+        for (text, source) in [
+            ("type=bind,\"src=/a,b\",dst=/w", "/a,b"),
+            ("\"type=bind\",\"src=/a\"\"b\",dst=/w", "/a\"b"),
+            ("type=bind,dst=/w,\"src=/a\"", "/a"),
+        ] {
+            let asked = mount(text, "/").unwrap();
+            assert_eq!(asked.source, Source::Bind(source.to_owned()), "{text}");
+            assert_eq!(asked.target, "/w", "{text}");
+        }
+        for (text, said) in [
+            ("type=bind,\"src=/a,dst=/w", "a quote is not closed"),
+            ("type=bind,src=/a\"b,dst=/w", "begins with one"),
+            ("type=bind,\"src=/a\"b,dst=/w", "after a closing quote"),
+        ] {
+            assert!(mount(text, "/").unwrap_err().contains(said), "{text}");
+        }
+    }
 
     #[test]
     fn each_kind_takes_its_options() {
