@@ -238,7 +238,11 @@ fn cgroup() -> Check {
     let Some((place, controllers)) = delegated() else {
         return Check::bad(Level::Warn, "cgroup v2", "no cgroup is delegated", fix);
     };
-    let found = format!("{} has {}", place.display(), controllers.join(" "));
+    let found = if controllers.is_empty() {
+        format!("{} has no controllers", place.display())
+    } else {
+        format!("{} has {}", place.display(), controllers.join(" "))
+    };
     let lacks = |wanted: &&str| !controllers.iter().any(|name| name == wanted);
     if ["cpu", "memory", "pids"].iter().any(lacks) {
         return Check::bad(Level::Warn, "cgroup v2", found, fix);

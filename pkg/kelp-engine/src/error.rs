@@ -80,6 +80,10 @@ impl Error {
         let mut source = std::error::Error::source(self);
         while let Some(cause) = source {
             let mut text = cause.to_string();
+            source = cause.source();
+            if line.ends_with(&text) {
+                continue;
+            }
             if let Some(end) = text.find(" (os error") {
                 text.truncate(end);
                 text.make_ascii_lowercase();
@@ -88,7 +92,6 @@ impl Error {
                 line.push_str(": ");
                 line.push_str(&text);
             }
-            source = cause.source();
         }
         line.replace('\n', " ")
     }
@@ -186,5 +189,23 @@ impl From<kelp_network::Error> for Error {
             _ => Kind::Failed,
         };
         Self::with(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = || io::Error::from_raw_os_error(2);
+        let error = Error::io("open /A")(cause());
+        assert_eq!(error.line(), "open /A: no such file or directory");
+        // An error of another crate's that has its cause in its own text.
+        let told = Error::with(
+            Kind::Failed,
+            io::Error::other(format!("open /A: {}", cause())),
+        );
+        assert_eq!(told.line().matches("/A").count(), 1);
     }
 }

@@ -124,7 +124,7 @@ struct CertFiles {
 impl CertFiles {
     fn read(directory: &Path) -> Result<Self, Error> {
         let failed = |error: io::Error| {
-            Error::Invalid(format!("certificates in {}: {error}", directory.display()))
+            Error::io(format!("read the certificates in {}", directory.display()))(error)
         };
         let mut names = Vec::new();
         match fs::read_dir(directory) {

@@ -41,8 +41,8 @@ pub enum Error {
     Archive(String),
     /// An archive names an id that the user namespace has no mapping for.
     #[error(
-        "{path}: owner {uid}:{gid} is outside of this user's id range; \
-         a larger range in /etc/subuid and /etc/subgid would hold it"
+        "{path}: owner {uid}:{gid} is outside of the id map: give a larger --uidmap and --gidmap if \
+         those were given, else this user a larger range in /etc/subuid and /etc/subgid"
     )]
     UnmappedId {
         /// The archive's entry.

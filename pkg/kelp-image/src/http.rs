@@ -308,6 +308,15 @@ fn explain_tls(error: &rustls::Error, host: &str) -> String {
         rustls::Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         ) => "the certificate has expired: renew it, or use --tls-verify=false".to_owned(),
+        rustls::Error::InvalidCertificate(CertificateError::Other(reason))
+            if reason.to_string().contains("CaUsedAsEndEntity") =>
+        {
+            format!(
+                "the server shows an authority's certificate as its own: give it one that the \
+                 authority has signed, and put the authority's into \
+                 ~/.config/containers/certs.d/{host}/ca.crt; or use --tls-verify=false"
+            )
+        }
         rustls::Error::InvalidCertificate(reason) => format!(
             "the certificate is not accepted ({reason}): put the authority's certificate into \
              ~/.config/containers/certs.d/{host}/ca.crt, or use --tls-verify=false"

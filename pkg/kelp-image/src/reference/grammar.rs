@@ -27,7 +27,7 @@ pub(super) fn strip_transport(name: &str) -> Result<&str, &'static str> {
         .iter()
         .any(|transport| name.starts_with(transport))
     {
-        return Err("only the transport docker:// can be used here (archives: `kelp load`)");
+        return Err("only the transport docker:// can be used here");
     }
     if name.contains("://") {
         return Err("an image name is not a URL: leave out what stands before ://");
