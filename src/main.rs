@@ -1,5 +1,7 @@
 //! kelp: picks the role from the name it is called by.
 #![forbid(unsafe_code)]
+// They panic where nobody reads or the disk is full; `cli::output` returns that as an error.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod cli;
 mod hello;

@@ -1,10 +1,11 @@
 //! `kelp completion`: what a shell needs to complete kelp's words.
 
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Command, ValueEnum};
 use clap_complete::Shell;
+
+use super::output;
 
 /// Print a shell's completion script
 #[derive(clap::Args)]
@@ -40,11 +41,7 @@ pub fn run(mut command: Command, args: &Args) -> anyhow::Result<i32> {
     clap_complete::generate(shell, &mut command, "kelp", &mut script);
     match &args.file {
         Some(path) => std::fs::write(path, script)?,
-        None => match io::stdout().write_all(&script) {
-            // Whoever reads may have seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            result => result?,
-        },
+        None => output::text(script)?,
     }
     Ok(0)
 }

@@ -1,10 +1,11 @@
 //! `kelp container prune`: what does not run is removed.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead};
 
 use kelp_engine::Engine;
 use kelp_engine::container::prune::{LabelFilter, PruneFilter};
 
+use super::output;
 use super::selection::report;
 use super::time_argument;
 
@@ -27,7 +28,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     }
     let pruned = engine.prune_containers(&filter);
     for id in pruned.removed {
-        println!("{id}");
+        output::line(id)?;
     }
     Ok(report(pruned.errors))
 }
@@ -50,9 +51,10 @@ pub fn filter(texts: &[String]) -> anyhow::Result<PruneFilter> {
 }
 
 /// Asks on the terminal; anything but a word that begins with y means no.
-pub fn confirm(warning: &str) -> io::Result<bool> {
-    print!("{warning}\nAre you sure you want to continue? [y/N] ");
-    io::stdout().flush()?;
+pub fn confirm(warning: &str) -> anyhow::Result<bool> {
+    output::text(format!(
+        "{warning}\nAre you sure you want to continue? [y/N] "
+    ))?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;
     Ok(answer.trim_start().to_ascii_lowercase().starts_with('y'))

@@ -3,6 +3,7 @@
 use kelp_engine::Engine;
 
 use super::create_flags::CreateFlags;
+use super::output;
 
 /// Create a container without starting it
 #[derive(clap::Args)]
@@ -21,6 +22,6 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     if options.rootfs.is_none() {
         engine.ensure_image(&options.image, &pull)?;
     }
-    println!("{}", engine.create_container(options)?);
+    output::line(engine.create_container(options)?)?;
     Ok(0)
 }

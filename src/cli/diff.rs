@@ -1,12 +1,13 @@
 //! `kelp diff`: what a container changed in its image.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use kelp_engine::Engine;
 use kelp_engine::container::diff::ChangeKind;
 use kelp_format::render;
+
+use super::output;
 
 /// Show what a container changed in its image
 #[derive(clap::Args)]
@@ -29,13 +30,14 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         None => engine.latest_container()?,
     };
     let changes = engine.diff_container(&id)?;
-    let mut stdout = io::stdout().lock();
     if args.format.is_none() {
+        let mut lines = Vec::new();
         for change in &changes {
             let path = change.path.as_os_str().as_bytes();
             let letter = change.kind.letter() as u8;
-            stdout.write_all(&[&[letter, b' '], path, b"\n"].concat())?;
+            lines.extend_from_slice(&[&[letter, b' '], path, b"\n"].concat());
         }
+        output::text(lines)?;
         return Ok(0);
     }
     let mut lists: BTreeMap<&str, Vec<String>> = BTreeMap::new();
@@ -48,6 +50,6 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         let path = change.path.to_string_lossy().into_owned();
         lists.entry(list).or_default().push(path);
     }
-    writeln!(stdout, "{}", render::json(&lists)?)?;
+    output::line(render::json(&lists)?)?;
     Ok(0)
 }

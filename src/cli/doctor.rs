@@ -4,6 +4,8 @@ use kelp_engine::Engine;
 use kelp_engine::doctor::Level;
 use serde_json::json;
 
+use super::output;
+
 /// Check what this host offers to containers, and tell how to get what is missing
 #[derive(clap::Args)]
 pub struct Args {
@@ -32,12 +34,17 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
                 })
             })
             .collect();
-        println!("{}", kelp_format::render::json(&list)?);
+        output::line(kelp_format::render::json(&list)?)?;
     } else {
         for check in &checks {
-            println!("{:<5} {}: {}", word(check.level), check.name, check.found);
+            output::line(format_args!(
+                "{:<5} {}: {}",
+                word(check.level),
+                check.name,
+                check.found
+            ))?;
             if !check.fix.is_empty() {
-                println!("      {}", check.fix);
+                output::line(format_args!("      {}", check.fix))?;
             }
         }
     }

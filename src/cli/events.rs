@@ -10,6 +10,7 @@ use kelp_format::filter::{Field, Filters, Key, Match};
 use kelp_format::{render, units};
 use serde::Serialize;
 
+use super::output::Patient;
 use super::time_argument;
 
 /// Show events
@@ -79,9 +80,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
                 }
             },
         };
-        let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{line}")?;
-        stdout.flush()
+        Patient(rustix::stdio::stdout()).write_all((line + "\n").as_bytes())
     })?;
     match bad_template {
         Some(error) => Err(error.into()),

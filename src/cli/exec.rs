@@ -9,6 +9,7 @@ use kelp_engine::terminal::Options;
 use kelp_engine::{ContainerId, Engine};
 
 use super::create_flags::{host_variables, variables};
+use super::output;
 
 /// Run a process in a running container
 #[derive(clap::Args)]
@@ -105,7 +106,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     };
     let code = engine.exec_container(&id, options)?;
     if args.detach {
-        println!("{}", ContainerId::random());
+        output::line(ContainerId::random())?;
     }
     Ok(code)
 }

@@ -6,14 +6,21 @@ use clap::error::ErrorKind;
 use kelp_engine::Kind;
 
 use super::command_line::Fault;
+use super::output;
 use super::usage_error;
+
+/// As shells tell of the signal SIGPIPE, which ends programs whose reader has gone.
+const HANGUP: u8 = 141;
 
 /// The code for a command's result; an error is printed as one line.
 pub fn code(result: anyhow::Result<i32>) -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code as u8),
+        Err(error) if error.downcast_ref().is_some_and(output::Failure::is_hangup) => {
+            ExitCode::from(HANGUP)
+        }
         Err(error) => {
-            eprintln!("Error: {}", line(&error));
+            output::error(line(&error));
             ExitCode::from(of(&error))
         }
     }
@@ -40,7 +47,7 @@ pub fn line(error: &anyhow::Error) -> String {
 
 /// An option that a command has not.
 pub fn fault(fault: &Fault) -> ExitCode {
-    eprintln!("Error: {fault}");
+    output::error(fault);
     ExitCode::from(125)
 }
 
@@ -48,20 +55,19 @@ pub fn fault(fault: &Fault) -> ExitCode {
 /// command that is named.
 pub fn usage(error: &clap::Error, command: &str) -> ExitCode {
     if !error.use_stderr() {
-        let _ = error.print();
-        return ExitCode::SUCCESS;
+        let help = output::text(error.render().to_string());
+        return code(help.map(|()| 0).map_err(anyhow::Error::from));
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let _ = error.print();
-        eprintln!();
+        output::note(error.render());
     }
-    eprintln!("Error: {}", usage_error::line(error));
+    output::error(usage_error::line(error));
     // What is wrong with a value is told with what is right.
     if !matches!(
         error.kind(),
         ErrorKind::ValueValidation | ErrorKind::InvalidValue
     ) {
-        eprintln!("See '{command} --help'");
+        output::note(format_args!("See '{command} --help'"));
     }
     ExitCode::from(125)
 }

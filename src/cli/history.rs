@@ -8,6 +8,8 @@ use kelp_format::{Format, render, units};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::output;
+
 /// Show the history of an image
 #[derive(clap::Args)]
 pub struct Args {
@@ -58,7 +60,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let format = Format::parse(args.format.as_deref().unwrap_or_default(), COLUMNS);
     if format == Format::Json {
         let objects: Vec<_> = steps.iter().map(|step| object(step, now)).collect();
-        println!("{}", render::json(&objects)?);
+        output::line(render::json(&objects)?)?;
         return Ok(0);
     }
     let rows: Vec<_> = steps
@@ -67,11 +69,11 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         .collect();
     if args.quiet {
         for row in &rows {
-            println!("{}", row.id);
+            output::line(&row.id)?;
         }
         return Ok(0);
     }
-    print!("{}", render(&rows, &format, HEADERS, true)?);
+    output::text(render(&rows, &format, HEADERS, true)?)?;
     Ok(0)
 }
 

@@ -4,6 +4,8 @@ use kelp_engine::Engine;
 use kelp_format::render::{json, object};
 use serde_json::{Value, json as value};
 
+use super::output;
+
 /// Show everything about images
 #[derive(clap::Args)]
 pub struct Args {
@@ -23,16 +25,16 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         match describe(engine, name) {
             Ok(image) => found.push(image),
             Err(error) => {
-                eprintln!("Error: {}", super::exit::line(&error));
+                output::error(super::exit::line(&error));
                 code = 125;
             }
         }
     }
     match args.format.as_deref() {
-        None | Some("json") => println!("{}", json(&found)?),
+        None | Some("json") => output::line(json(&found)?)?,
         Some(template) => {
             for image in &found {
-                println!("{}", object(image, template)?);
+                output::line(object(image, template)?)?;
             }
         }
     }

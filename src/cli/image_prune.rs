@@ -1,10 +1,11 @@
 //! `kelp image prune`: images that nobody needs.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 
 use kelp_engine::Engine;
 
 use super::image_filter;
+use super::output;
 
 /// Remove images without a name, or all that no container is made from
 #[derive(clap::Args)]
@@ -39,18 +40,19 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let _ = (args.build_cache, args.external);
     let filter = image_filter::ImageFilter::for_prune(engine, &args.filter)?;
     for id in engine.prune_images(args.all, &|image| filter.holds(image))? {
-        println!("{id}");
+        output::line(id)?;
     }
     Ok(0)
 }
 
 /// Asks, unless nobody could answer.
-pub(super) fn confirm(warning: &str) -> io::Result<bool> {
+pub(super) fn confirm(warning: &str) -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() {
         return Ok(true);
     }
-    print!("{warning}Are you sure you want to continue? [y/N] ");
-    io::stdout().flush()?;
+    output::text(format!(
+        "{warning}Are you sure you want to continue? [y/N] "
+    ))?;
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     Ok(matches!(line.trim(), "y" | "Y" | "yes"))

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::image_filter::{self, ImageFilter};
+use super::output;
 
 /// List images
 #[derive(clap::Args)]
@@ -152,7 +153,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     if args.quiet {
         rows.dedup_by(|one, other| one.id == other.id);
         for row in rows {
-            println!("{}", row.short_id);
+            output::line(row.short_id)?;
         }
         return Ok(0);
     }
@@ -164,10 +165,10 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let format = Format::parse(args.format.as_deref().unwrap_or_default(), default);
     if format == Format::Json {
         let objects: Vec<_> = rows.iter().map(Row::json).collect();
-        println!("{}", render::json(&objects)?);
+        output::line(render::json(&objects)?)?;
         return Ok(0);
     }
-    print!("{}", render(&rows, &format, HEADERS, !args.noheading)?);
+    output::text(render(&rows, &format, HEADERS, !args.noheading)?)?;
     Ok(0)
 }
 

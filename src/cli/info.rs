@@ -6,6 +6,7 @@ use kelp_format::render::{json, object};
 use serde_json::{Value, json as value};
 
 use super::outline::outline;
+use super::output;
 use super::version;
 
 /// Show what kelp runs on and where it keeps things
@@ -20,9 +21,9 @@ pub struct Args {
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let info = describe(engine, &engine.info()?);
     match args.format.as_deref().map(str::trim) {
-        None | Some("") => print!("{}", outline(&info)),
-        Some("json") => println!("{}", json(&info)?),
-        Some(template) => println!("{}", object(&templated(info), template)?),
+        None | Some("") => output::text(outline(&info))?,
+        Some("json") => output::line(json(&info)?)?,
+        Some(template) => output::line(object(&templated(info), template)?)?,
     }
     Ok(0)
 }

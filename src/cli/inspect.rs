@@ -4,7 +4,7 @@ use kelp_engine::{Engine, Error, Kind};
 use kelp_format::render::{json, object};
 use serde_json::Value;
 
-use super::{container_inspect, exit, image_inspect, volume_inspect};
+use super::{container_inspect, exit, image_inspect, output, volume_inspect};
 
 /// Show everything about containers, images and volumes
 #[derive(clap::Args)]
@@ -79,7 +79,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     }
     print(args.format.as_deref(), &found)?;
     for error in &errors {
-        eprintln!("Error: {}", exit::line(error));
+        output::error(exit::line(error));
     }
     Ok(if errors.is_empty() { 0 } else { 125 })
 }
@@ -87,10 +87,10 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
 /// Prints objects as one list, or by a template.
 pub fn print(format: Option<&str>, found: &[Value]) -> anyhow::Result<()> {
     match format.map(str::trim) {
-        None | Some("json" | "") => println!("{}", json(&found)?),
+        None | Some("json" | "") => output::line(json(&found)?)?,
         Some(template) => {
             for value in found {
-                println!("{}", object(value, template)?);
+                output::line(object(value, template)?)?;
             }
         }
     }

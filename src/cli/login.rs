@@ -1,11 +1,12 @@
 //! `kelp login` and `kelp logout`: credentials for registries.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use kelp_engine::Engine;
 
+use super::output;
 use super::pull_flags::PullFlags;
 
 /// Log in to a registry
@@ -52,7 +53,7 @@ pub fn login(engine: &Engine, args: LoginArgs) -> anyhow::Result<i32> {
     let registry = args.registry.as_deref().unwrap_or(DEFAULT);
     if args.get_login {
         match engine.logged_in(registry, args.pull.authfile.as_deref())? {
-            Some(user) => println!("{user}"),
+            Some(user) => output::line(user)?,
             None => bail!("not logged into {registry}"),
         }
         return Ok(0);
@@ -71,9 +72,9 @@ pub fn login(engine: &Engine, args: LoginArgs) -> anyhow::Result<i32> {
     };
     let place = engine.login(registry, &user, &password, &args.pull.request())?;
     if args.verbose {
-        println!("Used: {}", place.display());
+        output::line(format_args!("Used: {}", place.display()))?;
     }
-    println!("Login Succeeded!");
+    output::line("Login Succeeded!")?;
     Ok(0)
 }
 
@@ -82,12 +83,12 @@ pub fn logout(engine: &Engine, args: &LogoutArgs) -> anyhow::Result<i32> {
     let authfile = args.authfile.as_deref();
     if args.all {
         engine.logout(None, authfile)?;
-        println!("Removed login credentials for all registries");
+        output::line("Removed login credentials for all registries")?;
         return Ok(0);
     }
     let registry = args.registry.as_deref().unwrap_or(DEFAULT);
     engine.logout(Some(registry), authfile)?;
-    println!("Removed login credentials for {registry}");
+    output::line(format_args!("Removed login credentials for {registry}"))?;
     Ok(0)
 }
 
@@ -97,8 +98,7 @@ fn ask(prompt: &str) -> anyhow::Result<String> {
             "there is no terminal to ask for the user's name: use --username and --password-stdin"
         );
     }
-    print!("{prompt}");
-    io::stdout().flush()?;
+    output::text(prompt)?;
     read_line()
 }
 

@@ -1,10 +1,12 @@
 //! `kelp logs`: what containers wrote.
 
-use std::io::{self, BufWriter, Stderr, Stdout, Write};
+use std::io::{self, BufWriter, Write};
+use std::os::fd::BorrowedFd;
 
 use kelp_engine::container::logs::{Line, LogRequest, LogSink, Stream};
 use kelp_engine::{ContainerId, Engine, Error};
 
+use super::output::Patient;
 use super::selection::report;
 use super::time_argument;
 
@@ -122,8 +124,8 @@ struct Output {
     timestamps: bool,
     /// Others write too: a line goes out whole, and at once.
     shared: bool,
-    stdout: BufWriter<Stdout>,
-    stderr: BufWriter<Stderr>,
+    stdout: BufWriter<Patient<BorrowedFd<'static>>>,
+    stderr: BufWriter<Patient<BorrowedFd<'static>>>,
     last: Stream,
 }
 
@@ -133,8 +135,8 @@ impl Output {
             prefix,
             timestamps,
             shared,
-            stdout: BufWriter::with_capacity(64 << 10, io::stdout()),
-            stderr: BufWriter::with_capacity(64 << 10, io::stderr()),
+            stdout: BufWriter::with_capacity(64 << 10, Patient(rustix::stdio::stdout())),
+            stderr: BufWriter::with_capacity(64 << 10, Patient(rustix::stdio::stderr())),
             last: Stream::Stdout,
         }
     }
@@ -160,6 +162,8 @@ impl LogSink for Output {
         if line.ends || self.shared {
             text.push(b'\n');
         }
+        // Held until the line is out, in pieces where the reader is slow.
+        let _whole = self.shared.then(|| io::stdout().lock());
         match line.stream {
             Stream::Stdout => self.stdout.write_all(&text)?,
             Stream::Stderr => self.stderr.write_all(&text)?,

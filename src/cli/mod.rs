@@ -29,6 +29,7 @@ mod kill;
 mod login;
 mod logs;
 mod outline;
+mod output;
 mod pause;
 mod port;
 mod ps;

@@ -3,6 +3,8 @@
 use kelp_engine::network::ports::{Protocol, PublishedPort};
 use kelp_engine::{Engine, Status};
 
+use super::output;
+
 /// List port mappings of a container
 #[derive(clap::Args)]
 pub struct Args {
@@ -27,7 +29,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         for config in engine.containers() {
             if engine.status(&config.id)? == Status::Running {
                 for line in lines(&config.options.publish) {
-                    println!("{}\t{line}", config.id.short());
+                    output::line(format_args!("{}\t{line}", config.id.short()))?;
                 }
             }
         }
@@ -45,7 +47,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let published = engine.config(&id)?.options.publish;
     let Some(wanted) = words.next() else {
         for line in lines(&published) {
-            println!("{line}");
+            output::line(line)?;
         }
         return Ok(0);
     };
@@ -54,7 +56,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         anyhow::bail!("failed to find published port \"{wanted}\"");
     }
     for place in places {
-        println!("{place}");
+        output::line(place)?;
     }
     Ok(0)
 }

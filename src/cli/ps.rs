@@ -1,6 +1,5 @@
 //! `kelp ps`: the list of containers.
 
-use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +10,7 @@ use kelp_format::render::json;
 use kelp_format::{Format, render};
 
 use super::container_filter;
+use super::output;
 use super::ps_row::{Json, Row};
 
 /// List containers
@@ -105,13 +105,12 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         bail!("kelp has no pods yet: leave --pod out");
     }
     let Some(seconds) = args.watch else {
-        print!("{}", text(engine, args)?);
+        output::text(text(engine, args)?)?;
         return Ok(0);
     };
     loop {
         // Clears the screen and goes to its corner (console_codes(4)).
-        print!("\x1b[2J\x1b[H{}", text(engine, args)?);
-        io::stdout().flush()?;
+        output::text(format!("\x1b[2J\x1b[H{}", text(engine, args)?))?;
         thread::sleep(Duration::from_secs(seconds.max(1).into()));
     }
 }

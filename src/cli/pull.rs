@@ -5,6 +5,7 @@ use kelp_engine::Engine;
 use kelp_engine::image::pull::PullPolicy;
 
 use super::create_flags::defaults;
+use super::output;
 use super::pull_flags::{PlatformFlags, PullFlags, RetryFlags};
 
 /// Pull images from a registry
@@ -49,7 +50,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     let _ = args.disable_content_trust;
     request.quiet = args.quiet;
     for image in &args.images {
-        println!("{}", engine.pull_image(image, &request)?);
+        output::line(engine.pull_image(image, &request)?)?;
     }
     Ok(0)
 }

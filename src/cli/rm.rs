@@ -46,7 +46,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let chosen = args
         .selection
         .find_filtered(engine, &args.filter, args.all, ignore, |_| true)?;
-    let errors = chosen.each_at_once(|id| remove(engine, id, args));
+    let errors = chosen.each_at_once(|id| remove(engine, id, args))?;
     let any = |kind| errors.iter().any(|error: &Error| error.kind() == kind);
     let code = match (any(Kind::NotFound), any(Kind::Conflict)) {
         (true, _) => Some(MISSING),

@@ -2,6 +2,8 @@
 
 use kelp_engine::{Engine, Kind};
 
+use super::output;
+
 /// Remove images
 #[derive(clap::Args)]
 pub struct Args {
@@ -38,15 +40,15 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         match engine.remove_image(&name, args.force || args.all) {
             Ok(removal) => {
                 for untagged in removal.untagged {
-                    println!("Untagged: {untagged}");
+                    output::line(format_args!("Untagged: {untagged}"))?;
                 }
                 if let Some(id) = removal.deleted {
-                    println!("Deleted: {}", id.hex());
+                    output::line(format_args!("Deleted: {}", id.hex()))?;
                 }
             }
             Err(error) if args.ignore && error.kind() == Kind::NotFound => {}
             Err(error) => {
-                eprintln!("Error: {}", error.line());
+                output::error(error.line());
                 let this = match error.kind() {
                     Kind::NotFound => 1,
                     Kind::Conflict => 2,

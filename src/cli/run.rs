@@ -5,6 +5,7 @@ use kelp_engine::terminal::{End, Options, Other, Session};
 use kelp_engine::{Engine, Kind};
 
 use super::create_flags::{CreateFlags, Stream};
+use super::output;
 
 /// Run a command in a new container
 #[derive(clap::Args)]
@@ -55,7 +56,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let (session, pipes) = Session::new(attach)?;
     let (id, started) = engine.run_container(options, pipes)?;
     if args.detach {
-        println!("{id}");
+        output::line(id)?;
         return Ok(0);
     }
     let code = match session.run(engine, Other::Container(&id, &started.connection))? {

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use kelp_engine::{ContainerId, Engine, Error, Kind};
 
-use super::{container_filter, exit};
+use super::{container_filter, exit, output};
 
 /// Containers named on the command line, or chosen by a flag.
 #[derive(clap::Args, Debug, Default)]
@@ -122,46 +122,50 @@ impl Selection {
 
 impl Chosen {
     /// Acts on one after the other and prints what was done.
-    pub fn each(self, mut act: impl FnMut(&ContainerId) -> Result<(), Error>) -> Vec<Error> {
+    pub fn each(
+        self,
+        mut act: impl FnMut(&ContainerId) -> Result<(), Error>,
+    ) -> Result<Vec<Error>, output::Failure> {
         let mut errors = self.errors;
         for target in self.targets {
             match act(&target.id) {
-                Ok(()) => println!("{}", target.given),
+                Ok(()) => output::line(&target.given)?,
                 Err(error) => errors.push(error),
             }
         }
-        errors
+        Ok(errors)
     }
 
     /// Acts on all at the same time, since each may take its seconds, and prints what was done.
     pub fn each_at_once(
         self,
         act: impl Fn(&ContainerId) -> Result<(), Error> + Sync,
-    ) -> Vec<Error> {
+    ) -> Result<Vec<Error>, output::Failure> {
         let mut errors = self.errors;
         if let [target] = self.targets.as_slice() {
             match act(&target.id) {
-                Ok(()) => println!("{}", target.given),
+                Ok(()) => output::line(&target.given)?,
                 Err(error) => errors.push(error),
             }
-            return errors;
+            return Ok(errors);
         }
         for targets in self.targets.chunks(AT_ONCE) {
-            std::thread::scope(|scope| {
+            std::thread::scope(|scope| -> Result<(), output::Failure> {
                 let running: Vec<_> = targets
                     .iter()
                     .map(|target| (target, scope.spawn(|| act(&target.id))))
                     .collect();
                 for (target, thread) in running {
                     match thread.join() {
-                        Ok(Ok(())) => println!("{}", target.given),
+                        Ok(Ok(())) => output::line(&target.given)?,
                         Ok(Err(error)) => errors.push(error),
                         Err(panic) => std::panic::resume_unwind(panic),
                     }
                 }
-            });
+                Ok(())
+            })?;
         }
-        errors
+        Ok(errors)
     }
 }
 
@@ -172,7 +176,7 @@ const AT_ONCE: usize = 64;
 pub fn report(errors: Vec<Error>) -> i32 {
     let code = i32::from(!errors.is_empty()) * 125;
     for error in errors {
-        eprintln!("Error: {}", exit::line(&error.into()));
+        output::error(exit::line(&error.into()));
     }
     code
 }

@@ -36,7 +36,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         .selection
         .find_filtered(engine, &args.filter, args.all, args.ignore, runs)?;
     let timeout = args.time.map(timeout);
-    let errors = chosen.each_at_once(|id| engine.stop_container(id, timeout).map(drop));
+    let errors = chosen.each_at_once(|id| engine.stop_container(id, timeout).map(drop))?;
     Ok(report(errors))
 }
 

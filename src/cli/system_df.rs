@@ -8,6 +8,7 @@ use kelp_format::{Format, render, units};
 use serde::Serialize;
 
 use super::images::split;
+use super::output;
 
 /// Show how much of the disk is used
 #[derive(clap::Args)]
@@ -102,13 +103,13 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let images = engine.images_usage()?;
     let volumes = volumes(engine);
     if args.verbose {
-        print_each("Images", IMAGES, image_rows(&images, now));
+        print_each("Images", IMAGES, image_rows(&images, now))?;
         for (title, headings, things) in [
             ("Containers", CONTAINERS, containers),
             ("Local Volumes", VOLUMES, volumes),
         ] {
             let rows = things.into_iter().map(|thing| thing.cells);
-            print_each(title, headings, rows.collect());
+            print_each(title, headings, rows.collect())?;
         }
         return Ok(0);
     }
@@ -120,17 +121,21 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         Row::new("Local Volumes", &volumes),
     ];
     let format = Format::parse(args.format.as_deref().unwrap_or_default(), COLUMNS);
-    print!("{}", render(&rows, &format, &[], true)?);
+    output::text(render(&rows, &format, &[], true)?)?;
     Ok(0)
 }
 
-fn print_each(title: &str, headings: &[&str], rows: Vec<Vec<String>>) {
+fn print_each(
+    title: &str,
+    headings: &[&str],
+    rows: Vec<Vec<String>>,
+) -> Result<(), output::Failure> {
     let mut table = vec![headings.iter().map(|&heading| heading.to_owned()).collect()];
     table.extend(rows);
-    print!(
+    output::text(format!(
         "{title} space usage:\n\n{}\n",
         kelp_format::table::layout(&table)
-    );
+    ))
 }
 
 /// A row for each name, as in the list of images.

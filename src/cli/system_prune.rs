@@ -7,6 +7,7 @@ use kelp_format::units;
 
 use super::container_prune::{self, confirm};
 use super::image_filter::ImageFilter;
+use super::output;
 use super::selection::report;
 use super::volume_ls;
 
@@ -61,14 +62,17 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         ("Deleted Volumes", &volumes),
     ] {
         if !names.is_empty() {
-            println!("{title}");
+            output::line(title)?;
         }
         for name in names {
-            println!("{name}");
+            output::line(name)?;
             reclaimed += sizes.get(name).unwrap_or(&0);
         }
     }
-    println!("Total reclaimed space: {}", units::compact_size(reclaimed));
+    output::line(format_args!(
+        "Total reclaimed space: {}",
+        units::compact_size(reclaimed)
+    ))?;
     Ok(report(errors))
 }
 

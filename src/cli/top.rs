@@ -1,9 +1,9 @@
 //! `kelp top`: the processes of a container.
 
-use std::io::{self, Write};
-
 use kelp_engine::Engine;
 use kelp_format::table;
+
+use super::output;
 
 /// Show the processes of a container
 #[derive(clap::Args)]
@@ -29,6 +29,6 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         [] => anyhow::bail!("you must provide the name or id of a running container"),
     };
     let rows = engine.top(&id, columns)?;
-    io::stdout().write_all(table::layout(&rows).as_bytes())?;
+    output::text(table::layout(&rows))?;
     Ok(0)
 }

@@ -5,6 +5,8 @@ use std::env::consts::{ARCH, OS};
 use kelp_format::render::{json, object};
 use serde_json::{Value, json as value};
 
+use super::output;
+
 /// The level of podman's API that kelp answers to.
 pub const API: &str = "5.8.0";
 
@@ -22,20 +24,20 @@ pub fn run(args: &Args) -> anyhow::Result<i32> {
     match args.format.as_deref() {
         None => {
             let field = |name: &str| version[name].as_str().unwrap_or_default().to_owned();
-            println!("Client:       kelp");
+            output::line("Client:       kelp")?;
             for (title, name) in [
                 ("Version:", "Version"),
                 ("API Version:", "APIVersion"),
                 ("OS/Arch:", "OsArch"),
             ] {
-                println!("{title:<14}{}", field(name));
+                output::line(format_args!("{title:<14}{}", field(name)))?;
             }
         }
-        Some("json") => println!("{}", json(&value!({ "Client": version }))?),
+        Some("json") => output::line(json(&value!({ "Client": version }))?)?,
         Some(template) => {
             // There is no server apart from the client: who asks for one gets the same answer.
             let both = value!({ "Client": version, "Server": version });
-            println!("{}", object(&both, template)?);
+            output::line(object(&both, template)?)?;
         }
     }
     Ok(0)

@@ -36,7 +36,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         Command::Inspect(args) => volume_inspect::run(engine, args),
         Command::Ls(args) => volume_ls::run(engine, args),
         Command::Prune(args) => volume_prune::run(engine, args),
-        Command::Rm(args) => Ok(volume_rm::run(engine, args)),
+        Command::Rm(args) => Ok(volume_rm::run(engine, args)?),
     }
 }
 

@@ -6,6 +6,8 @@ use anyhow::bail;
 use kelp_engine::volumes::VolumeRecord;
 use kelp_engine::{ContainerId, Engine};
 
+use super::output;
+
 /// Create a volume
 #[derive(clap::Args)]
 pub struct Args {
@@ -45,6 +47,6 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let random = || ContainerId::random().to_string();
     let name = args.name.clone().unwrap_or_else(random);
     engine.create_volume(&name, &VolumeRecord { labels, anonymous }, args.ignore)?;
-    println!("{name}");
+    output::line(name)?;
     Ok(0)
 }

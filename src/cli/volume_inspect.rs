@@ -5,7 +5,7 @@ use kelp_engine::volumes::Volume;
 use kelp_format::units;
 use serde_json::{Value, json};
 
-use super::{exit, inspect};
+use super::{exit, inspect, output};
 
 /// Show everything about volumes
 #[derive(clap::Args)]
@@ -37,7 +37,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     }
     inspect::print(args.format.as_deref(), &found)?;
     for error in errors {
-        eprintln!("Error: {}", exit::line(&error.into()));
+        output::error(exit::line(&error.into()));
         code = 125;
     }
     Ok(code)

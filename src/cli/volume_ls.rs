@@ -8,6 +8,7 @@ use kelp_format::filter::{Field, Filters, Key, Match};
 use kelp_format::render::json;
 use kelp_format::{Format, render, units};
 
+use super::output;
 use super::volume_inspect;
 
 /// List volumes
@@ -44,7 +45,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let volumes = chosen(engine, &args.filter)?;
     if args.quiet {
         for volume in &volumes {
-            println!("{}", volume.name);
+            output::line(&volume.name)?;
         }
         return Ok(0);
     }
@@ -52,12 +53,12 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let columns = "{{.Driver}}\t{{.Name}}";
     let format = Format::parse(args.format.as_deref().unwrap_or_default(), columns);
     if format == Format::Json {
-        println!("{}", json(&rows)?);
+        output::line(json(&rows)?)?;
         return Ok(0);
     }
     // Where there is none, podman prints no heading either.
     let heading = !args.noheading && !rows.is_empty();
-    print!("{}", render(&rows, &format, HEADERS, heading)?);
+    output::text(render(&rows, &format, HEADERS, heading)?)?;
     Ok(0)
 }
 

@@ -3,6 +3,7 @@
 use kelp_engine::{Engine, Kind};
 
 use super::container_prune::confirm;
+use super::output;
 use super::selection::report;
 use super::volume_ls;
 
@@ -31,7 +32,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     if !args.force {
         let names: Vec<_> = volumes.iter().map(|volume| volume.name.as_str()).collect();
         if names.is_empty() {
-            println!("No dangling volumes found");
+            output::line("No dangling volumes found")?;
             return Ok(0);
         }
         if !confirm(&format!("{warning}\n\n{}", names.join("\n")))? {
@@ -41,7 +42,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let mut errors = Vec::new();
     for volume in &volumes {
         match engine.remove_volume(volume, false) {
-            Ok(()) => println!("{}", volume.name),
+            Ok(()) => output::line(&volume.name)?,
             // A container has just been made that uses it.
             Err(error) if error.kind() == Kind::Conflict => {}
             Err(error) => errors.push(error),

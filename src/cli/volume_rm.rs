@@ -3,6 +3,7 @@
 use kelp_engine::{Engine, Error, Kind};
 
 use super::exit;
+use super::output;
 
 /// Remove volumes
 #[derive(clap::Args)]
@@ -28,7 +29,7 @@ pub struct Args {
 }
 
 /// Removes them: 1 if one is missing, 2 if one is in use.
-pub fn run(engine: &Engine, args: &Args) -> i32 {
+pub fn run(engine: &Engine, args: &Args) -> Result<i32, output::Failure> {
     let _ = args.time;
     let mut names = args.volumes.clone();
     if args.all {
@@ -40,15 +41,15 @@ pub fn run(engine: &Engine, args: &Args) -> i32 {
             .find_volume(&name)
             .and_then(|volume| engine.remove_volume(&volume, args.force));
         match result {
-            Ok(()) => println!("{name}"),
+            Ok(()) => output::line(name)?,
             Err(error) if args.force && error.kind() == Kind::NotFound => {}
             Err(error) => {
                 code = code.max(code_of(&error));
-                eprintln!("Error: {}", exit::line(&error.into()));
+                output::error(exit::line(&error.into()));
             }
         }
     }
-    code
+    Ok(code)
 }
 
 fn code_of(error: &Error) -> i32 {

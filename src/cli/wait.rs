@@ -3,6 +3,7 @@
 use kelp_engine::container::wait::Condition;
 use kelp_engine::{ContainerId, Engine, Error, Kind};
 
+use super::output;
 use super::selection::{Selection, report};
 
 /// Block until containers stop, then print their exit codes
@@ -39,18 +40,18 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     let mut errors = Vec::new();
     if args.exit_first_match && chosen.errors.is_empty() {
         let ids: Vec<_> = chosen.targets.into_iter().map(|target| target.id).collect();
-        println!("{}", first(engine, &ids, &conditions)?);
+        output::line(first(engine, &ids, &conditions)?)?;
         return Ok(0);
     }
     for target in chosen.targets {
         match engine.wait_for(&target.id, &conditions) {
-            Ok(code) => println!("{code}"),
+            Ok(code) => output::line(code)?,
             Err(error) => errors.push(error),
         }
     }
     for error in chosen.errors {
         if args.ignore && error.kind() == Kind::NotFound {
-            println!("-1");
+            output::line("-1")?;
         } else {
             errors.push(error);
         }

@@ -9,6 +9,7 @@ mod archive;
 mod containers_conf;
 mod copied;
 mod copy_race;
+mod daily;
 mod debian;
 mod env;
 mod exec;

@@ -12,6 +12,7 @@ use kelp_engine::network::hosts::Base;
 use kelp_engine::network::{Mode, PastaOptions};
 
 use super::{CreateFlags, isolation, process, storage};
+use crate::cli::output;
 
 const CONTAINERS: &str = "containers";
 const ENGINE: &str = "engine";
@@ -20,7 +21,7 @@ const ENGINE: &str = "engine";
 pub fn load() -> anyhow::Result<Conf> {
     let conf = Conf::load(&Sources::from_env(rustix::process::getuid().as_raw()))?;
     for warning in &conf.warnings {
-        eprintln!("Warning: {warning}");
+        output::note(format_args!("Warning: {warning}"));
     }
     Ok(conf)
 }

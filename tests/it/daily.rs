@@ -1,0 +1,67 @@
+//! What scripts and hands do with the command line all day: pipes that close, templates, help, wrong
+//! words.
+
+use std::fs::OpenOptions;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::archive::Layer;
+use crate::env::Env;
+use crate::image::Image;
+use crate::kelp::wait;
+use crate::terminal::Terminal;
+
+/// A stream whose reader has gone.
+fn closed_pipe() -> OwnedFd {
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    drop(reader);
+    writer
+}
+
+#[test]
+fn output_that_nobody_takes_is_no_panic() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    env.kelp(&["create", "--name", "c", &image, "true"])
+        .succeeds();
+    env.kelp(&["volume", "create", "v"]).succeeds();
+    for arguments in [
+        &["ps", "-a"][..],
+        &["images"],
+        &["inspect", "c"],
+        &["volume", "ls"],
+        &["info"],
+        &["version"],
+        &["run", "--help"],
+        &["completion", "bash"],
+    ] {
+        let mut command = env.kelp(arguments).into_command();
+        command.stdout(closed_pipe()).stderr(Stdio::piped());
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(
+            (output.status.code(), &*said),
+            (Some(141), ""),
+            "{arguments:?}"
+        );
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let mut command = env.kelp(arguments).into_command();
+        command.stdout(full).stderr(Stdio::piped());
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(
+            (output.status.code(), &*said),
+            (Some(125), "Error: write: no space left on device\n"),
+            "{arguments:?}"
+        );
+    }
+    // Nobody can be told of an error, which is still one.
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = env.kelp(&["inspect", "nosuch"]).into_command();
+    let mut child = command.stdout(Stdio::null()).stderr(full).spawn().unwrap();
+    assert_eq!(wait(&mut child, "inspect"), 125);
+    env.kelp(&["rm", "c"]).succeeds();
+}
