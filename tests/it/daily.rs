@@ -65,3 +65,28 @@ fn output_that_nobody_takes_is_no_panic() {
     assert_eq!(wait(&mut child, "inspect"), 125);
     env.kelp(&["rm", "c"]).succeeds();
 }
+
+#[test]
+fn an_interrupt_at_the_password_leaves_the_terminal_as_it_was() {
+    let Some(env) = Env::new() else { return };
+    let address = env.registry().address.clone();
+    // The shell tells of the modes, and does not itself end of the interrupt.
+    let script = format!(
+        "trap : INT; {} login -u me {address}; echo code $?; stty -a | grep -o '.echo '",
+        crate::env::kelp_program().display()
+    );
+    let kelp = env.kelp(&["-v"]).into_command();
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &script]).env_clear();
+    for (name, value) in kelp.get_envs() {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
+    }
+    let mut terminal = Terminal::start(crate::kelp::Kelp::new(command));
+    terminal.expect("Password: ");
+    terminal.send(b"\x03");
+    terminal.expect("code 130");
+    terminal.expect(" echo");
+    assert!(terminal.end().success());
+}

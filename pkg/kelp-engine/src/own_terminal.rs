@@ -2,13 +2,19 @@
 
 use std::fmt::Write as _;
 use std::io::{self, BufRead, Write};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
+use kelp_sys::signal::{SignalSet, die_of, read_signal, set_mask, signalfd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::termios::{
     LocalModes, OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcsetattr,
 };
 
 use crate::{Engine, Error};
+
+/// The signals that end this process from a terminal or its end: SIGHUP, SIGINT, SIGQUIT, SIGTERM.
+const DEADLY: &[i32] = &[1, 2, 3, 15];
 
 /// The own terminal in another mode, until dropped.
 #[derive(Debug)]
@@ -70,14 +76,47 @@ impl Engine {
                 "there is no terminal to ask for the password: use --password-stdin",
             ));
         }
+        // Blocked before the mode is changed: none of them ends this process with the terminal mute.
+        let signals = signalfd(&SignalSet::of(DEADLY)).map_err(Error::io(what))?;
         let hidden = Mode::hidden().map_err(Error::io(what))?;
         let _ = write!(io::stderr(), "{prompt}");
+        let ended = wait_for_line(signals.as_fd());
         let mut line = String::new();
-        let read = io::stdin().lock().read_line(&mut line);
+        let read = match ended {
+            Ok(None) => io::stdin().lock().read_line(&mut line),
+            _ => Ok(0),
+        };
         drop(hidden);
         let _ = writeln!(io::stderr());
+        if let Some(signal) = ended.map_err(Error::io(what))? {
+            die_of(signal);
+        }
+        set_mask(&SignalSet::empty());
         read.map_err(Error::io(what))?;
         Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+    }
+}
+
+/// Waits until a line was typed; the signal, if one came first.
+fn wait_for_line(signals: BorrowedFd<'_>) -> io::Result<Option<i32>> {
+    let stdin = rustix::stdio::stdin();
+    loop {
+        let mut fds = [
+            PollFd::new(&stdin, PollFlags::IN),
+            PollFd::new(&signals, PollFlags::IN),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(signal) = read_signal(signals)? {
+            return Ok(Some(signal));
+        }
+        // An end and an error are for the read to tell.
+        if !fds[0].revents().is_empty() {
+            return Ok(None);
+        }
     }
 }
 
