@@ -150,7 +150,9 @@ impl CreateFlags {
             pid_file: absolute(self.pidfile.as_deref())?,
             monitor_pid_file: absolute(self.conmon_pidfile.as_deref())?,
             detach_keys: self.detach_keys.as_ref().map(ToString::to_string),
-            create_command: std::env::args().collect(),
+            create_command: std::env::args_os()
+                .map(|word| word.to_string_lossy().into_owned())
+                .collect(),
             ..CreateOptions::default()
         };
         self.compatible.check()?;

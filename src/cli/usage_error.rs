@@ -29,6 +29,16 @@ pub fn line(error: &clap::Error) -> String {
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
             "missing command".to_owned()
         }
+        ErrorKind::InvalidUtf8 => {
+            // clap does not say which.
+            let mut words = std::env::args_os();
+            let word = words.find(|word| word.to_str().is_none());
+            let word = word.unwrap_or_default();
+            format!(
+                "argument \"{}\" is not UTF-8",
+                word.as_encoded_bytes().escape_ascii()
+            )
+        }
         ErrorKind::UnknownArgument => format!("unexpected argument \"{flag}\""),
         ErrorKind::ArgumentConflict => {
             let mut names = vec![flag];
