@@ -32,6 +32,15 @@ impl fmt::Display for Fault {
     }
 }
 
+/// `kelp help run` is `kelp run --help`.
+pub fn as_help_flag(mut words: Vec<OsString>) -> Vec<OsString> {
+    if words.get(1).is_some_and(|word| word == "help") {
+        words.remove(1);
+        words.push("--help".into());
+    }
+    words
+}
+
 /// The words for clap; the first one is the program.
 pub fn normalise(
     root: &Command,
@@ -56,6 +65,11 @@ pub fn normalise(
             reader.short(&bytes[1..], &mut words)?;
         } else if reader.command.has_subcommands() {
             if !reader.enter(&word) {
+                if let Some(what) =
+                    unsupported::missing_command(&reader.path, &word.to_string_lossy())
+                {
+                    return Err(Fault::Unsupported(what));
+                }
                 // clap names the commands that there are.
                 reader.out.push(word);
                 reader.out.extend(words);
@@ -128,8 +142,8 @@ impl Reader<'_> {
         });
         let shown = format!("--{name}");
         let Some(arg) = known else {
-            // clap makes these two itself.
-            if name == "help" || name == "version" && self.path == "kelp" {
+            // clap makes it itself.
+            if name == "help" {
                 self.out.push(shown.into());
                 return Ok(());
             }
@@ -152,10 +166,10 @@ impl Reader<'_> {
         while let [letter, after @ ..] = rest {
             let letter = char::from(*letter);
             let shown = format!("-{letter}");
-            let known = self
-                .command
-                .get_arguments()
-                .find(|arg| arg.get_short() == Some(letter));
+            let known = self.command.get_arguments().find(|arg| {
+                let aliases = arg.get_all_short_aliases().unwrap_or_default();
+                arg.get_short() == Some(letter) || aliases.contains(&letter)
+            });
             let Some(arg) = known else {
                 if letter == 'h' && !self.command.is_disable_help_flag_set() {
                     self.out.push(shown.into());
@@ -339,6 +353,19 @@ mod tests {
     }
 
     #[test]
+    fn help_is_a_command_too() {
+        for (line, expected) in [
+            ("kelp help", "kelp --help"),
+            ("kelp help run", "kelp run --help"),
+            ("kelp help volume ls", "kelp volume ls --help"),
+            ("kelp run help", "kelp run help"),
+        ] {
+            let words = line.split(' ').map(OsString::from).collect();
+            assert_eq!(as_help_flag(words).join(OsStr::new(" ")), expected);
+        }
+    }
+
+    #[test]
     fn what_is_no_option_is_said_as_podman_says_it() {
         for (line, said) in [
             (
@@ -360,6 +387,19 @@ mod tests {
             (
                 "kelp --nosuch ps",
                 "unknown flag: --nosuch\nSee 'kelp --help'",
+            ),
+            (
+                "kelp --root /x ps",
+                "--root is not supported by kelp yet: XDG_DATA_HOME says what it is in",
+            ),
+            (
+                "kelp -H x ps",
+                "-H is not supported by kelp yet: there is no service to talk to",
+            ),
+            ("kelp push a", "push is not supported by kelp yet"),
+            (
+                "kelp system reset",
+                "system reset is not supported by kelp yet",
             ),
             (
                 "kelp run -e",

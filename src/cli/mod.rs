@@ -17,6 +17,7 @@ mod doctor;
 mod events;
 mod exec;
 mod exit;
+mod global_flags;
 mod history;
 mod image;
 mod image_filter;
@@ -65,10 +66,8 @@ mod wait;
 use std::ffi::OsStr;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args as _, CommandFactory, FromArgMatches, Parser, Subcommand};
 use kelp_engine::Engine;
-use kelp_engine::container::config::CgroupMode;
-use kelp_engine::storage::Storage;
 
 /// Rootless containers for one user, with no daemon.
 #[derive(Parser)]
@@ -76,54 +75,14 @@ use kelp_engine::storage::Storage;
     name = "kelp",
     version,
     disable_help_subcommand = true,
+    disable_version_flag = true,
     infer_long_args = false
 )]
 struct Kelp {
-    /// Who makes cgroups: systemd or cgroupfs
-    #[arg(long, value_name = "MANAGER")]
-    cgroup_manager: Option<CgroupManager>,
-    /// How root file systems are made: overlay, or vfs (a copy); also $STORAGE_DRIVER
-    #[arg(long, value_name = "DRIVER")]
-    storage_driver: Option<StorageDriver>,
+    #[command(flatten)]
+    global: global_flags::GlobalFlags,
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum CgroupManager {
-    Systemd,
-    Cgroupfs,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum StorageDriver {
-    Overlay,
-    Vfs,
-}
-
-/// The flag, else the environment.
-fn storage(flag: Option<StorageDriver>) -> anyhow::Result<Option<Storage>> {
-    let driver = match (flag, std::env::var_os("STORAGE_DRIVER")) {
-        (Some(driver), _) => Some(driver),
-        (None, None) => None,
-        (None, Some(name)) if name.is_empty() => None,
-        (None, Some(name)) => {
-            let driver = name
-                .to_str()
-                .and_then(|name| <StorageDriver as clap::ValueEnum>::from_str(name, false).ok());
-            let Some(driver) = driver else {
-                anyhow::bail!(
-                    "STORAGE_DRIVER={}: no such storage driver: overlay, vfs",
-                    name.display()
-                );
-            };
-            Some(driver)
-        }
-    };
-    Ok(driver.map(|driver| match driver {
-        StorageDriver::Overlay => Storage::Overlay,
-        StorageDriver::Vfs => Storage::Vfs,
-    }))
 }
 
 #[derive(Subcommand)]
@@ -155,20 +114,13 @@ enum Command {
 /// up the arguments of all the others takes longer than to parse.
 fn command(first: Option<&OsStr>) -> clap::Command {
     fn alone<A: clap::Args>(name: &'static str) -> clap::Command {
-        clap::Command::new("kelp")
+        let kelp = clap::Command::new("kelp")
+            .version(env!("CARGO_PKG_VERSION"))
             .disable_help_subcommand(true)
-            .subcommand_required(true)
-            // What stands before the command is never there, and yet it is looked for.
-            .arg(
-                clap::Arg::new("cgroup_manager")
-                    .long("cgroup-manager")
-                    .value_parser(clap::value_parser!(CgroupManager)),
-            )
-            .arg(
-                clap::Arg::new("storage_driver")
-                    .long("storage-driver")
-                    .value_parser(clap::value_parser!(StorageDriver)),
-            )
+            .disable_version_flag(true)
+            .subcommand_required(true);
+        // What stands before the command is never there, and yet it is looked for.
+        global_flags::GlobalFlags::augment_args(kelp)
             .subcommand(A::augment_args(clap::Command::new(name)))
     }
     match first.and_then(OsStr::to_str) {
@@ -187,8 +139,9 @@ fn command(first: Option<&OsStr>) -> clap::Command {
 
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
-    let command = command(std::env::args_os().nth(1).as_deref()).args_override_self(true);
-    let words = match command_line::normalise(&command, std::env::args_os()) {
+    let words = command_line::as_help_flag(std::env::args_os().collect());
+    let command = command(words.get(1).map(AsRef::as_ref)).args_override_self(true);
+    let words = match command_line::normalise(&command, words) {
         Ok(words) => words,
         Err(fault) => return exit::fault(&fault),
     };
@@ -201,12 +154,7 @@ pub fn main() -> ExitCode {
     let result = Engine::open()
         .map_err(anyhow::Error::from)
         .and_then(|mut engine| {
-            engine.storage = storage(kelp.storage_driver)?;
-            engine.cgroup_mode = match kelp.cgroup_manager {
-                None => CgroupMode::Enabled,
-                Some(CgroupManager::Systemd) => CgroupMode::Systemd,
-                Some(CgroupManager::Cgroupfs) => CgroupMode::Cgroupfs,
-            };
+            kelp.global.apply(&mut engine)?;
             Ok(engine)
         })
         .and_then(|engine| match kelp.command {

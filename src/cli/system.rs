@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use kelp_engine::Engine;
 
-use super::{info, system_df, system_prune};
+use super::{events, info, system_df, system_prune};
 
 /// Manage kelp itself
 #[derive(clap::Args)]
@@ -15,6 +15,7 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Command {
     Df(system_df::Args),
+    Events(events::Args),
     Info(info::Args),
     Prune(system_prune::Args),
 }
@@ -23,6 +24,7 @@ enum Command {
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     match &args.command {
         Command::Df(args) => system_df::run(engine, args),
+        Command::Events(args) => events::run(engine, args),
         Command::Info(args) => info::run(engine, args),
         Command::Prune(args) => system_prune::run(engine, args),
     }

@@ -67,6 +67,54 @@ fn output_that_nobody_takes_is_no_panic() {
 }
 
 #[test]
+fn help_is_a_command_and_what_is_missing_is_said_to_be() {
+    let Some(env) = Env::new() else { return };
+    for (words, same) in [
+        (&["help"][..], &["--help"][..]),
+        (&["help", "run"], &["run", "--help"]),
+        (&["-v"], &["--version"]),
+        (
+            &["--log-level=debug", "volume", "ls", "-q"],
+            &["volume", "ls", "-q"],
+        ),
+        (
+            &["system", "events", "--stream=false"],
+            &["events", "--stream=false"],
+        ),
+    ] {
+        assert_eq!(
+            env.kelp(words).succeeds(),
+            env.kelp(same).succeeds(),
+            "{words:?}"
+        );
+    }
+    for (words, said) in [
+        (
+            &["push", "x"][..],
+            "Error: push is not supported by kelp yet",
+        ),
+        (
+            &["image", "save", "x"],
+            "Error: image save is not supported by kelp yet",
+        ),
+        (
+            &["--runtime", "crun", "ps"],
+            "Error: --runtime is not supported by kelp yet: kelp is its own runtime",
+        ),
+    ] {
+        assert_eq!(env.kelp(words).fails(125), said);
+    }
+    let mut command = env.kelp(&["inspect"]).into_command();
+    command.arg(std::ffi::OsStr::from_bytes(b"a\xff"));
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.starts_with("Error: argument \"a\\xff\" is not UTF-8"),
+        "{said}"
+    );
+}
+
+#[test]
 fn an_interrupt_at_the_password_leaves_the_terminal_as_it_was() {
     let Some(env) = Env::new() else { return };
     let address = env.registry().address.clone();

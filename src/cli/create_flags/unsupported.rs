@@ -85,6 +85,143 @@ const LOGIN: &[(&str, &str)] = &[
 /// Of unshare.
 const UNSHARE: &[(&str, &str)] = &[("--rootless-netns", "no network is shared by containers")];
 
+/// Before the command; docker's too.
+const GLOBAL: &[(&str, &str)] = &[
+    (
+        "--cdi-spec-dir",
+        "devices of the Container Device Interface are not known",
+    ),
+    ("--config", ""),
+    ("--conmon", "kelp has its own monitor"),
+    ("--connection", REMOTE),
+    ("--context", REMOTE),
+    (
+        "--debug",
+        "what goes wrong is told in an error, and there is no log besides",
+    ),
+    ("--default-mounts-file", ""),
+    ("--events-backend", "events are kept in a file"),
+    ("--hooks-dir", ""),
+    ("--host", REMOTE),
+    ("--identity", REMOTE),
+    ("--imagestore", ROOT),
+    ("--module", ""),
+    ("--network-cmd-path", ""),
+    ("--network-config-dir", ""),
+    ("--noout", ""),
+    ("--out", ""),
+    ("--remote", REMOTE),
+    ("--root", ROOT),
+    ("--runroot", "XDG_RUNTIME_DIR says what it is in"),
+    ("--runtime", "kelp is its own runtime"),
+    ("--runtime-flag", "kelp is its own runtime"),
+    ("--ssh", REMOTE),
+    ("--storage-opt", ""),
+    ("--syslog", ""),
+    ("--tmpdir", "XDG_RUNTIME_DIR says what it is in"),
+    ("--transient-store", ""),
+    ("--url", REMOTE),
+    ("--volumepath", ROOT),
+    (
+        "-D",
+        "what goes wrong is told in an error, and there is no log besides",
+    ),
+    ("-H", REMOTE),
+    ("-c", REMOTE),
+    ("-r", REMOTE),
+];
+
+const REMOTE: &str = "there is no service to talk to";
+const ROOT: &str = "XDG_DATA_HOME says what it is in";
+
+/// Commands that podman has, by the group that they are in.
+const COMMANDS: &[(&str, &[&str])] = &[
+    (
+        "kelp",
+        &[
+            "artifact",
+            "auto-update",
+            "build",
+            "buildx",
+            "commit",
+            "compose",
+            "export",
+            "farm",
+            "generate",
+            "healthcheck",
+            "import",
+            "init",
+            "kube",
+            "load",
+            "machine",
+            "manifest",
+            "mount",
+            "network",
+            "pod",
+            "push",
+            "quadlet",
+            "save",
+            "search",
+            "secret",
+            "stats",
+            "umount",
+            "unmount",
+            "update",
+        ],
+    ),
+    (
+        "kelp container",
+        &[
+            "checkpoint",
+            "cleanup",
+            "clone",
+            "commit",
+            "export",
+            "init",
+            "mount",
+            "restore",
+            "runlabel",
+            "stats",
+            "umount",
+            "unmount",
+            "update",
+        ],
+    ),
+    (
+        "kelp image",
+        &[
+            "build", "import", "load", "mount", "push", "save", "scp", "search", "sign", "tree",
+            "trust", "umount", "unmount",
+        ],
+    ),
+    (
+        "kelp system",
+        &[
+            "check",
+            "connection",
+            "migrate",
+            "renumber",
+            "reset",
+            "service",
+        ],
+    ),
+    (
+        "kelp volume",
+        &["export", "import", "mount", "reload", "unmount"],
+    ),
+];
+
+/// What is said of a command that podman has and kelp has not.
+pub fn missing_command(group: &str, word: &str) -> Option<String> {
+    let mut groups = COMMANDS.iter();
+    let (_, words) = groups.find(|(name, _)| *name == group)?;
+    let command = group.strip_prefix("kelp ").unwrap_or_default();
+    let space = if command.is_empty() { "" } else { " " };
+    words
+        .contains(&word)
+        .then(|| format!("{command}{space}{word} is not supported by kelp yet"))
+}
+
 /// Of volume create.
 const VOLUME: &[(&str, &str)] = &[
     ("--gid", "use --volume with the option U"),
@@ -105,6 +242,7 @@ fn of(path: &str) -> [List; 2] {
     let mut inner = group.filter_map(|group| command.strip_prefix(group));
     let command = inner.next().unwrap_or(command);
     match command {
+        "kelp" => [GLOBAL, &[]],
         "volume create" => [VOLUME, &[]],
         "create" => [CREATE, ONLY_CREATE],
         "run" => [CREATE, RUN],
@@ -155,12 +293,37 @@ mod tests {
     }
 
     #[test]
+    fn commands_that_kelp_has_are_not_listed() {
+        let kelp = Kelp::command();
+        for (group, words) in COMMANDS {
+            assert!(words.is_sorted(), "{group}");
+            let inner = match group.split_once(' ') {
+                Some((_, group)) => kelp.find_subcommand(group).unwrap(),
+                None => &kelp,
+            };
+            for word in *words {
+                assert!(inner.find_subcommand(word).is_none(), "{group} {word}");
+            }
+        }
+        assert_eq!(
+            missing_command("kelp", "push").unwrap(),
+            "push is not supported by kelp yet"
+        );
+        assert_eq!(
+            missing_command("kelp image", "save").unwrap(),
+            "image save is not supported by kelp yet"
+        );
+        assert_eq!(missing_command("kelp", "nosuch"), None);
+    }
+
+    #[test]
     fn lists_are_sorted_and_belong_to_their_commands() {
         for list in [
             CREATE,
             ONLY_CREATE,
             RUN,
             EXEC,
+            GLOBAL,
             PULL,
             IMAGES,
             LOGIN,
