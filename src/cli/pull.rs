@@ -7,6 +7,7 @@ use kelp_engine::image::pull::PullPolicy;
 use super::create_flags::defaults;
 use super::output;
 use super::pull_flags::{PlatformFlags, PullFlags, RetryFlags};
+use super::selection::report;
 
 /// Pull images from a registry
 #[derive(clap::Args)]
@@ -37,7 +38,7 @@ pub struct Args {
     images: Vec<String>,
 }
 
-/// Pulls each and prints its id.
+/// Pulls each and prints its id; what could not be had is told of at the end.
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     if args.all_tags {
         bail!("--all-tags is not supported by kelp yet");
@@ -49,8 +50,12 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     args.retry.apply(&mut request, &defaults::load()?)?;
     let _ = args.disable_content_trust;
     request.quiet = args.quiet;
+    let mut errors = Vec::new();
     for image in &args.images {
-        output::line(engine.pull_image(image, &request)?)?;
+        match engine.pull_image(image, &request) {
+            Ok(id) => output::line(id)?,
+            Err(error) => errors.push(error),
+        }
     }
-    Ok(0)
+    Ok(report(errors))
 }

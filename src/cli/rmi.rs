@@ -10,7 +10,8 @@ pub struct Args {
     /// Remove every image
     #[arg(short, long)]
     all: bool,
-    /// Remove containers that use the image, and all names of an image given by id
+    /// Remove containers that use the image, and all names of an image given by id; it is no error if
+    /// an image is not here
     #[arg(short, long)]
     force: bool,
     /// It is no error if an image is not here
@@ -35,6 +36,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
             .map(|image| image.record.id.hex().to_owned())
             .collect();
     }
+    let ignore = args.ignore || args.force;
     let mut code = 0;
     for name in names {
         match engine.remove_image(&name, args.force || args.all) {
@@ -46,7 +48,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
                     output::line(format_args!("Deleted: {}", id.hex()))?;
                 }
             }
-            Err(error) if args.ignore && error.kind() == Kind::NotFound => {}
+            Err(error) if ignore && error.kind() == Kind::NotFound => {}
             Err(error) => {
                 output::error(error.line());
                 let this = match error.kind() {

@@ -67,6 +67,20 @@ fn output_that_nobody_takes_is_no_panic() {
 }
 
 #[test]
+fn a_pull_of_several_goes_on_and_rmi_with_force_overlooks_what_is_missing() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    env.kelp(&["rmi", &image]).succeeds();
+    let missing = format!("{}/nosuch:1", env.registry().address);
+    let done = env.kelp(&["pull", "-q", &missing, &image]).done();
+    assert_eq!(done.code, 125, "{done:#?}");
+    assert_eq!(done.stdout.lines().count(), 1, "{done:#?}");
+    assert!(done.stderr.contains("nosuch"), "{done:#?}");
+    env.kelp(&["rmi", "nosuch"]).fails(1);
+    assert_eq!(env.kelp(&["rmi", "-f", "nosuch"]).succeeds(), "");
+}
+
+#[test]
 fn help_is_a_command_and_what_is_missing_is_said_to_be() {
     let Some(env) = Env::new() else { return };
     for (words, same) in [
