@@ -12,7 +12,8 @@ pub struct Args {
     #[arg(short, long)]
     latest: bool,
     /// The container, and the columns to show: args, capeff, comm, etime, group, hpid, huser, nice,
-    /// pcpu, pgid, pid, ppid, rss, seccomp, state, time, tty, user, vsz and others
+    /// pcpu, pgid, pid, ppid, rss, seccomp, state, time, tty, user, vsz and others; or as ps would show
+    /// them: aux, -ef, -o LIST
     #[arg(
         value_name = "CONTAINER [COLUMN...]",
         trailing_var_arg = true,

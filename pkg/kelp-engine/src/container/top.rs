@@ -7,6 +7,7 @@
 
 mod column;
 mod process;
+mod ps;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -35,7 +36,8 @@ const DEFAULT: &[&str] = &[
 const MAX_FILE: usize = 1 << 20;
 
 impl Engine {
-    /// A heading and a row for each process; `descriptors` name the columns, as in podman-top(1).
+    /// A heading and a row for each process; `descriptors` name the columns, as in podman-top(1), or are
+    /// arguments of ps(1).
     pub fn top(&self, id: &ContainerId, descriptors: &[String]) -> Result<Vec<Vec<String>>, Error> {
         let columns = columns(descriptors)?;
         let (run, pidfd) = self.init_of(id).map_err(|_| {
@@ -54,23 +56,32 @@ impl Engine {
             ));
         }
         processes.sort_by_key(|process| (process.start, process.host_pid));
-        let mut rows = vec![columns.iter().map(|c| c.heading().to_owned()).collect()];
+        let headings = columns.iter().map(|(heading, _)| heading.clone());
+        let mut rows = vec![headings.collect()];
         for process in &processes {
-            let row = columns.iter().map(|c| c.show(process, &processes, &inside));
+            let row = columns.iter();
+            let row = row.map(|(_, column)| column.show(process, &processes, &inside));
             rows.push(row.collect());
         }
         Ok(rows)
     }
 }
 
-fn columns(descriptors: &[String]) -> Result<Vec<Column>, Error> {
+/// The columns and their headings, by podman-top(1)'s words or as ps(1) would show them.
+fn columns(descriptors: &[String]) -> Result<Vec<(String, Column)>, Error> {
+    if ps::is_meant(descriptors) {
+        return ps::columns(descriptors);
+    }
     let words: Vec<&str> = descriptors
         .iter()
         .flat_map(|text| text.split([',', ' ']))
         .filter(|word| !word.is_empty())
         .collect();
     let words = if words.is_empty() { DEFAULT } else { &words };
-    words.iter().map(|word| Column::parse(word)).collect()
+    let columns = words.iter().map(|word| Column::parse(word));
+    columns
+        .map(|column| column.map(|column| (column.heading().to_owned(), column)))
+        .collect()
 }
 
 /// How ids look inside.
@@ -244,7 +255,12 @@ mod tests {
         };
         assert_eq!(columns(&[]).unwrap(), 8);
         assert_eq!(columns(&["pid,user", "%C"]).unwrap(), 3);
-        for words in [&["aux"][..], &["-ef"], &["pid", "nothing"]] {
+        for words in [
+            &["nothing"][..],
+            &["-Z"],
+            &["pid", "nothing"],
+            &["pid", "-ef"],
+        ] {
             assert!(columns(words).is_err(), "{words:?}");
         }
     }

@@ -7,6 +7,7 @@ use rustix::param::clock_ticks_per_second;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::process::Process;
+use super::ps;
 use super::{Inside, printable};
 use crate::Error;
 
@@ -40,6 +41,8 @@ pub(super) enum Column {
     Label,
     /// The set's place in [`Process::caps`].
     Caps(usize),
+    /// As ps(1) shows it.
+    Ps(ps::Form),
 }
 
 /// Descriptor, code, heading and column.
@@ -102,6 +105,7 @@ impl Column {
 
     pub(super) fn heading(self) -> &'static str {
         let known = COLUMNS.iter().find(|(.., column)| *column == self);
+        // Those of ps(1) are never asked: a field there says its heading itself.
         known.map_or("", |(_, _, heading, _)| heading)
     }
 
@@ -154,6 +158,7 @@ impl Column {
             .to_owned(),
             Self::Label => process.label.clone(),
             Self::Caps(index) => caps(process.caps[index]),
+            Self::Ps(form) => form.show(process, inside),
         }
     }
 }
@@ -188,23 +193,28 @@ fn caps(bits: u64) -> String {
     )
 }
 
-fn ticks(count: u64) -> Duration {
+pub(super) fn ticks(count: u64) -> Duration {
     let rate = clock_ticks_per_second().max(1);
     Duration::from_secs(count / rate) + Duration::from_secs(count % rate) / rate as u32
 }
 
 /// Time since the process was started; its start is counted from boot, sleep included.
-fn age(process: &Process) -> Duration {
+pub(super) fn age(process: &Process) -> Duration {
     let now = clock_gettime(ClockId::Boottime);
     let now = Duration::new(now.tv_sec as u64, now.tv_nsec as u32);
     now.saturating_sub(ticks(process.start))
 }
 
 fn started(process: &Process) -> String {
+    start_time(process, "%Y-%m-%d %H:%M:%S")
+}
+
+/// When a process was started, in the form of strftime(3).
+pub(super) fn start_time(process: &Process, form: &str) -> String {
     let time = std::time::SystemTime::now() - age(process);
     jiff::Timestamp::try_from(time)
         .map(|time| time.to_zoned_datetime(jiff::tz::TimeZone::system()))
-        .map(|time| time.strftime("%Y-%m-%d %H:%M:%S").to_string())
+        .map(|time| time.strftime(form).to_string())
         .unwrap_or_default()
 }
 

@@ -15,7 +15,11 @@ pub(super) struct Process {
     pub(super) pid: u32,
     pub(super) pgid: i32,
     pub(super) state: char,
+    pub(super) session: i32,
     pub(super) tty: i32,
+    /// The process group in the foreground of its terminal.
+    pub(super) tpgid: i32,
+    pub(super) threads: i64,
     /// User and system time in clock ticks.
     pub(super) time: u64,
     pub(super) nice: i64,
@@ -74,9 +78,12 @@ impl Process {
         self.state = fields.first()?.chars().next()?;
         self.host_ppid = number(4)? as u32;
         self.pgid = number(5)? as i32;
+        self.session = number(6)? as i32;
         self.tty = number(7)? as i32;
+        self.tpgid = number(8)? as i32;
         self.time = (number(14)? + number(15)?) as u64;
         self.nice = number(19)?;
+        self.threads = number(20)?;
         self.start = number(22)? as u64;
         self.virtual_size = fields.get(20)?.parse().ok()?;
         Some(())
