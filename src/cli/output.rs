@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use kelp_engine::Error;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::termios::isatty;
 
 /// Standard output did not take what was to be said.
 #[derive(Debug)]
@@ -48,6 +49,17 @@ pub fn note(text: impl fmt::Display) {
 /// Writes the line of an error.
 pub fn error(text: impl fmt::Display) {
     note(format_args!("Error: {text}"));
+}
+
+/// Tells, as podman does, of a terminal that was asked for where none is typed at; the container gets
+/// one all the same.
+pub fn warn_without_terminal(interactive: bool, tty: bool) {
+    if interactive && tty && !isatty(rustix::stdio::stdin()) {
+        note(
+            "Warning: The input device is not a TTY. The --tty and --interactive flags might not \
+             work properly",
+        );
+    }
 }
 
 /// A stream of this process's that takes everything, however long its reader lets it wait.

@@ -129,6 +129,39 @@ fn help_is_a_command_and_what_is_missing_is_said_to_be() {
 }
 
 #[test]
+fn a_terminal_that_nobody_types_at_is_told_of() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let warning = "Warning: The input device is not a TTY. The --tty and --interactive flags might \
+                   not work properly\n";
+    let done = env
+        .kelp(&["run", "--rm", "-it", &image, "echo", "x"])
+        .done();
+    assert_eq!((done.code, done.stderr.as_str()), (0, warning), "{done:#?}");
+    let run = ["run", "-d", "--name", "c", &image, "sleep", "1000"];
+    env.kelp(&run).succeeds();
+    let done = env.kelp(&["exec", "-it", "c", "echo", "x"]).done();
+    assert_eq!((done.code, done.stderr.as_str()), (0, warning), "{done:#?}");
+    for (words, heading) in [
+        (
+            &["aux"][..],
+            "USER PID %CPU %MEM VSZ RSS TTY STAT START TIME COMMAND",
+        ),
+        (&["-ef"], "UID PID PPID C STIME TTY TIME CMD"),
+        (&["-o", "pid,comm"], "PID COMMAND"),
+        (&["-eo", "pid,args"], "PID COMMAND"),
+    ] {
+        let shown = env.kelp(&[&["top", "c"][..], words].concat()).succeeds();
+        let mut lines = shown.lines();
+        let words: Vec<_> = lines.next().unwrap().split_whitespace().collect();
+        assert_eq!(words.join(" "), heading);
+        let row = lines.next().unwrap();
+        assert!(row.contains("sleep"), "{shown}");
+    }
+    env.kelp(&["rm", "-f", "-t", "0", "c"]).succeeds();
+}
+
+#[test]
 fn an_interrupt_at_the_password_leaves_the_terminal_as_it_was() {
     let Some(env) = Env::new() else { return };
     let address = env.registry().address.clone();
