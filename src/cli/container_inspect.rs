@@ -21,6 +21,17 @@ pub fn describe(engine: &Engine, name: &str, size: bool) -> anyhow::Result<Value
     let id = engine.find_container(name)?;
     let inspection = engine.inspect_container(&id)?;
     let mut value = container(&inspection);
+    // It may be gone by now, or a directory.
+    if let Ok(image) = engine.image(&inspection.config.image_id) {
+        value["ImageDigest"] = image.record.manifest.to_string().into();
+        let config = engine.image_config(&image)?;
+        let image_ports = config
+            .config()
+            .as_ref()
+            .and_then(|config| config.exposed_ports().clone());
+        value["Config"]["ExposedPorts"] =
+            exposed_ports(&inspection, &image_ports.unwrap_or_default());
+    }
     if size {
         let sizes = engine.container_sizes(&inspection);
         value["SizeRw"] = sizes.written.into();
@@ -43,6 +54,9 @@ fn container(inspection: &Inspection) -> Value {
         names.sort_unstable();
         names
     };
+    let monitor_file = config.options.monitor_pid_file.as_deref();
+    let monitor_file = monitor_file.map(text).unwrap_or_default();
+    let graph_driver = graph_driver(inspection);
     let (program, arguments) = match config.command.split_first() {
         Some((program, arguments)) => (program.as_str(), arguments),
         None => ("", &[][..]),
@@ -64,23 +78,27 @@ fn container(inspection: &Inspection) -> Value {
         "StaticDir": text(&inspection.directory),
         "OCIConfigPath": file("launch.json"),
         "OCIRuntime": "kelp",
+        "ConmonPidFile": monitor_file,
         "PidFile": config.options.pid_file.as_deref().map(text).unwrap_or_default(),
         "Name": config.name,
         "RestartCount": restarts(inspection),
-        "Driver": "overlay",
+        "Driver": graph_driver["Name"],
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "EffectiveCaps": capabilities("effective"),
         "BoundingCaps": capabilities("bounding"),
         "ExecIDs": [],
-        "GraphDriver": graph_driver(inspection),
+        "GraphDriver": graph_driver,
         "Mounts": mounts(inspection),
         "Dependencies": [],
         "NetworkSettings": network_settings(inspection),
         "Namespace": "",
         "IsInfra": false,
         "IsService": false,
+        "KubeExitCodePropagation": "invalid",
+        "UseImageHosts": config.options.no_hosts,
+        "UseImageHostname": config.options.no_hostname,
         "Config": container_config(inspection, &spec),
         "HostConfig": host_config(inspection),
     });
@@ -134,6 +152,8 @@ fn state(inspection: &Inspection) -> Value {
         "Error": exit.map(|exit| exit.error.as_str()).unwrap_or_default(),
         "StartedAt": time(started),
         "FinishedAt": time(exit.map(|exit| exit.finished)),
+        // No health checks are run.
+        "Health": null,
         "CgroupPath": run.map(|run| run.cgroup.as_str()).unwrap_or_default(),
         "CheckpointedAt": NEVER,
         "RestoredAt": NEVER,
@@ -254,6 +274,23 @@ pub fn port_bindings(published: &[PublishedPort]) -> Value {
     Value::Object(bindings)
 }
 
+/// The ports that it serves, each as the key `80/tcp`: published, asked for and of its image.
+fn exposed_ports(inspection: &Inspection, of_image: &[String]) -> Value {
+    let options = &inspection.config.options;
+    let mut ports = Map::new();
+    if let Value::Object(published) = port_bindings(&options.publish) {
+        ports.extend(published.into_iter().map(|(port, _)| (port, json!({}))));
+    }
+    for text in options.expose.iter().chain(of_image) {
+        let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+        if let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) {
+            ports.extend((first..=last).map(|port| (format!("{port}/{protocol}"), json!({}))));
+        }
+    }
+    Value::Object(ports)
+}
+
 /// The network, as --network takes it.
 pub fn network_mode(inspection: &Inspection) -> String {
     match &inspection.config.options.namespaces.network {
@@ -286,6 +323,8 @@ fn network_settings(inspection: &Inspection) -> Value {
         "HairpinMode": false,
         "LinkLocalIPv6Address": "",
         "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": null,
+        "SecondaryIPv6Addresses": null,
         "Ports": port_bindings(&inspection.config.options.publish),
         "SandboxKey": running.map(|run| format!("/proc/{}/ns/net", run.pid)).unwrap_or_default(),
         "Networks": {},
@@ -317,6 +356,8 @@ fn container_config(inspection: &Inspection, spec: &Value) -> Value {
         "StdinOnce": false,
         "Env": spec["process"]["env"],
         "Cmd": cmd,
+        "ExposedPorts": exposed_ports(inspection, &[]),
+        "Healthcheck": null,
         "Image": config.image_name,
         "Volumes": null,
         "WorkingDir": spec["process"]["cwd"],
@@ -327,7 +368,8 @@ fn container_config(inspection: &Inspection, spec: &Value) -> Value {
         "StopSignal": Signal::new(config.stop_signal).map(|signal| signal.to_string()),
         "CreateCommand": options.create_command,
         "Umask": format!("{:04o}", options.umask.unwrap_or(0o022)),
-        "Timeout": 0,
+        "Timeout": options.timeout.unwrap_or(0),
+        "Timezone": options.timezone.as_deref().unwrap_or_default(),
         "StopTimeout": config.stop_timeout,
         "Passwd": true,
         "sdNotifyMode": "container",

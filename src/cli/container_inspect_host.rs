@@ -1,7 +1,9 @@
 //! The part of a container's `inspect` that is about its host: limits, namespaces and mounts.
 
+use std::fs;
+
 use kelp_args::RestartPolicy;
-use kelp_engine::container::config::{Namespace, UserMode};
+use kelp_engine::container::config::{CgroupMode, Namespace, UserMode};
 use kelp_engine::container::inspect::Inspection;
 use serde_json::{Value, json};
 
@@ -19,6 +21,14 @@ pub fn host_config(inspection: &Inspection) -> Value {
         .iter()
         .map(|(name, soft, hard)| {
             json!({ "Name": format!("RLIMIT_{}", name.to_uppercase()), "Soft": soft, "Hard": hard })
+        })
+        .collect();
+    let devices: Vec<_> = options
+        .devices
+        .iter()
+        .map(|path| {
+            let path = text(path);
+            json!({ "PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "" })
         })
         .collect();
     let in_scope = inspection
@@ -61,13 +71,41 @@ pub fn host_config(inspection: &Inspection) -> Value {
         "UsernsMode": user_namespace(&names.user),
         "ShmSize": options.shm_size.unwrap_or(64_000 << 10),
         "Runtime": "kelp",
-        "Devices": options.devices.iter().map(|path| text(path)).collect::<Vec<_>>(),
+        "Devices": devices,
+        "Cgroup": "",
+        "Cgroups": if options.cgroups.mode == CgroupMode::Disabled { "disabled" } else { "default" },
+        "CgroupParent": options.cgroups.parent,
+        "VolumesFrom": volumes_from(&options.create_command, options.command.len()),
         "Init": options.init,
         "Ulimits": ulimits,
         "Sysctls": options.sysctl,
     });
+    add_unused(&mut value);
     add_resources(&mut value, inspection);
     value
+}
+
+/// What a container of kelp's never has: settings of cgroup v1, of Windows and of Intel's processors,
+/// and what podman keeps for docker's sake.
+fn add_unused(value: &mut Value) {
+    for name in [
+        "CpuCount",
+        "CpuPercent",
+        "CpuRealtimePeriod",
+        "CpuRealtimeRuntime",
+        "DiskQuota",
+        "IOMaximumBandwidth",
+        "IOMaximumIOps",
+        "KernelMemory",
+    ] {
+        value[name] = 0.into();
+    }
+    for name in ["IntelRdtClosID", "Isolation", "VolumeDriver"] {
+        value[name] = "".into();
+    }
+    value["Links"] = Value::Null;
+    value["ConsoleSize"] = json!([0, 0]);
+    value["OomKillDisable"] = false.into();
 }
 
 fn user_namespace(mode: &UserMode) -> String {
@@ -102,12 +140,75 @@ fn add_resources(value: &mut Value, inspection: &Inspection) {
         let set = resources.pointer(pointer).filter(|set| !set.is_null());
         value[name] = set.cloned().unwrap_or_else(|| "".into());
     }
+    for (name, pointer, amount) in [
+        ("BlkioWeightDevice", "/blockIO/weightDevice", "weight"),
+        (
+            "BlkioDeviceReadBps",
+            "/blockIO/throttleReadBpsDevice",
+            "rate",
+        ),
+        (
+            "BlkioDeviceWriteBps",
+            "/blockIO/throttleWriteBpsDevice",
+            "rate",
+        ),
+        (
+            "BlkioDeviceReadIOps",
+            "/blockIO/throttleReadIOPSDevice",
+            "rate",
+        ),
+        (
+            "BlkioDeviceWriteIOps",
+            "/blockIO/throttleWriteIOPSDevice",
+            "rate",
+        ),
+    ] {
+        let list = resources.pointer(pointer).and_then(Value::as_array);
+        value[name] = list.map(|list| block_devices(list, amount)).into();
+    }
+    value["CgroupConf"] = resources["unified"].clone();
+    let swappiness = resources.pointer("/memory/swappiness");
+    let swappiness = swappiness.filter(|value| !value.is_null()).cloned();
+    let unset = if resources["memory"].is_null() { 0 } else { -1 };
+    value["MemorySwappiness"] = swappiness.unwrap_or_else(|| unset.into());
     let cpu = |name: &str| resources["cpu"][name].as_u64();
     let nanos = match (cpu("quota"), cpu("period")) {
         (Some(quota), Some(period)) if period > 0 => quota * 1_000_000_000 / period,
         _ => 0,
     };
     value["NanoCpus"] = nanos.into();
+}
+
+/// Devices and what is allowed of each: `Rate` or `Weight`.
+fn block_devices(list: &[Value], amount: &str) -> Vec<Value> {
+    let mut name = amount.to_owned();
+    name[..1].make_ascii_uppercase();
+    list.iter()
+        .map(|device| {
+            // Links to what the numbers are called, which are made by udev.
+            let link = format!("/dev/block/{}:{}", device["major"], device["minor"]);
+            let path = fs::canonicalize(&link).map_or(link, |path| text(&path));
+            let mut value = json!({ "Path": path });
+            value[&name] = device[amount].clone();
+            value
+        })
+        .collect()
+}
+
+/// What the command line said of --volumes-from, before the image and the words of its command.
+fn volumes_from(command_line: &[String], command_words: usize) -> Vec<&str> {
+    let end = command_line.len().saturating_sub(command_words + 1);
+    let mut words = command_line[..end].iter();
+    let mut list = Vec::new();
+    while let Some(word) = words.next() {
+        let value = match word.strip_prefix("--volumes-from") {
+            Some("") => words.next().map(String::as_str),
+            Some(rest) => rest.strip_prefix('='),
+            None => None,
+        };
+        list.extend(value.into_iter().flat_map(|value| value.split(',')));
+    }
+    list
 }
 
 fn restart_policy(policy: RestartPolicy) -> Value {
@@ -168,4 +269,35 @@ fn tmpfs(inspection: &Inspection) -> Value {
             (destination.to_owned(), Value::from(options.join(",")))
         });
     Value::Object(pairs.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_whose_volumes_were_asked_for_are_told() {
+        for (line, command_words, expected) in [
+            ("kelp run --volumes-from a --rm img", 0, &["a"][..]),
+            (
+                "kelp run --volumes-from=a:ro,b img sh -c x",
+                3,
+                &["a:ro", "b"],
+            ),
+            ("kelp run img prog --volumes-from a", 3, &[]),
+            ("", 0, &[]),
+        ] {
+            let words: Vec<_> = line.split(' ').map(str::to_owned).collect();
+            assert_eq!(volumes_from(&words, command_words), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn limits_of_devices_have_their_words() {
+        let list = [json!({ "major": 4095, "minor": 7, "rate": 5 })];
+        assert_eq!(
+            block_devices(&list, "rate"),
+            [json!({ "Path": "/dev/block/4095:7", "Rate": 5 })]
+        );
+    }
 }

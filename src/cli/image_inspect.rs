@@ -1,8 +1,10 @@
 //! `kelp image inspect`: everything about images.
 
+use std::path::PathBuf;
+
 use kelp_engine::Engine;
 use kelp_format::render::{json, object};
-use serde_json::{Value, json as value};
+use serde_json::{Map, Value, json as value};
 
 use super::output;
 
@@ -52,7 +54,7 @@ pub(super) fn describe(engine: &Engine, name: &str) -> anyhow::Result<Value> {
         .map(|layer| layer.diff_id.to_string())
         .collect();
     let run = config.config().clone().unwrap_or_default();
-    Ok(value!({
+    let mut shown = value!({
         "Id": record.id.hex(),
         "Digest": record.manifest.to_string(),
         "RepoTags": image.names,
@@ -68,7 +70,7 @@ pub(super) fn describe(engine: &Engine, name: &str) -> anyhow::Result<Value> {
         "Os": record.os,
         "Size": record.size,
         "VirtualSize": record.size,
-        "GraphDriver": { "Name": "overlay", "Data": {} },
+        "GraphDriver": graph_driver(&engine.image_directories(&image)?),
         "RootFS": { "Type": "layers", "Layers": layers },
         "Labels": record.labels,
         "Annotations": {},
@@ -76,5 +78,24 @@ pub(super) fn describe(engine: &Engine, name: &str) -> anyhow::Result<Value> {
         "User": run.user().clone().unwrap_or_default(),
         "History": config.history(),
         "NamesHistory": image.names,
-    }))
+        "Healthcheck": null,
+    });
+    if let Some(check) = engine.image_health_check(&image)? {
+        shown["Healthcheck"] = check;
+    }
+    Ok(shown)
+}
+
+/// The directories of an image's layers, topmost first, under the names that overlayfs has.
+fn graph_driver(layers: &[PathBuf]) -> Value {
+    let mut data = Map::new();
+    let mut texts = layers.iter().map(|path| path.display().to_string());
+    if let Some(top) = texts.next() {
+        data.insert("UpperDir".to_owned(), top.into());
+    }
+    let lower: Vec<_> = texts.collect();
+    if !lower.is_empty() {
+        data.insert("LowerDir".to_owned(), lower.join(":").into());
+    }
+    value!({ "Name": "overlay", "Data": data })
 }

@@ -1,9 +1,14 @@
 //! What images are here.
 
+use std::path::PathBuf;
+
+use kelp_image::blob::DOCUMENT_LIMIT;
 pub use kelp_image::store::Image;
 use oci_spec::image::ImageConfiguration;
+use serde_json::Value;
 
-use crate::{Engine, Error, Kind};
+use crate::container::config::UserMode;
+use crate::{Engine, Error, Kind, host};
 
 impl Engine {
     /// Every image, the newest first.
@@ -34,6 +39,28 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// What an image's config says of health checks, which only docker's format has.
+    pub fn image_health_check(&self, image: &Image) -> Result<Option<Value>, Error> {
+        let bytes = self
+            .store()?
+            .blobs()
+            .read(&image.record.id, DOCUMENT_LIMIT)?;
+        // Read before for the other fields: it is JSON.
+        let config: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        Ok(config.pointer("/config/Healthcheck").cloned())
+    }
+
+    /// The directories of an image's layers for the usual id map, topmost first; none where they are
+    /// not extracted.
+    pub fn image_directories(&self, image: &Image) -> Result<Vec<PathBuf>, Error> {
+        let store = self.store()?;
+        let key = host::id_map(&UserMode::Host)?.key();
+        if !store.missing_layers(&image.record, &key)?.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(store.layer_paths(&image.record, &key)?)
     }
 
     /// An image's config.
