@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use kelp_args::RestartPolicy;
-use kelp_engine::Engine;
 use kelp_engine::container::list::Listed;
-use kelp_format::filter::{Error, Field, Filters, Key, Match};
+use kelp_engine::{Engine, Status};
+use kelp_format::filter::{Field, Filters, Key, Match};
 use kelp_format::units;
 
 use super::ps_row::network;
@@ -24,13 +24,101 @@ const KEYS: &[Key] = &[
     ("command", Match::Exact),
     ("volume", Match::Exact),
     ("network", Match::Exact),
+    ("publish", Match::Own),
+    ("expose", Match::Own),
     ("restart-policy", Match::Own),
     ("should-start-on-boot", Match::Own),
 ];
 
+/// What podman and docker call states of containers. Some have none of kelp's in them.
+const STATES: &[&str] = &[
+    "configured",
+    "created",
+    "dead",
+    "exited",
+    "initialized",
+    "paused",
+    "removing",
+    "restarting",
+    "running",
+    "stopped",
+    "stopping",
+    "unknown",
+];
+
 /// Reads the flag's values.
-pub fn parse(texts: &[String]) -> Result<Filters, Error> {
-    Filters::parse(texts, KEYS)
+pub fn parse(texts: &[String]) -> anyhow::Result<Filters> {
+    let filters = Filters::parse(texts, KEYS)?;
+    if let Some(state) = filters
+        .values("status")
+        .find(|state| !STATES.contains(state))
+    {
+        anyhow::bail!(
+            "unknown container state: {state}: use {}",
+            STATES.join(", ")
+        );
+    }
+    for text in filters.values("publish").chain(filters.values("expose")) {
+        if Ports::parse(text).is_none() {
+            anyhow::bail!("invalid filter value {text:?}: use PORT[-PORT][/PROTOCOL]");
+        }
+    }
+    Ok(filters)
+}
+
+/// Ports of one protocol: `80`, `80/udp`, `8000-8010/tcp`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Ports {
+    first: u16,
+    last: u16,
+    protocol: String,
+}
+
+impl Ports {
+    fn parse(text: &str) -> Option<Self> {
+        let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+        let is_protocol = matches!(protocol, "tcp" | "udp" | "sctp");
+        (is_protocol && first <= last).then(|| Self {
+            first,
+            last,
+            protocol: protocol.to_owned(),
+        })
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.protocol == other.protocol && self.first <= other.last && other.first <= self.last
+    }
+}
+
+/// The ports of a container that are published.
+fn published(listed: &Listed) -> Vec<Ports> {
+    let published = listed.summary.options.publish.iter();
+    published
+        .map(|port| Ports {
+            first: port.container_port,
+            last: port.container_port + (port.range.max(1) - 1),
+            protocol: port.protocol.to_string(),
+        })
+        .collect()
+}
+
+/// Those, the ones that were asked for, and those of its image.
+fn exposed(engine: &Engine, listed: &Listed) -> Vec<Ports> {
+    let mut ports = published(listed);
+    let options = &listed.summary.options;
+    ports.extend(options.expose.iter().filter_map(|text| Ports::parse(text)));
+    if let Ok(image) = engine.image(&listed.summary.image_id)
+        && let Ok(config) = engine.image_config(&image)
+        && let Some(exposed) = config
+            .config()
+            .as_ref()
+            .and_then(|config| config.exposed_ports().as_ref())
+    {
+        ports.extend(exposed.iter().filter_map(|text| Ports::parse(text)));
+    }
+    ports
 }
 
 /// Keeps those containers that fit.
@@ -42,7 +130,19 @@ pub fn retain(
 ) -> anyhow::Result<()> {
     if !filters.is_empty() {
         let limits = Limits::of(filters, engine, now)?;
-        list.retain(|listed| filters.matches(|key, value| field(listed, &limits, key, value)));
+        list.retain(|listed| {
+            filters.matches(|key, value| {
+                let ports = match key {
+                    "publish" => published(listed),
+                    "expose" => exposed(engine, listed),
+                    _ => return field(listed, &limits, key, value),
+                };
+                let wanted = Ports::parse(value);
+                Field::Answer(
+                    wanted.is_some_and(|wanted| ports.iter().any(|ports| ports.overlaps(&wanted))),
+                )
+            })
+        });
     }
     Ok(())
 }
@@ -85,7 +185,11 @@ fn field<'a>(listed: &'a Listed, limits: &Limits, key: &str, value: &str) -> Fie
         "id" => Field::Text(summary.id.as_str()),
         "name" => Field::Text(&summary.name),
         "label" => Field::Map(&summary.labels),
-        "status" => Field::Text(listed.status.as_str()),
+        "status" => match listed.status {
+            Status::Exited => Field::Texts(vec!["exited", "stopped"]),
+            Status::Created => Field::Texts(vec!["created", "configured"]),
+            status => Field::Text(status.as_str()),
+        },
         "command" => Field::Texts(
             summary
                 .command
@@ -151,6 +255,30 @@ fn starts_on_boot(listed: &Listed) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn states_and_ports_that_are_none_are_refused() {
+        for (text, right) in [
+            ("status=running", true),
+            ("status=stopped", true),
+            ("status=bogus", false),
+            ("publish=80", true),
+            ("publish=8000-8010/udp", true),
+            ("publish=80/x", false),
+            ("expose=9-8", false),
+            ("expose=http", false),
+        ] {
+            assert_eq!(parse(&[text.to_owned()]).is_ok(), right, "{text}");
+        }
+    }
+
+    #[test]
+    fn ports_overlap_within_a_protocol() {
+        let ports = |text| Ports::parse(text).unwrap();
+        assert!(ports("80-90").overlaps(&ports("90/tcp")));
+        assert!(!ports("80-90").overlaps(&ports("91")));
+        assert!(!ports("80").overlaps(&ports("80/udp")));
+    }
 
     #[test]
     fn ancestors_are_names_and_ids() {

@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(short, long)]
     all: bool,
     /// Show containers that fit: id, name, label, status, ancestor, before, since, until, exited,
-    /// command, volume, network, restart-policy or should-start-on-boot, as KEY=VALUE
+    /// command, volume, network, publish, expose, restart-policy or should-start-on-boot, as KEY=VALUE
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<String>,
     /// json, table, or a Go template
@@ -155,9 +155,11 @@ fn text(engine: &Engine, args: &Args) -> anyhow::Result<String> {
         });
         return Ok(lines.collect::<Result<_, _>>()?);
     }
+    // A template may ask for them by itself.
+    let namespaces = args.ns || args.format.is_some();
     let rows: Vec<_> = list
         .iter()
-        .map(|listed| Row::new(listed, now, args.no_trunc, args.ns, sizes(listed)))
+        .map(|listed| Row::new(listed, now, args.no_trunc, namespaces, sizes(listed)))
         .collect();
     Ok(render(&rows, &format, HEADERS, !args.noheading)?)
 }

@@ -54,6 +54,8 @@ pub struct Row {
     cid_file: String,
     #[serde(flatten)]
     namespaces: BTreeMap<&'static str, String>,
+    #[serde(rename = "Namespaces")]
+    all_namespaces: BTreeMap<&'static str, String>,
 }
 
 /// An object of `--format json`.
@@ -124,7 +126,7 @@ impl Row {
         listed: &Listed,
         now: SystemTime,
         whole: bool,
-        namespaces: bool,
+        with_namespaces: bool,
         sizes: Option<Sizes>,
     ) -> Self {
         let summary = &listed.summary;
@@ -135,6 +137,7 @@ impl Row {
             cut(&mut command, COMMAND);
             cut(&mut mounts, COMMAND);
         }
+        let namespaces = namespaces(listed, with_namespaces);
         let id = if whole {
             summary.id.as_str()
         } else {
@@ -170,11 +173,8 @@ impl Row {
             pod: String::new(),
             pod_name: String::new(),
             cid_file: cid_file(listed),
-            namespaces: if namespaces {
-                self::namespaces(listed)
-            } else {
-                BTreeMap::new()
-            },
+            all_namespaces: namespaces.clone(),
+            namespaces,
         }
     }
 }
@@ -350,8 +350,8 @@ fn cut(text: &mut String, length: usize) {
     }
 }
 
-/// The numbers of a running container's namespaces.
-fn namespaces(listed: &Listed) -> BTreeMap<&'static str, String> {
+/// The numbers of a running container's namespaces; nothing for each where they are not looked for.
+fn namespaces(listed: &Listed, look: bool) -> BTreeMap<&'static str, String> {
     const NAMES: &[(&str, &str)] = &[
         ("CGROUPNS", "cgroup"),
         ("IPC", "ipc"),
@@ -362,7 +362,7 @@ fn namespaces(listed: &Listed) -> BTreeMap<&'static str, String> {
         ("UTS", "uts"),
     ];
     let number = |file: &str| -> Option<String> {
-        let run = listed.run.as_ref()?;
+        let run = listed.run.as_ref().filter(|_| look)?;
         let link = fs::read_link(format!("/proc/{}/ns/{file}", run.pid)).ok()?;
         let text = link.to_str()?;
         let digits = text.split_once('[')?.1.strip_suffix(']')?;

@@ -67,6 +67,102 @@ fn output_that_nobody_takes_is_no_panic() {
 }
 
 #[test]
+fn templates_and_inspect_have_what_podmans_have() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let create = [
+        "create",
+        "--name",
+        "c",
+        "-v",
+        "data:/d",
+        "--tmpfs",
+        "/t",
+        "--expose",
+        "81",
+        "-p",
+        "127.0.0.1:8091:80",
+        "--label",
+        "a=b",
+        &image,
+        "true",
+    ];
+    let id = env.kelp(&create).succeeds();
+    let inspect = |template: &str| env.kelp(&["inspect", "-f", template, "c"]).succeeds();
+    let mounts = inspect(r#"{{range .Mounts}}{{.Name}}:{{.Dst}}{{"\n"}}{{end}}"#);
+    assert_eq!(mounts, "data:/d\n\n");
+    assert_eq!(inspect("{{.ID}}"), id);
+    assert_eq!(inspect("{{.Id}}"), id);
+    assert_eq!(inspect("{{.ImageID}}"), inspect("{{.Image}}"));
+    assert_eq!(inspect("{{if .State.Health}}yes{{else}}no{{end}}"), "no\n");
+    assert_eq!(
+        inspect("{{if .Config.Healthcheck}}yes{{else}}no{{end}}"),
+        "no\n"
+    );
+    assert_eq!(inspect("{{json .HostConfig.VolumesFrom}}"), "[]\n");
+    assert_eq!(inspect("{{.HostConfig.CgroupParent}}"), "\n");
+    assert_eq!(
+        inspect("{{json .Config.ExposedPorts}}"),
+        "{\"80/tcp\":{},\"81/tcp\":{}}\n"
+    );
+    assert_eq!(
+        inspect("{{.NetworkSettings.SecondaryIPAddresses}}"),
+        "<no value>\n"
+    );
+    let json: Value = serde_json::from_str(&env.kelp(&["inspect", "c"]).succeeds()).unwrap();
+    let host = &json[0]["HostConfig"];
+    assert_eq!(host["ConsoleSize"], serde_json::json!([0, 0]));
+    assert_eq!(host["MemorySwappiness"], 0);
+    for name in ["Links", "BlkioWeightDevice", "BlkioDeviceReadBps"] {
+        assert!(host.get(name).is_some_and(Value::is_null), "{name}");
+    }
+    let digest = env
+        .kelp(&["image", "inspect", "-f", "{{.Digest}}", &image])
+        .succeeds();
+    assert_eq!(inspect("{{.ImageDigest}}"), digest);
+    let described = env
+        .kelp(&[
+            "image",
+            "inspect",
+            "-f",
+            "{{.ID}} {{.HealthCheck}} {{.GraphDriver.Data.UpperDir}}",
+            &image,
+        ])
+        .succeeds();
+    let words: Vec<_> = described.trim().splitn(3, ' ').collect();
+    assert_eq!(words[0], inspect("{{.Image}}").trim());
+    let (_, layer) = words[2].split_once('/').unwrap();
+    assert!(
+        std::path::Path::new("/").join(layer).is_dir(),
+        "{described}"
+    );
+    let listed = env
+        .kelp(&[
+            "ps",
+            "-a",
+            "--format",
+            "{{.Label \"a\"}}|{{.Label \"no\"}}|{{.PIDNS}}|{{.Namespaces.PIDNS}}",
+        ])
+        .succeeds();
+    assert_eq!(listed, "b|||\n");
+    for (filter, found) in [
+        ("status=created", true),
+        ("publish=80", true),
+        ("publish=81", false),
+        ("expose=81/tcp", true),
+        ("expose=82", false),
+    ] {
+        let ids = env
+            .kelp(&["ps", "-aq", "--no-trunc", "-f", filter])
+            .succeeds();
+        assert_eq!(ids == id, found, "{filter}");
+    }
+    let bogus = env.kelp(&["ps", "-a", "-f", "status=bogus"]).fails(125);
+    assert!(bogus.contains("unknown container state: bogus"), "{bogus}");
+    env.kelp(&["rm", "c"]).succeeds();
+}
+
+#[test]
 fn a_pull_of_several_goes_on_and_rmi_with_force_overlooks_what_is_missing() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();
