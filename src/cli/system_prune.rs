@@ -124,7 +124,7 @@ fn prune_volumes(
         .collect();
     let mut removed = Vec::new();
     for volume in volume_ls::chosen(engine, &filters)? {
-        match engine.remove_volume(&volume, false) {
+        match engine.prune_volume(&volume) {
             Ok(()) => removed.push(volume.name),
             Err(error) if error.kind() == Kind::Conflict => {}
             Err(error) => errors.push(error),

@@ -41,7 +41,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     }
     let mut errors = Vec::new();
     for volume in &volumes {
-        match engine.remove_volume(volume, false) {
+        match engine.prune_volume(volume) {
             Ok(()) => output::line(&volume.name)?,
             // A container has just been made that uses it.
             Err(error) if error.kind() == Kind::Conflict => {}

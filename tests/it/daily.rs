@@ -281,3 +281,29 @@ fn an_interrupt_at_the_password_leaves_the_terminal_as_it_was() {
     terminal.expect(" echo");
     assert!(terminal.end().success());
 }
+
+#[test]
+fn volumes_have_events() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    env.kelp(&["volume", "create", "a"]).succeeds();
+    env.kelp(&["volume", "create", "--ignore", "a"]).succeeds();
+    env.kelp(&["run", "--rm", "-v", "b:/b", &image, "true"])
+        .succeeds();
+    env.kelp(&["run", "--rm", "-v", "b:/b", &image, "true"])
+        .succeeds();
+    env.kelp(&["volume", "rm", "a"]).succeeds();
+    env.kelp(&["volume", "prune", "-f"]).succeeds();
+    let events = [
+        "events",
+        "--stream=false",
+        "-f",
+        "type=volume",
+        "--format",
+        "{{.Status}} {{.Name}}",
+    ];
+    assert_eq!(
+        env.kelp(&events).succeeds(),
+        "create a\ncreate b\nremove a\nremove b\nprune b\n"
+    );
+}

@@ -52,6 +52,11 @@ impl Engine {
         append(&self.paths, &Event::now("image", action, id, name));
     }
 
+    /// Notes that something happened to a volume.
+    pub(crate) fn note_volume(&self, action: &str, name: &str) {
+        append(&self.paths, &Event::now("volume", action, "", name));
+    }
+
     /// Gives events to `each`, the oldest first. One whose reader went away (`EPIPE`) ends it without
     /// an error.
     pub fn read_events(

@@ -21,6 +21,7 @@ impl Engine {
         name::validate(volume)?;
         let directory = self.paths.volumes().join(volume);
         let data = directory.join("_data");
+        let is_new = !data.exists();
         match fs::DirBuilder::new()
             .recursive(true)
             .mode(0o755)
@@ -29,7 +30,12 @@ impl Engine {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 Err(Error::io(format!("create volume {volume}"))(error))
             }
-            _ => Ok(data),
+            _ => {
+                if is_new {
+                    self.note_volume("create", volume);
+                }
+                Ok(data)
+            }
         }
     }
 
@@ -79,6 +85,7 @@ impl Engine {
                 Ok(None) | Err(_) => {}
             }
         }
+        self.note_volume("create", name);
         Ok(())
     }
 

@@ -170,6 +170,13 @@ impl Engine {
         )))
     }
 
+    /// Removes a volume that no container uses, as one of those that nobody needs.
+    pub fn prune_volume(&self, volume: &Volume) -> Result<(), Error> {
+        self.remove_volume(volume, false)?;
+        self.note_volume("prune", &volume.name);
+        Ok(())
+    }
+
     /// Removes a volume's files, unless there are users, who are returned: renamed in one step,
     /// deleted after, where its users own some of them from inside their user namespace.
     pub(crate) fn discard_volume(&self, name: &str) -> Result<BTreeSet<String>, Error> {
@@ -182,6 +189,7 @@ impl Engine {
             }
             trash::put_volume(&self.paths, &self.paths.volumes().join(name))?
         };
+        self.note_volume("remove", name);
         self.delete_discarded(&place).map(|()| BTreeSet::new())
     }
 
