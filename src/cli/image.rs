@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use kelp_engine::Engine;
 
-use super::{history, image_inspect, image_prune, images, pull, rmi, tag};
+use super::{diff, history, image_inspect, image_prune, images, pull, rmi, tag};
 
 /// Manage images
 #[derive(clap::Args)]
@@ -14,6 +14,7 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    Diff(diff::ImageArgs),
     /// Tell by the exit code whether an image is here
     Exists {
         /// The image
@@ -34,6 +35,7 @@ enum Command {
 /// Runs the command of the group.
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     match args.command {
+        Command::Diff(args) => diff::run_on_image(engine, &args),
         Command::Exists { image } => Ok(i32::from(!engine.image_exists(&image)?)),
         Command::History(args) => history::run(engine, &args),
         Command::Inspect(args) => image_inspect::run(engine, &args),

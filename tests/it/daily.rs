@@ -307,3 +307,22 @@ fn volumes_have_events() {
         "create a\ncreate b\nremove a\nremove b\nprune b\n"
     );
 }
+
+#[test]
+fn an_images_topmost_layer_is_compared_with_those_beneath() {
+    let Some(env) = Env::new() else { return };
+    let image = env.image("compared", &|| {
+        Image::empty()
+            .layer(
+                Layer::default()
+                    .file("kept", 0o644, b"1")
+                    .file("gone", 0o644, b"1"),
+            )
+            .layer(Layer::default().file("added", 0o644, b"2").whiteout("gone"))
+    });
+    for words in [&["diff", &image][..], &["image", "diff", &image]] {
+        assert_eq!(env.kelp(words).succeeds(), "A /added\nD /gone\n");
+    }
+    let said = env.kelp(&["diff", "nosuch"]).fails(125);
+    assert!(said.contains("nosuch"), "{said}");
+}

@@ -28,6 +28,7 @@ pub fn run(args: &[String]) -> i32 {
             container::copy::role::run(engine, id, request)
         }),
         ["diff", id] => on_container(id, container::diff::role),
+        ["diff-layers", top, ..] => container::diff::layers_role(top, &words[2..]),
         ["empty", ..] => garbage::empty_role(&words[1..]),
         ["own", ..] => host::own_role(&words[1..]),
         ["populate", ..] => kelp_image::populate::main(&args[1..]),

@@ -18,6 +18,7 @@ use kelp_runtime::plan::Rootfs;
 use kelp_state::{ContainerId, Record, file};
 
 use crate::container::config::UserMode;
+use crate::image::list::Image;
 use crate::{Engine, Error, Kind, host, internal};
 
 /// What became of a file.
@@ -63,9 +64,27 @@ impl Engine {
                 id.short()
             )));
         }
+        self.changes(&["diff", id.as_str()])
+    }
+
+    /// What an image's topmost layer changed in those beneath it, by path.
+    pub fn diff_image(&self, image: &Image) -> Result<Vec<Change>, Error> {
+        let map = host::id_map(&UserMode::Host)?;
+        let (_, layers) = self.image_layers(image.record.id.hex(), &map)?;
+        let layers: Vec<_> = layers
+            .iter()
+            .map(|layer| layer.to_string_lossy().into_owned())
+            .collect();
+        let mut words = vec!["diff-layers"];
+        words.extend(layers.iter().map(String::as_str));
+        self.changes(&words)
+    }
+
+    /// What a role finds, by path.
+    fn changes(&self, role: &[&str]) -> Result<Vec<Change>, Error> {
         // The namespace that has every id of the user's, whatever the container has.
         let userns = self.user_namespace(host::id_map(&UserMode::Host)?)?;
-        let (exit, output) = internal::run_role_said(&["diff", id.as_str()], &userns)?;
+        let (exit, output) = internal::run_role_said(role, &userns)?;
         if exit.code() != 0 {
             let text = String::from_utf8_lossy(&output).into_owned();
             return Err(Error::new(Kind::Failed, format!("find changes: {text}")));
@@ -92,8 +111,21 @@ fn parse(line: &[u8]) -> Option<Change> {
 /// Runs `kelp internal diff ID`: changes on standard output, each with a null byte behind it, or an
 /// error's text and exit code 1.
 pub(crate) fn role(engine: &Engine, id: &ContainerId) -> i32 {
+    tell(|stdout| walk(engine, id, stdout))
+}
+
+/// Runs `kelp internal diff-layers TOP LOWER…` in the same way.
+pub(crate) fn layers_role(top: &str, lower: &[&str]) -> i32 {
+    let lower: Vec<_> = lower.iter().map(PathBuf::from).collect();
+    tell(|stdout| {
+        let changes = walk::changes(Path::new(top), &lower, &BTreeSet::new());
+        write(changes.map_err(Error::io("walk the changes"))?, stdout)
+    })
+}
+
+fn tell(walk: impl FnOnce(&mut dyn Write) -> Result<(), Error>) -> i32 {
     let mut stdout = io::stdout().lock();
-    match walk(engine, id, &mut stdout) {
+    match walk(&mut stdout) {
         Ok(()) => 0,
         Err(error) => {
             // What was found so far ends with a null byte, and the text is taken whole.
@@ -114,6 +146,10 @@ fn walk(engine: &Engine, id: &ContainerId, output: &mut dyn Write) -> Result<(),
         Rootfs::Directory(_) => return Err(Error::invalid("the container has no image")),
     }
     .map_err(Error::io("walk the changes"))?;
+    write(changes, output)
+}
+
+fn write(changes: Vec<Change>, output: &mut dyn Write) -> Result<(), Error> {
     for change in changes {
         let line = [
             &[change.kind.letter() as u8],
