@@ -326,3 +326,19 @@ fn an_images_topmost_layer_is_compared_with_those_beneath() {
     let said = env.kelp(&["diff", "nosuch"]).fails(125);
     assert!(said.contains("nosuch"), "{said}");
 }
+
+#[test]
+fn limits_can_be_those_of_the_host() {
+    let Some(env) = Env::new() else { return };
+    let own = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let shown = env.shell(&["--ulimit", "host"], "ulimit -n");
+    let expected = own
+        .current
+        .map_or("unlimited".to_owned(), |limit| limit.to_string());
+    assert_eq!(shown.trim(), expected);
+    let image = env.busybox();
+    let both = [
+        "run", "--rm", "--ulimit", "host", "--ulimit", "core=0", &image, "true",
+    ];
+    env.kelp(&both).fails(125);
+}

@@ -5,6 +5,7 @@ use kelp_args::{DeviceRate, device_rate, size, ulimit};
 use kelp_config::Conf;
 use kelp_engine::container::CreateOptions;
 use kelp_engine::container::config::{CgroupMode, Limits};
+use rustix::process::{Resource, getrlimit};
 
 use super::each;
 
@@ -65,7 +66,7 @@ pub struct ResourceFlags {
     /// The cgroup or slice that the container's cgroup is made in
     #[arg(long, value_name = "CGROUP")]
     cgroup_parent: Option<String>,
-    /// A limit of each process: NAME=SOFT[:HARD]
+    /// A limit of each process: NAME=SOFT[:HARD], or host for those that kelp has
     #[arg(long)]
     ulimit: Vec<String>,
     /// How soon the kernel kills it for memory, from -1000 to 1000
@@ -73,10 +74,46 @@ pub struct ResourceFlags {
     oom_score_adj: Option<i32>,
 }
 
+/// The limits that this process has.
+fn host_ulimits() -> Vec<ulimit::Ulimit> {
+    let all = [
+        ("as", Resource::As),
+        ("core", Resource::Core),
+        ("cpu", Resource::Cpu),
+        ("data", Resource::Data),
+        ("fsize", Resource::Fsize),
+        ("locks", Resource::Locks),
+        ("memlock", Resource::Memlock),
+        ("msgqueue", Resource::Msgqueue),
+        ("nice", Resource::Nice),
+        ("nofile", Resource::Nofile),
+        ("nproc", Resource::Nproc),
+        ("rss", Resource::Rss),
+        ("rtprio", Resource::Rtprio),
+        ("rttime", Resource::Rttime),
+        ("sigpending", Resource::Sigpending),
+        ("stack", Resource::Stack),
+    ];
+    let value = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
+    all.into_iter()
+        .map(|(name, resource)| {
+            let limit = getrlimit(resource);
+            (name.to_owned(), value(limit.current), value(limit.maximum))
+        })
+        .collect()
+}
+
 impl ResourceFlags {
     /// Limits of processes, for which no cgroup is needed.
     pub(super) fn apply_to_processes(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
-        options.ulimits = each(&self.ulimit, ulimit::parse)?;
+        options.ulimits = if self.ulimit.iter().any(|text| text == "host") {
+            if self.ulimit.len() > 1 {
+                bail!("--ulimit host leaves no room for other limits");
+            }
+            host_ulimits()
+        } else {
+            each(&self.ulimit, ulimit::parse)?
+        };
         options.oom_score_adj = self.oom_score_adj;
         Ok(())
     }
