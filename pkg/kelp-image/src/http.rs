@@ -386,6 +386,18 @@ mod tests {
     }
 
     #[test]
+    fn an_authority_that_shows_its_own_certificate_is_told_in_words() {
+        let reason = std::sync::Arc::new(io::Error::other("CaUsedAsEndEntity"));
+        let reason = CertificateError::Other(rustls::OtherError(reason));
+        let said = explain_tls(&rustls::Error::InvalidCertificate(reason), "r.example");
+        assert!(
+            said.starts_with("the server shows an authority's certificate"),
+            "{said}"
+        );
+        assert!(said.contains("certs.d/r.example/ca.crt"), "{said}");
+    }
+
+    #[test]
     fn a_wrapped_cause_is_found() {
         let tls = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
         let error = io::Error::other(io::Error::other(tls));
