@@ -240,7 +240,7 @@ mod tests {
         let pidfd = child.pidfd.try_clone().unwrap();
         drop(Guarded::new(child));
         let again = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
-        assert_eq!(again.unwrap_err(), rustix::io::Errno::CHILD);
+        assert_eq!(again.unwrap_err(), Errno::CHILD);
 
         let child = Guarded::new(waiting(&read)).release();
         rustix::io::write(&write, b"x").unwrap();
