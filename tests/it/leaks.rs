@@ -9,17 +9,20 @@ use rustix::process::{Pid, Signal, kill_process};
 /// A monitor publishes the exit before it ends itself.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Processes with anything of this directory: environment, working directory, open files, mounts.
-/// They are killed, so that one test's leak is not the next one's.
+/// Processes with anything of this directory: environment, working directory, open files, mounts; and
+/// those whose arguments name one of the store's containers. They are killed, so that one test's leak
+/// is not the next one's.
 ///
-/// An ordinary user may look at all of that for processes in the user namespaces that it made.
+/// An ordinary user may look at all of that for processes in the user namespaces that it made. Of one
+/// that is not dumpable and outside of these, only the arguments can be seen.
 pub(crate) fn processes(root: &Path) -> Vec<String> {
     let end = Instant::now() + GRACE;
-    let mut found = scan(root);
+    let own = containers_of(&root.join("d/kelp"));
+    let mut found = scan(root, &own);
     while !found.is_empty() && Instant::now() < end {
         // Nothing tells when somebody else's child ends, short of a pidfd for each.
         std::thread::sleep(Duration::from_millis(10));
-        found = scan(root);
+        found = scan(root, &own);
     }
     for (pid, _) in &found {
         let _ = kill_process(*pid, Signal::KILL);
@@ -30,7 +33,7 @@ pub(crate) fn processes(root: &Path) -> Vec<String> {
         .collect()
 }
 
-fn scan(root: &Path) -> Vec<(Pid, String)> {
+fn scan(root: &Path, containers: &[String]) -> Vec<(Pid, String)> {
     let root = root.to_string_lossy();
     let own = std::process::id();
     let mut found = Vec::new();
@@ -39,9 +42,11 @@ fn scan(root: &Path) -> Vec<(Pid, String)> {
         let Some(number) = number.ok().filter(|&number| number != own) else {
             continue;
         };
-        if has_part_of(&entry.path(), &root) {
-            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        let names_own = command.contains("internal")
+            && containers.iter().any(|id| command.contains(id.as_str()));
+        if names_own || has_part_of(&entry.path(), &root) {
             found.extend(Pid::from_raw(number as i32).map(|pid| (pid, command)));
         }
     }

@@ -13,6 +13,7 @@ mod daily;
 mod debian;
 mod env;
 mod exec;
+mod exec_alone;
 mod flags;
 mod full_disk;
 mod hello;

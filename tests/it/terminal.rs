@@ -104,6 +104,15 @@ impl Terminal {
         (code, self.seen)
     }
 
+    /// Closes the terminal, as a window is closed, and waits for the end.
+    pub(crate) fn close(self) -> ExitStatus {
+        let Self {
+            mut child, master, ..
+        } = self;
+        drop(master);
+        wait_status(&mut child, "whose terminal was closed")
+    }
+
     /// The command's process.
     pub(crate) fn pid(&self) -> i32 {
         self.child.id() as i32

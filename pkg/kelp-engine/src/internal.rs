@@ -29,6 +29,7 @@ pub fn run(args: &[String]) -> i32 {
         }),
         ["diff", id] => on_container(id, container::diff::role),
         ["diff-layers", top, ..] => container::diff::layers_role(top, &words[2..]),
+        ["exec", id] => on_container(id, container::exec::keeper::run),
         ["empty", ..] => garbage::empty_role(&words[1..]),
         ["own", ..] => host::own_role(&words[1..]),
         ["populate", ..] => kelp_image::populate::main(&args[1..]),
@@ -63,10 +64,24 @@ pub(crate) fn spawn(role: &[&str], userns: &UserNamespace, fds: Fds<'_>) -> Resu
     spawn_until(role, userns, fds, None)
 }
 
+/// The same, in the caller's own user namespace.
+pub(crate) fn spawn_outside(role: &[&str], fds: Fds<'_>) -> Result<Child, Error> {
+    start(role, None, fds, None)
+}
+
 /// The same; it gets `death_signal` when the thread that starts it ends.
 pub(crate) fn spawn_until(
     role: &[&str],
     userns: &UserNamespace,
+    fds: Fds<'_>,
+    death_signal: Option<Signal>,
+) -> Result<Child, Error> {
+    start(role, Some(userns.as_fd()), fds, death_signal)
+}
+
+fn start(
+    role: &[&str],
+    userns: Option<BorrowedFd<'_>>,
     fds: Fds<'_>,
     death_signal: Option<Signal>,
 ) -> Result<Child, Error> {
@@ -88,7 +103,7 @@ pub(crate) fn spawn_until(
         argv: CStringArray::new(argv),
         envp: CStringArray::new(envp),
         fds,
-        userns: Some(userns.as_fd()),
+        userns,
         session: true,
         death_signal,
     }

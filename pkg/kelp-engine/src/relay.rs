@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 
 use crate::Engine;
+use crate::container::exec::keeper;
 use crate::detach::Keys;
 use crate::flow::{CHUNK, Flow, Turn};
 use crate::own_terminal::Mode;
@@ -228,9 +229,13 @@ impl<'a> Relay<'a> {
     fn end(&mut self) -> io::Result<Option<End>> {
         let connection = match self.other {
             Other::Container(_, connection) => connection,
-            Other::Process(pidfd, _) => {
+            Other::Process(pidfd) => {
                 let code = kelp_sys::process::wait_pidfd(pidfd)?.code();
                 return Ok(Some(End::Exited(code)));
+            }
+            Other::Kept(keeper, _) => {
+                let code = keeper::exit_code(keeper);
+                return Ok(Some(code.map_or(End::Lost, End::Exited)));
             }
         };
         match connection.last() {

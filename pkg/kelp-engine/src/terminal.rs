@@ -11,6 +11,7 @@ use kelp_monitor::attach::{Connection, Pipes};
 use kelp_monitor::log::Stream;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::termios::{Winsize, isatty, tcgetwinsize, tcsetwinsize};
+use serde::{Deserialize, Serialize};
 
 use crate::detach::Keys;
 use crate::flow::CHUNK;
@@ -19,7 +20,7 @@ use crate::relay::Relay;
 use crate::{ContainerId, Engine, Error};
 
 /// Which of the process's streams are connected, and how.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Options {
     /// Pass what is read from standard input on.
     pub stdin: bool,
@@ -50,8 +51,10 @@ pub struct Session {
 pub enum Other<'a> {
     /// A container, through its monitor.
     Container(&'a ContainerId, &'a Connection),
-    /// A process that exec added: its pidfd, and the outer end of its terminal.
-    Process(BorrowedFd<'a>, Option<BorrowedFd<'a>>),
+    /// A process that exec added, by its pidfd.
+    Process(BorrowedFd<'a>),
+    /// One with a terminal: the socket of its keeper, and the outer end of the terminal.
+    Kept(BorrowedFd<'a>, BorrowedFd<'a>),
 }
 
 impl Other<'_> {
@@ -59,14 +62,17 @@ impl Other<'_> {
     pub(crate) fn end(&self) -> BorrowedFd<'_> {
         match self {
             Self::Container(_, connection) => connection.as_fd(),
-            Self::Process(pidfd, _) => *pidfd,
+            Self::Process(pidfd) => *pidfd,
+            Self::Kept(keeper, _) => *keeper,
         }
     }
 
     pub(crate) fn signal(&self, engine: &Engine, signal: i32) {
         match self {
             Self::Container(id, _) => drop(engine.kill_container(id, signal)),
-            Self::Process(pidfd, _) => drop(kelp_sys::signal::pidfd_send(*pidfd, signal)),
+            Self::Process(pidfd) => drop(kelp_sys::signal::pidfd_send(*pidfd, signal)),
+            // Its signals are what is typed at its terminal.
+            Self::Kept(..) => {}
         }
     }
 
@@ -77,14 +83,14 @@ impl Other<'_> {
         };
         match self {
             Self::Container(_, connection) => connection.resize(size.ws_row, size.ws_col),
-            Self::Process(_, Some(terminal)) => drop(tcsetwinsize(terminal, size)),
-            Self::Process(_, None) => {}
+            Self::Kept(_, terminal) => drop(tcsetwinsize(terminal, size)),
+            Self::Process(_) => {}
         }
     }
 }
 
 /// The size of the own terminal.
-fn own_size() -> Option<Winsize> {
+pub(crate) fn own_size() -> Option<Winsize> {
     [rustix::stdio::stdin(), rustix::stdio::stdout()]
         .into_iter()
         .find_map(|stream| tcgetwinsize(stream).ok())
@@ -149,9 +155,6 @@ impl Session {
 
     /// For a process with a terminal: its outer end takes the input and gives the output.
     pub(crate) fn over_terminal(options: Options, master: &OwnedFd) -> Result<Self, Error> {
-        if let Some(size) = own_size() {
-            let _ = tcsetwinsize(master, size);
-        }
         let copy = || {
             master
                 .try_clone()

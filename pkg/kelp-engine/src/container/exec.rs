@@ -1,6 +1,8 @@
 //! `exec`: another process in a running container.
 
-use std::os::fd::AsFd;
+pub(crate) mod keeper;
+
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use kelp_monitor::Launch;
@@ -8,15 +10,15 @@ use kelp_runtime::cgroup::{self, Cgroup};
 use kelp_runtime::exec::{Target, exec};
 use kelp_runtime::launch::{Starting, Stdio};
 use kelp_runtime::plan::{Extras, ProcessPlan};
-use kelp_state::{ContainerId, Record, file};
-use kelp_sys::clone::Child;
+use kelp_state::{ContainerId, Record, RunRecord, file};
 use kelp_systemd::Manager;
+use serde::{Deserialize, Serialize};
 
 use crate::terminal::{End, Options, Other, Session};
 use crate::{Engine, Error, Kind};
 
 /// A request for another process.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ExecOptions {
     /// The program and its arguments.
     pub command: Vec<String>,
@@ -37,6 +39,53 @@ pub struct ExecOptions {
 impl Engine {
     /// Runs a process in a running container until it ends; its exit code.
     pub fn exec_container(&self, id: &ContainerId, options: ExecOptions) -> Result<i32, Error> {
+        if options.detach || options.streams.tty {
+            return self.exec_kept(id, options);
+        }
+        let target = self.exec_target(id)?;
+        let null = std::fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open("/dev/null")
+            .map_err(Error::io("open /dev/null"))?;
+        let (session, pipes) = Session::new(options.streams.clone())?;
+        let child = {
+            let or_null = |pipe| Option::map_or(pipe, null.as_fd(), AsFd::as_fd);
+            let stdio = Stdio {
+                stdin: or_null(pipes.stdin.as_ref()),
+                stdout: or_null(pipes.stdout.as_ref()),
+                stderr: or_null(pipes.stderr.as_ref()),
+            };
+            let starting = self.begin_exec(id, &options, &target, Some(stdio))?;
+            starting.execute()?.release()
+        };
+        drop(pipes);
+        self.note_id("exec", id, None);
+        let code = match session.run(self, Other::Process(child.pidfd.as_fd()))? {
+            End::Exited(code) => code,
+            End::Detached | End::Lost => return Ok(0),
+        };
+        self.note_id("exec_died", id, Some(code));
+        Ok(code)
+    }
+
+    /// Has a keeper run it: a process in the background, or one with a terminal, lives on when the
+    /// calling process ends.
+    fn exec_kept(&self, id: &ContainerId, options: ExecOptions) -> Result<i32, Error> {
+        let (keeper, terminal) = keeper::start(id, &options)?;
+        let Some(terminal) = terminal.filter(|_| !options.detach) else {
+            return Ok(0);
+        };
+        let session = Session::over_terminal(options.streams, &terminal)?;
+        match session.run(self, Other::Kept(keeper.as_fd(), terminal.as_fd()))? {
+            End::Exited(code) => Ok(code),
+            End::Detached => Ok(0),
+            End::Lost => Err(keeper::killed()),
+        }
+    }
+
+    /// The first process of a container that can have another one.
+    fn exec_target(&self, id: &ContainerId) -> Result<(RunRecord, OwnedFd), Error> {
         let (run, pidfd) = self.init_of(id).map_err(|_| {
             Error::new(
                 Kind::Conflict,
@@ -49,7 +98,19 @@ impl Engine {
                 id.short()
             )));
         }
-        let plan = self.exec_plan(id, &options)?;
+        Ok((run, pidfd))
+    }
+
+    /// Starts the process up to where it waits to be let go. From a session's cgroup there is no way
+    /// into the container's but by systemd.
+    fn begin_exec(
+        &self,
+        id: &ContainerId,
+        options: &ExecOptions,
+        (run, pidfd): &(RunRecord, OwnedFd),
+        stdio: Option<Stdio<'_>>,
+    ) -> Result<Starting, Error> {
+        let plan = self.exec_plan(id, options)?;
         let scope = Scope::of(&run.cgroup).filter(|_| !cgroup::may_enter(&run.cgroup));
         let cgroup = if run.cgroup.is_empty() || scope.is_some() {
             None
@@ -61,52 +122,7 @@ impl Engine {
             pid: run.pid,
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
         };
-        if options.streams.tty {
-            let mut starting = self.start_exec(&plan, &target, None, scope)?;
-            let master = starting
-                .terminal
-                .take()
-                .ok_or_else(|| Error::new(Kind::Failed, "the container gave no terminal"))?;
-            let session = Session::over_terminal(options.streams, &master)?;
-            let child = starting.execute()?.release();
-            return self.follow(id, session, &child, Some(&master), options.detach);
-        }
-        let null = std::fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open("/dev/null")
-            .map_err(Error::io("open /dev/null"))?;
-        let streams = if options.detach {
-            Options::default()
-        } else {
-            options.streams
-        };
-        let (session, pipes) = Session::new(streams)?;
-        let child = {
-            let or_null = |pipe| Option::map_or(pipe, null.as_fd(), AsFd::as_fd);
-            let stdio = Stdio {
-                stdin: or_null(pipes.stdin.as_ref()),
-                stdout: or_null(pipes.stdout.as_ref()),
-                stderr: or_null(pipes.stderr.as_ref()),
-            };
-            self.start_exec(&plan, &target, Some(stdio), scope)?
-                .execute()?
-                .release()
-        };
-        drop(pipes);
-        self.follow(id, session, &child, None, options.detach)
-    }
-
-    /// Starts the process up to where it waits to be let go. From a session's cgroup there is no way
-    /// into the container's but by systemd.
-    fn start_exec(
-        &self,
-        plan: &ProcessPlan,
-        target: &Target<'_>,
-        stdio: Option<Stdio<'_>>,
-        scope: Option<Scope<'_>>,
-    ) -> Result<Starting, Error> {
-        let starting = exec(plan, target, stdio)?;
+        let starting = exec(&plan, &target, stdio)?;
         if let Some(scope) = scope {
             let pid = starting.child.pid.as_raw_nonzero().get().unsigned_abs();
             Manager::connect(self.paths.session())
@@ -114,28 +130,6 @@ impl Engine {
                 .map_err(|error| Error::caused_by(&format!("enter {}", scope.unit), error))?;
         }
         Ok(starting)
-    }
-
-    fn follow(
-        &self,
-        id: &ContainerId,
-        session: Session,
-        child: &Child,
-        terminal: Option<&std::os::fd::OwnedFd>,
-        detach: bool,
-    ) -> Result<i32, Error> {
-        self.note_id("exec", id, None);
-        if detach {
-            return Ok(0);
-        }
-        let other = Other::Process(child.pidfd.as_fd(), terminal.map(AsFd::as_fd));
-        match session.run(self, other)? {
-            End::Exited(code) => {
-                self.note_id("exec_died", id, Some(code));
-                Ok(code)
-            }
-            End::Detached | End::Lost => Ok(0),
-        }
     }
 
     fn exec_plan(&self, id: &ContainerId, options: &ExecOptions) -> Result<ProcessPlan, Error> {
