@@ -113,7 +113,15 @@ fn what_can_not_be_is_told() {
             missing,
             "Error: no-such-program: executable file not found in $PATH: no such file or directory"
         );
+        let directory = env.kelp(&["exec", flag, "-w", "/nosuch", "c", "true"]);
+        assert_eq!(
+            directory.fails(127),
+            "Error: change to the working directory /nosuch: no such file or directory"
+        );
     }
+    let script = "test -e /nosuch || echo none";
+    let left = env.kelp(&["exec", "c", "sh", "-c", script]).succeeds();
+    assert_eq!(left, "none\n");
     env.kelp(&["stop", "-t0", "c"]).succeeds();
     for flag in ["-i", "-d", "-t"] {
         let line = env.kelp(&["exec", flag, "c", "true"]).fails(125);

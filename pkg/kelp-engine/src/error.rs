@@ -146,7 +146,7 @@ impl From<kelp_runtime::Error> for Error {
         use kelp_runtime::Error as E;
         let kind = match &error {
             E::Spec(_) => Kind::Invalid,
-            E::ProgramNotFound(_) => Kind::ProgramNotFound,
+            E::ProgramNotFound(_) | E::DirectoryNotFound(_) => Kind::ProgramNotFound,
             E::ProgramNotExecutable { .. } => Kind::ProgramNotExecutable,
             E::Init(_) | E::Io { .. } => Kind::Failed,
         };

@@ -19,6 +19,9 @@ pub enum Error {
         /// What the kernel says.
         reason: String,
     },
+    /// The working directory is not in the container: exit code 127.
+    #[error("{0}")]
+    DirectoryNotFound(String),
     /// A step between the clone and the program failed.
     #[error("{0}")]
     Init(String),
@@ -54,6 +57,7 @@ pub(crate) enum FailureKind {
     Setup = 1,
     NotFound = 2,
     NotExecutable = 3,
+    NoDirectory = 4,
 }
 
 impl Failure {
@@ -81,6 +85,7 @@ impl Failure {
                 program: program.to_owned(),
                 reason: text,
             },
+            Some(4) => Error::DirectoryNotFound(text),
             _ => Error::Init(text),
         }
     }

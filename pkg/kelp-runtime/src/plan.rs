@@ -97,6 +97,9 @@ pub struct ProcessPlan {
     pub(crate) argv: CStringArray,
     pub(crate) env: Vec<CString>,
     pub(crate) cwd: PathBuf,
+    /// Whether a missing working directory is made: an image may name one that only its containers
+    /// have, where exec goes to what is there.
+    pub(crate) makes_cwd: bool,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
@@ -184,6 +187,7 @@ impl Plan {
             hostname: spec.hostname().clone(),
             domainname: domain.or_else(|| spec.domainname().clone()),
             process: ProcessPlan {
+                makes_cwd: extras.user.is_some(),
                 personality: linux.personality().as_ref().map(persona),
                 ..ProcessPlan::new(process, linux.seccomp().as_ref(), extras)?
             },
@@ -242,6 +246,7 @@ impl ProcessPlan {
             argv: CStringArray::new(strings(args)?),
             env: strings(process.env().as_deref().unwrap_or_default())?,
             cwd: process.cwd().clone(),
+            makes_cwd: false,
             uid: process.user().uid(),
             gid: process.user().gid(),
             groups: process.user().additional_gids().clone().unwrap_or_default(),

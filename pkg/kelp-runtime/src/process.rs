@@ -231,7 +231,13 @@ struct Missing {
 /// are root's, and the user who will be in it makes the last one.
 fn enter_directory(plan: &ProcessPlan) -> Result<Option<Missing>, Failure> {
     match rustix::process::chdir(&plan.cwd) {
-        Err(Errno::NOENT) if plan.extras.user.is_some() => {}
+        Err(Errno::NOENT) if plan.makes_cwd => {}
+        Err(Errno::NOENT) => {
+            return Err(Failure {
+                kind: FailureKind::NoDirectory,
+                text: format!("{}: no such file or directory", entering(plan)),
+            });
+        }
         result => {
             result.step(|| entering(plan))?;
             return check_directory(plan).map(|()| None);
