@@ -104,7 +104,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         },
         detach: args.detach,
     };
-    output::warn_without_terminal(args.interactive, args.tty);
+    output::warn_without_terminal(args.interactive && !args.detach, args.tty);
     let code = engine.exec_container(&id, options)?;
     if args.detach {
         output::line(ContainerId::random())?;

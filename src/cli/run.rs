@@ -50,7 +50,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
             None => DetachKeys::default().0,
         },
     };
-    output::warn_without_terminal(options.interactive, options.tty);
+    output::warn_without_terminal(options.interactive && !args.detach, options.tty);
     if options.rootfs.is_none() {
         engine.ensure_image(&options.image, &pull)?;
     }

@@ -106,6 +106,7 @@ pub fn receive<T: DeserializeOwned>(
     if length == 0 {
         return Ok(None);
     }
-    let value = serde_json::from_slice(&buffer[..length]).map_err(io::Error::other)?;
+    let value = serde_json::from_slice(&buffer[..length])
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     Ok(Some((value, fds)))
 }

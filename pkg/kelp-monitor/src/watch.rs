@@ -324,6 +324,8 @@ impl<'a> Watch<'a> {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Ok(None) => self.leave(number),
+            // What is no request gets no answer.
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => self.leave(number),
             Err(error) => self.refuse(number, &format!("hear a client: {error}")),
         }
     }

@@ -24,21 +24,21 @@ fn the_score_of_the_oom_killer_is_not_written_by_a_path_of_the_container() {
     make_fifo(&fake.join("self/oom_score_adj"));
     let volume = format!("{}:/data", fake.display());
     let flags = ["--network", "host", "--oom-score-adj", "500"];
-    for volume in [&["-v", &volume][..], &[]] {
+    let run = |volume: &[&str]| {
         let run = [&["run", "-d", "--name", "box"], volume, &flags].concat();
         env.kelp(&[&run[..], &[&image, "sleep", "100000"]].concat())
-            .succeeds();
-        let pid = env.kelp(&["inspect", "-f", "{{.State.Pid}}", "box"]);
-        let score = format!("/proc/{}/oom_score_adj", pid.succeeds().trim());
-        assert_eq!(fs::read_to_string(score).unwrap(), "500\n");
-        env.kelp(&["exec", "box", "true"]).succeeds();
-        env.kelp(&["exec", "-u", "1000", "box", "true"]).succeeds();
-        if volume.is_empty() {
-            let exec = ["exec", "box", "cat", "/proc/self/oom_score_adj"];
-            assert_eq!(env.kelp(&exec).succeeds(), "500\n");
-        }
-        env.kelp(&["rm", "-f", "-t", "0", "box"]).succeeds();
-    }
+    };
+    let refused = run(&["-v", &volume]).fails(125);
+    assert!(refused.contains("leads into /proc"), "{refused}");
+    env.kelp(&["rm", "-f", "-t", "0", "-i", "box"]).succeeds();
+    run(&[]).succeeds();
+    let pid = env.kelp(&["inspect", "-f", "{{.State.Pid}}", "box"]);
+    let score = format!("/proc/{}/oom_score_adj", pid.succeeds().trim());
+    assert_eq!(fs::read_to_string(score).unwrap(), "500\n");
+    env.kelp(&["exec", "-u", "1000", "box", "true"]).succeeds();
+    let exec = ["exec", "box", "cat", "/proc/self/oom_score_adj"];
+    assert_eq!(env.kelp(&exec).succeeds(), "500\n");
+    env.kelp(&["rm", "-f", "-t", "0", "box"]).succeeds();
 }
 
 /// What apt is told where only one id is mapped goes to a file of the image's, or nowhere.
@@ -99,13 +99,6 @@ fn no_file_is_given_away_for_a_working_directory() {
     let (link, work) = (shared.join("link"), shared.join("work"));
     symlink("/etc/passwd", &link).unwrap();
     let volume = format!("{}:/shared", shared.display());
-    let run = ["run", "-d", "--name", "box", "-v", &volume, &image];
-    env.kelp(&[&run[..], &["sleep", "100000"]].concat())
-        .succeeds();
-    let owner = |path: &str| {
-        let exec = ["exec", "box", "stat", "-c", "%u:%g %a", path];
-        env.kelp(&exec).succeeds()
-    };
     let stop = AtomicBool::new(false);
     let mut made = 0;
     thread::scope(|scope| {
@@ -125,27 +118,44 @@ fn no_file_is_given_away_for_a_working_directory() {
         let calls = "mkdir,mkdirat";
         let inject = format!("--inject={calls}:delay_exit=50000");
         let flags = [&format!("--trace={calls}"), inject.as_str()];
+        let run = ["run", "--rm", "--network=none", "-v", &volume, "-u", "1000"];
+        let program = [
+            "-w",
+            "/shared/work",
+            &image,
+            "stat",
+            "-c",
+            "%u:%g %a",
+            "/etc/passwd",
+        ];
         for _ in 0..5 {
-            let exec = ["exec", "-u", "1000", "-w", "/shared/work", "box", "true"];
-            traced(env, &flags, &exec).status().unwrap();
+            let output = traced(env, &flags, &[&run[..], &program].concat())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(["", "0:0 644\n"].contains(&said.as_ref()), "{said}");
         }
         stop.store(true, Ordering::Relaxed);
         made = swapper.join().unwrap();
     });
     assert!(made > 0);
-    assert_eq!(owner("/etc/passwd"), "0:0 644\n");
     // What is missing is made, and the last one is the user's.
-    let script = "pwd; touch file";
-    let exec = ["exec", "-u", "1000:2000", "-w", "/opt/one/two", "box"];
-    let said = env.kelp(&[&exec[..], &["sh", "-c", script]].concat());
-    assert_eq!(said.succeeds(), "/opt/one/two\n");
-    assert_eq!(owner("/opt/one"), "0:0 755\n");
-    assert_eq!(owner("/opt/one/two"), "1000:2000 755\n");
+    let run = [
+        "run",
+        "--rm",
+        "--network=none",
+        "-u",
+        "1000:2000",
+        "-w",
+        "/opt/one/two",
+    ];
+    let script = "pwd; touch file; stat -c '%u:%g %a' /opt/one /opt/one/two";
+    let said = env.kelp(&[&run[..], &[&image, "sh", "-c", script]].concat());
+    assert_eq!(said.succeeds(), "/opt/one/two\n0:0 755\n1000:2000 755\n");
     // What is there stays whose it is.
-    env.kelp(&["exec", "-u", "1000", "-w", "/opt/one", "box", "true"])
-        .succeeds();
-    assert_eq!(owner("/opt/one"), "0:0 755\n");
-    env.kelp(&["rm", "-f", "-t", "0", "box"]).succeeds();
+    let run = ["run", "--rm", "--network=none", "-u", "1000", "-w", "/etc"];
+    let said = env.kelp(&[&run[..], &[&image, "stat", "-c", "%u:%g", "."]].concat());
+    assert_eq!(said.succeeds(), "0:0\n");
     let flags = ["run", "--rm", "--user", "user", "-w", "/opt/new"];
     let program = [image.as_str(), "stat", "-c", "%u:%g %a", "."];
     let said = env.kelp(&[&flags[..], &program].concat()).succeeds();

@@ -13,7 +13,7 @@ use kelp_network::{Mode, PublishedPort};
 use kelp_state::{ContainerId, ExitRecord, Record, RunRecord, Status, file};
 use serde::Deserialize;
 
-use crate::container::find::is_lost;
+use crate::container::find::{KILLED, is_lost};
 use crate::{Engine, Error};
 
 /// What a list shows of a container's `config.json`.
@@ -125,7 +125,7 @@ impl Engine {
     }
 
     /// One container as a list shows it. A container whose monitor was killed is settled first; while
-    /// somebody works on it, it is shown as one that has ended, and nobody knows yet how.
+    /// somebody works on it, it is shown as it will be.
     fn listed(&self, record: &Record) -> Result<Option<Listed>, Error> {
         let mut run = record.run()?;
         let lost = is_lost(record, run.as_ref());
@@ -134,7 +134,24 @@ impl Engine {
             // Or it was settled, and started again, by who was quicker.
             run = record.run()?.filter(|_| record.is_alive());
         }
-        let exit = if run.is_some() { None } else { record.exit()? };
+        let unsettled = match record.run()? {
+            Some(last) if lost && run.is_none() && !record.is_alive() => Some(ExitRecord {
+                code: KILLED,
+                oom_killed: false,
+                started: Some(last.started),
+                finished: SystemTime::now(),
+                error: "the container's monitor was killed".to_owned(),
+                stopped: false,
+                restarts: last.restarts,
+            }),
+            _ => None,
+        };
+        let is_unsettled = unsettled.is_some();
+        let exit = match (&run, unsettled) {
+            (Some(_), _) => None,
+            (None, Some(exit)) => Some(exit),
+            (None, None) => record.exit()?,
+        };
         let status = match (&run, &exit) {
             (Some(run), _) if run.paused => Status::Paused,
             (Some(_), _) => Status::Running,
@@ -145,6 +162,9 @@ impl Engine {
         let Some(summary) = file::read_json::<Summary>(&record.data.join("config.json"))? else {
             return Ok(None);
         };
+        if is_unsettled && summary.options.remove {
+            return Ok(None);
+        }
         Ok(Some(Listed {
             summary,
             status,
