@@ -84,9 +84,10 @@ mod tests {
         )
         .unwrap();
         send(theirs.as_fd(), b"x", &[ours.as_fd(); MAX_FDS]).unwrap();
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS + 1))];
+        // More than fit in what is left of the buffer by its alignment.
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS + 4))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds = [ours.as_fd(); MAX_FDS + 1];
+        let fds = [ours.as_fd(); MAX_FDS + 4];
         control.push(SendAncillaryMessage::ScmRights(&fds));
         sendmsg(
             &theirs,

@@ -17,6 +17,22 @@ pub fn cloexec_from(first: RawFd) -> io::Result<()> {
     check(result)
 }
 
+/// Closes every descriptor but this one, for a child that only waits: what it has inherited, locks of
+/// open files among it, would last as long as the child otherwise.
+pub fn close_others(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let number = fd.as_raw_fd() as libc::c_uint;
+    let close = |first: libc::c_uint, last: libc::c_uint| {
+        if first > last {
+            return Ok(());
+        }
+        // SAFETY: the caller is a child that uses no descriptor but the one that is left open, and
+        // runs no destructor of another.
+        check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
+    };
+    close(number + 1, libc::c_uint::MAX)?;
+    number.checked_sub(1).map_or(Ok(()), |last| close(0, last))
+}
+
 /// Makes `target` a copy of `fd` that stays open across exec.
 ///
 /// For a child between fork and exec: whatever `target` named before is closed.

@@ -258,7 +258,7 @@ mod tests {
             let code = listed.exit.as_ref().map(|exit| exit.code);
             (list.len(), listed.status, listed.run.is_some(), code)
         };
-        assert_eq!(shown(&list), (1, Status::Exited, false, None));
+        assert_eq!(shown(&list), (1, Status::Exited, false, Some(137)));
         assert!(engine.list_containers(false).is_empty());
         drop(working);
         let list = engine.list_containers(true);
