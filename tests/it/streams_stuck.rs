@@ -330,24 +330,8 @@ fn knock(address: &SocketAddrUnix) -> Option<OwnedFd> {
 fn a_monitor_without_free_descriptors_sleeps_and_serves_who_comes_later() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();
-    let kelp = env
-        .kelp(&["run", "-d", "--name=web", &image, "sleep", "1000"])
-        .into_command();
-    let id = Command::new("prlimit")
-        .arg("--nofile=64:")
-        .arg(kelp.get_program())
-        .args(kelp.get_args())
-        .env_clear()
-        .envs(
-            kelp.get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        )
-        .current_dir(env.path("h"))
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    assert!(id.status.success(), "{id:?}");
-    let id = String::from_utf8(id.stdout).unwrap();
+    let run = ["run", "-d", "--name=web", &image, "sleep", "1000"];
+    let id = env.kelp_after("ulimit -Sn 64", &run).succeeds();
     let id = id.trim();
     let address = SocketAddrUnix::new(env.path(&format!("r/kelp/c/{id}/sock"))).unwrap();
     let stat = format!("/proc/{}/stat", monitor(&env, id).as_raw_nonzero());
