@@ -54,7 +54,7 @@ impl Engine {
                 .create(new.join("_data"));
             let gave_up = attempt == 100;
             match made {
-                Err(error) if gave_up || error.kind() != io::ErrorKind::NotFound => {
+                Err(error) if gave_up || !was_taken_away(&error) => {
                     return Err(Error::io(what())(error));
                 }
                 Err(_) => continue,
@@ -202,6 +202,15 @@ impl Engine {
             .set_options(Some(options));
         Ok(mount)
     }
+}
+
+/// Whether a directory could not be made with its parents because somebody removed one of them meanwhile:
+/// one that was there a moment ago is reported as existing and no directory.
+fn was_taken_away(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists
+    )
 }
 
 /// 64 digits that only this container and place have.
