@@ -59,7 +59,7 @@ pub fn host_config(inspection: &Inspection) -> Value {
         "DnsSearch": options.dns_search,
         "ExtraHosts": options.add_hosts,
         "GroupAdd": options.groups,
-        "IpcMode": namespace(&names.ipc),
+        "IpcMode": if options.no_shm { "none".to_owned() } else { namespace(&names.ipc) },
         "OomScoreAdj": options.oom_score_adj.unwrap_or(0),
         "PidMode": namespace(&names.pid),
         "Privileged": options.privileged,

@@ -1,5 +1,6 @@
 //! Flags: how they are written, and what each does inside.
 
+mod devices;
 mod inside;
 mod lists;
 mod overlay_end;

@@ -91,7 +91,7 @@ fn lives_in(env: &Env, flags: &[&str], inside: &str, own: &str) {
     env.kelp(&["cp", "mapped:/srv/user", "-"]).done().exits(0);
     env.kelp(&["start", "mapped"]).succeeds();
     assert_eq!(exec("cat /etc/new"), "new\n");
-    env.kelp(&["rm", "-f", "mapped"]).succeeds();
+    env.kelp(&["rm", "-f", "-t0", "mapped"]).succeeds();
     env.kelp(&["rmi", &image]).succeeds();
     let layers = fs::read_dir(env.path("d/kelp/layers")).unwrap();
     for map in layers.flatten() {
@@ -134,6 +134,27 @@ fn explicit_maps_are_taken() {
     lives(&flags, "0", "65534:65534");
     let flags = ["--uidmap", "0:5000:1500", "--uidmap", "5000:0:1"];
     lives(&flags, "0", "5000:5000");
+}
+
+#[test]
+fn maps_can_name_the_hosts_ids() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let mine = format!("5000:@{}:1", rustix::process::getuid().as_raw());
+    let flags = ["--uidmap", "0:1:3000", "--uidmap", &mine];
+    let script = "touch /mine; chown 5000:7 /mine; ls -n /mine | awk '{print $3, $4}'";
+    assert_eq!(env.shell(&flags, script), "5000 7\n");
+    let shared = env.path("h").display().to_string();
+    let mount = format!("{shared}:/h");
+    let script = "stat -c '%u %g' /h";
+    let flags = [&flags[..], &["-v", &mount]].concat();
+    assert_eq!(env.shell(&flags, script), "5000 5000\n");
+    let others = env.kelp(&["create", "--uidmap", "0:@0:1", &image, "true"]);
+    assert_eq!(
+        others.fails(125),
+        "Error: the map 0:@0:1 names id 0, which is neither this user's nor in its range in \
+         /etc/subuid"
+    );
 }
 
 #[test]

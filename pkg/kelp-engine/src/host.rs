@@ -132,6 +132,43 @@ pub(crate) fn outer(
     Ok(map)
 }
 
+/// Users or groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ids {
+    /// Users.
+    Users,
+    /// Groups.
+    Groups,
+}
+
+/// A line of --uidmap that names ids of the host (`@`), as lines that name their places in the usual map.
+pub fn inner((container, host, size): (u32, u32, u32), ids: Ids) -> Result<MapLines, Error> {
+    let usual = id_map(&UserMode::Host)?;
+    let (usual, file) = match ids {
+        Ids::Users => (usual.uids, "/etc/subuid"),
+        Ids::Groups => (usual.gids, "/etc/subgid"),
+    };
+    let mut lines = Vec::new();
+    let mut done = 0;
+    while done < size {
+        let next = host + done;
+        let line = usual
+            .iter()
+            .find(|line| next >= line.host && next - line.host < line.size)
+            .ok_or_else(|| {
+                Error::invalid(format!(
+                    "the map {container}:@{host}:{size} names id {next}, which is neither this user's \
+                     nor in its range in {file}"
+                ))
+            })?;
+        let offset = next - line.host;
+        let part = (size - done).min(line.size - offset);
+        lines.push((container + done, line.container + offset, part));
+        done += part;
+    }
+    Ok(lines)
+}
+
 /// Root without a range of its own: every id is itself.
 fn identity() -> IdMap {
     let all = vec![IdMapping {

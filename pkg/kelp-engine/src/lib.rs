@@ -7,6 +7,7 @@
 
 pub mod container;
 mod detach;
+pub mod devices;
 pub mod doctor;
 mod doctor_overlay;
 pub mod error;

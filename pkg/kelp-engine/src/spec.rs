@@ -11,7 +11,7 @@ use oci_spec::runtime::{
     PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
 };
 
-use crate::Error;
+use crate::{Error, devices};
 use kelp_network::Mode;
 
 use crate::container::config::{CreateOptions, Namespace};
@@ -225,6 +225,11 @@ fn linux(options: &CreateOptions, joined: &Joined, seccomp: Option<LinuxSeccomp>
     add(LinuxNamespaceType::Uts, names.uts == Namespace::Host);
     add(LinuxNamespaceType::Cgroup, names.cgroup == Namespace::Host);
     add(LinuxNamespaceType::Network, network_is_hosts(options));
+    let more_devices = if options.privileged {
+        devices::of_host(options)
+    } else {
+        Vec::new()
+    };
     linux.set_personality(options.personality.map(|domain| {
         let mut personality = LinuxPersonality::default();
         personality.set_domain(domain);
@@ -241,9 +246,11 @@ fn linux(options: &CreateOptions, joined: &Joined, seccomp: Option<LinuxSeccomp>
             options
                 .devices
                 .iter()
+                .cloned()
+                .chain(more_devices)
                 .map(|path| {
                     let mut device = oci_spec::runtime::LinuxDevice::default();
-                    device.set_path(path.clone());
+                    device.set_path(path);
                     device
                 })
                 .collect(),
@@ -331,8 +338,32 @@ fn own_files(options: &CreateOptions, record: &Path) -> Vec<Mount> {
     list
 }
 
+/// What is at /dev/shm: where the queues are another container's, its memory is as well.
+fn shared_memory(options: &CreateOptions, own_writes: &str) -> Option<Mount> {
+    let place = "/dev/shm";
+    let usual = ["nosuid", "noexec", "nodev"];
+    match &options.namespaces.ipc {
+        _ if options.no_shm => None,
+        Namespace::Container(other) => {
+            let of = format!("X-kelp.of=container:{other}");
+            let options = [&usual[..], &["rbind", &of]].concat();
+            Some(mount(place, "bind", Path::new(place), &options))
+        }
+        _ => {
+            let size = format!("size={}", options.shm_size.unwrap_or(65_536_000));
+            let options = [&usual[..], &["mode=1777", &size, own_writes]].concat();
+            Some(mount(place, "tmpfs", Path::new("tmpfs"), &options))
+        }
+    }
+}
+
 fn mounts(options: &CreateOptions, record: &Path) -> Vec<Mount> {
     let names = &options.namespaces;
+    let own_writes = if options.read_only && !options.read_only_tmpfs {
+        "ro"
+    } else {
+        "rw"
+    };
     let new =
         |target: &str, kind: &str, options: &[&str]| mount(target, kind, Path::new(kind), options);
     let mut list = vec![
@@ -340,7 +371,13 @@ fn mounts(options: &CreateOptions, record: &Path) -> Vec<Mount> {
         new(
             "/dev",
             "tmpfs",
-            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+            &[
+                "nosuid",
+                "strictatime",
+                "mode=755",
+                "size=65536k",
+                own_writes,
+            ],
         ),
     ];
     let own_network = !network_is_hosts(options);
@@ -382,12 +419,7 @@ fn mounts(options: &CreateOptions, record: &Path) -> Vec<Mount> {
         }
     } else {
         list.push(new("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
-        let size = format!("size={}", options.shm_size.unwrap_or(65_536_000));
-        list.push(new(
-            "/dev/shm",
-            "tmpfs",
-            &["nosuid", "noexec", "nodev", "mode=1777", &size],
-        ));
+        list.extend(shared_memory(options, own_writes));
     }
     if own_network && names.cgroup != Namespace::Host {
         list.push(new(

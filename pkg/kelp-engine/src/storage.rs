@@ -42,10 +42,10 @@ impl Engine {
             return Ok(asked);
         }
         let known = self.paths.runtime.join("overlay");
-        let device = fs::metadata(&self.paths.data)
-            .map_err(Error::io(format!("look at {}", self.paths.data.display())))?
-            .dev()
-            .to_string();
+        let metadata = fs::metadata(&self.paths.data)
+            .map_err(Error::io(format!("look at {}", self.paths.data.display())))?;
+        // An inode's number alone or a device's is another file system's after a mount.
+        let device = format!("{}:{}", metadata.dev(), metadata.ino());
         if fs::read_link(&known).is_ok_and(|target| target == Path::new(&device)) {
             return Ok(Storage::Overlay);
         }

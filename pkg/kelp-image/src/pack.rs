@@ -11,8 +11,8 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, fstat, major, minor, openat,
-    readlinkat, statat,
+    AtFlags, Dir, FileType, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, Stat, fgetxattr, flistxattr,
+    fstat, fstatfs, major, minor, openat, readlinkat, statat,
 };
 use rustix::io::Errno;
 
@@ -34,7 +34,8 @@ pub type Filter<'a> = &'a mut dyn FnMut(&mut Entry) -> io::Result<bool>;
 
 /// Writes what `top` is an open descriptor of, and all beneath it. Entries are named `name` and
 /// `name/…`. A directory or regular file must be open for reading; of anything else an `O_PATH`
-/// descriptor will do.
+/// descriptor will do. What is mounted beneath it comes along, but not what the kernel tells there, and
+/// not the devices of a container's /dev: such a directory is empty.
 pub fn pack<W: Write>(
     top: &OwnedFd,
     name: &[u8],
@@ -45,6 +46,7 @@ pub fn pack<W: Write>(
     let mut pack = Pack {
         writer,
         filter,
+        device: stat.st_dev,
         links: HashMap::new(),
         buffer: vec![0; 256 << 10],
     };
@@ -62,6 +64,8 @@ pub fn pack<W: Write>(
 struct Pack<'a, W> {
     writer: &'a mut TarWriter<W>,
     filter: Filter<'a>,
+    /// The file system of the top.
+    device: u64,
     /// Files with several names, and the first of them.
     links: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
@@ -81,6 +85,9 @@ impl<W: Write> Pack<'_, W> {
         let mut entry = entry(stat, Kind::Directory, path);
         entry.xattrs = xattrs(directory);
         self.write(&mut entry)?;
+        if depth > 0 && stat.st_dev != self.device && is_kernels(directory, path)? {
+            return Ok(());
+        }
         // A directory that is renamed in a race may be listed twice, and a second entry of a name
         // could say of a link that it is a directory.
         let mut seen = HashSet::new();
@@ -190,6 +197,24 @@ impl<W: Write> Pack<'_, W> {
         }
         Ok(kept)
     }
+}
+
+/// Whether a directory on another file system than the top has no files that anybody keeps.
+fn is_kernels(directory: BorrowedFd<'_>, path: &[u8]) -> io::Result<bool> {
+    const TMPFS: FsWord = 0x0102_1994;
+    /// sysfs, cgroup2, devpts, mqueue, debugfs, tracefs (statfs(2)).
+    const OTHERS: &[FsWord] = &[
+        0x6265_6572,
+        0x6367_7270,
+        0x1cd1,
+        0x1980_0202,
+        0x6462_6720,
+        0x7472_6163,
+    ];
+    let kind = fstatfs(directory)?.f_type;
+    Ok(kind == PROC_SUPER_MAGIC
+        || OTHERS.contains(&kind)
+        || kind == TMPFS && path.ends_with(b"/dev"))
 }
 
 fn entry(stat: &Stat, kind: Kind, path: &[u8]) -> Entry {

@@ -10,6 +10,7 @@ mod door;
 pub mod error;
 mod finish;
 mod input;
+mod joined;
 pub mod launch;
 mod life;
 pub mod log;

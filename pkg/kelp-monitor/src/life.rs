@@ -13,13 +13,13 @@ use crate::error::Error;
 use crate::finish::{self, exit_record, finish, note};
 use crate::launch::Launch;
 use crate::log::LogWriter;
-use crate::overlays;
 use crate::place::{Choice, Place};
 use crate::protocol::{FailureKind, Reply, Streams, send};
 use crate::restart::{self, Backoff};
 use crate::role::{failure_kind, one_line};
 use crate::start::{Running, start};
 use crate::watch::{Asked, Watch};
+use crate::{joined, overlays};
 
 /// As podman tells that `--timeout` has passed.
 const TIMED_OUT: i32 = 255;
@@ -127,7 +127,10 @@ impl Life<'_> {
         if let Some(choice) = self.choice.take() {
             self.place = choice.finish(record, launch, self.paths.session())?;
         }
-        let running = start(launch, self.place.as_ref(), &attach, size)?;
+        let joined = joined::resolve(self.paths, &launch.spec)?;
+        let spec = joined.as_ref().unwrap_or(&launch.spec);
+        let running = start(launch, spec, self.place.as_ref(), &attach, size)?;
+        drop(joined);
         let run = self.write_run(&running, started)?;
         let pid = run.pid;
         // Here and not by the starter: it must come before the end.

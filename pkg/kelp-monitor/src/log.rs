@@ -47,6 +47,10 @@ pub struct LogWriter {
     stamp: Stamp,
     /// Whether the last part of each stream lacks its end.
     open: [bool; 2],
+    /// The same of what the file has.
+    open_in_file: [bool; 2],
+    /// Whether something of each stream was lost since the last part of it in the file.
+    lost: [bool; 2],
     /// Whether the old file was put away and the new one could not be opened yet.
     put_away: bool,
 }
@@ -67,6 +71,8 @@ impl LogWriter {
             buffer: Vec::new(),
             stamp: Stamp::default(),
             open: [false; 2],
+            open_in_file: [false; 2],
+            lost: [false; 2],
             put_away: false,
         };
         if config.driver == LogDriver::K8sFile {
@@ -110,11 +116,21 @@ impl LogWriter {
     }
 
     /// Adds output as it came.
-    pub fn write(&mut self, stream: Stream, mut bytes: &[u8]) -> io::Result<()> {
+    pub fn write(&mut self, stream: Stream, bytes: &[u8]) -> io::Result<()> {
         if self.file.is_none() || bytes.is_empty() {
             return Ok(());
         }
+        let written = self.add(stream, bytes);
+        self.lost[stream as usize] |= written.is_err();
+        written
+    }
+
+    fn add(&mut self, stream: Stream, mut bytes: &[u8]) -> io::Result<()> {
         self.stamp.refresh();
+        // What comes after a gap does not go on with what came before it.
+        if std::mem::take(&mut self.lost[stream as usize]) && self.open[stream as usize] {
+            self.part(stream, b"", true)?;
+        }
         while !bytes.is_empty() {
             let window = &bytes[..bytes.len().min(PART)];
             let (part, ended) = match window.iter().position(|&byte| byte == b'\n') {
@@ -163,9 +179,11 @@ impl LogWriter {
                 self.buffer.clear();
                 // What was written of it would begin the next line.
                 let _ = file.set_len(self.size);
+                self.open = self.open_in_file;
                 return Err(error);
             }
             self.size += self.buffer.len() as u64;
+            self.open_in_file = self.open;
         }
         self.buffer.clear();
         // A burst of output does not keep its memory for the life of the container.
@@ -394,6 +412,32 @@ mod tests {
         assert_eq!(lines("log.1"), ["before", "one", "two", "three", "four"]);
         assert_eq!(lines("log"), ["five"]);
         assert!(!directory.path().join("log.2").exists());
+    }
+
+    #[test]
+    fn what_comes_after_a_gap_is_another_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let mut writer = LogWriter::open(&config(path.clone(), 0, 1)).unwrap();
+        writer.keep(Stream::Stdout, b"li");
+        writer.keep(Stream::Stderr, b"er");
+        // One that can't be written.
+        let file = writer.file.replace(File::open(&path).unwrap());
+        writer.keep(Stream::Stdout, b"ne\nline");
+        writer.file = file;
+        writer.keep(Stream::Stdout, b"ne\nline\n");
+        writer.keep(Stream::Stderr, b"ror\n");
+        let text = fs::read_to_string(path).unwrap();
+        let texts: Vec<_> = text.lines().map(|line| &line[31..]).collect();
+        let expected = [
+            "stdout P li",
+            "stderr P er",
+            "stdout F ",
+            "stdout F ne",
+            "stdout F line",
+            "stderr F ror",
+        ];
+        assert_eq!(texts, expected);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use kelp_runtime::cgroup::Cgroup;
 use kelp_runtime::launch::{Guarded, Starting, Stdio, launch};
 use kelp_runtime::plan::Plan;
 use kelp_sys::clone::Child;
+use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::ioctl_fionbio;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
@@ -58,15 +59,17 @@ impl Drop for OwnCgroup {
     }
 }
 
-/// Starts it. `attach` is a directory of the container's own to attach its root to.
+/// Starts it, by its specification as it is today. `attach` is a directory of the container's own to
+/// attach its root to.
 pub(crate) fn start(
     launch_config: &Launch,
+    spec: &Spec,
     place: Option<&Place>,
     attach: &Path,
     size: Option<(u16, u16)>,
 ) -> Result<Running, Error> {
     let plan = Plan::new(
-        &launch_config.spec,
+        spec,
         launch_config.rootfs.clone(),
         attach,
         launch_config.extras.clone(),

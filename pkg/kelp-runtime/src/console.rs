@@ -72,7 +72,7 @@ impl Console {
                 | OpenTreeFlags::AT_EMPTY_PATH,
         )
         .step(what)?;
-        let place = target(root, Path::new("/dev/console"), false)?;
+        let (place, _) = target(root, Path::new("/dev/console"), false)?;
         attach(tree.as_fd(), place.as_fd()).step(what)
     }
 

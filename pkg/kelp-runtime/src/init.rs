@@ -20,6 +20,7 @@ use crate::error::{Failure, Step};
 use crate::launch::{READY, Stdio};
 use crate::message::send;
 use crate::mount_plan::{MountPlan, Source};
+use crate::mounts::Made;
 use crate::plan::Plan;
 use crate::process::{self, Tie};
 use crate::rootfd::Root;
@@ -72,18 +73,20 @@ fn prepare(
     let sources = sources.collect::<Result<Vec<_>, _>>()?;
     let root = Root::new(rootfs::mount(parts)?);
     mounts::check_real_directories(&root)?;
-    let mut dev_is_ours = false;
+    let mut dev = None;
     let mut given = Vec::new();
+    let mut new_places = Vec::new();
     for ((mount, source), origin) in plan.mounts.iter().zip(sources).zip(origins) {
-        let tree = mounts::make(&root, mount, source)?;
-        if mount.chown {
+        let Made { tree, new_place } = mounts::make(&root, mount, source)?;
+        if mount.is_dev() {
+            dev = Some((mount, tree));
+        } else if mount.chown {
             given.push((mount, origin.unwrap_or(tree)));
-        }
-        if mount.target == std::path::Path::new("/dev") && mount.is_tmpfs() {
-            dev_is_ours = true;
+        } else if let Some(place) = new_place {
+            new_places.extend([place, tree]);
         }
     }
-    if dev_is_ours {
+    if dev.is_some() {
         mounts::devices(&root, &plan.devices)?;
     }
     write_sysctls(plan, &root)?;
@@ -94,6 +97,9 @@ fn prepare(
     } else {
         None
     };
+    if let Some((mount, tree)) = dev {
+        mounts::finish_dev(tree.as_fd(), mount)?;
+    }
     mounts::mask(&root, &plan.masked)?;
     mounts::readonly(&root, &plan.readonly)?;
     if plan.process.extras.single_id {
@@ -105,6 +111,10 @@ fn prepare(
         identity = process::Identity::resolve(&plan.process, &root)?;
     }
     give_mounts(&given, &identity)?;
+    for place in &new_places {
+        chown::one(place.as_fd(), identity.uid, identity.gid)
+            .step(|| "give a new volume to the container's user".to_owned())?;
+    }
 
     rootfs::pivot(root.as_fd())?;
     rootfs::finish(plan.rootfs_readonly, plan.rootfs_propagation)?;
@@ -275,6 +285,7 @@ mod tests {
                 path: c"/".into(),
                 recursive,
                 beneath: None,
+                of: None,
             };
             let expected = limited.then(|| mount_id(&open)).flatten();
             assert_eq!(limit(&source, open.as_fd()), expected);

@@ -51,6 +51,8 @@ pub enum Source {
         recursive: bool,
         /// A place beneath it, instead of the whole (`X-mount.subdir` of mount(8)).
         beneath: Option<PathBuf>,
+        /// A process in whose mounts it is, instead of the host's (`X-kelp.of`).
+        of: Option<u32>,
     },
     /// An overlay of directories of the host.
     Overlay {
@@ -150,6 +152,7 @@ impl MountPlan {
                 path: cstring(path)?,
                 recursive: options.recursive || kind == "rbind",
                 beneath: options.beneath,
+                of: options.of,
             }
         } else if kind == "overlay" {
             overlay(&options.parameters, options.beneath, &target)?
@@ -203,11 +206,17 @@ impl MountPlan {
                 path: cstring(only)?,
                 recursive: false,
                 beneath: beneath.take(),
+                of: None,
             };
         }
         self.attr.set |= attr::RDONLY;
         self.attr.clear &= !attr::RDONLY;
         Ok(())
+    }
+
+    /// Whether it is a /dev to be filled.
+    pub(crate) fn is_dev(&self) -> bool {
+        self.target == Path::new("/dev") && self.is_tmpfs()
     }
 
     /// Whether it is a new tmpfs.
@@ -227,6 +236,7 @@ struct Options {
     chown: bool,
     beneath: Option<PathBuf>,
     volume: Option<PathBuf>,
+    of: Option<u32>,
     synced: bool,
 }
 
@@ -258,6 +268,16 @@ impl Options {
                     }
                     Some(("X-kelp.volume", directory)) => {
                         self.volume = Some(PathBuf::from(directory));
+                        return Ok(());
+                    }
+                    Some(("X-kelp.of", process)) => {
+                        let id = process.parse().map_err(|_| {
+                            Error::Spec(format!(
+                                "mount {}: X-kelp.of={process}: not a process id",
+                                target.display()
+                            ))
+                        });
+                        self.of = Some(id?);
                         return Ok(());
                     }
                     Some((name, value)) => (name, Some(cstring(Path::new(value))?)),

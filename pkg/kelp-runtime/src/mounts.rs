@@ -27,8 +27,17 @@ use crate::mount_plan::{MountPlan, Source};
 use crate::rootfd::Root;
 use crate::source::{Bound, bind, clone_tree};
 
-/// Makes one mount of the plan and returns it; `bound` is what [`crate::source::open_source`] opened for it.
-pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Bound) -> Result<OwnedFd, Failure> {
+/// A mount that was made.
+pub(crate) struct Made {
+    /// The mount.
+    pub(crate) tree: OwnedFd,
+    /// The directory that was made to mount on, where a volume has nothing in it and the image nothing in
+    /// its place: both become the container's user's.
+    pub(crate) new_place: Option<OwnedFd>,
+}
+
+/// Makes one mount of the plan; `bound` is what [`crate::source::open_source`] opened for it.
+pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Bound) -> Result<Made, Failure> {
     let what = || format!("mount {}", mount.target.display());
     let Bound {
         tree: bound,
@@ -46,16 +55,19 @@ pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Bound) -> Result<Owned
         Source::Cgroup => cgroup(&what)?,
     };
     let is_directory = is_directory(tree.as_fd()).step(what)?;
-    let target = target(root, &mount.target, is_directory)?;
+    let (target, is_new) = target(root, &mount.target, is_directory)?;
     if let Some(filling) = &filling {
         filling.wait()?;
     }
-    if mount.copy_up && is_directory && kelp_copy::is_empty(tree.as_fd()).step(what)? {
+    let copies = mount.copy_up && is_directory && kelp_copy::is_empty(tree.as_fd()).step(what)?;
+    if copies {
         copy_up(root, mount, &tree, target.as_fd(), filling.as_ref())?;
     }
     set_attributes(tree.as_fd(), mount).step(what)?;
     attach(tree.as_fd(), target.as_fd()).step(what)?;
-    Ok(tree)
+    let is_given = copies && is_new && filling.is_some() && mount.attr.set & RDONLY == 0;
+    let new_place = is_given.then_some(target);
+    Ok(Made { tree, new_place })
 }
 
 /// Copies what the image has at a mount's target to the mount, which is empty.
@@ -179,6 +191,15 @@ fn cgroup(what: &impl Fn() -> String) -> Result<OwnedFd, Failure> {
     }
 }
 
+/// Makes a /dev read-only that was filled first, if that was asked for.
+pub(crate) fn finish_dev(tree: BorrowedFd<'_>, mount: &MountPlan) -> Result<(), Failure> {
+    let attr = MountAttr {
+        set: mount.attr.set & RDONLY,
+        ..MountAttr::default()
+    };
+    mount_setattr(tree, false, attr, None).step(|| "make /dev read-only".to_owned())
+}
+
 fn set_attributes(tree: BorrowedFd<'_>, mount: &MountPlan) -> std::io::Result<()> {
     if mount.recursive_attr != MountAttr::default() {
         mount_setattr(tree, true, mount.recursive_attr, None)?;
@@ -187,6 +208,9 @@ fn set_attributes(tree: BorrowedFd<'_>, mount: &MountPlan) -> std::io::Result<()
         return Ok(());
     }
     let mut attr = mount.attr;
+    if mount.is_dev() {
+        attr.set &= !RDONLY;
+    }
     let recursive_bind = matches!(
         mount.source,
         Source::Bind {
@@ -209,8 +233,12 @@ fn set_attributes(tree: BorrowedFd<'_>, mount: &MountPlan) -> std::io::Result<()
     }
 }
 
-/// The place to mount on: made, as a directory or a file, where it is missing.
-pub(crate) fn target(root: &Root, path: &Path, directory: bool) -> Result<OwnedFd, Failure> {
+/// The place to mount on: made, as a directory or a file, where it is missing; and whether it was.
+pub(crate) fn target(
+    root: &Root,
+    path: &Path,
+    directory: bool,
+) -> Result<(OwnedFd, bool), Failure> {
     let what = || format!("make the mount point {}", path.display());
     match root.open(path, OFlags::PATH | OFlags::CLOEXEC) {
         Ok(place) => {
@@ -221,14 +249,15 @@ pub(crate) fn target(root: &Root, path: &Path, directory: bool) -> Result<OwnedF
                     path.display()
                 )));
             }
-            Ok(place)
+            Ok((place, false))
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            if directory {
-                root.mkdir_all(path, 0o755).step(what)
+            let made = if directory {
+                root.mkdir_all(path, 0o755)
             } else {
-                root.create_file(path, 0o644).step(what)
-            }
+                root.create_file(path, 0o644)
+            };
+            made.map(|place| (place, true)).step(what)
         }
         Err(error) => Err(error).step(what),
     }
@@ -325,7 +354,7 @@ pub(crate) fn devices(root: &Root, more: &[PathBuf]) -> Result<(), Failure> {
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
         )
         .step(|| format!("bind device {}", path.display()))?;
-        let place = target(root, path, false)?;
+        let (place, _) = target(root, path, false)?;
         attach(source.as_fd(), place.as_fd())
             .step(|| format!("mount device {}", path.display()))?;
     }

@@ -5,9 +5,10 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, open, openat2};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Failure, Step};
 use crate::filling::Filling;
@@ -24,12 +25,20 @@ pub(crate) fn open_source(mount: &MountPlan) -> Result<Opened, Failure> {
         Source::Bind {
             path,
             recursive,
+            of: Some(process),
+            ..
+        } => Parts::Tree(bind_of(*process, path, *recursive)?),
+        Source::Bind {
+            path,
+            recursive,
             beneath: None,
+            ..
         } => Parts::Tree(bind(path, *recursive)?),
         Source::Bind {
             path,
             recursive,
             beneath: Some(place),
+            ..
         } => Parts::Tree(bind_beneath(path, place, *recursive)?),
         Source::Overlay {
             lower,
@@ -119,7 +128,13 @@ fn mount_overlay(
 /// Opens what a mount marked `U` gives to the container's user, where the container's own mounts do
 /// not show: what is bound, and no more of it than that.
 pub(crate) fn open_origin(mount: &MountPlan) -> Result<Option<OwnedFd>, Failure> {
-    let Source::Bind { path, beneath, .. } = &mount.source else {
+    let Source::Bind {
+        path,
+        beneath,
+        of: None,
+        ..
+    } = &mount.source
+    else {
         return Ok(None);
     };
     match beneath {
@@ -174,6 +189,38 @@ pub(crate) fn bind(path: &CStr, recursive: bool) -> Result<OwnedFd, Failure> {
         Err(Errno::INVAL) if !recursive => bind(path, true),
         result => result.step(|| format!("bind {}", path.to_string_lossy())),
     }
+}
+
+/// A detached copy of a tree in the mount namespace of another container's process, which is not followed
+/// over links: its root chose them.
+///
+/// The caller has one thread, and its working directory becomes the root.
+fn bind_of(process: u32, path: &CStr, recursive: bool) -> Result<OwnedFd, Failure> {
+    let what = || format!("bind {} of process {process}", path.to_string_lossy());
+    let namespace = |process: &str| {
+        let file = format!("/proc/{process}/ns/mnt");
+        open(file, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+    };
+    let own = namespace("self").step(what)?;
+    let other = namespace(&process.to_string()).step(what)?;
+    let enter = |namespace: &OwnedFd| {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount)).step(what)
+    };
+    enter(&other)?;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let found = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+    let tree = found.and_then(|found| {
+        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH;
+        if recursive {
+            flags |= OpenTreeFlags::AT_RECURSIVE;
+        }
+        open_tree(found, "", flags)
+    });
+    // Before anything else is done.
+    enter(&own)?;
+    tree.step(what)
 }
 
 /// A detached copy of a mount.

@@ -70,13 +70,15 @@ fn namespaces(flags: &CreateFlags, conf: &Conf, options: &mut CreateOptions) -> 
     let names = &mut options.namespaces;
     for (flag, key, option, namespace) in [
         (&asked.pid, "pidns", "pid", &mut names.pid),
-        (&asked.ipc, "ipcns", "ipc", &mut names.ipc),
         (&asked.uts, "utsns", "uts", &mut names.uts),
         (&asked.cgroupns, "cgroupns", "cgroupns", &mut names.cgroup),
     ] {
         if let (None, Some(text)) = (flag, conf.text(CONTAINERS, key)) {
             *namespace = text.read(|text| isolation::one(option, Some(text)))?;
         }
+    }
+    if let (None, Some(text)) = (&asked.ipc, conf.text(CONTAINERS, "ipcns")) {
+        (names.ipc, options.no_shm) = text.read(|text| isolation::ipc(text))?;
     }
     let mapped = !asked.uidmap.is_empty() || !asked.gidmap.is_empty();
     if asked.userns.is_none()

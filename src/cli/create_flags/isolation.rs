@@ -9,10 +9,10 @@ use kelp_args::security::{Label, Seccomp, Unmask};
 use kelp_args::{AddHost, IdMapping, SecurityOption, Sysctl};
 use kelp_engine::container::CreateOptions;
 use kelp_engine::container::config::{CgroupMode, Namespace, UserMode};
+use kelp_engine::host::{self, Ids};
 use kelp_engine::network::hosts::Base;
 use kelp_engine::network::ports::exposed;
 use kelp_engine::network::{Mode, PastaOptions, Protocol, PublishedPort};
-
 use serde_json::Value;
 
 use super::each;
@@ -59,7 +59,7 @@ pub struct IsolationFlags {
     /// The process namespace: private, host, container:ID or ns:PATH
     #[arg(long, value_name = "MODE")]
     pub(super) pid: Option<String>,
-    /// The IPC namespace: private, host, container:ID or ns:PATH
+    /// The IPC namespace: private, shareable, none, host, container:ID or ns:PATH
     #[arg(long, value_name = "MODE")]
     pub(super) ipc: Option<String>,
     /// The UTS namespace: private, host, container:ID or ns:PATH
@@ -102,7 +102,7 @@ impl IsolationFlags {
         options.hostname.clone_from(&self.hostname);
         let names = &mut options.namespaces;
         names.pid = one("pid", self.pid.as_deref())?;
-        names.ipc = one("ipc", self.ipc.as_deref())?;
+        (names.ipc, options.no_shm) = ipc(self.ipc.as_deref().unwrap_or_default())?;
         names.uts = one("uts", self.uts.as_deref())?;
         names.cgroup = one("cgroupns", self.cgroupns.as_deref())?;
         names.user = self.user()?;
@@ -145,8 +145,8 @@ impl IsolationFlags {
 
     fn user(&self) -> anyhow::Result<UserMode> {
         if !self.uidmap.is_empty() || !self.gidmap.is_empty() {
-            let uids = map_lines(&self.uidmap)?;
-            let gids = map_lines(&self.gidmap)?;
+            let uids = map_lines(&self.uidmap, Ids::Users)?;
+            let gids = map_lines(&self.gidmap, Ids::Groups)?;
             // One of the two stands for both, as in podman.
             return Ok(match (uids.is_empty(), gids.is_empty()) {
                 (true, _) => UserMode::Map(gids.clone(), gids),
@@ -205,8 +205,8 @@ pub(super) fn user_mode(text: &str) -> anyhow::Result<UserMode> {
         User::NoMap => UserMode::NoMap,
         User::Auto(auto) => UserMode::Auto {
             size: auto.size,
-            uids: map_lines(&auto.uids)?,
-            gids: map_lines(&auto.gids)?,
+            uids: map_lines(&auto.uids, Ids::Users)?,
+            gids: map_lines(&auto.gids, Ids::Groups)?,
         },
         User::Container(id) => UserMode::Container(id),
         User::Path(path) => UserMode::Path(path.into()),
@@ -218,6 +218,14 @@ pub(super) fn seccomp_profile(path: &Path) -> anyhow::Result<Value> {
     let what = || format!("seccomp profile {}", path.display());
     let text = std::fs::read(path).with_context(|| format!("read {}", what()))?;
     serde_json::from_slice(&text).with_context(what)
+}
+
+/// Reads `--ipc`: the namespace, and whether there is no shared memory.
+pub(super) fn ipc(text: &str) -> anyhow::Result<(Namespace, bool)> {
+    match text {
+        "none" => Ok((Namespace::Private, true)),
+        _ => Ok((one("ipc", Some(text))?, false)),
+    }
 }
 
 pub(super) fn one(option: &str, text: Option<&str>) -> anyhow::Result<Namespace> {
@@ -272,14 +280,17 @@ fn unsupported(option: &str) -> anyhow::Result<()> {
     bail!("--security-opt {option} is not supported by kelp yet")
 }
 
-fn map_lines(maps: &[IdMapping]) -> anyhow::Result<Vec<(u32, u32, u32)>> {
-    let line = |map: &IdMapping| {
+fn map_lines(maps: &[IdMapping], ids: Ids) -> anyhow::Result<Vec<(u32, u32, u32)>> {
+    let mut lines = Vec::new();
+    for map in maps {
+        let line = (map.container, map.source, map.size);
         if map.source_is_host {
-            bail!("an id of the host (@) in an id map is not supported by kelp yet");
+            lines.extend(host::inner(line, ids)?);
+        } else {
+            lines.push(line);
         }
-        Ok((map.container, map.source, map.size))
-    };
-    maps.iter().map(line).collect()
+    }
+    Ok(lines)
 }
 
 /// A line of /etc/hosts for each name.

@@ -1,13 +1,14 @@
 //! Flags about files: mounts, devices, the root.
 
 use std::os::unix::fs::FileTypeExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use kelp_args::mount::{Mount, Source};
 use kelp_args::{Device, VolumesFrom, mount, size};
 use kelp_engine::container::CreateOptions;
 use kelp_engine::container::config::ImageVolumes;
+use kelp_engine::devices;
 
 use super::each;
 
@@ -93,22 +94,35 @@ pub(super) fn add_device(options: &mut CreateOptions, device: &Device) -> anyhow
         bail!("--device {shown}: no such device on the host");
     };
     if metadata.is_dir() {
-        bail!("--device {shown}: a directory of devices is not supported by kelp yet");
+        let mut found = Vec::new();
+        devices::walk(source, &mut found);
+        if found.is_empty() {
+            bail!("--device {shown}: no device is in the directory");
+        }
+        for device in found {
+            let inside = device.strip_prefix(source)?;
+            add_node(options, &device, &target.join(inside));
+        }
+        return Ok(());
     }
     if !metadata.file_type().is_char_device() && !metadata.file_type().is_block_device() {
         bail!("--device {shown}: not a device");
     }
+    add_node(options, source, target);
+    Ok(())
+}
+
+fn add_node(options: &mut CreateOptions, source: &Path, target: &Path) {
     if source == target {
-        options.devices.push(source.clone());
-        return Ok(());
+        options.devices.push(source.to_owned());
+        return;
     }
     let mut mount = Mount::new(
-        Source::Bind(shown.to_string()),
+        Source::Bind(source.display().to_string()),
         target.display().to_string(),
     );
     mount.options = ["bind", "nosuid", "noexec"].map(str::to_owned).to_vec();
     options.volumes.push(mount);
-    Ok(())
 }
 
 pub(super) fn image_volumes(text: &str) -> Result<ImageVolumes, String> {

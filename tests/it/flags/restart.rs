@@ -79,6 +79,40 @@ fn what_failed_is_started_again_so_often() {
 }
 
 #[test]
+fn who_joins_another_joins_what_it_is_by_then() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let mut starts = Starts::new(&env);
+    let volume = starts.volume();
+    let one = ["run", "-d", "--name=one", &image, "sleep", "1000"];
+    env.kelp(&one).succeeds();
+    let namespace = || {
+        env.kelp(&["exec", "one", "readlink", "/proc/self/ns/uts"])
+            .succeeds()
+    };
+    let first = namespace();
+    let flags = [
+        "run",
+        "-d",
+        "--name=two",
+        "--restart=always",
+        "--uts=container:one",
+    ];
+    let script = "readlink /proc/self/ns/uts; trap 'exit 3' USR1; echo started >/starts
+                  while sleep 0.1; do :; done";
+    let program = ["-v", &volume, &image, "sh", "-c", script];
+    env.kelp(&[&flags[..], &program].concat()).succeeds();
+    starts.wait(1);
+    env.kelp(&["restart", "-t0", "one"]).succeeds();
+    let second = namespace();
+    assert_ne!(first, second);
+    env.kelp(&["exec", "two", "kill", "-USR1", "1"]).succeeds();
+    starts.wait(1);
+    assert_eq!(env.kelp(&["logs", "two"]).succeeds(), first + &second);
+    env.kelp(&["rm", "-f", "-t0", "two", "one"]).succeeds();
+}
+
+#[test]
 fn what_succeeded_is_not_started_again_for_having_failed() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();

@@ -6,6 +6,33 @@ use crate::env::Env;
 use crate::image::Image;
 
 #[test]
+fn a_new_volume_is_the_users_where_the_image_has_nothing() {
+    let Some(env) = Env::new() else { return };
+    let script = "stat -c '%u:%g %n' /new/place /etc; touch /new/place/mine && ls -n /new/place | awk 'END {print $3}'";
+    let flags = ["-u", "1000:1001", "-v", "given:/new/place"];
+    let seen = "1000:1001 /new/place\n0:0 /etc\n1000\n";
+    assert_eq!(env.shell(&flags, script), seen);
+    // What has something in it stays as it is, and what the image has at the place is the image's.
+    let other = ["-u", "7:7", "-v", "given:/new/place", "-v", "others:/etc"];
+    let script = "stat -c '%u:%g %n' /new/place /etc";
+    assert_eq!(
+        env.shell(&other, script),
+        "1000:1001 /new/place\n0:0 /etc\n"
+    );
+    // As it was when it starts again, and nothing is written to what can't be.
+    let image = env.busybox();
+    let create = ["create", "--name=again", "--network=none", "-u", "5"];
+    let mounts = ["-v", "empty:/new", "-v", "unwritten:/other:ro"];
+    let command = [&image, "stat", "-c", "%u:%g", "/new", "/other"];
+    env.kelp(&[&create[..], &mounts, &command].concat())
+        .succeeds();
+    for _ in 0..2 {
+        assert_eq!(env.kelp(&["start", "-a", "again"]).succeeds(), "5:0\n0:0\n");
+    }
+    env.kelp(&["rm", "again"]).succeeds();
+}
+
+#[test]
 fn volumes_come_from_another_container() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();

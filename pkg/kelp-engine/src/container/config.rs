@@ -113,6 +113,8 @@ pub struct CreateOptions {
     pub mask: Vec<String>,
     /// Paths that are not covered; `ALL` for all.
     pub unmask: Vec<String>,
+    /// Whether nothing is mounted on /dev/shm.
+    pub no_shm: bool,
     /// The size of /dev/shm in bytes.
     pub shm_size: Option<u64>,
     /// Limits by name: soft and hard.
@@ -221,26 +223,17 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Each namespace but the user's that is another container's, by the name of its file in
-    /// /proc/PID/ns, and that container.
-    pub fn of_containers(&self) -> Vec<(&'static str, &str)> {
-        let network = match &self.network {
-            Some(Mode::Container(id)) => Some(id),
-            _ => None,
-        };
-        let named = [
-            ("pid", &self.pid),
-            ("ipc", &self.ipc),
-            ("uts", &self.uts),
-            ("cgroup", &self.cgroup),
-        ];
+    /// The containers that have a namespace of this one, other than the user's.
+    pub fn of_containers(&self) -> Vec<&str> {
         let mut list = Vec::new();
-        for (file, namespace) in named {
+        for namespace in [&self.pid, &self.ipc, &self.uts, &self.cgroup] {
             if let Namespace::Container(id) = namespace {
-                list.push((file, id.as_str()));
+                list.push(id.as_str());
             }
         }
-        list.extend(network.map(|id| ("net", id.as_str())));
+        if let Some(Mode::Container(id)) = &self.network {
+            list.push(id);
+        }
         list
     }
 }

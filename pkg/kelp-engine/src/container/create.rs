@@ -71,6 +71,7 @@ impl Engine {
         // Before anything is copied.
         let name = self.reserve_name(&options, &id)?;
         made.name = Some(name.clone());
+        options.name = Some(name.clone());
         let rootfs = base.rootfs(&record.data, storage, options.remove);
         if let Rootfs::Copied { root, layers } = &rootfs {
             // Before there are volumes, which nothing keeps meanwhile.
@@ -197,11 +198,7 @@ impl Engine {
             }
         };
         own.extend(network::write_files(
-            options,
-            &network,
-            &record.data,
-            base,
-            &hostname,
+            options, &network, record, base, &hostname,
         )?);
         self.give_to_root(map, &own)?;
         let resources = match &options.resources {

@@ -1,11 +1,12 @@
 //! The network of a new container: which one, its ports, and the files in /etc that tell of it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use kelp_network::hosts::{AddedHost, Base as HostsBase, Hosts, hosts};
 use kelp_network::resolv::{DnsOptions, HostFiles, Reach, resolv};
 use kelp_network::{Mode, PastaOptions, Plan, ports};
+use kelp_state::{ContainerId, Record};
 use oci_spec::image::Config as ImageConfig;
 
 use crate::Error;
@@ -50,7 +51,7 @@ pub(crate) fn plan(options: &mut CreateOptions, image: &ImageConfig) -> Result<P
 pub(crate) fn write_files(
     options: &CreateOptions,
     plan: &Plan,
-    record: &Path,
+    record: &Record,
     base: &crate::image::Base,
     hostname: &str,
 ) -> Result<Vec<PathBuf>, Error> {
@@ -64,13 +65,32 @@ pub(crate) fn write_files(
                 Some(zone) => time_zone(zone)?,
                 None => continue,
             },
+            _ if options.privileged => {
+                container_environment(options, &record.id, base).into_bytes()
+            }
             _ => Vec::new(),
         };
-        let path = record.join(name);
+        let path = record.data.join(name);
         fs::write(&path, content).map_err(Error::io(format!("write {}", path.display())))?;
         written.push(path);
     }
     Ok(written)
+}
+
+/// What /run/.containerenv tells of a privileged container, which may know where it is, as podman writes
+/// it and toolbox and distrobox read it.
+fn container_environment(
+    options: &CreateOptions,
+    id: &ContainerId,
+    base: &crate::image::Base,
+) -> String {
+    let name = options.name.as_deref().unwrap_or_default();
+    format!(
+        "engine=\"kelp-{}\"\nname={name:?}\nid=\"{id}\"\nimage={:?}\nimageid={:?}\nrootless=1\n",
+        env!("CARGO_PKG_VERSION"),
+        base.name,
+        base.id
+    )
 }
 
 /// The rules of a time zone, as tzfile(5) has them: the host's, for images seldom have any.

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use kelp_args::RestartPolicy;
@@ -10,10 +9,9 @@ use kelp_monitor::Launch;
 use kelp_monitor::attach::{Connection, Pipes};
 use kelp_monitor::launch::LogDriver;
 use kelp_monitor::role::SOCKET;
-use kelp_state::file::{self, Durability};
+use kelp_state::file;
 use kelp_state::{ContainerId, Record, Status, liveness};
 use kelp_userns::shared::{self, Coming};
-use oci_spec::runtime::LinuxNamespaceType;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::container::config::{Config, CreateOptions, UserMode};
@@ -111,7 +109,10 @@ impl Engine {
         // It is removed meanwhile.
         let launch = launch.ok_or_else(|| kelp_state::Error::NotFound(id.to_string()))?;
         let passes_streams = launch.log.driver == LogDriver::Passthrough;
-        self.join_containers(&record, &config.options, launch)?;
+        // Whom it joins the monitor looks up; that they can't be joined is better said here.
+        for other in config.options.namespaces.of_containers() {
+            self.running(other)?;
+        }
         let (ours, theirs) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -137,34 +138,6 @@ impl Engine {
         Ok(Started { connection, pid })
     }
 
-    /// Tells the monitor which processes have the namespaces of other containers that are joined.
-    fn join_containers(
-        &self,
-        record: &Record,
-        options: &CreateOptions,
-        mut launch: Launch,
-    ) -> Result<(), Error> {
-        let others = options.namespaces.of_containers();
-        if others.is_empty() {
-            return Ok(());
-        }
-        let linux = launch.spec.linux_mut().as_mut();
-        let namespaces = linux.and_then(|linux| linux.namespaces_mut().as_mut());
-        let namespaces = namespaces.into_iter().flatten();
-        let mut by_file: Vec<_> = namespaces
-            .map(|namespace| (file_of(namespace.typ()), namespace))
-            .collect();
-        for (file, other) in others {
-            let pid = self.running(other)?.pid;
-            let path = PathBuf::from(format!("/proc/{pid}/ns/{file}"));
-            for (_, namespace) in by_file.iter_mut().filter(|(name, _)| *name == file) {
-                namespace.set_path(Some(path.clone()));
-            }
-        }
-        let path = record.data.join("launch.json");
-        Ok(file::write_json(&path, &launch, Durability::None)?)
-    }
-
     /// A container's config.
     pub fn config(&self, id: &ContainerId) -> Result<Config, Error> {
         Config::read(&self.paths, id)?.ok_or_else(|| {
@@ -173,20 +146,6 @@ impl Engine {
                 format!("no container with name or ID \"{id}\" found: no such container"),
             )
         })
-    }
-}
-
-/// A namespace's file in /proc/PID/ns (namespaces(7)).
-fn file_of(kind: LinuxNamespaceType) -> &'static str {
-    match kind {
-        LinuxNamespaceType::Mount => "mnt",
-        LinuxNamespaceType::Cgroup => "cgroup",
-        LinuxNamespaceType::Uts => "uts",
-        LinuxNamespaceType::Ipc => "ipc",
-        LinuxNamespaceType::User => "user",
-        LinuxNamespaceType::Pid => "pid",
-        LinuxNamespaceType::Network => "net",
-        LinuxNamespaceType::Time => "time",
     }
 }
 

@@ -100,7 +100,7 @@ impl Engine {
             UserMode::Container(id) => Some(id.as_str()),
             // Who joins a namespace needs the capabilities that its owner's user namespace gives, and
             // two that were made at the same time are two, be their maps equal.
-            _ => others.first().map(|(_, id)| *id),
+            _ => others.first().copied(),
         };
         let Some(other) = other else {
             return self.user_namespace(map);
