@@ -39,7 +39,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     let ignore = args.ignore || args.force;
     let mut code = 0;
     for name in names {
-        match engine.remove_image(&name, args.force || args.all) {
+        match engine.remove_image(&name, args.force || args.all, args.force) {
             Ok(removal) => {
                 for untagged in removal.untagged {
                     output::line(format_args!("Untagged: {untagged}"))?;

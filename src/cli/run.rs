@@ -66,7 +66,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         End::Lost => engine.wait_container(&id).unwrap_or(137),
     };
     if let Some(image) = image {
-        match engine.remove_image(&image, false) {
+        match engine.remove_image(&image, false, false) {
             Err(error) if error.kind() != Kind::Conflict => return Err(error.into()),
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! What the host is: its ids, and the user namespace of a container.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use kelp_userns::subid::{self, SubIds};
@@ -202,7 +203,9 @@ impl Engine {
         let told = self.paths.data.join("told-of-single-id");
         if !told.exists() && std::fs::write(told, "").is_ok() {
             let name = subid::user_name(rustix::process::getuid().as_raw());
-            eprintln!(
+            // Nobody may read it.
+            let _ = writeln!(
+                std::io::stderr(),
                 "kelp: this user has no ids in /etc/subuid and /etc/subgid: in containers all files \
                  belong to one user; for more have `{}:100000:65536` added to both (said once)",
                 name.as_deref().unwrap_or("NAME")

@@ -1,8 +1,9 @@
 //! The one API that every front end calls.
 //!
 //! Invariants: front ends parse and print, the engine does; [`Error::kind`] is all that a front end
-//! needs to choose an exit code, an HTTP status or a gRPC code. Nothing here prints, and nothing
-//! here is asynchronous.
+//! needs to choose an exit code, an HTTP status or a gRPC code. Nothing here prints but what
+//! a user without subordinate ids is told once and what a role says to whoever started it, and nothing here is
+//! asynchronous.
 #![forbid(unsafe_code)]
 
 pub mod container;

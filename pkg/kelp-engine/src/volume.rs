@@ -39,6 +39,18 @@ impl Engine {
         }
     }
 
+    /// Keeps a volume that goes with its container from going with it: another has it by its name. One
+    /// that is gone already is made anew.
+    fn share(&self, volume: &str) -> Result<(), Error> {
+        let directory = self.paths.volumes().join(volume);
+        let record: VolumeRecord =
+            file::read_json(&directory.join("volume.json"))?.unwrap_or_default();
+        if record.anonymous && !trash::share_volume(&directory)? {
+            self.volume(volume)?;
+        }
+        Ok(())
+    }
+
     /// Makes a volume that goes with its container. It has its mark before it has its name: nobody would
     /// take it away otherwise if the maker is killed.
     fn anonymous_volume(&self, name: &str) -> Result<(), Error> {
@@ -150,6 +162,7 @@ impl Engine {
                 let path = directory.join("_data");
                 if given.is_some() {
                     self.volume(&volume)?;
+                    self.share(&volume)?;
                 } else {
                     self.anonymous_volume(&volume)?;
                     of.anonymous.push(directory.clone());

@@ -149,8 +149,9 @@ pub fn parse_time(text: &str, now: SystemTime) -> Result<SystemTime, String> {
     }
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds)
-            .map(|since| SystemTime::UNIX_EPOCH + since)
-            .map_err(|_| format!("\"{text}\" is no time"));
+            .ok()
+            .and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since))
+            .ok_or_else(|| format!("\"{text}\" is no time"));
     }
     match parse_span(text) {
         Some(span) => Ok(now.checked_sub(span).unwrap_or(SystemTime::UNIX_EPOCH)),

@@ -108,7 +108,7 @@ impl BlobStore {
         }
         let whole = hasher.finish() == *digest;
         if !whole {
-            self.remove(digest)?;
+            remove_file(&self.path(digest))?;
         }
         Ok(whole)
     }
@@ -231,8 +231,15 @@ impl BlobStore {
     }
 
     /// Removes a blob, if it is here.
-    pub(crate) fn remove(&self, digest: &Digest) -> Result<(), Error> {
-        remove_file(&self.path(digest))
+    /// Takes a blob's name away; the file, to be deleted once no lock is held: that takes a while.
+    pub(crate) fn discard(&self, digest: &Digest) -> Result<Option<PathBuf>, Error> {
+        let path = self.path(digest);
+        let place = temporary::unused_path(&self.data.join("tmp"), "blob");
+        match fs::rename(&path, &place) {
+            Ok(()) => Ok(Some(place)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(format!("remove {}", path.display()))(error)),
+        }
     }
 
     /// Removes partial downloads that nobody is writing; returns the bytes that were freed.

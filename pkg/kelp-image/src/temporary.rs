@@ -138,21 +138,26 @@ pub(crate) fn unused_path(directory: &Path, kind: &str) -> PathBuf {
     ))
 }
 
-/// The entries of a directory that nobody holds: what a kill has left.
+/// The entries of a directory that nobody holds: what a kill has left. Each gets another name while its
+/// lock is had, so that who has just made it and locks it next finds that it is gone.
 pub(crate) fn abandoned(directory: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed = |error| Error::io(format!("read {}", directory.display()))(error);
     let mut abandoned = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let free = match rustix::fs::open(&path, flags, Mode::empty()) {
-            Ok(file) => flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok(),
+        let lock = match rustix::fs::open(&path, flags, Mode::empty()) {
+            Ok(file) => Some(file),
             // The first moment of a file that a subordinate id makes; it lasts only if it was killed.
-            Err(Errno::ACCESS) => is_old(&path),
-            Err(_) => false,
+            Err(Errno::ACCESS) if is_old(&path) => None,
+            Err(_) => continue,
         };
-        if free {
-            abandoned.push(path);
+        let held = lock
+            .as_ref()
+            .is_some_and(|file| flock(file, FlockOperation::NonBlockingLockExclusive).is_err());
+        let trash = unused_path(directory, "trash");
+        if !held && fs::rename(&path, &trash).is_ok() {
+            abandoned.push(trash);
         }
     }
     Ok(abandoned)
@@ -229,7 +234,10 @@ mod tests {
         let left = parent.path().join("left");
         fs::write(&left, "").unwrap();
         std::os::unix::fs::symlink("/etc/passwd", parent.path().join("link")).unwrap();
-        assert_eq!(abandoned(parent.path()).unwrap(), [left]);
+        let [found] = &abandoned(parent.path()).unwrap()[..] else {
+            panic!("one is left");
+        };
+        assert!(found.exists() && !left.exists());
         drop((held, file));
     }
 

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use kelp_state::file::Durability;
+use kelp_state::liveness::Alive;
 use kelp_state::{ContainerId, Paths, Record, file, liveness};
 use kelp_sys::signal::{SignalSet, set_mask, signalfd};
 use rustix::net::{
@@ -78,8 +79,25 @@ fn watch(
     } else {
         Durability::Synced
     })?;
+    let lived = live(paths, record, &launch, starter, (streams, fds), alive);
+    if lived.is_err() {
+        // What began and ended is in the exit's record; what did not has begun nothing.
+        record.never_began();
+    }
+    lived.map(|()| 0)
+}
+
+/// Gets ready for the container's life, and lives it.
+fn live(
+    paths: &Paths,
+    record: &Record,
+    launch: &Launch,
+    starter: &OwnedFd,
+    (streams, fds): (Streams, Vec<OwnedFd>),
+    alive: Alive,
+) -> Result<(), Error> {
     place::clear(record);
-    let choice = Choice::begin(record, &launch, paths.session())?;
+    let choice = Choice::begin(record, launch, paths.session())?;
     let _registration =
         kelp_userns::shared::register(&paths.runtime, &launch.map_key, std::process::id())?;
     let log = LogWriter::open(&launch.log)
@@ -92,7 +110,7 @@ fn watch(
     let life = Life {
         paths,
         record,
-        launch: &launch,
+        launch,
         log,
         listener,
         signals,
@@ -105,8 +123,7 @@ fn watch(
         streams,
         fds,
     };
-    life.live(starter, alive)?;
-    Ok(0)
+    life.live(starter, alive)
 }
 
 /// SIGTERM comes to the poll loop from here on.

@@ -149,6 +149,11 @@ impl Record {
         Ok(())
     }
 
+    /// Takes back that it is about to be started: it was not.
+    pub fn never_began(&self) {
+        let _ = fs::remove_file(self.data.join(BEGUN));
+    }
+
     /// Since when it ran, if a boot that is over has ended it: the runtime directory does not tell.
     pub fn ended_with_its_boot(&self) -> Option<SystemTime> {
         let link = self.data.join(BEGUN);

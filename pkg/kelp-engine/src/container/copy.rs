@@ -20,7 +20,7 @@ use kelp_monitor::Launch;
 use kelp_state::{ContainerId, Record, Status, file};
 use kelp_sys::clone::Child;
 use kelp_sys::process::wait_pidfd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, SeekFrom, seek};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
@@ -79,6 +79,28 @@ impl Engine {
                 self.start(name, target, incoming(None, options, false), (stdin, 0))?
                     .end(Ok(()))
             }
+            (End::Container(from, path), End::Container(to, target))
+                if self.is_one_at_rest(from, to)? =>
+            {
+                // Only one process has the root of a container that does not run: one after the other.
+                let spool = rustix::fs::open(
+                    &self.paths.data,
+                    OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC,
+                    Mode::RUSR | Mode::WUSR,
+                )
+                .map_err(Error::io(format!(
+                    "make a file in {}",
+                    self.paths.data.display()
+                )))?;
+                let out = Direction::Out(".".to_owned());
+                let mut sender = self.start(from, path, out, (spool.as_fd(), 1))?;
+                let source = sender.source(path)?;
+                sender.end(Ok(()))?;
+                seek(&spool, SeekFrom::Start(0)).map_err(Error::io("read a copy"))?;
+                let incoming = incoming(Some(source), options, false);
+                self.start(to, target, incoming, (spool.as_fd(), 0))?
+                    .end(Ok(()))
+            }
             (End::Container(from, path), End::Container(to, target)) => {
                 let (read, mut sender) = self.send(from, path, ".")?;
                 let source = sender.source(path)?;
@@ -91,6 +113,12 @@ impl Engine {
                 "source or destination must be in a container: CONTAINER:PATH",
             )),
         }
+    }
+
+    /// Whether two names are one container's, which does not run.
+    fn is_one_at_rest(&self, one: &str, other: &str) -> Result<bool, Error> {
+        let id = self.find_container(one)?;
+        Ok(id == self.find_container(other)? && self.running_root(&id)?.is_none())
     }
 
     /// Starts to send from a container.

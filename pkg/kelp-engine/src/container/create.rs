@@ -100,6 +100,7 @@ impl Engine {
         file::write_json(&record.data.join("launch.json"), &launch, Durability::None)?;
         if let Some(path) = &options.cid_file {
             fs::write(path, id.as_str()).map_err(Error::io(format!("write {}", path.display())))?;
+            made.cid_file = Some(path.clone());
         }
         if start {
             // What syncs the config's name syncs this one.
@@ -482,6 +483,8 @@ struct Making<'a> {
     name: Option<String>,
     /// The volumes that were made for it alone.
     volumes: Vec<PathBuf>,
+    /// The file that has its id.
+    cid_file: Option<PathBuf>,
     /// Says that somebody is at it; `None` once it is made.
     lock: Option<OwnedFd>,
 }
@@ -520,6 +523,7 @@ impl<'a> Making<'a> {
             record,
             name: None,
             volumes: Vec::new(),
+            cid_file: None,
             lock: Some(lock),
         };
         for name in ["upper", "work"] {
@@ -548,6 +552,9 @@ impl Drop for Making<'_> {
         let _ = self.engine.discard(self.record);
         if let Some(name) = &self.name {
             name::release(&self.engine.paths, name, &self.record.id);
+        }
+        if let Some(path) = &self.cid_file {
+            let _ = fs::remove_file(path);
         }
         for volume in &self.volumes {
             // They are empty, and nobody else knows of them.

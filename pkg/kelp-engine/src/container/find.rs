@@ -66,6 +66,12 @@ impl Engine {
 
     fn settle_offline(&self, record: &Record, _offline: &Offline) -> Result<(), Error> {
         let run = record.run()?;
+        if !record.data.exists() {
+            // A --rm container's monitor was quicker, and to lock it has made the directory again.
+            kill_remains(record, run.as_ref());
+            let _ = std::fs::remove_dir_all(&record.runtime);
+            return Ok(());
+        }
         let started = match &run {
             Some(run) => run.started,
             None => match record.ended_with_its_boot() {

@@ -69,10 +69,16 @@ impl Engine {
                      improper"
                 )));
             }
-            if !status.can_remove() {
-                if !options.force {
-                    return Err(runs(id, status));
+            if !status.can_remove() && !options.force {
+                // Its program may have ended, and the record not say so yet.
+                let settled = match status {
+                    Status::Running | Status::Paused => self.settled_status(id)?,
+                    status => status,
+                };
+                if !settled.can_remove() {
+                    return Err(runs(id, settled));
                 }
+            } else if !status.can_remove() {
                 self.end(id, &record, status, options.timeout)?;
             }
             if !record.data.exists() {

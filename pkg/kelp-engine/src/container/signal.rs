@@ -36,7 +36,10 @@ impl Engine {
             .map_err(Error::io(format!("signal container {}", id.short())))?;
         if signal == SIGKILL {
             // Nothing prevents it, but it takes a moment, and whoever asks next should see it.
-            ends_within(&pidfd, Duration::from_secs(2))?;
+            let ended = ends_within(&pidfd, Duration::from_secs(2))?;
+            if ended && config.options.restart == RestartPolicy::No {
+                liveness::wait_until_gone(&Record::new(&self.paths, id.clone()).runtime)?;
+            }
         }
         self.note_id("kill", id, None);
         Ok(())

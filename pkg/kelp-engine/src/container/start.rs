@@ -50,6 +50,10 @@ impl Engine {
             Err(error) => {
                 if remove {
                     let _ = self.remove_container(&id, &RemoveOptions::KILL);
+                } else if let record = Record::new(&self.paths, id)
+                    && !record.is_alive()
+                {
+                    record.never_began();
                 }
                 Err(error)
             }

@@ -10,18 +10,25 @@ use crate::container::remove::RemoveOptions;
 use crate::{Engine, Error};
 
 impl Engine {
-    /// Removes an image or one of its names; with `force` also the containers that use it.
-    pub fn remove_image(&self, name: &str, force: bool) -> Result<Removal, Error> {
+    /// Removes an image or one of its names: by its id with `all_names` whatever names it has, and with
+    /// `containers` also those that use it.
+    pub fn remove_image(
+        &self,
+        name: &str,
+        all_names: bool,
+        containers: bool,
+    ) -> Result<Removal, Error> {
         let store = self.store()?;
-        if force {
+        if containers {
             let record = store.find(name)?;
-            let last = store.names(&record.id)?.len() <= 1;
-            for config in self.users_of(record.id.hex())?.iter().filter(|_| last) {
+            let by_id = store.meant_name(name)?.is_none();
+            let goes = by_id && all_names || store.names(&record.id)?.len() <= 1;
+            for config in self.users_of(record.id.hex())?.iter().filter(|_| goes) {
                 self.remove_container(&config.id, &RemoveOptions::FORCE)?;
             }
         }
         let record = store.find(name)?;
-        let removal = store.remove(name, force, &|id| self.user_names(id))?;
+        let removal = store.remove(name, all_names, &|id| self.user_names(id))?;
         self.note_removal(record.id.hex(), &removal);
         self.remove_trees(&removal.trash)?;
         Ok(removal)

@@ -32,7 +32,7 @@ impl Store {
             let kept = self.referenced()?;
             for (digest, size) in self.blobs.list()? {
                 if !kept.contains(&digest) {
-                    self.blobs.remove(&digest)?;
+                    garbage.trash.extend(self.blobs.discard(&digest)?);
                     garbage.freed += size;
                 }
             }

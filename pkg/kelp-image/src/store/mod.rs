@@ -263,6 +263,11 @@ impl Store {
         }
     }
 
+    /// Which name of an image a text means; `None` if it means the image itself, or nothing.
+    pub fn meant_name(&self, text: &str) -> Result<Option<String>, Error> {
+        Ok(self.find_named(text)?.and_then(|(_, meant)| meant))
+    }
+
     /// Finds an image by name alone, and says which of its names was meant.
     pub(crate) fn find_named(
         &self,

@@ -98,7 +98,7 @@ impl Store {
         let mut trash = Vec::new();
         let stores = self.map_keys()?;
         for digest in record.references().filter(|digest| !kept.contains(*digest)) {
-            self.blobs.remove(digest)?;
+            trash.extend(self.blobs.discard(digest)?);
             for layers in &stores {
                 trash.extend(layers.discard(digest)?);
             }
