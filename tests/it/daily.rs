@@ -315,6 +315,25 @@ fn volumes_have_events() {
 }
 
 #[test]
+fn a_container_at_rest_can_be_copied_to_itself() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let run = ["run", "--name=box", "--network=none", &image, "sh", "-c"];
+    let script = "mkdir /from /to; head -c 3000000 /dev/zero >/from/big; echo x >/from/small";
+    env.kelp(&[&run[..], &[script]].concat()).succeeds();
+    env.kelp(&["cp", "box:/from", "box:/to"]).succeeds();
+    let archive = env.kelp(&["cp", "box:/to/from/small", "-"]).succeeds();
+    assert!(archive.contains("small"), "{archive}");
+    env.kelp(&["cp", "box:/from/big", "box:/to/from/bigger"])
+        .succeeds();
+    let copied = env.path("h/bigger");
+    env.kelp(&["cp", "box:/to/from/bigger", copied.to_str().unwrap()])
+        .succeeds();
+    assert_eq!(std::fs::metadata(copied).unwrap().len(), 3_000_000);
+    env.kelp(&["rm", "box"]).succeeds();
+}
+
+#[test]
 fn all_of_a_running_container_can_be_copied() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();

@@ -65,6 +65,21 @@ fn a_window_that_is_closed_leaves_it_running() {
 }
 
 #[test]
+fn the_terminal_can_be_left_and_opened_again() {
+    let Some(env) = Env::new() else { return };
+    start(&env, "c", &[]);
+    // Whoever waits for the pipe has closed the terminal before.
+    let script = "mkfifo /left; T=$(tty); echo first
+                  exec sh -c 'exec 3>/left; echo last >'$T'; exit 6' <&- >/dev/null 2>&1";
+    let mut terminal = Terminal::start(env.kelp(&["exec", "-it", "c", "sh", "-c", script]));
+    terminal.expect("first");
+    env.kelp(&["exec", "c", "cat", "/left"]).succeeds();
+    terminal.expect("last");
+    assert_eq!(terminal.finish().0, 6);
+    end(&env);
+}
+
+#[test]
 fn the_terminal_carries_sizes_keys_and_the_exit_code() {
     let Some(env) = Env::new() else { return };
     start(&env, "c", &[]);

@@ -238,3 +238,39 @@ fn what_images_share_is_counted_once() {
     assert_eq!(containers[1][2..5], ["x", "1", "0B"]);
     env.kelp(&["rm", "user"]).succeeds();
 }
+
+#[test]
+fn only_force_takes_containers_along() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let make = || env.kelp(&["create", "--name=user", "--network=none", &image, "true"]);
+    make().succeeds();
+    let refused = env.kelp(&["rmi", "-a"]).fails(2);
+    assert!(refused.contains("is in use by container"), "{refused}");
+    let named = ["ps", "-a", "--format", "{{.Names}}"];
+    assert_eq!(env.kelp(&named).succeeds(), "user\n");
+    // By its id all of it goes, whatever names it has.
+    env.kelp(&["tag", &image, "another"]).succeeds();
+    let id = env.kelp(&["images", "-q", "another"]).succeeds();
+    env.kelp(&["rmi", id.trim()]).fails(2);
+    env.kelp(&["rmi", "-f", id.trim()]).succeeds();
+    assert_eq!(env.kelp(&named).succeeds(), "");
+    assert_eq!(env.kelp(&["images", "-q"]).succeeds(), "");
+}
+
+#[test]
+fn times_beyond_all_clocks_are_told() {
+    let Some(env) = Env::new() else { return };
+    let image = env.image("of-the-far-future", &|| {
+        let layer = Layer::default().file("low", 0o644, b"low");
+        let step = json!([{"created": "9999999999999999999", "created_by": "x"}]);
+        Image::empty().layer(layer).history(step)
+    });
+    env.kelp(&["images"]).succeeds();
+    env.kelp(&["history", &image]).succeeds();
+    env.kelp(&["system", "df", "-v"]).succeeds();
+    let said = env
+        .kelp(&["events", "--since", "1e19", "--until", "1s"])
+        .fails(125);
+    assert!(said.contains("is no time"), "{said}");
+}

@@ -200,6 +200,55 @@ fn a_prune_takes_nothing_that_is_being_made() {
 }
 
 #[test]
+fn a_volume_that_another_has_by_its_name_stays() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let none = "--network=none";
+    let run = [
+        "run",
+        "-d",
+        "--rm",
+        "--name=first",
+        none,
+        "-v",
+        "/data",
+        &image,
+    ];
+    env.kelp(&[&run[..], &["sleep", "1000"]].concat())
+        .succeeds();
+    let name = env.kelp(&["volume", "ls", "-q"]).succeeds();
+    let volume = format!("{}:/shared", name.trim());
+    let run = ["run", "-d", "--name=second", none, "-v", &volume, &image];
+    env.kelp(&[&run[..], &["sleep", "1000"]].concat())
+        .succeeds();
+    env.kelp(&["exec", "second", "touch", "/shared/file"])
+        .succeeds();
+    env.kelp(&["stop", "-t0", "first"]).succeeds();
+    assert_eq!(
+        env.kelp(&["exec", "second", "ls", "/shared"]).succeeds(),
+        "file\n"
+    );
+    assert_eq!(env.kelp(&["volume", "ls", "-q"]).succeeds(), name);
+    env.kelp(&["rm", "-f", "-t0", "second"]).succeeds();
+}
+
+#[test]
+fn what_was_killed_can_be_removed_at_once() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    for _ in 0..5 {
+        env.kelp(&["run", "-d", "--name=box", &image, "sleep", "1000"])
+            .succeeds();
+        env.kelp(&["kill", "box"]).succeeds();
+        env.kelp(&["rm", "box"]).succeeds();
+        env.kelp(&["run", "-d", "--name=box", &image, "true"])
+            .succeeds();
+        env.kelp(&["stop", "box"]).succeeds();
+        env.kelp(&["rm", "box"]).succeeds();
+    }
+}
+
+#[test]
 fn a_system_prune_takes_what_nobody_uses() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();

@@ -4,7 +4,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use kelp_sys::fd::has_input;
+use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
@@ -13,6 +14,9 @@ use rustix::termios::isatty;
 
 /// What is spliced at most at once.
 pub(crate) const CHUNK: usize = 1 << 20;
+
+/// The most that is moved after the end of a process that exec added: more than its pipe has.
+const LAST: usize = 2 * CHUNK;
 
 /// A descriptor of a flow's own, or one of the process's standard streams.
 #[derive(Debug)]
@@ -43,6 +47,8 @@ pub(crate) struct Flow {
     rest: Vec<u8>,
     /// Whether it waits for room in the sink.
     blocked: bool,
+    /// How much may still be moved after the other side has ended.
+    pub(crate) left: usize,
 }
 
 /// What became of one turn.
@@ -66,6 +72,7 @@ impl Flow {
             socket: false,
             rest: Vec::new(),
             blocked: false,
+            left: LAST,
         }
     }
 
@@ -85,6 +92,7 @@ impl Flow {
             socket,
             rest: Vec::new(),
             blocked: false,
+            left: LAST,
         }
     }
 
@@ -133,10 +141,14 @@ impl Flow {
             let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
             match splice(&self.source, None, &self.sink, None, CHUNK, flags) {
                 Ok(0) => return Ok(Turn::Ended),
-                Ok(moved) => return Ok(Turn::Moved(moved)),
+                Ok(moved) => {
+                    // Either the source is empty now or the sink is full: one look tells what to wait for.
+                    self.blocked = has_input(self.source.as_fd());
+                    return Ok(Turn::Moved(moved));
+                }
                 Err(Errno::INTR) => return Ok(Turn::Moved(0)),
                 Err(Errno::AGAIN) => {
-                    self.blocked = has_data(self.source.as_fd());
+                    self.blocked = has_input(self.source.as_fd());
                     return Ok(Turn::Idle);
                 }
                 Err(Errno::PIPE) => return Err(Errno::PIPE.into()),
@@ -144,13 +156,13 @@ impl Flow {
                 Err(_) => self.copy_from_now_on(),
             }
         }
-        let mut buffer = vec![0; 64 * 1024];
-        match rustix::io::read(&self.source, &mut buffer) {
+        let mut buffer = Vec::with_capacity(64 * 1024);
+        match rustix::io::read(&self.source, buffer.spare_capacity_mut()) {
             // A terminal whose last user has gone is at its end with an error.
-            Ok(0) | Err(Errno::IO) => Ok(Turn::Ended),
-            Ok(read) => {
-                self.give(&buffer[..read])?;
-                Ok(Turn::Moved(read))
+            Ok(([], _)) | Err(Errno::IO) => Ok(Turn::Ended),
+            Ok((bytes, _)) => {
+                self.give(bytes)?;
+                Ok(Turn::Moved(bytes.len()))
             }
             Err(Errno::AGAIN) => Ok(Turn::Idle),
             Err(Errno::INTR) => Ok(Turn::Moved(0)),
@@ -220,14 +232,4 @@ fn unblocked(stream: BorrowedFd<'static>) -> Place {
         open(path, flags, Mode::empty()).ok()
     };
     reopened().map_or(Place::Standard(stream), Place::Own)
-}
-
-fn has_data(fd: BorrowedFd<'_>) -> bool {
-    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-    let now = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
-        && fds[0].revents().contains(PollFlags::IN)
 }

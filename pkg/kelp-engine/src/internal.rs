@@ -64,12 +64,17 @@ pub(crate) fn spawn(role: &[&str], userns: &UserNamespace, fds: Fds<'_>) -> Resu
     spawn_until(role, userns, fds, None)
 }
 
-/// The same, in the caller's own user namespace.
-pub(crate) fn spawn_outside(role: &[&str], fds: Fds<'_>) -> Result<Child, Error> {
-    start(role, None, fds, None)
+/// The same, in the caller's own user namespace; it gets `death_signal` when the thread that starts it
+/// ends.
+pub(crate) fn spawn_outside(
+    role: &[&str],
+    fds: Fds<'_>,
+    death_signal: Option<Signal>,
+) -> Result<Child, Error> {
+    start(role, None, fds, death_signal)
 }
 
-/// The same; it gets `death_signal` when the thread that starts it ends.
+/// The same, in `userns`; it gets `death_signal` when the thread that starts it ends.
 pub(crate) fn spawn_until(
     role: &[&str],
     userns: &UserNamespace,

@@ -8,7 +8,6 @@
 
 pub mod container;
 mod detach;
-pub mod devices;
 pub mod doctor;
 mod doctor_overlay;
 pub mod error;
@@ -34,6 +33,7 @@ mod watch;
 use container::config::CgroupMode;
 pub use error::{Error, Kind};
 pub use kelp_network as network;
+pub use kelp_runtime::devices;
 pub use kelp_state::{ContainerId, Paths, Status};
 use storage::Storage;
 

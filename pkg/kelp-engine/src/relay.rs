@@ -1,6 +1,6 @@
 //! The poll loop between the process's own streams and a container's.
 //!
-//! It waits in poll(2) and nowhere else: a program that does not read and a terminal that is not read
+//! It waits in poll(2), but for answers that are on their way: a program that does not read and a terminal that is not read
 //! hold up neither the other direction nor a signal.
 
 use std::io;
@@ -18,9 +18,6 @@ use crate::flow::{CHUNK, Flow, Turn};
 use crate::own_terminal::Mode;
 use crate::terminal::{DEADLY, End, Other, SIGWINCH};
 
-/// The most that is moved after the end of a process that exec added: more than its pipes have.
-const LAST: usize = 2 * CHUNK;
-
 /// How much of what is typed is read, for the detach keys in it, while the program does not read.
 const TYPED_AHEAD: usize = CHUNK;
 
@@ -35,8 +32,6 @@ pub(crate) struct Relay<'a> {
     outputs: Vec<Flow>,
     /// Whether the other side has ended.
     ended: bool,
-    /// How much may still be moved after the end.
-    left: usize,
 }
 
 /// What is read from standard input.
@@ -83,7 +78,6 @@ impl<'a> Relay<'a> {
             input: None,
             outputs: Vec::new(),
             ended: false,
-            left: LAST,
         }
     }
 
@@ -213,11 +207,10 @@ impl<'a> Relay<'a> {
         if matches!(self.other, Other::Container(..)) {
             return;
         }
-        let left = &mut self.left;
         self.outputs.retain_mut(|flow| {
             loop {
                 match flow.turn() {
-                    Ok(Turn::Moved(length)) if length <= *left => *left -= length,
+                    Ok(Turn::Moved(length)) if length <= flow.left => flow.left -= length,
                     Ok(_) => return flow.is_blocked(),
                     Err(_) => return false,
                 }
@@ -242,6 +235,8 @@ impl<'a> Relay<'a> {
             Ok(Some(Last::Exited(code))) => Ok(Some(End::Exited(code))),
             Ok(Some(Last::Rest(stream, file))) => {
                 self.add_output(file, stream)?;
+                // More is told when there is more to tell.
+                self.ended = false;
                 Ok(None)
             }
             Err(error @ kelp_monitor::Error::Failed { .. }) => Err(io::Error::other(error)),

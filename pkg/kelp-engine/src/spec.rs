@@ -11,7 +11,7 @@ use oci_spec::runtime::{
     PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
 };
 
-use crate::{Error, devices};
+use crate::Error;
 use kelp_network::Mode;
 
 use crate::container::config::{CreateOptions, Namespace};
@@ -225,11 +225,6 @@ fn linux(options: &CreateOptions, joined: &Joined, seccomp: Option<LinuxSeccomp>
     add(LinuxNamespaceType::Uts, names.uts == Namespace::Host);
     add(LinuxNamespaceType::Cgroup, names.cgroup == Namespace::Host);
     add(LinuxNamespaceType::Network, network_is_hosts(options));
-    let more_devices = if options.privileged {
-        devices::of_host(options)
-    } else {
-        Vec::new()
-    };
     linux.set_personality(options.personality.map(|domain| {
         let mut personality = LinuxPersonality::default();
         personality.set_domain(domain);
@@ -246,11 +241,9 @@ fn linux(options: &CreateOptions, joined: &Joined, seccomp: Option<LinuxSeccomp>
             options
                 .devices
                 .iter()
-                .cloned()
-                .chain(more_devices)
                 .map(|path| {
                     let mut device = oci_spec::runtime::LinuxDevice::default();
-                    device.set_path(path);
+                    device.set_path(path.clone());
                     device
                 })
                 .collect(),

@@ -14,7 +14,6 @@ use rustix::termios::{Winsize, isatty, tcgetwinsize, tcsetwinsize};
 use serde::{Deserialize, Serialize};
 
 use crate::detach::Keys;
-use crate::flow::CHUNK;
 use crate::own_terminal::Mode;
 use crate::relay::Relay;
 use crate::{ContainerId, Engine, Error};
@@ -107,6 +106,9 @@ pub enum End {
     Lost,
 }
 
+/// The room in a pipe of the container's output.
+const BURST: usize = 512 * 1024;
+
 /// SIGCHLD, SIGPIPE, SIGURG are never passed on, SIGKILL and SIGSTOP can't be.
 const PASSED: &[i32] = &[
     1, 2, 3, 10, 12, 14, 15, 18, 20, 21, 22, 24, 25, 26, 27, 29, 30,
@@ -120,12 +122,7 @@ impl Session {
     /// Makes the pipes: the session, and the ends for the monitor.
     pub fn new(options: Options) -> Result<(Self, Pipes), Error> {
         let mut pipes = Pipes::default();
-        let pipe = || {
-            let pair = pipe_with(PipeFlags::CLOEXEC).map_err(Error::io("make a pipe"))?;
-            // At the user's limit of pipe memory (pipe(7)) the usual size has to do.
-            let _ = fcntl_setpipe_size(&pair.1, CHUNK);
-            Ok::<_, Error>(pair)
-        };
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(Error::io("make a pipe"));
         if options.tty {
             pipes.size = own_size().map(|size| (size.ws_row, size.ws_col));
         }
@@ -136,12 +133,15 @@ impl Session {
             mode: None,
         };
         if session.options.stdin {
-            let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::io("make a pipe"))?;
+            let (read, write) = pipe()?;
             pipes.stdin = Some(read);
             session.stdin = Some(write);
         }
         if session.options.stdout {
             let (read, write) = pipe()?;
+            // Twice what the monitor moves at once. At the user's limit of pipe memory (pipe(7)), which all
+            // that is attached shares, the usual size has to do.
+            let _ = fcntl_setpipe_size(&write, BURST);
             pipes.stdout = Some(write);
             session.outputs.push((read, Stream::Stdout));
         }
@@ -170,8 +170,9 @@ impl Session {
 
     /// Moves bytes until the other side ends or the user detaches.
     pub fn run(mut self, engine: &Engine, other: Other<'_>) -> Result<End, Error> {
-        self.mode = self.own_mode()?;
+        // In this order: one that comes in between is seen, and the mode changed back.
         let signals = self.signals()?;
+        self.mode = self.own_mode()?;
         if self.options.tty {
             other.tell_size();
         }
@@ -209,7 +210,7 @@ impl Session {
         if self.options.tty {
             numbers.push(SIGWINCH);
         }
-        if self.mode.is_some() && !self.options.sig_proxy {
+        if self.options.tty && !self.options.sig_proxy {
             // The mode is changed back before one of them ends this process.
             numbers.extend_from_slice(DEADLY);
         }

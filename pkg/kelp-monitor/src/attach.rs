@@ -117,7 +117,9 @@ impl Connection {
         drop(pipes);
         match self.reply()? {
             Reply::Failed { kind, text } => Err(Error::Failed { kind, text }),
-            _ => Ok(()),
+            Reply::Done => Ok(()),
+            // It has ended, and had heard nothing of this.
+            _ => Err(Error::MonitorGone),
         }
     }
 

@@ -3,11 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use kelp_sys::fd::has_input;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice};
 
-use crate::stream::{has_data, write_some};
+use crate::stream::write_some;
 
 /// What is spliced at most at once.
 const CHUNK: usize = 1 << 20;
@@ -109,7 +110,7 @@ impl Input {
                 }
             }
             Ok(_) | Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => self.blocked = !self.terminal && has_data(client.as_fd()),
+            Err(Errno::AGAIN) => self.blocked = !self.terminal && has_input(client.as_fd()),
             // The container has closed its input.
             Err(Errno::PIPE) => (self.client, self.sink) = (None, None),
             Err(error) => return Err(error.into()),

@@ -117,7 +117,6 @@ impl Life<'_> {
     fn run(&mut self, first: &mut Option<Starter>) -> Result<End, Error> {
         let (record, launch) = (self.record, self.launch);
         let started = SystemTime::now();
-        let size = first.as_ref().and_then(|starter| starter.streams.size);
         // The overlay has its scratch directory open by the time the root is attached over it.
         let attach = record.data.join("work");
         // What a monitor that was killed has left would be seen by this run.
@@ -129,7 +128,7 @@ impl Life<'_> {
         }
         let joined = joined::resolve(self.paths, &launch.spec)?;
         let spec = joined.as_ref().unwrap_or(&launch.spec);
-        let running = start(launch, spec, self.place.as_ref(), &attach, size)?;
+        let running = start(launch, spec, self.place.as_ref(), &attach, first.as_ref())?;
         drop(joined);
         let run = self.write_run(&running, started)?;
         let pid = run.pid;

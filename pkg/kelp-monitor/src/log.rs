@@ -3,7 +3,7 @@
 //! `2026-01-02T15:04:05.123456789Z stdout F text`: F ends a line, P is a part of one. Time is UTC.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufRead, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
 
@@ -133,12 +133,12 @@ impl LogWriter {
         }
         while !bytes.is_empty() {
             let window = &bytes[..bytes.len().min(PART)];
-            let (part, ended) = match window.iter().position(|&byte| byte == b'\n') {
-                Some(end) => (&window[..end], true),
-                None => (window, false),
-            };
-            self.part(stream, part, ended)?;
-            bytes = &bytes[part.len() + usize::from(ended)..];
+            // The one search of std's that looks at more than a byte at a time.
+            let mut rest = window;
+            let length = rest.skip_until(b'\n')?;
+            let ended = window[length - 1] == b'\n';
+            self.part(stream, &window[..length - usize::from(ended)], ended)?;
+            bytes = &bytes[length..];
         }
         self.flush()
     }
@@ -187,7 +187,7 @@ impl LogWriter {
         }
         self.buffer.clear();
         // A burst of output does not keep its memory for the life of the container.
-        if self.buffer.capacity() > 8 * PART {
+        if self.buffer.capacity() > 16 * PART {
             self.buffer.shrink_to(0);
         }
         Ok(())

@@ -8,6 +8,7 @@ use kelp_runtime::cgroup::Cgroup;
 use kelp_runtime::launch::{Guarded, Starting, Stdio, launch};
 use kelp_runtime::plan::Plan;
 use kelp_sys::clone::Child;
+use kelp_sys::fd::has_gone;
 use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::ioctl_fionbio;
@@ -18,8 +19,10 @@ use crate::error::Error;
 use crate::finish::write_pid_file;
 use crate::input::Input;
 use crate::launch::{Launch, LogDriver};
+use crate::life::Starter;
 use crate::log::Stream;
 use crate::place::Place;
+use crate::protocol::FailureKind;
 use crate::stream::Output;
 
 /// A container whose program runs. Dropping it ends the program: a monitor that fails leaves nothing
@@ -59,14 +62,14 @@ impl Drop for OwnCgroup {
     }
 }
 
-/// Starts it, by its specification as it is today. `attach` is a directory of the container's own to
-/// attach its root to.
+/// Starts it, by its specification as it is today, for `starter` if that is not a restart. `attach` is a
+/// directory of the container's own to attach its root to.
 pub(crate) fn start(
     launch_config: &Launch,
     spec: &Spec,
     place: Option<&Place>,
     attach: &Path,
-    size: Option<(u16, u16)>,
+    starter: Option<&Starter>,
 ) -> Result<Running, Error> {
     let plan = Plan::new(
         spec,
@@ -79,7 +82,7 @@ pub(crate) fn start(
         None => None,
     };
     let cgroup = OwnCgroup(cgroup);
-    let (child, streams, network) = start_in(launch_config, &plan, cgroup.get(), size)?;
+    let (child, streams, network) = start_in(launch_config, &plan, cgroup.get(), starter)?;
     Ok(Running {
         network,
         child,
@@ -100,7 +103,7 @@ fn start_in(
     config: &Launch,
     plan: &Plan,
     cgroup: Option<&Cgroup>,
-    size: Option<(u16, u16)>,
+    starter: Option<&Starter>,
 ) -> Result<(Guarded, Streams, Network), Error> {
     let cgroup_fd = cgroup.map(AsFd::as_fd);
     let terminal = config
@@ -118,11 +121,11 @@ fn start_in(
             .try_clone()
             .map_err(Error::io("copy the terminal's descriptor"))?;
         // Before the program can ask for it.
-        if let Some(size) = size {
+        if let Some(size) = starter.and_then(|starter| starter.streams.size) {
             let _ = set_size(&master, size);
         }
         let streams = terminal_streams(config, master)?;
-        let (child, network) = go(config, starting)?;
+        let (child, network) = go(config, starting, starter)?;
         return Ok((child, streams, network));
     }
     if config.log.driver == LogDriver::Passthrough {
@@ -131,7 +134,7 @@ fn start_in(
             stdout: rustix::stdio::stdout(),
             stderr: rustix::stdio::stderr(),
         };
-        let (child, network) = go(config, launch(plan, Some(own), cgroup_fd)?)?;
+        let (child, network) = go(config, launch(plan, Some(own), cgroup_fd)?, starter)?;
         return Ok((child, no_streams(), network));
     }
     let what = "make the container's pipes";
@@ -151,7 +154,7 @@ fn start_in(
         stdout: out_write.as_fd(),
         stderr: err_write.as_fd(),
     };
-    let (child, network) = go(config, launch(plan, Some(stdio), cgroup_fd)?)?;
+    let (child, network) = go(config, launch(plan, Some(stdio), cgroup_fd)?, starter)?;
     let streams = Streams {
         outputs: vec![
             Output::new(out_read, Stream::Stdout, false),
@@ -207,8 +210,13 @@ pub(crate) fn set_size(terminal: &OwnedFd, (rows, columns): (u16, u16)) -> rusti
     tcsetwinsize(terminal, size)
 }
 
-/// Does what has to be done before the program runs, and lets it run.
-fn go(config: &Launch, starting: Starting) -> Result<(Guarded, Network), Error> {
+/// Does what has to be done before the program runs, and lets it run, unless whoever waits for that has
+/// given up.
+fn go(
+    config: &Launch,
+    starting: Starting,
+    starter: Option<&Starter>,
+) -> Result<(Guarded, Network), Error> {
     let network = match set_up_network(config, &starting.child) {
         Ok(network) => network,
         // An init that has failed meanwhile has no namespace left to set up: its own reason counts.
@@ -222,6 +230,12 @@ fn go(config: &Launch, starting: Starting) -> Result<(Guarded, Network), Error> 
         if let Some(path) = path {
             write_pid_file(path, pid).map_err(Error::io(format!("write {}", path.display())))?;
         }
+    }
+    if starter.is_some_and(|starter| has_gone(starter.socket.as_fd())) {
+        return Err(Error::Failed {
+            kind: FailureKind::Setup,
+            text: "whoever started the container has gone before it ran".to_owned(),
+        });
     }
     Ok((starting.execute()?, network))
 }

@@ -1,23 +1,25 @@
 //! One output stream: from the container to the log and to whoever is attached.
 //!
 //! With one client tee(2) gives the client the pages that the log is then written from; with none
-//! the log alone is written; with neither the pages are dropped. With several, each gets a copy.
+//! the log alone is written; with neither what is read is dropped. With several, each gets a copy.
 //!
 //! Nothing here waits. Where a client's pipe is full nothing is read until there is room, so that
 //! the program waits and the monitor does not.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use kelp_runtime::console::inner_end;
+use kelp_sys::fd::has_input;
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, splice, tee};
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 
 use crate::log::{LogWriter, Stream};
 
-const CHUNK: usize = 64 * 1024;
+/// What is read at most at once.
+pub(crate) const CHUNK: usize = 64 * 1024;
 
 /// The most that is moved after the program's end: more than any pipe has. What writes on then is
 /// not waited for.
@@ -64,7 +66,7 @@ pub(crate) enum Turn {
 
 impl Output {
     pub(crate) fn new(source: OwnedFd, stream: Stream, terminal: bool) -> Self {
-        let inner = terminal.then(|| open_inner(source.as_fd())).flatten();
+        let inner = terminal.then(|| inner_end(source.as_fd())).flatten();
         Self {
             source,
             stream,
@@ -120,33 +122,32 @@ impl Output {
                 Ok(Turn::Moved(length))
             }
             Err(Errno::AGAIN) => Ok(Turn::Idle),
-            Err(Errno::PIPE) => {
+            Err(Errno::INTR) => Ok(Turn::Moved(0)),
+            // The client has gone, or what it gave is no pipe. What is wrong with the source shows in
+            // a copy.
+            Err(_) => {
                 self.readers.clear();
                 Ok(Turn::Moved(0))
             }
-            Err(Errno::INTR) => Ok(Turn::Moved(0)),
-            Err(error) => Err(error.into()),
         }
     }
 
     fn copy(&mut self, log: &mut LogWriter, buffer: &mut Vec<u8>) -> io::Result<Turn> {
-        buffer.resize(CHUNK, 0);
-        let read = match rustix::io::read(&self.source, &mut *buffer) {
-            Ok(0) => return Ok(Turn::Ended),
-            Ok(read) => read,
+        let bytes = match rustix::io::read(&self.source, space(buffer, CHUNK)) {
+            Ok(([], _)) => return Ok(Turn::Ended),
+            Ok((bytes, _)) => &*bytes,
             // Nobody has the inner end open, or vhangup(2) has cut all of them off.
             Err(Errno::IO) if self.terminal => {
-                self.inner = open_inner(self.source.as_fd());
+                self.inner = inner_end(self.source.as_fd());
                 return Ok(self.inner.as_ref().map_or(Turn::Ended, |_| Turn::Idle));
             }
             Err(Errno::AGAIN) => return Ok(Turn::Idle),
             Err(Errno::INTR) => return Ok(Turn::Moved(0)),
             Err(error) => return Err(error.into()),
         };
-        let bytes = &buffer[..read];
         self.readers.retain_mut(|reader| reader.give(bytes).is_ok());
         log.keep(self.stream, bytes);
-        Ok(Turn::Moved(read))
+        Ok(Turn::Moved(bytes.len()))
     }
 
     /// Moves what the program wrote before it ended. Processes that it left in a pid namespace of
@@ -205,7 +206,7 @@ impl Reader {
         result: Result<usize, Errno>,
     ) -> Result<usize, Errno> {
         self.stuck = match result {
-            Err(Errno::AGAIN) if has_data(source) => self.stuck.or_else(|| Some(Instant::now())),
+            Err(Errno::AGAIN) if has_input(source) => self.stuck.or_else(|| Some(Instant::now())),
             _ => None,
         };
         result
@@ -254,31 +255,23 @@ fn read_back(
 ) -> io::Result<()> {
     let mut left = copied;
     while left > 0 {
-        buffer.resize(left.min(CHUNK), 0);
-        let read = match rustix::io::read(source, &mut *buffer) {
+        let (read, _) = match rustix::io::read(source, space(buffer, left.min(CHUNK))) {
             Err(Errno::INTR) => continue,
+            // The program has read its own output.
+            Ok(([], _)) | Err(Errno::AGAIN) => break,
             result => result?,
         };
-        log.keep(stream, &buffer[..read]);
-        left -= read;
+        log.keep(stream, read);
+        left -= read.len();
     }
     Ok(())
 }
 
-/// From the outer end (ioctl_tty(2), TIOCGPTPEER).
-fn open_inner(outer: BorrowedFd<'_>) -> Option<OwnedFd> {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    ioctl_tiocgptpeer(outer, flags).ok()
-}
-
-pub(crate) fn has_data(fd: BorrowedFd<'_>) -> bool {
-    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-    let now = rustix::time::Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
-        && fds[0].revents().contains(PollFlags::IN)
+/// Room for so many bytes, which are touched only as they are read.
+fn space(buffer: &mut Vec<u8>, length: usize) -> &mut [MaybeUninit<u8>] {
+    buffer.clear();
+    buffer.reserve_exact(CHUNK);
+    &mut buffer.spare_capacity_mut()[..length]
 }
 
 /// Writes to a descriptor that does not block; how much it had room for.

@@ -22,7 +22,7 @@ use crate::log::{LogWriter, Stream};
 use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
 use crate::restart::timespec;
 use crate::start::{Running, set_size};
-use crate::stream::{Reader, Turn};
+use crate::stream::{CHUNK, Reader, Turn};
 
 /// For how long a client may hold up a program that it has not started.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,6 +47,8 @@ pub(crate) struct Watch<'a> {
     starter: Option<u64>,
     next_number: u64,
     buffer: Vec<u8>,
+    /// Whether it was full a moment ago.
+    burst: bool,
     /// When it is killed.
     deadline: Option<Instant>,
     timed_out: bool,
@@ -108,6 +110,7 @@ impl<'a> Watch<'a> {
             starter: None,
             next_number: 0,
             buffer: Vec::new(),
+            burst: false,
             deadline: None,
             timed_out: false,
             stopped: false,
@@ -278,17 +281,19 @@ impl<'a> Watch<'a> {
             return Ok(());
         };
         match output.turn(self.log, &mut self.buffer)? {
-            Turn::Idle if !output.is_blocked() => self.rest(),
+            Turn::Moved(CHUNK..) => self.burst = true,
+            Turn::Moved(_) if std::mem::take(&mut self.burst) => self.rest(),
             Turn::Moved(_) | Turn::Idle => {}
             Turn::Ended => output.ended = true,
         }
         Ok(())
     }
 
-    /// Gives the memory of a burst back before a sleep that may last.
+    /// Gives the memory of a burst back.
     fn rest(&mut self) {
         self.buffer = Vec::new();
         self.log.rest();
+        kelp_sys::process::trim_heap();
     }
 
     /// Moves what the program wrote before it ended: to the log, and to the clients. A client that is

@@ -5,10 +5,11 @@
 //! master comes from the devpts mount that kelp has just made, the other end from an ioctl on the
 //! master (ioctl_tty(2), TIOCGPTPEER).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, fstat, fstatfs, major, minor, openat};
+use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 
@@ -18,6 +19,17 @@ use crate::rootfd::Root;
 
 /// statfs(2)
 const DEVPTS_SUPER_MAGIC: rustix::fs::FsWord = 0x1cd1;
+
+/// Opens a terminal's inner end, from the outer one.
+fn open_inner(outer: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    ioctl_tiocgptpeer(outer, flags)
+}
+
+/// The same, for who keeps the terminal open beside the program; `None` if it can't be had.
+pub fn inner_end(outer: BorrowedFd<'_>) -> Option<OwnedFd> {
+    open_inner(outer).ok()
+}
 
 /// Both ends of a terminal.
 pub(crate) struct Console {
@@ -53,11 +65,7 @@ impl Console {
             ));
         }
         unlockpt(&master).step(what)?;
-        let slave = ioctl_tiocgptpeer(
-            &master,
-            OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
-        )
-        .step(what)?;
+        let slave = open_inner(master.as_fd()).step(what)?;
         Ok(Self { master, slave })
     }
 

@@ -83,11 +83,19 @@ fn prepare(
         } else if mount.chown {
             given.push((mount, origin.unwrap_or(tree)));
         } else if let Some(place) = new_place {
-            new_places.extend([place, tree]);
+            // One that was made in a directory of the host's stays the user's, as does a volume that
+            // somebody has been given before.
+            if mount_id(&place) == mount_id(&root) {
+                new_places.push(place);
+            }
+            let owner = fstat(&tree).step(|| "look at a new volume".to_owned())?;
+            if (owner.st_uid, owner.st_gid) == (0, 0) {
+                new_places.push(tree);
+            }
         }
     }
     if dev.is_some() {
-        mounts::devices(&root, &plan.devices)?;
+        mounts::devices(&root, &plan.devices, &plan.host_devices)?;
     }
     write_sysctls(plan, &root)?;
     let console = if plan.process.terminal {

@@ -153,7 +153,8 @@ fn clone_among(
     })
 }
 
-pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd), Error> {
+/// A pair of sockets that keep messages apart (unix(7), SOCK_SEQPACKET).
+pub fn pair() -> Result<(OwnedFd, OwnedFd), Error> {
     socketpair(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,

@@ -322,8 +322,9 @@ const LINKS: &[(&str, &str)] = &[
 ];
 
 /// Fills a /dev that is a tmpfs: the devices that every container has, by bind, for a user
-/// namespace can't make them; and the links (runtime-spec, config-linux.md, "Default Devices").
-pub(crate) fn devices(root: &Root, more: &[PathBuf]) -> Result<(), Failure> {
+/// namespace can't make them; the links (runtime-spec, config-linux.md, "Default Devices"); and `more`,
+/// and those of `others` that are still there.
+pub(crate) fn devices(root: &Root, more: &[PathBuf], others: &[PathBuf]) -> Result<(), Failure> {
     let dev = root
         .open(
             Path::new("/dev"),
@@ -347,13 +348,13 @@ pub(crate) fn devices(root: &Root, more: &[PathBuf]) -> Result<(), Failure> {
             Err(error) => return Err(error).step(|| format!("link /dev/{name}")),
         }
     }
-    for path in more {
-        let source = open_tree(
-            CWD,
-            path,
-            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-        )
-        .step(|| format!("bind device {}", path.display()))?;
+    let named = more.iter().map(|path| (path, true));
+    for (path, must_be) in named.chain(others.iter().map(|path| (path, false))) {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let source = match open_tree(CWD, path, flags) {
+            Err(Errno::NOENT | Errno::NXIO | Errno::ACCESS) if !must_be => continue,
+            source => source.step(|| format!("bind device {}", path.display()))?,
+        };
         let (place, _) = target(root, path, false)?;
         attach(source.as_fd(), place.as_fd())
             .step(|| format!("mount device {}", path.display()))?;

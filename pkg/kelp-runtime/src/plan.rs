@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use kelp_sys::clone::CloneFlags;
 use kelp_sys::exec::CStringArray;
 use oci_spec::runtime::{
-    LinuxNamespaceType, LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, Spec,
+    LinuxNamespaceType, LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, Mount, Spec,
 };
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::LinkNameSpaceType;
 
 use crate::accounts::Accounts;
 use crate::capabilities::CapSets;
+use crate::devices;
 use crate::error::Error;
 use crate::mount_plan::{MountPlan, cstring, propagation};
 use crate::seccomp::{self, Program};
@@ -69,6 +70,9 @@ pub struct Extras {
     pub single_id: bool,
     /// Whether a specification without a seccomp profile gets the default one.
     pub default_seccomp: bool,
+    /// Whether it has the host's devices, those that are there when it is started.
+    #[serde(default)]
+    pub host_devices: bool,
 }
 
 /// The plan of a container's first process.
@@ -82,6 +86,8 @@ pub struct Plan {
     pub(crate) rootfs_propagation: (u64, bool),
     pub(crate) mounts: Vec<MountPlan>,
     pub(crate) devices: Vec<PathBuf>,
+    /// Those that may be gone by the time they are looked for.
+    pub(crate) host_devices: Vec<PathBuf>,
     pub(crate) masked: Vec<PathBuf>,
     pub(crate) readonly: Vec<PathBuf>,
     /// File below /proc/sys and value.
@@ -155,6 +161,21 @@ impl Plan {
         let is_domain = |(path, _): &(PathBuf, String)| path == Path::new("kernel/domainname");
         let place = sysctl.iter().position(is_domain);
         let domain = place.map(|place| sysctl.remove(place).1);
+        let named: Vec<_> = linux
+            .devices()
+            .iter()
+            .flatten()
+            .map(|device| device.path().clone())
+            .collect();
+        let mut host_devices = Vec::new();
+        if extras.host_devices {
+            host_devices = devices::below(Path::new("/dev"));
+            let is_mounted = |path: &Path| {
+                let mut targets = spec.mounts().iter().flatten().map(Mount::destination);
+                targets.any(|target| target != "/dev" && path.starts_with(target))
+            };
+            host_devices.retain(|path| !named.contains(path) && !is_mounted(path));
+        }
         Ok(Self {
             create,
             join,
@@ -175,12 +196,8 @@ impl Plan {
                 .flatten()
                 .map(MountPlan::new)
                 .collect::<Result<_, _>>()?,
-            devices: linux
-                .devices()
-                .iter()
-                .flatten()
-                .map(|device| device.path().clone())
-                .collect(),
+            devices: named,
+            host_devices,
             masked: paths(linux.masked_paths().as_ref()),
             readonly: paths(linux.readonly_paths().as_ref()),
             sysctl,

@@ -32,13 +32,14 @@ pub fn mount(spec: &Spec, rootfs: &Rootfs, attach: &Path) -> Result<Root, Error>
     let parts = rootfs::open_parts(rootfs, attach).map_err(failed)?;
     let mut binds = Vec::new();
     for mount in spec.mounts().iter().flatten() {
+        // What is another container's is that one's.
+        let mut options = mount.options().iter().flatten();
+        if options.any(|option| option.starts_with("X-kelp.of=")) {
+            continue;
+        }
         let mut plan = MountPlan::new(mount)?;
-        // The other kinds are empty before the container runs, and gone after; what is another container's is
-        // that one's.
-        if matches!(
-            plan.source,
-            Source::Bind { of: None, .. } | Source::Overlay { .. }
-        ) {
+        // The other kinds are empty before the container runs, and gone after.
+        if matches!(plan.source, Source::Bind { .. } | Source::Overlay { .. }) {
             (plan.copy_up, plan.chown) = (false, false);
             plan.forget_changes()?;
             let source = open_source(&plan).map_err(failed)?;

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 /// Marks every descriptor from `first` on as close-on-exec.
 pub fn cloexec_from(first: RawFd) -> io::Result<()> {
     // SAFETY: CLOSE_RANGE_CLOEXEC closes nothing; it sets a flag on descriptors of this process.
@@ -79,4 +81,22 @@ pub fn close_from(first: RawFd) -> io::Result<()> {
         )
     };
     check(result)
+}
+
+/// Whether there is something to read, without waiting for it.
+pub fn has_input(fd: BorrowedFd<'_>) -> bool {
+    look(fd, PollFlags::IN).contains(PollFlags::IN)
+}
+
+/// Whether the other end of a connection has been closed.
+pub fn has_gone(fd: BorrowedFd<'_>) -> bool {
+    look(fd, PollFlags::empty()).contains(PollFlags::HUP)
+}
+
+fn look(fd: BorrowedFd<'_>, events: PollFlags) -> PollFlags {
+    let mut fds = [PollFd::from_borrowed_fd(fd, events)];
+    match poll(&mut fds, Some(&Timespec::default())) {
+        Ok(_) => fds[0].revents(),
+        Err(_) => PollFlags::empty(),
+    }
 }

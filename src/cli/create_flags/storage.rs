@@ -94,8 +94,7 @@ pub(super) fn add_device(options: &mut CreateOptions, device: &Device) -> anyhow
         bail!("--device {shown}: no such device on the host");
     };
     if metadata.is_dir() {
-        let mut found = Vec::new();
-        devices::walk(source, &mut found);
+        let found = devices::below(source);
         if found.is_empty() {
             bail!("--device {shown}: no device is in the directory");
         }

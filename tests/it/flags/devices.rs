@@ -95,6 +95,17 @@ fn who_shares_queues_shares_memory() {
         env.shell(&["--ipc=container:one"], script),
         "of-one\n1024\n"
     );
+    // It has no part in a container that does not run.
+    let create = [
+        "create",
+        "--name=two",
+        NO_NETWORK,
+        "--ipc=container:one",
+        &image,
+    ];
+    env.kelp(&[&create[..], &["true"]].concat()).succeeds();
+    env.kelp(&["cp", "two:/etc/passwd", "-"]).succeeds();
+    env.kelp(&["rm", "two"]).succeeds();
     let read = ["exec", "one", "cat", "/dev/shm/memory"];
     assert_eq!(env.kelp(&read).succeeds(), "of-two\n");
     // A mount of one's own stays.

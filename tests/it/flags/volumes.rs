@@ -6,6 +6,28 @@ use crate::env::Env;
 use crate::image::Image;
 
 #[test]
+fn who_was_given_a_volume_keeps_it() {
+    let Some(env) = Env::new() else { return };
+    let of_user = |user: &str, script: &str| env.shell(&["-u", user, "-v", "given:/new"], script);
+    let look = "stat -c '%u:%g' /new";
+    assert_eq!(of_user("1000", look), "1000:1000\n");
+    // It is empty still.
+    assert_eq!(of_user("7", look), "1000:1000\n");
+    // A place that is made in a directory of the host's is the host's.
+    let host = env.path("h/host");
+    std::fs::create_dir(&host).unwrap();
+    let bind = format!("{}:/app", host.display());
+    let flags = ["-u", "1000", "-v", &bind, "-v", "modules:/app/modules"];
+    assert_eq!(
+        env.shell(&flags, "stat -c '%u:%g' /app/modules"),
+        "1000:1000\n"
+    );
+    let made = std::fs::metadata(host.join("modules")).unwrap();
+    let own = rustix::process::getuid().as_raw();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&made), own);
+}
+
+#[test]
 fn a_new_volume_is_the_users_where_the_image_has_nothing() {
     let Some(env) = Env::new() else { return };
     let script = "stat -c '%u:%g %n' /new/place /etc; touch /new/place/mine && ls -n /new/place | awk 'END {print $3}'";

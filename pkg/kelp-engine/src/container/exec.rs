@@ -115,7 +115,8 @@ impl Engine {
         let cgroup = if run.cgroup.is_empty() || scope.is_some() {
             None
         } else {
-            Cgroup::open(&run.cgroup).ok()
+            // Outside of it the process would have no limits, and not be paused.
+            Some(Cgroup::open(&run.cgroup).map_err(Error::io("open the container's cgroup"))?)
         };
         let target = Target {
             init: pidfd.as_fd(),

@@ -113,9 +113,13 @@ impl Engine {
         liveness::wait_until_gone(&record.runtime)?;
         let ran = record.run()?.is_some();
         self.status(id)?;
-        // A --rm container whose monitor was killed is gone by now.
-        let unknown = if ran { KILLED } else { 0 };
-        Ok(record.exit()?.map_or(unknown, |exit| exit.code))
+        match record.exit()? {
+            Some(exit) => Ok(exit.code),
+            // A --rm container whose monitor was killed is gone by now.
+            None if ran => Ok(KILLED),
+            None if record.data.is_dir() => Ok(0),
+            None => Err(kelp_state::Error::NotFound(id.to_string()).into()),
+        }
     }
 
     /// Freezes or thaws a container.

@@ -9,10 +9,10 @@ use kelp_monitor::Launch;
 use kelp_monitor::attach::{Connection, Pipes};
 use kelp_monitor::launch::LogDriver;
 use kelp_monitor::role::SOCKET;
+use kelp_runtime::launch::pair;
 use kelp_state::file;
 use kelp_state::{ContainerId, Record, Status, liveness};
 use kelp_userns::shared::{self, Coming};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::container::config::{Config, CreateOptions, UserMode};
 use crate::container::remove::RemoveOptions;
@@ -117,13 +117,7 @@ impl Engine {
         for other in config.options.namespaces.of_containers() {
             self.running(other)?;
         }
-        let (ours, theirs) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .map_err(Error::io("make a socket pair"))?;
+        let (ours, theirs) = pair()?;
         let connection = Connection::new(ours);
         // Sent before the monitor is there to read it: it waits in the socket.
         connection.send_start(pipes)?;

@@ -10,19 +10,23 @@
 //! the process with the container.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use kelp_monitor::protocol::{receive, send};
-use kelp_runtime::launch::Stdio;
+use kelp_runtime::console::inner_end;
+use kelp_runtime::launch::{Stdio, pair};
 use kelp_state::ContainerId;
 use kelp_sys::clone::Child;
+use kelp_sys::fd::has_gone;
 use kelp_sys::process::wait_pidfd;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, ioctl_fionbio};
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
+use rustix::net::RecvFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{DumpableBehavior, Signal, pidfd_send_signal};
+use rustix::process::{
+    DumpableBehavior, Signal, pidfd_send_signal, set_parent_process_death_signal,
+};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde::{Deserialize, Serialize};
 
@@ -65,19 +69,13 @@ pub(crate) fn start(
     };
     let request =
         serde_json::to_vec(&request).map_err(|error| Error::invalid(error.to_string()))?;
-    let (ours, theirs) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(Error::io("make a socket pair"))?;
+    let (ours, theirs) = pair()?;
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::io("make a pipe"))?;
     let null = File::options().read(true).write(true).open("/dev/null");
     let null = null.map_err(Error::io("open /dev/null"))?;
     let mut fds = vec![(theirs.as_fd(), SOCKET), (read.as_fd(), REQUEST)];
     fds.extend((0..3).map(|number| (null.as_fd(), number)));
-    internal::spawn_outside(&["exec", id.as_str()], fds)?;
+    internal::spawn_outside(&["exec", id.as_str()], fds, Some(Signal::KILL))?;
     drop((theirs, read));
     File::from(write)
         .write_all(&request)
@@ -110,9 +108,16 @@ pub(crate) fn run(engine: &Engine, id: &ContainerId) -> i32 {
     ) else {
         return 125;
     };
-    let Ok(request) = serde_json::from_reader::<_, Request>(File::from(request)) else {
+    let mut text = Vec::new();
+    let read = File::from(request).read_to_end(&mut text);
+    let (Ok(_), Ok(request)) = (read, serde_json::from_slice::<Request>(&text)) else {
         return 125;
     };
+    drop(text);
+    // As long as it has not begun it ends with whoever asks, who may have gone before that held.
+    if has_gone(client.as_fd()) {
+        return 125;
+    }
     // It is nobody's reason to stay mounted.
     let _ = rustix::process::chdir("/");
     let (init, child, terminal) = match begin(engine, id, &request) {
@@ -123,6 +128,7 @@ pub(crate) fn run(engine: &Engine, id: &ContainerId) -> i32 {
             return 125;
         }
     };
+    let _ = set_parent_process_death_signal(None);
     // Not before: its file for the OOM score, which the process begins with, would be the host's root's.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     drop(request);
@@ -133,8 +139,8 @@ pub(crate) fn run(engine: &Engine, id: &ContainerId) -> i32 {
     let mut kept = Kept {
         child,
         init: Some(init),
+        inner: terminal.as_ref().and_then(|it| inner_end(it.as_fd())),
         terminal,
-        hung_up: false,
         client: Some(client),
     };
     let Ok(code) = kept.until_its_end() else {
@@ -180,8 +186,9 @@ struct Kept {
     /// The container's first process, until it has ended.
     init: Option<OwnedFd>,
     terminal: Option<OwnedFd>,
-    /// Whether the last user of the terminal has gone: from then on it is always readable.
-    hung_up: bool,
+    /// The inner end. While it is open, that the process closes its own is not the end: it can open the
+    /// terminal again by its name.
+    inner: Option<OwnedFd>,
     /// Whoever asked for the process, until they have gone.
     client: Option<OwnedFd>,
 }
@@ -190,8 +197,7 @@ impl Kept {
     /// Waits for the end of the process, and reaps it; the exit code.
     fn until_its_end(&mut self) -> io::Result<i32> {
         loop {
-            let is_read = self.client.is_none() && !self.hung_up;
-            let unattended = self.terminal.as_ref().filter(|_| is_read);
+            let unattended = self.terminal.as_ref().filter(|_| self.client.is_none());
             let watched = [self.client.as_ref(), self.init.as_ref(), unattended];
             let mut fds = vec![PollFd::new(&self.child.pidfd, PollFlags::IN)];
             let present = watched.iter().flatten();
@@ -228,6 +234,12 @@ impl Kept {
             return;
         };
         let read = rustix::io::read(terminal, &mut [0_u8; 4096]);
-        self.hung_up = !matches!(read, Ok(1..) | Err(Errno::AGAIN | Errno::INTR));
+        if !matches!(read, Ok(1..) | Err(Errno::AGAIN | Errno::INTR)) {
+            // vhangup(2) has cut off whoever had it open.
+            self.inner = inner_end(terminal.as_fd());
+            if self.inner.is_none() {
+                self.terminal = None;
+            }
+        }
     }
 }
