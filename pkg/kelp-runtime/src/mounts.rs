@@ -59,13 +59,13 @@ pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Bound) -> Result<Made,
     if let Some(filling) = &filling {
         filling.wait()?;
     }
-    let copies = mount.copy_up && is_directory && kelp_copy::is_empty(tree.as_fd()).step(what)?;
-    if copies {
+    let is_empty = mount.copy_up && is_directory && kelp_copy::is_empty(tree.as_fd()).step(what)?;
+    if is_empty && !is_new {
         copy_up(root, mount, &tree, target.as_fd(), filling.as_ref())?;
     }
     set_attributes(tree.as_fd(), mount).step(what)?;
     attach(tree.as_fd(), target.as_fd()).step(what)?;
-    let is_given = copies && is_new && filling.is_some() && mount.attr.set & RDONLY == 0;
+    let is_given = is_empty && is_new && filling.is_some() && mount.attr.set & RDONLY == 0;
     let new_place = is_given.then_some(target);
     Ok(Made { tree, new_place })
 }
@@ -94,11 +94,15 @@ fn copy_up(
         }
         _ => None,
     };
-    // What a directory itself is can be given to it twice.
-    let filling = match filling {
-        Some(filling) if !kelp_copy::is_empty(from.as_fd()).step(what)? => Some(filling),
-        _ => None,
-    };
+    // What a directory itself is can be given to it twice, but whom a volume was given keeps it.
+    let from_is_empty = kelp_copy::is_empty(from.as_fd()).step(what)?;
+    if filling.is_some() && from_is_empty {
+        let owner = fstat(tree).step(what)?;
+        if (owner.st_uid, owner.st_gid) != (0, 0) {
+            return Ok(());
+        }
+    }
+    let filling = filling.filter(|_| !from_is_empty);
     if let Some(filling) = filling {
         filling.begin()?;
     }
