@@ -1,9 +1,8 @@
 //! `kelp image prune`: images that nobody needs.
 
-use std::io::{self, BufRead, IsTerminal};
-
 use kelp_engine::Engine;
 
+use super::container_prune::confirm;
 use super::image_filter;
 use super::output;
 
@@ -34,7 +33,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     } else {
         "all dangling images"
     };
-    if !args.force && !confirm(&format!("WARNING! This command removes {what}.\n"))? {
+    if !args.force && !confirm(&format!("WARNING! This command removes {what}."))? {
         return Ok(0);
     }
     let _ = (args.build_cache, args.external);
@@ -43,17 +42,4 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         output::line(id)?;
     }
     Ok(0)
-}
-
-/// Asks, unless nobody could answer.
-pub(super) fn confirm(warning: &str) -> anyhow::Result<bool> {
-    if !io::stdin().is_terminal() {
-        return Ok(true);
-    }
-    output::text(format!(
-        "{warning}Are you sure you want to continue? [y/N] "
-    ))?;
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
-    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
 }

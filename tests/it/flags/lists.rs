@@ -119,10 +119,19 @@ fn images_are_filtered_and_sorted() {
         listed[0]["Size"].is_u64() && listed[0]["Created"].is_u64(),
         "{listed}"
     );
+    // Whose question nobody answers does nothing.
+    let asked = env.kelp(&["image", "prune", "-a"]).succeeds();
+    let question = "WARNING! This command removes all images without a container.\n\
+                    Are you sure you want to continue? [y/N] ";
+    assert_eq!(asked, question);
+    let asked = env.kelp(&["image", "prune", "-a"]).input(b"n\n").succeeds();
+    assert_eq!(asked, question);
+    assert_eq!(names(&["--filter", "label=team"]), format!("{labelled}\n"));
     let pruned = ["image", "prune", "-af", "--filter", "label!=team"];
     assert_eq!(env.kelp(&pruned).succeeds(), "");
-    let pruned = ["image", "prune", "-af", "--filter", "label=team"];
-    assert_eq!(env.kelp(&pruned).succeeds().lines().count(), 1);
+    let pruned = ["image", "prune", "-a", "--filter", "label=team"];
+    let said = env.kelp(&pruned).input(b"y\n").succeeds();
+    assert_eq!(said.lines().count(), 2, "{said}");
     assert_eq!(names(&[]), format!("{small}\n"));
     env.kelp(&["rm", "web"]).succeeds();
 }
