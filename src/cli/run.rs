@@ -1,6 +1,6 @@
 //! `kelp run`: create, start, attach, wait.
 
-use kelp_args::DetachKeys;
+use kelp_args::{DetachKeys, RestartPolicy};
 use kelp_engine::terminal::{End, Options, Other, Session};
 use kelp_engine::{Engine, Kind};
 
@@ -36,6 +36,11 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         anyhow::bail!("--rmi and --detach exclude each other: nobody waits to remove the image");
     }
     let (mut options, pull) = args.create.requests()?;
+    if args.rmi && options.restart != RestartPolicy::No {
+        anyhow::bail!(
+            "--rmi and --restart exclude each other: a container that is gone can't start again"
+        );
+    }
     options.remove |= args.rmi;
     let image = args.rmi.then(|| options.image.clone());
     let connects = |stream| !args.detach && args.create.attaches(stream);

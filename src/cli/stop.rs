@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kelp_engine::{Engine, Status};
+use kelp_engine::{Engine, Kind};
 
 use super::selection::{Selection, report};
 
@@ -27,16 +27,18 @@ pub struct Args {
 
 /// Runs it; the exit code.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
-    let runs = |id: &_| {
-        engine
-            .status(id)
-            .is_ok_and(|status| matches!(status, Status::Running | Status::Paused))
-    };
+    // One that is between two runs is stopped as well.
+    let runs = |id: &_| engine.status(id).is_ok_and(|status| !status.can_remove());
     let chosen = args
         .selection
         .find_filtered(engine, &args.filter, args.all, args.ignore, runs)?;
     let timeout = args.time.map(timeout);
-    let errors = chosen.each_at_once(|id| engine.stop_container(id, timeout).map(drop))?;
+    let named = !args.all && args.filter.is_empty();
+    let errors = chosen.each_at_once(|id| match engine.stop_container(id, timeout) {
+        // A --rm container that has just ended.
+        Err(error) if !named && error.kind() == Kind::NotFound => Ok(()),
+        stopped => stopped.map(drop),
+    })?;
     Ok(report(errors))
 }
 

@@ -134,6 +134,8 @@ fn what_is_stopped_stays_stopped() {
         ("always", "sleep 1000", &["kill"], 137),
         // It is about to be started again.
         ("unless-stopped", "exit 4", &["stop"], 4),
+        ("always", "exit 4", &["stop", "-a"], 4),
+        ("always", "exit 4", &["stop", "--filter"], 4),
     ] {
         let restart = format!("--restart={policy}");
         let script = format!("echo started >/starts; {then}");
@@ -145,7 +147,13 @@ fn what_is_stopped_stays_stopped() {
         if then == "exit 4" {
             env.kelp(&["wait", "web"]).succeeds();
         }
-        env.kelp(&[end, &["web"]].concat()).succeeds();
+        let whom = match end.last() {
+            Some(&"-a") => &[][..],
+            Some(&"--filter") => &["name=web"],
+            _ => &["web"],
+        };
+        let said = env.kelp(&[end, whom].concat()).succeeds();
+        assert_eq!(said.lines().count(), 1, "{said} of {policy} {end:?}");
         env.kelp(&["wait", "web"]).succeeds();
         let seen = shown(&env, "web");
         assert!(
@@ -178,6 +186,10 @@ fn a_policy_needs_a_container_that_stays() {
         (
             &["--rm", "--restart=always"][..],
             "--rm and --restart exclude each other: a container that is gone can't start again",
+        ),
+        (
+            &["--rmi", "--restart=always"],
+            "--rmi and --restart exclude each other: a container that is gone can't start again",
         ),
         (
             &["--restart=sometimes"],
