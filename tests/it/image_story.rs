@@ -97,7 +97,7 @@ fn what_happens_to_images_is_an_event() {
     let id = id.trim();
     env.kelp(&["tag", &image, "one", "localhost/two:2"])
         .succeeds();
-    env.kelp(&["untag", "one"]).done();
+    env.kelp(&["untag", "one"]).succeeds();
     env.kelp(&["tag", id, "three"]).succeeds();
     env.kelp(&["tag", id, "four"]).succeeds();
     env.kelp(&["rmi", "three"]).succeeds();
@@ -147,6 +147,23 @@ fn what_happens_to_images_is_an_event() {
         told("event=remove"),
         [&expected[9][..], &line("remove", &image)].concat()
     );
+}
+
+#[test]
+fn only_a_name_of_the_image_itself_is_taken_away() {
+    let Some(env) = Env::new() else { return };
+    let image = env.image("told", &told);
+    let other = env.busybox();
+    env.kelp(&["tag", &image, "one"]).succeeds();
+    let id = env.kelp(&["images", "-q", &image]).succeeds();
+    assert_eq!(
+        env.kelp(&["untag", &image, "one", &other]).fails(125),
+        format!("Error: {other} is no name of image {}", id.trim())
+    );
+    env.kelp(&["image", "exists", "one"]).succeeds();
+    env.kelp(&["image", "exists", &other]).succeeds();
+    env.kelp(&["untag", &image, "one"]).succeeds();
+    assert_eq!(env.kelp(&["image", "exists", "one"]).done().code, 1);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use kelp_state::Record;
 
 use crate::container::config::Config;
 use crate::container::remove::RemoveOptions;
-use crate::{Engine, Error};
+use crate::{Engine, Error, Kind};
 
 impl Engine {
     /// Removes an image or one of its names: by its id with `all_names` whatever names it has, and with
@@ -107,13 +107,20 @@ impl Engine {
     pub fn untag_image(&self, name: &str, names: &[String]) -> Result<(), Error> {
         let store = self.store()?;
         let record = store.find(name)?;
-        let names = if names.is_empty() {
-            store.names(&record.id)?
-        } else {
-            names.to_vec()
-        };
-        for name in names {
-            let full = reference(&name)?;
+        let known = store.names(&record.id)?;
+        let texts = if names.is_empty() { &known } else { names };
+        let mut meant = Vec::new();
+        for text in texts {
+            let full = reference(text)?;
+            if !known.contains(&full.clone().or_latest().to_string()) {
+                return Err(Error::new(
+                    Kind::NotFound,
+                    format!("{text} is no name of image {}", record.id.short()),
+                ));
+            }
+            meant.push(full);
+        }
+        for full in meant {
             store.untag(&full)?;
             self.note_image("untag", record.id.hex(), &full.or_latest().to_string());
         }
