@@ -356,3 +356,34 @@ fn an_images_volumes_are_what_the_flag_says() {
         "Error: invalid image volume \"none\": use bind, tmpfs or ignore"
     );
 }
+
+#[test]
+fn a_log_is_where_the_command_said_from_wherever_it_is_read() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let run = ["run", "--name=web", "--log-opt=path=out.log", &image];
+    let run = [&run[..], &["echo", "logged"]].concat();
+    assert_eq!(env.kelp(&run).succeeds(), "logged\n");
+    let log = std::fs::read_to_string(env.path("h/out.log")).unwrap();
+    assert!(log.ends_with(" logged\n"), "{log}");
+    let read = env.kelp_after("cd /", &["logs", "web"]);
+    assert_eq!(read.succeeds(), "logged\n");
+    env.kelp(&["rm", "web"]).succeeds();
+}
+
+#[test]
+fn an_image_of_another_platform_is_not_taken_for_the_one_that_was_asked_for() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    for (flag, fits) in [
+        ("--os=linux", true),
+        ("--os=windows", false),
+        // Which one this image is for nobody knows.
+        ("--variant=v9", true),
+        ("--arch=mips", false),
+    ] {
+        let run = ["run", "--rm", "--pull=never", flag, &image, "true"];
+        let code = env.kelp(&run).done().code;
+        assert_eq!(code, if fits { 0 } else { 125 }, "{flag}");
+    }
+}

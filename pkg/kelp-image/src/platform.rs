@@ -100,6 +100,13 @@ impl Platform {
     pub fn fits(&self, offer: &Self) -> bool {
         self.os == offer.os && self.architecture == offer.architecture
     }
+
+    /// Whether an image that is here for `offer` is what was asked for: one that names no variant may
+    /// be for any.
+    pub fn is_met_by(&self, offer: &Self) -> bool {
+        let any = self.variant.is_none() || offer.variant.is_none();
+        self.fits(offer) && (any || self.variant == offer.variant)
+    }
 }
 
 /// What an entry of an index says that it is for; attestations say `unknown`.
@@ -239,6 +246,27 @@ mod tests {
         }
         for text in ["", "/", "linux/", "a/b/c/d", "linux/amd64 "] {
             assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_image_that_is_here_is_of_the_variant_that_was_asked_for() {
+        let image = |variant: Option<&str>| Platform {
+            os: "linux".to_owned(),
+            architecture: "amd64".to_owned(),
+            variant: variant.map(str::to_owned),
+        };
+        for (wanted, variant, met) in [
+            ("linux/amd64", None, true),
+            ("linux/amd64", Some("v3"), true),
+            ("linux/amd64/v3", Some("v3"), true),
+            ("linux/amd64/v3", Some("v2"), false),
+            ("linux/amd64/v3", None, true),
+            ("linux/arm64", None, false),
+            ("windows/amd64", None, false),
+        ] {
+            let platform: Platform = wanted.parse().unwrap();
+            assert_eq!(platform.is_met_by(&image(variant)), met, "{wanted}");
         }
     }
 

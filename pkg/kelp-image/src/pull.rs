@@ -173,7 +173,7 @@ fn find_local(
     for reference in built.iter().chain(&candidates.references) {
         let reference = reference.clone().or_latest();
         if let Some(image) = images.find(&reference)?
-            && platform.is_none_or(|platform| platform.fits(&image.platform))
+            && platform.is_none_or(|platform| platform.is_met_by(&image.platform))
         {
             return Ok(Some(image));
         }

@@ -156,7 +156,8 @@ impl ProcessFlags {
         };
         for option in &self.log_opt {
             match option {
-                LogOption::Path(path) => options.log_path = Some(path.clone()),
+                // The monitor is in another directory.
+                LogOption::Path(path) => options.log_path = Some(std::path::absolute(path)?),
                 LogOption::MaxSize(size) => options.log_max_size = size.unwrap_or(0),
                 LogOption::MaxFile(count) => options.log_max_files = *count,
                 LogOption::Tag(_) => bail!("--log-opt tag is not supported by kelp yet"),

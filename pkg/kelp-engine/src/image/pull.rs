@@ -137,7 +137,7 @@ impl Engine {
     /// image that is not here, and then nothing but a look at the store is done.
     pub fn ensure_image(&self, name: &str, request: &PullRequest) -> Result<(), Error> {
         let local = request.policy == PullPolicy::Missing || request.policy == PullPolicy::Never;
-        let any_platform = request.platform.is_none() && request.arch.is_none();
+        let any_platform = request.platform()?.is_none();
         if local && any_platform && self.store()?.find(name).is_ok() {
             return Ok(());
         }
