@@ -1,9 +1,11 @@
 //! `kelp volume rm`.
 
+use kelp_engine::container::remove::RemoveOptions;
 use kelp_engine::{Engine, Error, Kind};
 
 use super::exit;
 use super::output;
+use super::stop::timeout;
 
 /// Remove volumes
 #[derive(clap::Args)]
@@ -14,7 +16,7 @@ pub struct Args {
     /// Remove the containers that use a volume, too; it is no error if a volume is missing
     #[arg(short, long)]
     force: bool,
-    /// Seconds until a container is killed; taken for compatibility: they are killed at once
+    /// With --force: seconds until a container that was asked to stop is killed; -1 for never
     #[arg(
         short,
         long,
@@ -30,7 +32,10 @@ pub struct Args {
 
 /// Removes them: 1 if one is missing, 2 if one is in use.
 pub fn run(engine: &Engine, args: &Args) -> Result<i32, output::Failure> {
-    let _ = args.time;
+    let options = args.force.then(|| RemoveOptions {
+        timeout: args.time.map(timeout),
+        ..RemoveOptions::FORCE
+    });
     let mut names = args.volumes.clone();
     if args.all {
         names.extend(engine.volumes().into_iter().map(|volume| volume.name));
@@ -39,7 +44,7 @@ pub fn run(engine: &Engine, args: &Args) -> Result<i32, output::Failure> {
     for name in names {
         let result = engine
             .find_volume(&name)
-            .and_then(|volume| engine.remove_volume(&volume, args.force));
+            .and_then(|volume| engine.remove_volume(&volume, options.as_ref()));
         match result {
             Ok(()) => output::line(name)?,
             Err(error) if args.force && error.kind() == Kind::NotFound => {}

@@ -152,11 +152,23 @@ impl Engine {
         users
     }
 
-    /// Removes a volume; one that a container uses only with `force`, and the container with it.
-    pub fn remove_volume(&self, volume: &Volume, force: bool) -> Result<(), Error> {
-        let users = self.volume_users().remove(&volume.name).unwrap_or_default();
-        for id in users.iter().filter(|_| force) {
-            self.remove_container(&self.find_container(id)?, &RemoveOptions::FORCE)?;
+    /// Removes a volume. One that containers use goes only where it is said how they are removed, and
+    /// they go first.
+    pub fn remove_volume(
+        &self,
+        volume: &Volume,
+        users_too: Option<&RemoveOptions>,
+    ) -> Result<(), Error> {
+        if let Some(options) = users_too {
+            let users = self.volume_users().remove(&volume.name).unwrap_or_default();
+            for id in users {
+                match self.find_container(&id) {
+                    Ok(id) => self.remove_container(&id, options)?,
+                    // It has gone by itself.
+                    Err(error) if error.kind() == Kind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
         let users = self.discard_volume(&volume.name)?;
         if users.is_empty() {
@@ -172,7 +184,7 @@ impl Engine {
 
     /// Removes a volume that no container uses, as one of those that nobody needs.
     pub fn prune_volume(&self, volume: &Volume) -> Result<(), Error> {
-        self.remove_volume(volume, false)?;
+        self.remove_volume(volume, None)?;
         self.note_volume("prune", &volume.name);
         Ok(())
     }

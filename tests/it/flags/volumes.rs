@@ -122,6 +122,21 @@ fn a_volume_outlives_its_container_where_another_one_has_it() {
 }
 
 #[test]
+fn a_volumes_users_have_as_long_as_was_said() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    // As process 1 it does not hear SIGTERM.
+    let run = ["run", "-d", "--stop-timeout=1000", "-v", "data:/d"];
+    env.kelp(&[&run[..], &[&image, "sleep", "1000"]].concat())
+        .succeeds();
+    env.kelp(&["volume", "rm", "data"]).fails(2);
+    let words = ["volume", "rm", "-f", "-t", "0", "data"];
+    assert_eq!(env.kelp(&words).succeeds(), "data\n");
+    assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
+    assert_eq!(env.kelp(&["volume", "ls", "-q"]).succeeds(), "");
+}
+
+#[test]
 fn the_image_goes_with_its_last_container() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();
