@@ -99,7 +99,7 @@ const VOLUMES: &[&str] = &["VOLUME NAME", "LINKS", "SIZE"];
 /// Prints the lists.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let now = SystemTime::now();
-    let containers = containers(engine, now)?;
+    let containers = containers(engine, now);
     let images = engine.images_usage()?;
     let volumes = volumes(engine);
     if args.verbose {
@@ -171,14 +171,14 @@ fn since(time: SystemTime, now: SystemTime) -> String {
     units::span(now.duration_since(time).unwrap_or_default())
 }
 
-fn containers(engine: &Engine, now: SystemTime) -> anyhow::Result<Vec<Thing>> {
+fn containers(engine: &Engine, now: SystemTime) -> Vec<Thing> {
     let users = engine.volume_users();
     let mut things = Vec::new();
     for listed in engine.list_containers(true) {
         let summary = &listed.summary;
         let id = summary.id.as_str();
-        let inspection = engine.inspect_container(&summary.id)?;
-        let size = engine.container_sizes(&inspection).written;
+        // Nothing of one that has just gone.
+        let size = engine.listed_sizes(summary).written;
         things.push(Thing {
             cells: vec![
                 summary.id.short().to_owned(),
@@ -198,7 +198,7 @@ fn containers(engine: &Engine, now: SystemTime) -> anyhow::Result<Vec<Thing>> {
             active: matches!(listed.status, Status::Running | Status::Paused),
         });
     }
-    Ok(things)
+    things
 }
 
 fn volumes(engine: &Engine) -> Vec<Thing> {
