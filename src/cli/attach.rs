@@ -1,8 +1,11 @@
 //! `kelp attach`: the streams of a running container.
 
 use kelp_args::DetachKeys;
+use kelp_engine::container::CreateOptions;
 use kelp_engine::terminal::{End, Options, Other, Session};
 use kelp_engine::{ContainerId, Engine, Status};
+
+use super::create_flags::defaults;
 
 /// Attach to a running container
 #[derive(clap::Args)]
@@ -33,9 +36,26 @@ pub struct StreamFlags {
 
 impl StreamFlags {
     /// The keys that detach.
-    pub fn keys(&self) -> Vec<u8> {
-        self.detach_keys.clone().unwrap_or_default().0
+    pub fn keys(&self, created: &CreateOptions) -> anyhow::Result<Vec<u8>> {
+        detach_keys(created.tty, self.detach_keys.as_ref(), created)
     }
+}
+
+/// The keys that detach from a terminal: the flag's, else the container's, else the configured ones.
+pub fn detach_keys(
+    tty: bool,
+    flag: Option<&DetachKeys>,
+    created: &CreateOptions,
+) -> anyhow::Result<Vec<u8>> {
+    if !tty {
+        return Ok(Vec::new());
+    }
+    let keys = match (flag, &created.detach_keys) {
+        (Some(keys), _) => keys.clone(),
+        (None, Some(text)) => text.parse()?,
+        (None, None) => defaults::detach_keys(&defaults::load()?)?.unwrap_or_default(),
+    };
+    Ok(keys.0)
 }
 
 /// Runs it; the container's exit code.
@@ -54,7 +74,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         stderr: true,
         tty: created.tty,
         sig_proxy: args.streams.sig_proxy.unwrap_or(true) && !created.tty,
-        detach_keys: args.streams.keys(),
+        detach_keys: args.streams.keys(&created)?,
     };
     attach(engine, &id, options)
 }

@@ -8,6 +8,7 @@ use kelp_engine::container::exec::ExecOptions;
 use kelp_engine::terminal::Options;
 use kelp_engine::{ContainerId, Engine};
 
+use super::attach::detach_keys;
 use super::create_flags::{host_variables, variables};
 use super::output;
 
@@ -81,13 +82,8 @@ impl Args {
 /// Runs it; the process's exit code.
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     let (id, command) = args.target(engine)?;
-    let keys = match args.detach_keys {
-        Some(keys) => keys,
-        None => match engine.config(&id)?.options.detach_keys {
-            Some(text) => text.parse()?,
-            None => DetachKeys::default(),
-        },
-    };
+    let created = engine.config(&id)?.options;
+    let keys = detach_keys(args.tty, args.detach_keys.as_ref(), &created)?;
     let options = ExecOptions {
         command,
         env: variables(&args.env_file, &args.env, &host_variables())?,
@@ -100,7 +96,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
             stderr: true,
             tty: args.tty,
             sig_proxy: false,
-            detach_keys: keys.0,
+            detach_keys: keys,
         },
         detach: args.detach,
     };

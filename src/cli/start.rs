@@ -44,9 +44,9 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         anyhow::bail!("you cannot start and attach multiple containers at once");
     };
     let created = engine.config(&target.id)?.options;
+    let keys = args.streams.keys(&created)?;
     while engine.settled_status(&target.id)? == Status::Running {
-        let keys = args.streams.keys();
-        let options = streams(args, &created, keys);
+        let options = streams(args, &created, keys.clone());
         match attach::attach(engine, &target.id, options) {
             // It has just ended, and so it can be started.
             Err(error)
@@ -56,7 +56,6 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
             done => return done,
         }
     }
-    let keys = args.streams.keys();
     let (session, pipes) = Session::new(streams(args, &created, keys))?;
     let started = engine.start_container(&target.id, pipes)?;
     match session.run(engine, Other::Container(&target.id, &started.connection))? {

@@ -167,6 +167,36 @@ fn detach_keys_leave_the_container_running() {
 }
 
 #[test]
+fn keys_that_detach_are_the_flags_the_containers_or_the_configured_ones() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let detach = |words: &[&str], keys: &[u8]| {
+        let mut terminal = Terminal::start(env.kelp(words));
+        terminal.send(b"echo re''ady\n");
+        terminal.expect("ready\r\n");
+        terminal.send(keys);
+        assert_eq!(terminal.finish().0, 0, "{words:?}");
+    };
+    let create = ["create", "-it", "--detach-keys=ctrl-x,x", "--name=own"];
+    env.kelp(&[&create[..], &[&image, "sh"]].concat())
+        .succeeds();
+    let create = ["create", "-it", "--name=other", &image, "sh"];
+    env.kelp(&create).succeeds();
+    // After they were made.
+    let conf = env.path("c/containers/containers.conf");
+    std::fs::write(conf, "[engine]\ndetach_keys = 'ctrl-e'\n").unwrap();
+    for (name, keys) in [("own", &b"\x18x"[..]), ("other", b"\x05")] {
+        detach(&["start", "-ai", name], keys);
+        detach(&["attach", name], keys);
+        detach(&["exec", "-it", name, "sh"], keys);
+        detach(&["attach", "--detach-keys=ctrl-y", name], b"\x19");
+    }
+    let running = env.kelp(&["ps", "--format={{.Names}}"]).succeeds();
+    assert_eq!(running, "own\nother\n");
+    env.kelp(&["rm", "-f", "-t0", "own", "other"]).succeeds();
+}
+
+#[test]
 fn signals_are_passed_on() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();

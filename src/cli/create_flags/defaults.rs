@@ -177,9 +177,8 @@ fn program(flags: &CreateFlags, conf: &Conf, options: &mut CreateOptions) -> any
     if let (None, Some(seconds)) = (options.stop_timeout, conf.number(ENGINE, "stop_timeout")) {
         options.stop_timeout = Some(seconds.read(|seconds| u64::try_from(*seconds))?);
     }
-    if let (None, Some(keys)) = (&options.detach_keys, conf.text(ENGINE, "detach_keys")) {
-        let keys = keys.read(|keys| keys.parse::<DetachKeys>())?;
-        options.detach_keys = Some(keys.to_string());
+    if options.detach_keys.is_none() {
+        options.detach_keys = detach_keys(conf)?.map(|keys| keys.to_string());
     }
     if let (None, Some(score)) = (
         options.oom_score_adj,
@@ -207,6 +206,14 @@ fn program(flags: &CreateFlags, conf: &Conf, options: &mut CreateOptions) -> any
         }
     }
     Ok(())
+}
+
+/// The keys that detach.
+pub fn detach_keys(conf: &Conf) -> anyhow::Result<Option<DetachKeys>> {
+    let keys = conf.text(ENGINE, "detach_keys");
+    Ok(keys
+        .map(|keys| keys.read(|keys| keys.parse()))
+        .transpose()?)
 }
 
 type Parse = fn(&str, &str) -> Result<Mount, String>;
