@@ -10,12 +10,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use kelp_copy::is_directory;
+use kelp_copy::{is_directory, names};
 use kelp_image::merged::{Merged, Shown};
 use rustix::fs::{AtFlags, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 
-use super::walk::names;
 use super::{Change, ChangeKind};
 
 const DIRECTORY: OFlags = OFlags::RDONLY

@@ -3,15 +3,15 @@
 //! No link is followed: the trees are a container's.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use kelp_copy::is_directory;
+use kelp_copy::{is_directory, names};
 use kelp_image::merged::{Merged, Shown, is_opaque_at, is_whiteout};
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, statat};
+use rustix::fs::{AtFlags, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 
 use super::{Change, ChangeKind};
@@ -140,17 +140,6 @@ impl Walk<'_> {
     fn add(&mut self, path: PathBuf, kind: ChangeKind) {
         self.changes.push(Change { path, kind });
     }
-}
-
-pub(super) fn names(directory: BorrowedFd<'_>) -> io::Result<Vec<CString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-            names.push(entry.file_name().to_owned());
-        }
-    }
-    Ok(names)
 }
 
 #[cfg(test)]
