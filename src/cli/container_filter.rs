@@ -9,6 +9,8 @@ use kelp_engine::{Engine, Status};
 use kelp_format::filter::{Field, Filters, Key, Match};
 use kelp_format::units;
 
+use super::image_filter::is_short_for;
+use super::listed_ports::{Ports, exposed, published};
 use super::ps_row::network;
 
 const KEYS: &[Key] = &[
@@ -66,61 +68,6 @@ pub fn parse(texts: &[String]) -> anyhow::Result<Filters> {
     Ok(filters)
 }
 
-/// Ports of one protocol: `80`, `80/udp`, `8000-8010/tcp`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Ports {
-    first: u16,
-    last: u16,
-    protocol: String,
-}
-
-impl Ports {
-    fn parse(text: &str) -> Option<Self> {
-        let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-        let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
-        let (first, last) = (first.parse().ok()?, last.parse().ok()?);
-        let is_protocol = matches!(protocol, "tcp" | "udp" | "sctp");
-        (is_protocol && first <= last).then(|| Self {
-            first,
-            last,
-            protocol: protocol.to_owned(),
-        })
-    }
-
-    fn overlaps(&self, other: &Self) -> bool {
-        self.protocol == other.protocol && self.first <= other.last && other.first <= self.last
-    }
-}
-
-/// The ports of a container that are published.
-fn published(listed: &Listed) -> Vec<Ports> {
-    let published = listed.summary.options.publish.iter();
-    published
-        .map(|port| Ports {
-            first: port.container_port,
-            last: port.container_port + (port.range.max(1) - 1),
-            protocol: port.protocol.to_string(),
-        })
-        .collect()
-}
-
-/// Those, the ones that were asked for, and those of its image.
-fn exposed(engine: &Engine, listed: &Listed) -> Vec<Ports> {
-    let mut ports = published(listed);
-    let options = &listed.summary.options;
-    ports.extend(options.expose.iter().filter_map(|text| Ports::parse(text)));
-    if let Ok(image) = engine.image(&listed.summary.image_id)
-        && let Ok(config) = engine.image_config(&image)
-        && let Some(exposed) = config
-            .config()
-            .as_ref()
-            .and_then(|config| config.exposed_ports().as_ref())
-    {
-        ports.extend(exposed.iter().filter_map(|text| Ports::parse(text)));
-    }
-    ports
-}
-
 /// Keeps those containers that fit.
 pub fn retain(
     engine: &Engine,
@@ -132,11 +79,12 @@ pub fn retain(
         let limits = Limits::of(filters, engine, now)?;
         list.retain(|listed| {
             filters.matches(|key, value| {
-                let ports = match key {
-                    "publish" => published(listed),
-                    "expose" => exposed(engine, listed),
-                    _ => return field(listed, &limits, key, value),
-                };
+                let mut ports = published(&listed.summary.options.publish);
+                match key {
+                    "publish" => {}
+                    "expose" => ports.extend(exposed(&listed.summary.exposed)),
+                    _ => return field(engine, listed, &limits, key, value),
+                }
                 let wanted = Ports::parse(value);
                 Field::Answer(
                     wanted.is_some_and(|wanted| ports.iter().any(|ports| ports.overlaps(&wanted))),
@@ -178,7 +126,13 @@ impl Limits {
     }
 }
 
-fn field<'a>(listed: &'a Listed, limits: &Limits, key: &str, value: &str) -> Field<'a> {
+fn field<'a>(
+    engine: &Engine,
+    listed: &'a Listed,
+    limits: &Limits,
+    key: &str,
+    value: &str,
+) -> Field<'a> {
     let summary = &listed.summary;
     let created = summary.created;
     match key {
@@ -204,10 +158,10 @@ fn field<'a>(listed: &'a Listed, limits: &Limits, key: &str, value: &str) -> Fie
         }
         "volume" => Field::Answer(summary.options.mounts.iter().any(|mount| {
             let source = mount.source.as_deref();
-            let is_named = source.and_then(Path::parent).is_some_and(|parent| {
-                parent.ends_with(Path::new("volumes").join(value)) && !value.is_empty()
-            });
-            is_named || mount.destination == Path::new(value) || source == Some(Path::new(value))
+            let volume = source.and_then(|source| engine.volume_of(source));
+            volume == Some(value)
+                || mount.destination == Path::new(value)
+                || source == Some(Path::new(value))
         })),
         "network" => Field::Answer(network(listed) == value),
         "restart-policy" => {
@@ -231,15 +185,7 @@ fn is_ancestor(name: &str, id: &str, wanted: &str) -> bool {
     if wanted_id.len() >= 3 && id.starts_with(wanted_id) {
         return true;
     }
-    let bare = match name.rsplit_once(':') {
-        Some((bare, tag)) if !tag.contains('/') => bare,
-        _ => name,
-    };
-    [name, bare].iter().any(|whole| {
-        whole
-            .strip_suffix(wanted)
-            .is_some_and(|before| before.is_empty() || before.ends_with('/'))
-    })
+    is_short_for(wanted, name)
 }
 
 /// Whether it is for whoever starts containers after a boot.
@@ -270,14 +216,6 @@ mod tests {
         ] {
             assert_eq!(parse(&[text.to_owned()]).is_ok(), right, "{text}");
         }
-    }
-
-    #[test]
-    fn ports_overlap_within_a_protocol() {
-        let ports = |text| Ports::parse(text).unwrap();
-        assert!(ports("80-90").overlaps(&ports("90/tcp")));
-        assert!(!ports("80-90").overlaps(&ports("91")));
-        assert!(!ports("80").overlaps(&ports("80/udp")));
     }
 
     #[test]

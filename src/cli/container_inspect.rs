@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use kelp_args::RestartPolicy;
 use kelp_args::Signal;
+use kelp_engine::container::config::Config;
 use kelp_engine::container::inspect::Inspection;
 use kelp_engine::network::{Mode, PublishedPort};
 use kelp_engine::{Engine, Status};
@@ -12,6 +13,7 @@ use kelp_format::units;
 use serde_json::{Map, Value, json};
 
 use super::container_inspect_host::host_config;
+use super::listed_ports::{exposed, published};
 
 /// The time of something that never was.
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -20,17 +22,10 @@ const NEVER: &str = "0001-01-01T00:00:00Z";
 pub fn describe(engine: &Engine, name: &str, size: bool) -> anyhow::Result<Value> {
     let id = engine.find_container(name)?;
     let inspection = engine.inspect_container(&id)?;
-    let mut value = container(&inspection);
+    let mut value = container(engine, &inspection);
     // It may be gone by now, or a directory.
     if let Ok(image) = engine.image(&inspection.config.image_id) {
         value["ImageDigest"] = image.record.manifest.to_string().into();
-        let config = engine.image_config(&image)?;
-        let image_ports = config
-            .config()
-            .as_ref()
-            .and_then(|config| config.exposed_ports().clone());
-        value["Config"]["ExposedPorts"] =
-            exposed_ports(&inspection, &image_ports.unwrap_or_default());
     }
     if size {
         let sizes = engine.container_sizes(&inspection);
@@ -40,7 +35,7 @@ pub fn describe(engine: &Engine, name: &str, size: bool) -> anyhow::Result<Value
     Ok(value)
 }
 
-fn container(inspection: &Inspection) -> Value {
+fn container(engine: &Engine, inspection: &Inspection) -> Value {
     let config = &inspection.config;
     let file = |name: &str| inspection.directory.join(name).display().to_string();
     let spec = spec(inspection);
@@ -90,7 +85,7 @@ fn container(inspection: &Inspection) -> Value {
         "BoundingCaps": capabilities("bounding"),
         "ExecIDs": [],
         "GraphDriver": graph_driver,
-        "Mounts": mounts(inspection),
+        "Mounts": mounts(engine, inspection),
         "Dependencies": [],
         "NetworkSettings": network_settings(inspection),
         "Namespace": "",
@@ -100,7 +95,7 @@ fn container(inspection: &Inspection) -> Value {
         "UseImageHosts": config.options.no_hosts,
         "UseImageHostname": config.options.no_hostname,
         "Config": container_config(inspection, &spec),
-        "HostConfig": host_config(inspection),
+        "HostConfig": host_config(engine, inspection),
     });
     if let Some(why) = &config.options.network_missing {
         value["NetworkSettings"]["Missing"] = why.as_str().into();
@@ -189,16 +184,16 @@ fn graph_driver(inspection: &Inspection) -> Value {
 }
 
 /// Bind mounts, volumes and images.
-pub fn mounts(inspection: &Inspection) -> Vec<Value> {
+pub fn mounts(engine: &Engine, inspection: &Inspection) -> Vec<Value> {
     let requested = &inspection.config.options.mounts;
     let list = serde_json::to_value(requested).unwrap_or_default();
     let list = list.as_array().into_iter().flatten();
     list.filter(|mount| mount["type"] != "tmpfs")
-        .map(mount)
+        .map(|mount| describe_mount(engine, mount))
         .collect()
 }
 
-fn mount(mount: &Value) -> Value {
+fn describe_mount(engine: &Engine, mount: &Value) -> Value {
     let source = mount["source"].as_str().unwrap_or_default();
     let mut options: Vec<_> = mount["options"]
         .as_array()
@@ -226,7 +221,7 @@ fn mount(mount: &Value) -> Value {
         value["Options"] = Value::Null;
         value["Propagation"] = "".into();
     }
-    if let Some(name) = volume_name(source) {
+    if let Some(name) = engine.volume_of(Path::new(source)) {
         value["Type"] = "volume".into();
         value["Driver"] = "local".into();
         value["Name"] = name.into();
@@ -235,13 +230,6 @@ fn mount(mount: &Value) -> Value {
         value["SubPath"] = subpath.into();
     }
     value
-}
-
-/// The name of the volume that a directory is the files of.
-fn volume_name(source: &str) -> Option<&str> {
-    let (_, rest) = source.split_once("/volumes/")?;
-    rest.strip_suffix("/_data")
-        .filter(|name| !name.contains('/'))
 }
 
 fn propagation<'a>(options: &[&'a str]) -> &'a str {
@@ -275,18 +263,14 @@ pub fn port_bindings(published: &[PublishedPort]) -> Value {
 }
 
 /// The ports that it serves, each as the key `80/tcp`: published, asked for and of its image.
-fn exposed_ports(inspection: &Inspection, of_image: &[String]) -> Value {
-    let options = &inspection.config.options;
+fn exposed_ports(config: &Config) -> Value {
     let mut ports = Map::new();
-    if let Value::Object(published) = port_bindings(&options.publish) {
-        ports.extend(published.into_iter().map(|(port, _)| (port, json!({}))));
-    }
-    for text in options.expose.iter().chain(of_image) {
-        let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-        let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
-        if let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) {
-            ports.extend((first..=last).map(|port| (format!("{port}/{protocol}"), json!({}))));
-        }
+    for run in published(&config.options.publish)
+        .into_iter()
+        .chain(exposed(&config.exposed))
+    {
+        let keys = (run.first..=run.last).map(|port| format!("{port}/{}", run.protocol));
+        ports.extend(keys.map(|key| (key, json!({}))));
     }
     Value::Object(ports)
 }
@@ -356,7 +340,7 @@ fn container_config(inspection: &Inspection, spec: &Value) -> Value {
         "StdinOnce": false,
         "Env": spec["process"]["env"],
         "Cmd": cmd,
-        "ExposedPorts": exposed_ports(inspection, &[]),
+        "ExposedPorts": exposed_ports(config),
         "Healthcheck": null,
         "Image": config.image_name,
         "Volumes": null,

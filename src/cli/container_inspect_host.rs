@@ -3,6 +3,7 @@
 use std::fs;
 
 use kelp_args::RestartPolicy;
+use kelp_engine::Engine;
 use kelp_engine::container::config::{CgroupMode, Namespace, UserMode};
 use kelp_engine::container::inspect::Inspection;
 use serde_json::{Value, json};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 use super::container_inspect::{mounts, network_mode, port_bindings, text};
 
 /// `HostConfig`.
-pub fn host_config(inspection: &Inspection) -> Value {
+pub fn host_config(engine: &Engine, inspection: &Inspection) -> Value {
     let config = &inspection.config;
     let options = &config.options;
     let names = &options.namespaces;
@@ -36,7 +37,7 @@ pub fn host_config(inspection: &Inspection) -> Value {
         .as_ref()
         .is_some_and(|run| run.cgroup.contains(".scope/"));
     let mut value = json!({
-        "Binds": binds(inspection),
+        "Binds": binds(engine, inspection),
         "CgroupManager": if in_scope { "systemd" } else { "cgroupfs" },
         "CgroupMode": namespace(&names.cgroup),
         "ContainerIDFile": options.cid_file.as_deref().map(text).unwrap_or_default(),
@@ -238,8 +239,8 @@ fn security(inspection: &Inspection) -> Vec<&'static str> {
     list
 }
 
-fn binds(inspection: &Inspection) -> Vec<String> {
-    mounts(inspection)
+fn binds(engine: &Engine, inspection: &Inspection) -> Vec<String> {
+    mounts(engine, inspection)
         .iter()
         .map(|mount| {
             let part = |key: &str| mount[key].as_str().unwrap_or_default().to_owned();

@@ -10,6 +10,7 @@ use kelp_format::filter::{Field, Filters, Key, Match};
 use kelp_format::{render, units};
 use serde::Serialize;
 
+use super::image_filter::is_short_for;
 use super::output::Patient;
 use super::time_argument;
 
@@ -112,22 +113,9 @@ fn fits(filters: &Filters, event: &Event) -> bool {
         "name" => Field::Text(&event.name),
         "label" => Field::Map(&event.attributes),
         // An image is named by containers as well as by itself.
-        "image" => Field::Answer(of(key, value) || is_image(&event.image, value)),
+        "image" => Field::Answer(of(key, value) || is_short_for(value, &event.image)),
         _ => Field::Answer(of(key, value)),
     })
-}
-
-/// Whether an image's full name is meant by a name that may lack registry and tag.
-fn is_image(full: &str, wanted: &str) -> bool {
-    let untagged = |name: &str| match name.rfind(':') {
-        Some(colon) if !name[colon..].contains('/') => name[..colon].to_owned(),
-        _ => name.to_owned(),
-    };
-    let ends_with = |name: &str| {
-        name.strip_suffix(wanted)
-            .is_some_and(|before| before.is_empty() || before.ends_with('/'))
-    };
-    !full.is_empty() && (ends_with(full) || ends_with(&untagged(full)))
 }
 
 /// podman's line: time, type, event, id and what else is known.

@@ -119,15 +119,25 @@ pub fn created(image: &Image) -> SystemTime {
 /// Whether a full name ends as the user wrote it, with or without the tag; `*` and `?` stand for
 /// anything in between slashes.
 pub fn is_named(full: &str, wanted: &str) -> bool {
-    let bare = match full.rsplit_once(':') {
-        Some((bare, tag)) if !tag.contains('/') => bare,
-        _ => full,
-    };
-    [full, bare].iter().any(|whole| {
+    with_and_without_tag(full).iter().any(|whole| {
         let starts = whole.match_indices('/').map(|(at, _)| at + 1);
         let mut tails = std::iter::once(0).chain(starts).map(|at| &whole[at..]);
         tails.any(|tail| fits(tail.as_bytes(), wanted.as_bytes()))
     })
+}
+
+/// Whether a name that may lack registry and tag means the image of a full name.
+pub fn is_short_for(wanted: &str, full: &str) -> bool {
+    let names = with_and_without_tag(full);
+    let mut befores = names.iter().filter_map(|whole| whole.strip_suffix(wanted));
+    !wanted.is_empty() && befores.any(|before| before.is_empty() || before.ends_with('/'))
+}
+
+fn with_and_without_tag(full: &str) -> [&str; 2] {
+    match full.rsplit_once(':') {
+        Some((bare, tag)) if !tag.contains('/') => [full, bare],
+        _ => [full, full],
+    }
 }
 
 fn fits(text: &[u8], pattern: &[u8]) -> bool {

@@ -27,6 +27,7 @@ mod images;
 mod info;
 mod inspect;
 mod kill;
+mod listed_ports;
 mod login;
 mod logs;
 mod outline;

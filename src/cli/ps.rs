@@ -53,7 +53,7 @@ pub struct Args {
     /// Show ids alone
     #[arg(short, long)]
     quiet: bool,
-    /// Sort by command, created, id, image, names, runningfor or status
+    /// Sort by command, created, id, image, names, runningfor, size or status
     #[arg(long, value_name = "KEY", default_value = "created")]
     sort: Sort,
     /// Taken for compatibility: a list is always of what is there
@@ -73,11 +73,12 @@ enum Sort {
     Image,
     Names,
     Runningfor,
+    Size,
     Status,
 }
 
 const COLUMNS: &str =
-    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.Created}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+    "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.CreatedHuman}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
 const NAMESPACE_COLUMNS: &str = "{{.ID}}\t{{.Names}}\t{{.Pid}}\t{{.CGROUPNS}}\t{{.IPC}}\t{{.MNT}}\t{{.NET}}\t{{.PIDNS}}\t{{.USERNS}}\t{{.UTS}}";
 
 const HEADERS: &[(&str, &str)] = &[
@@ -118,10 +119,8 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
 fn text(engine: &Engine, args: &Args) -> anyhow::Result<String> {
     let now = SystemTime::now();
     let list = chosen(engine, args, now)?;
-    if args.quiet {
-        if args.format.is_some() {
-            bail!("quiet and format cannot be used together");
-        }
+    // A template shows what it says.
+    if args.quiet && args.format.is_none() {
         let mut text = String::new();
         for listed in &list {
             let id = &listed.summary.id;
@@ -179,11 +178,11 @@ fn chosen(engine: &Engine, args: &Args, now: SystemTime) -> anyhow::Result<Vec<L
     if let Some(last) = last {
         list.drain(..list.len().saturating_sub(last));
     }
-    sort(&mut list, args.sort);
+    sort(engine, &mut list, args.sort);
     Ok(list)
 }
 
-fn sort(list: &mut [Listed], by: Sort) {
+fn sort(engine: &Engine, list: &mut [Listed], by: Sort) {
     match by {
         // The engine's order.
         Sort::Created | Sort::Runningfor => {}
@@ -191,6 +190,9 @@ fn sort(list: &mut [Listed], by: Sort) {
         Sort::Id => list.sort_by(|a, b| a.summary.id.cmp(&b.summary.id)),
         Sort::Image => list.sort_by(|a, b| a.summary.image_name.cmp(&b.summary.image_name)),
         Sort::Names => list.sort_by(|a, b| a.summary.name.cmp(&b.summary.name)),
+        Sort::Size => {
+            list.sort_by_cached_key(|listed| engine.listed_sizes(&listed.summary).total);
+        }
         Sort::Status => list.sort_by_key(|listed| listed.status.as_str()),
     }
 }

@@ -7,9 +7,11 @@ use std::time::SystemTime;
 use kelp_engine::Status;
 use kelp_engine::container::inspect::Sizes;
 use kelp_engine::container::list::Listed;
-use kelp_engine::network::{Mode, PublishedPort};
+use kelp_engine::network::Mode;
 use kelp_format::units;
 use serde::Serialize;
+
+use super::listed_ports::{self, PortObject};
 
 /// Longer commands are cut.
 const COMMAND: usize = 17;
@@ -34,7 +36,7 @@ pub struct Row {
     status: String,
     state: String,
     ports: String,
-    exposed_ports: String,
+    exposed_ports: BTreeMap<u16, Vec<String>>,
     names: String,
     pid: u32,
     labels: BTreeMap<String, String>,
@@ -70,6 +72,7 @@ pub struct Json {
     exited: bool,
     exited_at: i64,
     exit_code: i32,
+    exposed_ports: Option<BTreeMap<u16, Vec<String>>>,
     id: String,
     image: String,
     #[serde(rename = "ImageID")]
@@ -109,17 +112,6 @@ impl From<Sizes> for SizeObject {
     }
 }
 
-#[derive(Serialize)]
-struct PortObject {
-    host_ip: String,
-    #[serde(rename = "container_port")]
-    inside: u16,
-    #[serde(rename = "host_port")]
-    outside: u16,
-    range: u16,
-    protocol: String,
-}
-
 impl Row {
     /// From the engine's.
     pub fn new(
@@ -130,7 +122,10 @@ impl Row {
         sizes: Option<Sizes>,
     ) -> Self {
         let summary = &listed.summary;
-        let created = units::ago(summary.created, now);
+        let (created, ago) = (
+            units::go_time(summary.created),
+            units::ago(summary.created, now),
+        );
         let mut command = summary.command.join(" ");
         let mut mounts = mounts(listed).join(",");
         if !whole {
@@ -150,13 +145,13 @@ impl Row {
             image_id: image_id.unwrap_or(&summary.image_id).to_owned(),
             command,
             created: created.clone(),
-            created_at: units::go_time(summary.created),
-            created_human: created.clone(),
-            running_for: created,
+            created_at: created,
+            created_human: ago.clone(),
+            running_for: ago,
             status: status(listed, now),
             state: listed.status.to_string(),
-            ports: ports(&summary.options.publish),
-            exposed_ports: summary.options.expose.join(", "),
+            ports: listed_ports::text(summary),
+            exposed_ports: listed_ports::exposed_protocols(summary),
             names: summary.name.clone(),
             pid: pid(listed),
             labels: summary.labels.clone(),
@@ -187,6 +182,7 @@ impl Json {
             "host" | "none" | "" => Vec::new(),
             name => vec![name.to_owned()],
         };
+        let exposed = listed_ports::exposed_protocols(summary);
         Self {
             auto_remove: summary.options.remove,
             command: summary.command.clone(),
@@ -195,6 +191,7 @@ impl Json {
             exited: listed.status == Status::Exited,
             exited_at: exited_at(listed),
             exit_code: exit_code(listed),
+            exposed_ports: (!exposed.is_empty()).then_some(exposed),
             id: summary.id.to_string(),
             image: summary.image_name.clone(),
             image_id: summary.image_id.clone(),
@@ -207,7 +204,7 @@ impl Json {
             pid: pid(listed),
             pod: String::new(),
             pod_name: String::new(),
-            ports: port_objects(&summary.options.publish),
+            ports: listed_ports::objects(&summary.options.publish),
             restarts: restarts(listed),
             size: sizes.map(SizeObject::from),
             started_at: started_at(listed),
@@ -249,47 +246,6 @@ fn status(listed: &Listed, now: SystemTime) -> String {
             text
         }
     }
-}
-
-/// `0.0.0.0:8080->80/tcp`, several with commas, runs as `8000-8002->80-82/tcp`.
-fn ports(published: &[PublishedPort]) -> String {
-    let texts: Vec<_> = published
-        .iter()
-        .map(|port| {
-            let host = port.host_port.unwrap_or(port.container_port);
-            let run = |first: u16| match port.range {
-                0 | 1 => first.to_string(),
-                range => format!("{first}-{}", u32::from(first) + u32::from(range) - 1),
-            };
-            format!(
-                "{}:{}->{}/{}",
-                host_ip(port),
-                run(host),
-                run(port.container_port),
-                port.protocol
-            )
-        })
-        .collect();
-    texts.join(", ")
-}
-
-fn host_ip(port: &PublishedPort) -> String {
-    port.host_ip
-        .map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string())
-}
-
-fn port_objects(published: &[PublishedPort]) -> Option<Vec<PortObject>> {
-    let objects: Vec<_> = published
-        .iter()
-        .map(|port| PortObject {
-            host_ip: port.host_ip.map(|ip| ip.to_string()).unwrap_or_default(),
-            inside: port.container_port,
-            outside: port.host_port.unwrap_or(port.container_port),
-            range: port.range,
-            protocol: port.protocol.to_string(),
-        })
-        .collect();
-    (!objects.is_empty()).then_some(objects)
 }
 
 /// The network's name.
@@ -376,25 +332,7 @@ fn namespaces(listed: &Listed, look: bool) -> BTreeMap<&'static str, String> {
 
 #[cfg(test)]
 mod tests {
-    use kelp_engine::network::ports::Protocol;
-
     use super::*;
-
-    #[test]
-    fn ports_are_podmans_words() {
-        let port = |host_ip: Option<&str>, range| PublishedPort {
-            host_ip: host_ip.map(|ip| ip.parse().unwrap()),
-            host_port: Some(8080),
-            container_port: 80,
-            protocol: Protocol::Tcp,
-            range,
-        };
-        assert_eq!(
-            ports(&[port(None, 1), port(Some("127.0.0.1"), 3)]),
-            "0.0.0.0:8080->80/tcp, 127.0.0.1:8080-8082->80-82/tcp"
-        );
-        assert_eq!(ports(&[]), "");
-    }
 
     #[test]
     fn long_texts_are_cut_between_characters() {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use kelp_image::store::StoreLock;
@@ -124,9 +124,14 @@ impl Engine {
         }))
     }
 
+    /// The name of the volume that a directory is of.
+    pub fn volume_of<'a>(&self, source: &'a Path) -> Option<&'a str> {
+        let inside = source.strip_prefix(self.paths.volumes()).ok()?;
+        inside.iter().next()?.to_str()
+    }
+
     /// The names of the volumes that containers use, and by which containers.
     pub fn volume_users(&self) -> BTreeMap<String, BTreeSet<String>> {
-        let volumes = self.paths.volumes();
         let mut users: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         // The records alone: a list may settle a container, and so remove volumes.
         let records = Record::all(&self.paths);
@@ -137,13 +142,8 @@ impl Engine {
         });
         for summary in summaries {
             for mount in &summary.options.mounts {
-                let name = mount
-                    .source
-                    .as_deref()
-                    .and_then(|source| source.strip_prefix(&volumes).ok())
-                    .and_then(|rest| rest.iter().next())
-                    .and_then(|name| name.to_str());
-                if let Some(name) = name {
+                let source = mount.source.as_deref();
+                if let Some(name) = source.and_then(|source| self.volume_of(source)) {
                     let id = summary.id.to_string();
                     users.entry(name.to_owned()).or_default().insert(id);
                 }

@@ -78,6 +78,48 @@ fn a_list_shows_sizes() {
         heading.lines().next().unwrap().ends_with("SIZE"),
         "{heading}"
     );
+    create(&env, "small", &[]);
+    let sorted = |key: &str| {
+        let words = ["ps", "-a", "--format={{.Names}}", "--sort", key];
+        env.kelp(&words).succeeds()
+    };
+    assert_eq!(sorted("created"), "web\nsmall\n");
+    assert_eq!(sorted("size"), "small\nweb\n");
+    env.kelp(&["rm", "web", "small"]).succeeds();
+}
+
+#[test]
+fn a_list_shows_what_podmans_shows() {
+    let Some(env) = Env::new() else { return };
+    let image = env.image("exposing", &|| {
+        Image::busybox().set("ExposedPorts", json!({ "80/tcp": {}, "443/tcp": {} }))
+    });
+    let create = ["create", "--name=web", "-p=127.0.0.1:8093:80"];
+    let program = ["--expose=53-54/udp", "--expose=443", &image, "true"];
+    env.kelp(&[&create[..], &program].concat()).succeeds();
+    let shown = |format: &str| {
+        let words = ["ps", "-a", "--format", format];
+        env.kelp(&words).succeeds()
+    };
+    let ports = "127.0.0.1:8093->80/tcp, 443/tcp, 53-54/udp\n";
+    assert_eq!(shown("{{.Ports}}"), ports);
+    let listed: serde_json::Value = serde_json::from_str(&shown("json")).unwrap();
+    let exposed = json!({ "53": ["udp"], "54": ["udp"], "80": ["tcp"], "443": ["tcp"] });
+    assert_eq!(listed[0]["ExposedPorts"], exposed);
+    let found = ["ps", "-a", "--format={{.Names}}", "-f", "expose=54/udp"];
+    assert_eq!(env.kelp(&found).succeeds(), "web\n");
+    let inspected = ["inspect", "-f", "{{json .Config.ExposedPorts}}", "web"];
+    let inspected = env.kelp(&inspected).succeeds();
+    assert_eq!(inspected.matches("{}").count(), 4, "{inspected}");
+    assert_eq!(shown("{{.Created}}"), shown("{{.CreatedAt}}"));
+    assert!(shown("{{.CreatedHuman}}").ends_with(" ago\n"));
+    let table = env.kelp(&["ps", "-a"]).succeeds();
+    assert!(
+        table.contains("CREATED ") && table.contains(" ago "),
+        "{table}"
+    );
+    let quiet = ["ps", "-aq", "--format={{.Names}}"];
+    assert_eq!(env.kelp(&quiet).succeeds(), "web\n");
     env.kelp(&["rm", "web"]).succeeds();
 }
 

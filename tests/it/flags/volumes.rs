@@ -58,8 +58,9 @@ fn a_new_volume_is_the_users_where_the_image_has_nothing() {
 fn volumes_come_from_another_container() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();
-    let bound = env.path("h/bound");
-    std::fs::create_dir(&bound).unwrap();
+    // Which looks like a volume and is none.
+    let bound = env.path("h/volumes/bound/_data");
+    std::fs::create_dir_all(&bound).unwrap();
     let bind = format!("{}:/bound:ro", bound.display());
     let words = [
         "create",
@@ -72,6 +73,17 @@ fn volumes_come_from_another_container() {
         &image,
     ];
     env.kelp(&words).succeeds();
+    let kinds = r#"{{range .Mounts}}{{.Type}} {{.Destination}} {{end}}"#;
+    assert_eq!(
+        env.kelp(&["inspect", "-f", kinds, "one"]).succeeds(),
+        "volume /data bind /bound \n"
+    );
+    let name = env.kelp(&["volume", "ls", "-q"]).succeeds();
+    for (volume, found) in [(name.trim(), "one\n"), ("bound", "")] {
+        let filter = format!("volume={volume}");
+        let words = ["ps", "-a", "--format={{.Names}}", "-f", &filter];
+        assert_eq!(env.kelp(&words).succeeds(), found, "{volume}");
+    }
     let script = "grep -c ' /t ' /proc/self/mounts; echo x >/data/x; ls /data; \
                   touch /bound/y 2>/dev/null || echo read-only";
     assert_eq!(

@@ -307,6 +307,9 @@ pub struct Config {
     pub entrypoint: Vec<String>,
     /// Labels of image and request.
     pub labels: BTreeMap<String, String>,
+    /// Ports that it serves, by image and request: `80/tcp`, `53/udp`, `8000-8010`.
+    #[serde(default)]
+    pub exposed: Vec<String>,
     /// The signal that asks it to stop.
     pub stop_signal: i32,
     /// Seconds until it is killed after that.

@@ -1,6 +1,6 @@
 //! `create`: everything about a container is decided and written; nothing runs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -439,6 +439,7 @@ fn config(
             .unwrap_or_default(),
         entrypoint: entrypoint(&options, &base.config),
         labels: launch.labels.clone(),
+        exposed: exposed(&options, &base.config),
         stop_signal: launch.stop_signal,
         stop_timeout: stop_timeout(&options),
         options,
@@ -466,6 +467,13 @@ fn labels(options: &CreateOptions, image: &ImageConfig) -> BTreeMap<String, Stri
         .collect();
     labels.extend(options.labels.clone());
     labels
+}
+
+/// The ports of image and request, each once.
+fn exposed(options: &CreateOptions, image: &ImageConfig) -> Vec<String> {
+    let of_image = image.exposed_ports().iter().flatten();
+    let ports: BTreeSet<_> = of_image.chain(&options.expose).cloned().collect();
+    ports.into_iter().collect()
 }
 
 fn entrypoint(options: &CreateOptions, image: &ImageConfig) -> Vec<String> {

@@ -34,6 +34,9 @@ pub struct Summary {
     /// Labels of image and request.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    /// Ports that it serves, by image and request.
+    #[serde(default)]
+    pub exposed: Vec<String>,
     /// What was asked for.
     #[serde(default)]
     pub options: SummaryOptions,
@@ -47,8 +50,6 @@ pub struct SummaryOptions {
     pub remove: bool,
     /// Published ports.
     pub publish: Vec<PublishedPort>,
-    /// Ports that it serves besides those of the image.
-    pub expose: Vec<String>,
     /// Bind mounts, volumes and tmpfs.
     pub mounts: Vec<SummaryMount>,
     /// The ids of images that are mounted.
@@ -197,6 +198,7 @@ mod tests {
             command: vec!["sh".to_owned()],
             entrypoint: Vec::new(),
             labels: BTreeMap::new(),
+            exposed: vec!["80/tcp".to_owned()],
             stop_signal: 15,
             stop_timeout: 10,
             options: CreateOptions {
@@ -214,6 +216,7 @@ mod tests {
         let summary: Summary = serde_json::from_str(&text).unwrap();
         assert_eq!(summary.id, config.id);
         assert_eq!(summary.command, ["sh"]);
+        assert_eq!(summary.exposed, ["80/tcp"]);
         assert!(summary.options.remove);
         assert_eq!(summary.options.mounts.len(), 1);
     }
