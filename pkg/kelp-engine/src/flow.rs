@@ -18,6 +18,9 @@ pub(crate) const CHUNK: usize = 1 << 20;
 /// The most that is moved after the end of a process that exec added: more than its pipe has.
 const LAST: usize = 2 * CHUNK;
 
+/// The usual room in a pipe (pipe(7)).
+const PIPE: usize = 64 * 1024;
+
 /// A descriptor of a flow's own, or one of the process's standard streams.
 #[derive(Debug)]
 pub(crate) enum Place {
@@ -142,8 +145,9 @@ impl Flow {
             match splice(&self.source, None, &self.sink, None, CHUNK, flags) {
                 Ok(0) => return Ok(Turn::Ended),
                 Ok(moved) => {
-                    // Either the source is empty now or the sink is full: one look tells what to wait for.
-                    self.blocked = has_input(self.source.as_fd());
+                    // Either the source is empty now or the sink is full. Where it may be the sink one look
+                    // tells; for less than a pipe's usual room it would be one too many.
+                    self.blocked = moved >= PIPE && has_input(self.source.as_fd());
                     return Ok(Turn::Moved(moved));
                 }
                 Err(Errno::INTR) => return Ok(Turn::Moved(0)),
@@ -156,7 +160,7 @@ impl Flow {
                 Err(_) => self.copy_from_now_on(),
             }
         }
-        let mut buffer = Vec::with_capacity(64 * 1024);
+        let mut buffer = Vec::with_capacity(PIPE);
         match rustix::io::read(&self.source, buffer.spare_capacity_mut()) {
             // A terminal whose last user has gone is at its end with an error.
             Ok(([], _)) | Err(Errno::IO) => Ok(Turn::Ended),
