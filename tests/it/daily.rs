@@ -183,6 +183,23 @@ fn a_pull_of_several_goes_on_and_rmi_with_force_overlooks_what_is_missing() {
 }
 
 #[test]
+fn a_container_that_is_not_there_is_told_of_in_podmans_words() {
+    let Some(env) = Env::new() else { return };
+    let absent = "no container with name or ID \"nosuch\" found: no such container";
+    for (words, code, said) in [
+        (&["exec", "nosuch", "true"][..], 125, absent),
+        (&["logs", "nosuch"], 125, absent),
+        (&["start", "nosuch"], 125, absent),
+        (&["start", "-a", "nosuch"], 125, absent),
+        (&["stop", "nosuch"], 125, absent),
+        (&["rm", "nosuch"], 1, absent),
+        (&["inspect", "nosuch"], 125, "no such object: \"nosuch\""),
+    ] {
+        assert_eq!(env.kelp(words).fails(code), format!("Error: {said}"));
+    }
+}
+
+#[test]
 fn help_is_a_command_and_what_is_missing_is_said_to_be() {
     let Some(env) = Env::new() else { return };
     for (words, same) in [
