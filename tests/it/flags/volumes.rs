@@ -73,7 +73,7 @@ fn volumes_come_from_another_container() {
         &image,
     ];
     env.kelp(&words).succeeds();
-    let kinds = r#"{{range .Mounts}}{{.Type}} {{.Destination}} {{end}}"#;
+    let kinds = "{{range .Mounts}}{{.Type}} {{.Destination}} {{end}}";
     assert_eq!(
         env.kelp(&["inspect", "-f", kinds, "one"]).succeeds(),
         "volume /data bind /bound \n"
