@@ -80,7 +80,7 @@ fn container(engine: &Engine, inspection: &Inspection) -> Value {
         "Driver": graph_driver["Name"],
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": config.options.apparmor.as_deref().unwrap_or_default(),
         "EffectiveCaps": capabilities("effective"),
         "BoundingCaps": capabilities("bounding"),
         "ExecIDs": [],

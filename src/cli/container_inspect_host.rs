@@ -227,15 +227,21 @@ fn namespace(namespace: &Namespace) -> String {
     }
 }
 
-fn security(inspection: &Inspection) -> Vec<&'static str> {
+fn security(inspection: &Inspection) -> Vec<String> {
     let options = &inspection.config.options;
     let mut list = Vec::new();
     if options.no_new_privileges {
-        list.push("no-new-privileges");
+        list.push("no-new-privileges".to_owned());
     }
     if options.seccomp_unconfined {
-        list.push("seccomp=unconfined");
+        list.push("seccomp=unconfined".to_owned());
     }
+    list.extend(
+        options
+            .apparmor
+            .iter()
+            .map(|name| format!("apparmor={name}")),
+    );
     list
 }
 

@@ -137,6 +137,7 @@ fn process(options: &CreateOptions, image: &ImageConfig, hostname: &str) -> Resu
         .set_capabilities(Some(capability_sets(options, image)?.to_oci()))
         .set_no_new_privileges(Some(options.no_new_privileges))
         .set_oom_score_adj(options.oom_score_adj)
+        .set_apparmor_profile(options.apparmor.clone())
         .set_rlimits(Some(rlimits(options)?));
     Ok(process)
 }

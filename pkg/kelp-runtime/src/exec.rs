@@ -91,6 +91,7 @@ fn join(
 ) -> Result<Child, Failure> {
     // Before it is undumpable: what /proc has of an undumpable process is the host's root's.
     process::set_oom_score(plan)?;
+    process::set_profile(plan)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "become undumpable".to_owned())?;
     move_into_thread_name_spaces(target.init, kinds)
         .step(|| "enter the container's namespaces".to_owned())?;

@@ -46,6 +46,7 @@ fn prepare(
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "become undumpable".to_owned())?;
     process::usual_umask();
     process::set_oom_score(&plan.process)?;
+    process::set_profile(&plan.process)?;
     for (kind, fd) in &plan.join {
         // This process is in that one already: it was cloned into it.
         if *kind as u32 == LinkNameSpaceType::ProcessID as u32 {

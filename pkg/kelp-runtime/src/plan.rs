@@ -114,6 +114,8 @@ pub struct ProcessPlan {
     pub(crate) rlimits: Vec<(Resource, Rlimit)>,
     pub(crate) no_new_privileges: bool,
     pub(crate) oom_score_adj: Option<i32>,
+    /// The AppArmor profile.
+    pub(crate) apparmor: Option<String>,
     pub(crate) seccomp: Option<Program>,
     /// As personality(2) has it.
     pub(crate) personality: Option<u32>,
@@ -279,6 +281,10 @@ impl ProcessPlan {
                 .collect::<Result<_, _>>()?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             oom_score_adj: process.oom_score_adj(),
+            apparmor: process
+                .apparmor_profile()
+                .clone()
+                .filter(|name| !name.is_empty()),
             extras,
         })
     }

@@ -176,6 +176,40 @@ pub(crate) fn set_oom_score(plan: &ProcessPlan) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Has the next execve(2) enter the AppArmor profile (`aa_change_onexec`). The calling process still sees
+/// the host's /proc, see [`set_oom_score`].
+pub(crate) fn set_profile(plan: &ProcessPlan) -> Result<(), Failure> {
+    let Some(profile) = &plan.apparmor else {
+        return Ok(());
+    };
+    let what = || format!("enter the AppArmor profile {profile}");
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let open = |path| open(path, flags, Mode::empty());
+    let file = match open("/proc/thread-self/attr/apparmor/exec") {
+        // Before Linux 5.8, where it may be another module's.
+        Err(Errno::NOENT) if has_apparmor() => open("/proc/thread-self/attr/exec"),
+        Err(Errno::NOENT) => {
+            return Err(Failure::setup(format!(
+                "{}: this kernel has no AppArmor: leave the profile out",
+                what()
+            )));
+        }
+        file => file,
+    }
+    .step(what)?;
+    match rustix::io::write(&file, format!("exec {profile}").as_bytes()) {
+        Err(Errno::NOENT) => Err(Failure::setup(format!(
+            "{}: it is not loaded: load it with apparmor_parser(8)",
+            what()
+        ))),
+        result => result.step(what).map(drop),
+    }
+}
+
+fn has_apparmor() -> bool {
+    std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text == b"Y\n")
+}
+
 fn set_ids(identity: &Identity, extras: &Extras) -> Result<(), Failure> {
     let groups: Vec<_> = identity
         .groups

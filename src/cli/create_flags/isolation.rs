@@ -89,7 +89,8 @@ pub struct IsolationFlags {
     /// Take a capability away
     #[arg(long, value_name = "CAP", value_delimiter = ',')]
     cap_drop: Vec<String>,
-    /// no-new-privileges, seccomp=FILE|unconfined, mask=PATHS, unmask=PATHS|ALL
+    /// no-new-privileges, seccomp=FILE|unconfined, apparmor=PROFILE|unconfined, mask=PATHS,
+    /// unmask=PATHS|ALL
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<SecurityOption>,
     /// Set a kernel parameter of the container's namespaces: NAME=VALUE
@@ -173,11 +174,12 @@ impl IsolationFlags {
                 SecurityOption::Unmask(Unmask::Paths(paths)) => {
                     options.unmask.extend(paths.iter().cloned());
                 }
-                // There is no SELinux or AppArmor confinement to take off.
+                // There is no SELinux confinement to take off.
                 SecurityOption::Label(Label::Disable) => {}
-                SecurityOption::AppArmor(profile) if profile == "unconfined" => {}
+                SecurityOption::AppArmor(profile) => {
+                    options.apparmor = Some(profile.clone()).filter(|it| it != "unconfined");
+                }
                 SecurityOption::Label(_) => unsupported("label")?,
-                SecurityOption::AppArmor(_) => unsupported("apparmor")?,
                 SecurityOption::ProcOptions(_) => unsupported("proc-opts")?,
             }
         }

@@ -246,3 +246,23 @@ fn a_device_with_a_rate_has_to_keep_blocks() {
         }
     }
 }
+
+#[test]
+fn a_profile_that_the_kernel_can_not_enforce_is_an_error() {
+    let Some(env) = Env::new() else { return };
+    // Where it can, no such profile is loaded.
+    let why = if std::path::Path::new("/proc/self/attr/apparmor").exists() {
+        "it is not loaded: load it with apparmor_parser(8)"
+    } else {
+        "this kernel has no AppArmor: leave the profile out"
+    };
+    let image = env.busybox();
+    let run = ["run", "--rm", "--security-opt", "apparmor=nosuch", &image];
+    assert_eq!(
+        env.kelp(&run).fails(125),
+        format!("Error: enter the AppArmor profile nosuch: {why}")
+    );
+    let unconfined = ["run", "--rm", "--security-opt", "apparmor=unconfined"];
+    env.kelp(&[&unconfined[..], &[&image, "true"]].concat())
+        .succeeds();
+}

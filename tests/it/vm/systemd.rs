@@ -285,3 +285,40 @@ fn doctor_and_info_know_the_users_manager() {
     assert!(line("cgroup v2").contains("user@1000.service has cpuset cpu io memory pids"));
     assert!(line("linger").contains("containers outlive the session"));
 }
+
+#[test]
+fn a_profile_of_apparmors_confines_every_program() {
+    let Some(env) = Env::of_session() else { return };
+    let image = env.busybox();
+    let run = ["run", "-d", "--name=confined", "--network=none"];
+    let profile = [
+        "--security-opt",
+        "apparmor=kelp-test",
+        &image,
+        "sleep",
+        "1000",
+    ];
+    env.kelp(&[&run[..], &profile].concat()).succeeds();
+    let script = "cat /proc/1/attr/current /proc/self/attr/current; cat /etc/passwd | wc -l; \
+                  cat /etc/group 2>&1 | tail -n 1";
+    let exec = ["exec", "confined", "sh", "-c", script];
+    assert_eq!(
+        env.kelp(&exec).succeeds(),
+        "kelp-test (enforce)\nkelp-test (enforce)\n2\ncat: can't open '/etc/group': Permission denied\n"
+    );
+    let shown = ["inspect", "-f", "{{.AppArmorProfile}}", "confined"];
+    assert_eq!(env.kelp(&shown).succeeds(), "kelp-test\n");
+    env.kelp(&["rm", "-f", "-t0", "confined"]).succeeds();
+    let unknown = [
+        "run",
+        "--rm",
+        "--security-opt",
+        "apparmor=nosuch",
+        &image,
+        "true",
+    ];
+    assert_eq!(
+        env.kelp(&unknown).fails(125),
+        "Error: enter the AppArmor profile nosuch: it is not loaded: load it with apparmor_parser(8)"
+    );
+}

@@ -87,6 +87,8 @@ pub struct CreateOptions {
     pub cap_drop: Vec<String>,
     /// Whether exec gives no privilege.
     pub no_new_privileges: bool,
+    /// The AppArmor profile that its programs are confined by.
+    pub apparmor: Option<String>,
     /// Whether no seccomp filter is loaded.
     pub seccomp_unconfined: bool,
     /// A seccomp profile, instead of the default one: the specification's, or one with conditions as
