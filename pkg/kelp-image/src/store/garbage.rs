@@ -26,7 +26,10 @@ impl Store {
     /// What others are adding meanwhile is left alone, as are cut downloads unless `partial`: the next
     /// pull goes on with them.
     pub fn collect_garbage(&self, partial: bool) -> Result<Garbage, Error> {
-        let mut garbage = Garbage::default();
+        let mut garbage = Garbage {
+            trash: self.abandoned()?,
+            ..Garbage::default()
+        };
         {
             let _lock = StoreLock::exclusive(&self.data)?;
             let kept = self.referenced()?;
@@ -49,7 +52,6 @@ impl Store {
         if partial {
             garbage.freed += self.blobs.remove_partial()?;
         }
-        garbage.trash.extend(self.abandoned()?);
         garbage.trash.sort_unstable();
         garbage.trash.dedup();
         Ok(garbage)

@@ -258,13 +258,16 @@ fn removal_takes_names_first_and_the_image_with_the_last() {
     assert_eq!(fixture.store.find("b").unwrap().id, image.id);
     let removal = fixture.remove("b", false).unwrap();
     assert_eq!(removal.deleted, Some(image.id));
-    assert_eq!(removal.trash.len(), 1);
-    assert!(removal.trash[0].is_dir());
+    // Its layer, and the blobs of that, of its configuration and of its manifest.
+    let is_layer = |path: &&PathBuf| path.is_dir();
+    assert_eq!(removal.trash.iter().filter(is_layer).count(), 1);
+    assert_eq!(removal.trash.len(), 4);
     assert_eq!(fixture.files("images"), 0);
     assert_eq!(fixture.files("tags"), 0);
     assert_eq!(fixture.files("blobs/sha256"), 0);
     crate::remove::remove_trees(&removal.trash).unwrap();
     assert_eq!(fixture.files("layers/single"), 0);
+    assert_eq!(fixture.files("tmp"), 0);
     assert!(matches!(
         fixture.remove("b", false),
         Err(Error::NotFound(_))
@@ -325,7 +328,10 @@ fn what_an_addition_needs_survives_a_removal() {
     let config = other.manifest(&two).unwrap().config().digest().clone();
     lease.keep(&Digest::try_from(&config).unwrap()).unwrap();
     let removal = fixture.remove("one", false).unwrap();
-    assert!(removal.deleted.is_some() && removal.trash.is_empty());
+    assert!(removal.deleted.is_some());
+    // Its own two documents, and no layer.
+    assert!(removal.trash.len() == 2 && removal.trash.iter().all(|path| path.is_file()));
+    crate::remove::remove_trees(&removal.trash).unwrap();
     assert!(
         fixture
             .store
@@ -366,7 +372,7 @@ fn what_a_kill_leaves_is_collected() {
     fs::write(data.join("blobs/partial").join(blob.hex()), "half").unwrap();
     let garbage = fixture.store.collect_garbage(false).unwrap();
     assert_eq!(fixture.files("blobs/partial"), 1);
-    assert_eq!(garbage.trash.len(), 4, "{garbage:?}");
+    assert_eq!(garbage.trash.len(), 5, "{garbage:?}");
     assert!(garbage.freed >= 1024);
     crate::remove::remove_trees(&garbage.trash).unwrap();
     let garbage = fixture.store.collect_garbage(true).unwrap();
