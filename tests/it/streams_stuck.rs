@@ -161,10 +161,10 @@ fn one_of_two_clients_that_is_stopped_holds_nothing_up() {
     for by_signal in [false, true] {
         let run = ["run", "-d", "--name=web", "--stop-timeout=1", &image, "yes"];
         let id = env.kelp(&run).succeeds();
-        let (mut frozen, rest) = unread(env.kelp(&["attach", "web"]));
-        signal(&frozen, Signal::STOP);
         let (mut other, output) = unread(env.kelp(&["attach", "web"]));
         let output = collect(output);
+        let (mut frozen, rest) = unread(env.kelp(&["attach", "web"]));
+        signal(&frozen, Signal::STOP);
         if by_signal {
             kill_process(monitor(&env, id.trim()), Signal::TERM).unwrap();
             assert_eq!(env.kelp(&["wait", "web"]).succeeds(), "137\n");

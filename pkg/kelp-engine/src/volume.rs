@@ -94,7 +94,9 @@ impl Engine {
                 Ok(None) if gave_up => {
                     return Err(Error::conflict(format!("{}: somebody else has it", what())));
                 }
-                Ok(None) | Err(_) => {}
+                // A collector deletes it.
+                Ok(None) => record::wait_until_unlocked(&new),
+                Err(_) => {}
             }
         }
         self.note_volume("create", name);

@@ -218,6 +218,14 @@ pub fn making(directory: &Path) -> Result<Option<OwnedFd>, Error> {
     }
 }
 
+/// Waits until nobody holds the lock of a record's directory, or there is no directory.
+pub fn wait_until_unlocked(directory: &Path) {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    if let Ok(lock) = rustix::fs::open(directory, flags, Mode::empty()) {
+        while flock(&lock, FlockOperation::LockShared) == Err(Errno::INTR) {}
+    }
+}
+
 /// Whether somebody makes or first starts the record in this directory, see [`making`]; leaves
 /// others' tries alone.
 pub fn is_being_made(directory: &Path) -> bool {

@@ -524,7 +524,8 @@ impl<'a> Making<'a> {
                     Err(_) => {}
                 },
                 Err(error) if last => return Err(error.into()),
-                Ok(None) | Err(_) => {}
+                Ok(None) => kelp_state::record::wait_until_unlocked(&unlocked),
+                Err(_) => {}
             }
         };
         let made = Self {
