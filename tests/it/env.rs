@@ -147,6 +147,11 @@ impl Env {
         format!("{}/{name}:latest", self.registry.address)
     }
 
+    /// Its $XDG_RUNTIME_DIR.
+    pub(crate) fn runtime(&self) -> &Path {
+        &self.runtime
+    }
+
     /// A kelp command in this world.
     pub(crate) fn kelp(&self, arguments: &[&str]) -> Kelp {
         let mut command = Command::new(kelp_program());

@@ -1,6 +1,7 @@
 //! A container lives as long as its monitor, a start as long as its starter, and nothing is left of
 //! one that fails on the way.
 
+mod elsewhere;
 mod hangs;
 mod hostile;
 

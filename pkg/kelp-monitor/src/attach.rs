@@ -64,6 +64,12 @@ impl Pipes {
     }
 }
 
+/// How long a monitor may take to answer.
+const ANSWER: Timespec = Timespec {
+    tv_sec: 10,
+    tv_nsec: 0,
+};
+
 impl Connection {
     /// Over one end of the pair whose other end a new monitor was given.
     pub fn new(socket: OwnedFd) -> Self {
@@ -155,9 +161,14 @@ impl Connection {
     }
 
     /// Tells that the container is about to be stopped, and to stay so; whether that was heard. It is
-    /// not where the program ends at the same moment: then the monitor hangs up.
+    /// not where the program ends at the same moment: then the monitor hangs up. One that does not answer
+    /// will have heard it when it does.
     pub fn stop(&self) -> bool {
         let sent = send(self.socket.as_fd(), &Request::Stop, &[]);
+        let mut answered = [PollFd::new(&self.socket, PollFlags::IN)];
+        if sent.is_ok() && matches!(poll(&mut answered, Some(&ANSWER)), Ok(0)) {
+            return true;
+        }
         sent.is_ok() && matches!(self.reply(), Ok(Reply::Done))
     }
 

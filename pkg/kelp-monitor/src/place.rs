@@ -215,9 +215,20 @@ fn note(record: &Record, below: &str) -> Result<(), Error> {
 /// Kills and removes a cgroup that a killed monitor has left. The caller knows that no monitor lives,
 /// or is the one that does.
 pub fn clear(record: &Record) {
-    let Ok(own) = fs::read_to_string(record.runtime.join(FILE)).map(PathBuf::from) else {
-        return;
-    };
+    if let Ok(own) = fs::read_to_string(record.runtime.join(FILE)) {
+        clear_above(record, Path::new(&own));
+    }
+}
+
+/// The same where the runtime directory is gone, which would say where it is: beside the caller's or the
+/// cgroups above that, as far as can be known.
+pub fn clear_beside(record: &Record) {
+    if let Some(own) = cgroup::own() {
+        clear_above(record, Path::new(&own));
+    }
+}
+
+fn clear_above(record: &Record, own: &Path) {
     let (name, scope) = (name(record), scope_name(record));
     for place in own.ancestors() {
         // systemd removes a scope when its last process is gone.

@@ -56,7 +56,7 @@ pub fn claim(runtime_dir: &Path, starter: BorrowedFd<'_>) -> Result<Option<Alive
         }
         lock::wait(file.as_fd(), END, Kind::Exclusive)?;
         // Who had it before sees it released; who comes now finds the monitor alive.
-        if !wait_unless(file.as_fd(), OFFLINE, None, Some(starter))? {
+        if !wait_unless(file.as_fd(), OFFLINE, Kind::Exclusive, None, Some(starter))? {
             return Err(io::Error::other("whoever starts the container has gone"));
         }
         lock::unlock(file.as_fd(), OFFLINE)?;
@@ -96,7 +96,7 @@ pub fn try_offline(runtime_dir: &Path) -> Result<Option<Offline>, Error> {
 pub fn offline_within(runtime_dir: &Path, time: Duration) -> Result<Option<Offline>, Error> {
     let file = open(runtime_dir)?;
     let free = (|| {
-        if !wait_unless(file.as_fd(), OFFLINE, Some(time), None)? {
+        if !wait_unless(file.as_fd(), OFFLINE, Kind::Exclusive, Some(time), None)? {
             return Ok(None);
         }
         lock::is_locked(file.as_fd(), MONITOR).map(|alive| Some(!alive))
@@ -115,17 +115,18 @@ pub fn offline_within(runtime_dir: &Path, time: Duration) -> Result<Option<Offli
 fn wait_unless(
     file: BorrowedFd<'_>,
     byte: u32,
+    kind: Kind,
     time: Option<Duration>,
     peer: Option<BorrowedFd<'_>>,
 ) -> io::Result<bool> {
-    if lock::try_lock(file, byte, Kind::Exclusive)? {
+    if lock::try_lock(file, byte, kind)? {
         return Ok(true);
     }
     let waiter = clone3(CloneFlags::empty(), None, || {
         // Nothing in here allocates: there may be other threads.
         let tied = set_parent_process_death_signal(Some(Signal::KILL)).is_ok()
             && kelp_sys::fd::close_others(file).is_ok();
-        i32::from(!tied || lock::wait(file, byte, Kind::Exclusive).is_err())
+        i32::from(!tied || lock::wait(file, byte, kind).is_err())
     })?;
     let mut fds = vec![PollFd::new(&waiter.pidfd, PollFlags::IN)];
     fds.extend(peer.map(|peer| PollFd::from_borrowed_fd(peer, PollFlags::empty())));
@@ -164,6 +165,16 @@ pub fn wait_until_gone(runtime_dir: &Path) -> Result<(), Error> {
         return Ok(());
     };
     lock::wait(file.as_fd(), END, Kind::Shared).map_err(Error::io(what(runtime_dir)))
+}
+
+/// The same for a while; whether none does.
+pub fn gone_within(runtime_dir: &Path, time: Duration) -> Result<bool, Error> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(runtime_dir.join(FILE), flags, Mode::empty()) else {
+        return Ok(true);
+    };
+    wait_unless(file.as_fd(), END, Kind::Shared, Some(time), None)
+        .map_err(Error::io(what(runtime_dir)))
 }
 
 fn open(runtime_dir: &Path) -> Result<OwnedFd, Error> {

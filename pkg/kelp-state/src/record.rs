@@ -65,8 +65,17 @@ pub struct ExitRecord {
     pub restarts: u32,
 }
 
-/// The link that names the boot in which a container was started last, until it has ended.
+/// The link that names the boot in which a container was started last, and the runtime directory that it
+/// has, until it has ended.
 const BEGUN: &str = "begun";
+
+/// What the link says.
+fn begun(data: &Path) -> Option<(String, PathBuf)> {
+    let text = fs::read_link(data.join(BEGUN)).ok()?;
+    let text = text.to_str()?;
+    let (boot, runtime) = text.split_once(' ').unwrap_or((text, ""));
+    Some((boot.to_owned(), PathBuf::from(runtime)))
+}
 
 /// A container's place on disk.
 #[derive(Clone, Debug)]
@@ -80,13 +89,19 @@ pub struct Record {
 }
 
 impl Record {
-    /// The record of `id`, which need not exist.
+    /// The record of `id`, which need not exist. What runs is where it was started, also where the caller
+    /// has another $XDG_RUNTIME_DIR.
     pub fn new(paths: &Paths, id: ContainerId) -> Self {
-        Self {
-            data: paths.container(&id),
-            runtime: paths.container_runtime(&id),
-            id,
+        let data = paths.container(&id);
+        let mut runtime = paths.container_runtime(&id);
+        if let Some((boot, other)) = begun(&data)
+            && other != runtime
+            && other.is_dir()
+            && boot == boot_id()
+        {
+            runtime = other;
         }
+        Self { id, data, runtime }
     }
 
     /// Every container's record, in no order.
@@ -137,12 +152,12 @@ impl Record {
     pub fn begin(&self, durability: Durability) -> Result<(), Error> {
         let link = self.data.join(BEGUN);
         let what = || format!("write {}", link.display());
-        let boot = boot_id();
-        if fs::read_link(&link).is_ok_and(|begun| begun == Path::new(&boot)) {
+        let text = format!("{} {}", boot_id(), self.runtime.display());
+        if fs::read_link(&link).is_ok_and(|begun| begun == Path::new(&text)) {
             return Ok(());
         }
         let _ = fs::remove_file(&link);
-        std::os::unix::fs::symlink(boot, &link).map_err(Error::io(what()))?;
+        std::os::unix::fs::symlink(text, &link).map_err(Error::io(what()))?;
         if durability == Durability::Synced {
             file::sync_directory(&self.data).map_err(Error::io(what()))?;
         }
@@ -154,18 +169,25 @@ impl Record {
         let _ = fs::remove_file(self.data.join(BEGUN));
     }
 
-    /// Since when it ran, if a boot that is over has ended it: the runtime directory does not tell.
-    pub fn ended_with_its_boot(&self) -> Option<SystemTime> {
+    /// Since when it ran, if it has ended and the runtime directory does not tell: its boot is over, or the
+    /// directory was taken away, as at the end of a session, and nobody watches or makes it.
+    pub fn ended_unseen(&self) -> Option<SystemTime> {
         let link = self.data.join(BEGUN);
-        let boot = fs::read_link(&link).ok()?;
-        if boot == Path::new(&boot_id()) {
+        let (boot, _) = begun(&self.data)?;
+        if boot == boot_id() && (self.is_alive() || is_being_made(&self.data)) {
             return None;
         }
+        // Looked at once more after the lock: it may have ended by the book in between.
         let begun = fs::symlink_metadata(&link).ok()?.modified().ok()?;
         // The exit is written before the link is removed.
         let exit = self.exit().unwrap_or_default();
         exit.is_none_or(|exit| exit.finished < begun)
             .then_some(begun)
+    }
+
+    /// Whether it was started in this boot, and has not ended by the book.
+    pub fn began_in_this_boot(&self) -> bool {
+        begun(&self.data).is_some_and(|(boot, _)| boot == boot_id())
     }
 
     /// Writes how it ended, and takes what ran away: in this order, so that a kill in between leaves
@@ -191,10 +213,8 @@ impl Record {
     pub fn status(&self) -> Result<Status, Error> {
         let alive = self.is_alive();
         let run = self.run()?;
-        let exited = alive
-            || run.is_some()
-            || self.exit()?.is_some()
-            || self.ended_with_its_boot().is_some();
+        let exited =
+            alive || run.is_some() || self.exit()?.is_some() || self.ended_unseen().is_some();
         Ok(Status::derive(alive, run.as_ref(), exited))
     }
 }

@@ -74,7 +74,7 @@ impl Engine {
         }
         let started = match &run {
             Some(run) => run.started,
-            None => match record.ended_with_its_boot() {
+            None => match record.ended_unseen() {
                 Some(begun) => begun,
                 None => return Ok(()),
             },
@@ -90,7 +90,11 @@ impl Engine {
         // What can't be removed now goes before the next start.
         let _ = self.empty_trees(&overlays::directories(&record.data).unwrap_or_default());
         let restarts = run.as_ref().map_or(0, |run| run.restarts);
-        let error = if run.is_some_and(|run| run.boot_id == record::boot_id()) {
+        let is_this_boot = run.as_ref().map_or_else(
+            || record.began_in_this_boot(),
+            |run| run.boot_id == record::boot_id(),
+        );
+        let error = if is_this_boot {
             "the container's monitor was killed"
         } else {
             "the machine was restarted"
@@ -113,7 +117,7 @@ impl Engine {
 pub(crate) fn is_lost(record: &Record, run: Option<&RunRecord>) -> bool {
     match run {
         Some(_) => !record.is_alive(),
-        None => record.ended_with_its_boot().is_some(),
+        None => record.ended_unseen().is_some(),
     }
 }
 
@@ -121,6 +125,9 @@ pub(crate) fn is_lost(record: &Record, run: Option<&RunRecord>) -> bool {
 /// could write what runs. The container can't be started meanwhile.
 pub(crate) fn kill_remains(record: &Record, run: Option<&RunRecord>) {
     place::clear(record);
+    if run.is_none() {
+        place::clear_beside(record);
+    }
     let Some(run) = run.filter(|run| run.boot_id == record::boot_id()) else {
         return;
     };

@@ -107,7 +107,11 @@ impl Engine {
             // It has ended, or its config is damaged.
             let _ = self.kill_container(id, 9);
         }
-        Ok(liveness::wait_until_gone(&record.runtime)?)
+        if !liveness::gone_within(&record.runtime, SHORTEST)? {
+            kill_monitor(record)?;
+            liveness::wait_until_gone(&record.runtime)?;
+        }
+        Ok(())
     }
 
     /// Waits until a container is no longer on its way to run, or to its end, and kills one that does

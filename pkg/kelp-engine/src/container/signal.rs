@@ -17,6 +17,9 @@ use crate::{Engine, Error, Kind};
 /// The signal that no program can catch.
 const SIGKILL: i32 = 9;
 
+/// How long a monitor may take to write how its program has ended.
+pub(crate) const MONITORS_TIME: Duration = Duration::from_secs(10);
+
 impl Engine {
     /// Sends a signal to a running container's init.
     pub fn kill_container(&self, id: &ContainerId, signal: i32) -> Result<(), Error> {
@@ -38,7 +41,8 @@ impl Engine {
             // Nothing prevents it, but it takes a moment, and whoever asks next should see it.
             let ended = ends_within(&pidfd, Duration::from_secs(2))?;
             if ended && config.options.restart == RestartPolicy::No {
-                liveness::wait_until_gone(&Record::new(&self.paths, id.clone()).runtime)?;
+                let record = Record::new(&self.paths, id.clone());
+                liveness::gone_within(&record.runtime, MONITORS_TIME)?;
             }
         }
         self.note_id("kill", id, None);
@@ -62,7 +66,7 @@ impl Engine {
         let Ok((_, pidfd)) = self.init_of(id) else {
             if restarts {
                 // Between two runs, and there is no next one now.
-                liveness::wait_until_gone(&record.runtime)?;
+                self.await_monitor(&record)?;
                 self.note("stop", &config);
             }
             return Ok(restarts);
@@ -75,10 +79,20 @@ impl Engine {
         if !ends_within(&pidfd, timeout)? {
             let _ = kelp_sys::signal::pidfd_send(pidfd.as_fd(), 9);
         }
-        // The monitor lets go of its lock when the record is written.
-        liveness::wait_until_gone(&record.runtime)?;
+        self.await_monitor(&record)?;
         self.note("stop", &config);
         Ok(true)
+    }
+
+    /// Waits until the monitor of a program that has ended lets go of its lock: then the record is written.
+    pub(crate) fn await_monitor(&self, record: &Record) -> Result<(), Error> {
+        if liveness::gone_within(&record.runtime, MONITORS_TIME)? {
+            return Ok(());
+        }
+        Err(Error::conflict(format!(
+            "the program of container {} has ended and its monitor does not: kelp rm -f removes both",
+            record.id.short()
+        )))
     }
 
     /// Tells the monitor of a container with a restart policy not to start it again; whether it has

@@ -16,7 +16,7 @@ use kelp_userns::shared::{self, Coming};
 
 use crate::container::config::{Config, CreateOptions, UserMode};
 use crate::container::remove::RemoveOptions;
-use crate::container::signal::ends_within;
+use crate::container::signal::{MONITORS_TIME, ends_within};
 use crate::container::wait::Condition;
 use crate::{Engine, Error, Kind, host, internal};
 
@@ -82,7 +82,8 @@ impl Engine {
                 Err(_) => true,
             };
             if ended {
-                liveness::wait_until_gone(&Record::new(&self.paths, id.clone()).runtime)?;
+                let record = Record::new(&self.paths, id.clone());
+                liveness::gone_within(&record.runtime, MONITORS_TIME)?;
                 status = self.status(id)?;
             }
         }
