@@ -66,7 +66,7 @@ impl Pipes {
 
 /// How long a monitor may take to answer.
 const ANSWER: Timespec = Timespec {
-    tv_sec: 10,
+    tv_sec: 2,
     tv_nsec: 0,
 };
 

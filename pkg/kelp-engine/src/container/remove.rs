@@ -11,6 +11,7 @@ use kelp_state::{ContainerId, Record, Status, file, liveness, name, record, tras
 
 use crate::container::config::Config;
 use crate::container::find::kill_remains;
+use crate::container::signal::MONITORS_TIME;
 use crate::container::wait::CHANGES;
 use crate::watch::{Watch, Woken};
 use crate::{Engine, Error};
@@ -103,11 +104,16 @@ impl Engine {
         if status == Status::Stopping {
             return self.end_stopping(id, record, timeout);
         }
-        if self.stop_container(id, timeout).is_err() {
-            // It has ended, or its config is damaged.
-            let _ = self.kill_container(id, 9);
+        match self.end_program(id, timeout) {
+            Ok(ended) => {
+                if ended && let Ok(config) = self.config(id) {
+                    self.note("stop", &config);
+                }
+            }
+            // Its config is damaged.
+            Err(_) => drop(self.kill_container(id, 9)),
         }
-        if !liveness::gone_within(&record.runtime, SHORTEST)? {
+        if !liveness::gone_within(&record.runtime, MONITORS_TIME)? {
             kill_monitor(record)?;
             liveness::wait_until_gone(&record.runtime)?;
         }

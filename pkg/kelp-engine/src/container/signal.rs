@@ -6,7 +6,7 @@ use std::time::Duration;
 use kelp_args::RestartPolicy;
 use kelp_monitor::attach::Connection;
 use kelp_runtime::cgroup::Cgroup;
-use kelp_state::{ContainerId, Record, RunRecord, liveness, record};
+use kelp_state::{ContainerId, Record, RunRecord, Status, liveness, record};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -17,7 +17,7 @@ use crate::{Engine, Error, Kind};
 /// The signal that no program can catch.
 const SIGKILL: i32 = 9;
 
-/// How long a monitor may take to write how its program has ended.
+/// How long a monitor may take to write how its program has ended: disks can be slow.
 pub(crate) const MONITORS_TIME: Duration = Duration::from_secs(10);
 
 impl Engine {
@@ -56,31 +56,41 @@ impl Engine {
         id: &ContainerId,
         timeout: Option<Duration>,
     ) -> Result<bool, Error> {
+        if !self.end_program(id, timeout)? {
+            return Ok(false);
+        }
+        self.await_monitor(&Record::new(&self.paths, id.clone()))?;
+        if let Some(config) = Config::read(&self.paths, id)? {
+            self.note("stop", &config);
+        }
+        Ok(true)
+    }
+
+    /// Asks a container's program to end, and kills it when the time has passed; whether it ran, or would
+    /// have run again. Its monitor has not ended yet.
+    pub(crate) fn end_program(
+        &self,
+        id: &ContainerId,
+        timeout: Option<Duration>,
+    ) -> Result<bool, Error> {
         let config = self.config(id)?;
         let status = self.status(id)?;
         if status.can_remove() {
             return Ok(false);
         }
         let restarts = self.keep_stopped(&config);
-        let record = Record::new(&self.paths, id.clone());
         let Ok((_, pidfd)) = self.init_of(id) else {
-            if restarts {
-                // Between two runs, and there is no next one now.
-                self.await_monitor(&record)?;
-                self.note("stop", &config);
-            }
-            return Ok(restarts);
+            // It has just ended, or is between two runs, and there is no next one now.
+            return Ok(restarts || status != Status::Stopping);
         };
-        if status == kelp_state::Status::Paused {
+        if status == Status::Paused {
             self.pause_container(id, false)?;
         }
         let timeout = timeout.unwrap_or(Duration::from_secs(config.stop_timeout));
         let _ = kelp_sys::signal::pidfd_send(pidfd.as_fd(), config.stop_signal);
         if !ends_within(&pidfd, timeout)? {
-            let _ = kelp_sys::signal::pidfd_send(pidfd.as_fd(), 9);
+            let _ = kelp_sys::signal::pidfd_send(pidfd.as_fd(), SIGKILL);
         }
-        self.await_monitor(&record)?;
-        self.note("stop", &config);
         Ok(true)
     }
 
