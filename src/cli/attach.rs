@@ -73,7 +73,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         stdout: true,
         stderr: true,
         tty: created.tty,
-        sig_proxy: args.streams.sig_proxy.unwrap_or(true) && !created.tty,
+        sig_proxy: args.streams.sig_proxy.unwrap_or(true),
         detach_keys: args.streams.keys(&created)?,
     };
     attach(engine, &id, options)

@@ -49,7 +49,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         stdout: connects(Stream::Stdout),
         stderr: connects(Stream::Stderr),
         tty: options.tty,
-        sig_proxy: args.sig_proxy && !options.tty,
+        sig_proxy: args.sig_proxy,
         detach_keys: match &options.detach_keys {
             Some(keys) => keys.parse::<DetachKeys>()?.0,
             None => DetachKeys::default().0,

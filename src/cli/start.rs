@@ -71,7 +71,7 @@ fn streams(args: &Args, created: &CreateOptions, detach_keys: Vec<u8>) -> Option
         stdout: true,
         stderr: true,
         tty: created.tty,
-        sig_proxy: args.streams.sig_proxy.unwrap_or(true) && !created.tty,
+        sig_proxy: args.streams.sig_proxy.unwrap_or(true),
         detach_keys,
     }
 }

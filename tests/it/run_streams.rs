@@ -121,11 +121,12 @@ fn lines_end_once_where_nothing_is_typed() {
     let image = env.busybox();
     let terminal = Terminal::start(env.kelp(&["run", "--rm", "-t", &image, "echo", "x"]));
     assert_eq!(terminal.finish(), (0, "x\r\n".to_owned()));
-    // A signal ends the command; the terminal is left as it was.
+    // A signal that is not passed on ends the command; the terminal is left as it was.
     let words = [
         "run",
         "--rm",
         "--name=web",
+        "--sig-proxy=false",
         "-t",
         &image,
         "sh",
@@ -211,6 +212,55 @@ fn signals_are_passed_on() {
     kill_process(pid, Signal::TERM).unwrap();
     assert_eq!(lines.next().unwrap().unwrap(), "caught");
     assert_eq!(wait(&mut child, "run"), 9);
+}
+
+#[test]
+fn signals_are_passed_on_from_a_terminal_too() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let script = "trap 'echo caught; exit 5' TERM INT
+        echo ready; while read line; do echo \"<$line>\"; done
+        while :; do sleep 0.05; done";
+    let kill = |terminal: &Terminal| {
+        kill_process(Pid::from_raw(terminal.pid()).unwrap(), Signal::TERM).unwrap();
+    };
+    let run = ["run", "--name=web", "-it", &image, "sh", "-c", script];
+    let mut terminal = Terminal::start(env.kelp(&run));
+    terminal.expect("ready\r\n");
+    terminal.send(b"typed\n");
+    terminal.expect("<typed>\r\n");
+    kill(&terminal);
+    terminal.expect("caught\r\n");
+    assert_eq!(terminal.finish().0, 5);
+    for start in [true, false] {
+        let words = if start {
+            &["start", "-ai", "web"][..]
+        } else {
+            env.kelp(&["start", "web"]).succeeds();
+            &["attach", "--sig-proxy=true", "web"]
+        };
+        let mut terminal = Terminal::start(env.kelp(words));
+        terminal.send(b"typed\n");
+        terminal.expect("<typed>\r\n");
+        kill(&terminal);
+        terminal.expect("caught\r\n");
+        assert_eq!(terminal.finish().0, 5, "{words:?}");
+    }
+    env.kelp(&["start", "web"]).succeeds();
+    let words = ["attach", "--sig-proxy=false", "web"];
+    let mut terminal = Terminal::start(env.kelp(&words));
+    terminal.send(b"typed\n");
+    terminal.expect("<typed>\r\n");
+    kill(&terminal);
+    assert_eq!(terminal.end().signal(), Some(15));
+    env.kelp(&["rm", "-f", "-t0", "web"]).succeeds();
+    // Nothing is typed for the container: the own terminal makes the signal.
+    let run = ["run", "--rm", "-t", &image, "sh", "-c", script];
+    let mut terminal = Terminal::start(env.kelp(&run));
+    terminal.expect("ready\r\n");
+    terminal.send(b"\x03");
+    terminal.expect("caught\r\n");
+    assert_eq!(terminal.finish().0, 5);
 }
 
 #[test]

@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 
 use crate::kelp::{Kelp, LIMIT, wait, wait_status};
 
@@ -17,6 +18,8 @@ use crate::kelp::{Kelp, LIMIT, wait, wait_status};
 pub(crate) struct Terminal {
     child: Child,
     master: File,
+    /// How the terminal was before.
+    mode: Termios,
     seen: String,
 }
 
@@ -59,6 +62,7 @@ impl Terminal {
             command.current_dir(directory);
         }
         Self {
+            mode: tcgetattr(&master).unwrap(),
             child: command.spawn().unwrap(),
             master: File::from(master),
             seen: String::new(),
@@ -101,6 +105,7 @@ impl Terminal {
         let end = Instant::now() + LIMIT;
         while self.read(Duration::from_secs(1)) && Instant::now() < end {}
         let code = wait(&mut self.child, "on a terminal");
+        self.is_as_it_was();
         (code, self.seen)
     }
 
@@ -122,7 +127,24 @@ impl Terminal {
     pub(crate) fn end(mut self) -> ExitStatus {
         let end = Instant::now() + LIMIT;
         while self.read(Duration::from_secs(1)) && Instant::now() < end {}
-        wait_status(&mut self.child, "on a terminal")
+        let status = wait_status(&mut self.child, "on a terminal");
+        if status.signal() != Some(9) {
+            self.is_as_it_was();
+        }
+        status
+    }
+
+    /// Asserts that the terminal has the mode it had before the command.
+    fn is_as_it_was(&self) {
+        let now = tcgetattr(&self.master).unwrap();
+        assert_eq!(
+            (now.input_modes, now.output_modes, now.local_modes),
+            (
+                self.mode.input_modes,
+                self.mode.output_modes,
+                self.mode.local_modes
+            )
+        );
     }
 
     /// Reads what there is; `false` at the end.

@@ -113,6 +113,9 @@ const BURST: usize = 512 * 1024;
 const PASSED: &[i32] = &[
     1, 2, 3, 10, 12, 14, 15, 18, 20, 21, 22, 24, 25, 26, 27, 29, 30,
 ];
+/// Stops of jobs: SIGTSTP, SIGTTIN, SIGTTOU. Where there is a terminal they are about this process's use
+/// of the own one.
+const STOPS: &[i32] = &[20, 21, 22];
 /// Those that end this process where they are not passed on.
 pub(crate) const DEADLY: &[i32] = &[1, 2, 3, 15];
 const SIGPIPE: i32 = 13;
@@ -208,6 +211,7 @@ impl Session {
             numbers.extend(34..=64);
         }
         if self.options.tty {
+            numbers.retain(|number| !STOPS.contains(number));
             numbers.push(SIGWINCH);
         }
         if self.options.tty && !self.options.sig_proxy {
