@@ -79,7 +79,7 @@ fn describe(engine: &Engine, info: &Info) -> Value {
             "uptime": uptime(info.uptime),
         },
         "plugins": {
-            "log": ["k8s-file", "none", "passthrough"],
+            "log": ["k8s-file", "none", "passthrough", "passthrough-tty"],
             "network": ["pasta"],
             "volume": ["local"],
         },

@@ -141,6 +141,32 @@ fn lines_end_once_where_nothing_is_typed() {
 }
 
 #[test]
+fn a_terminal_is_passed_through_only_where_that_is_said() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let said = "Error: the '--log-driver passthrough' option cannot be used on a TTY. If you really \
+                want it, use '--log-driver passthrough-tty'\r\n";
+    let driver = "--log-driver=passthrough";
+    for flags in [&["run", driver][..], &["run", "-d", "--rm", driver]] {
+        let words = [flags, &[&image, "cat"]].concat();
+        let terminal = Terminal::start(env.kelp(&words));
+        assert_eq!(terminal.finish(), (125, said.to_owned()));
+    }
+    assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
+    env.kelp(&["create", driver, "--name=web", &image, "echo", "through"])
+        .succeeds();
+    let start = ["start", "-a", "web"];
+    let terminal = Terminal::start(env.kelp(&start));
+    assert_eq!(terminal.finish(), (125, said.to_owned()));
+    assert_eq!(env.kelp(&start).succeeds(), "through\n");
+    env.kelp(&["rm", "web"]).succeeds();
+    let flags = ["run", "--rm", "--log-driver=passthrough-tty", &image];
+    let words = [&flags[..], &["sh", "-c", "test -t 0 && echo terminal"]].concat();
+    let terminal = Terminal::start(env.kelp(&words));
+    assert_eq!(terminal.finish(), (0, "terminal\r\n".to_owned()));
+}
+
+#[test]
 fn a_terminal_is_had_without_one_too() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();

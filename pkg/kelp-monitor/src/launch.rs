@@ -110,6 +110,15 @@ pub enum LogDriver {
     K8sFile,
     /// Not at all.
     None,
-    /// Not at all: the program has the standard streams of whoever started it.
+    /// Not at all: the program has the standard streams of whoever started it, none of them a terminal.
     Passthrough,
+    /// The same, with a terminal among them.
+    PassthroughTty,
+}
+
+impl LogDriver {
+    /// Whether the program has the streams of whoever started it.
+    pub fn passes_streams(self) -> bool {
+        matches!(self, Self::Passthrough | Self::PassthroughTty)
+    }
 }

@@ -18,7 +18,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::error::Error;
 use crate::finish::write_pid_file;
 use crate::input::Input;
-use crate::launch::{Launch, LogDriver};
+use crate::launch::Launch;
 use crate::life::Starter;
 use crate::log::Stream;
 use crate::place::Place;
@@ -128,7 +128,7 @@ fn start_in(
         let (child, network) = go(config, starting, starter)?;
         return Ok((child, streams, network));
     }
-    if config.log.driver == LogDriver::Passthrough {
+    if config.log.driver.passes_streams() {
         let own = Stdio {
             stdin: rustix::stdio::stdin(),
             stdout: rustix::stdio::stdout(),

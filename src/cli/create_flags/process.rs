@@ -76,7 +76,7 @@ pub struct ProcessFlags {
     /// Seconds until a container that was asked to stop is killed
     #[arg(long, value_name = "SECONDS")]
     stop_timeout: Option<StopTimeout>,
-    /// Where output is kept: k8s-file, json-file, none or passthrough
+    /// Where output is kept: k8s-file, json-file, none, passthrough or passthrough-tty
     #[arg(long, value_name = "DRIVER")]
     pub(super) log_driver: Option<String>,
     /// An option of the log: path=FILE, max-size=SIZE, max-file=N
@@ -174,9 +174,13 @@ pub(super) fn log_driver(text: &str) -> anyhow::Result<Option<LogDriver>> {
         "k8s-file" | "json-file" => Ok(None),
         "none" => Ok(Some(LogDriver::None)),
         "passthrough" => Ok(Some(LogDriver::Passthrough)),
+        "passthrough-tty" => Ok(Some(LogDriver::PassthroughTty)),
         "journald" => bail!("--log-driver journald is not supported by kelp yet"),
         other => {
-            bail!("invalid log driver {other:?}: use k8s-file, json-file, none or passthrough")
+            bail!(
+                "invalid log driver {other:?}: use k8s-file, json-file, none, passthrough or \
+                 passthrough-tty"
+            )
         }
     }
 }

@@ -83,6 +83,7 @@ fn readable(log: &LogConfig) -> Result<(), Error> {
         LogDriver::K8sFile => return Ok(()),
         LogDriver::None => "none",
         LogDriver::Passthrough => "passthrough",
+        LogDriver::PassthroughTty => "passthrough-tty",
     };
     Err(Error::invalid(format!(
         "this container is using the '{driver}' log driver, cannot read logs: this container is \

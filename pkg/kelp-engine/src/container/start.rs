@@ -13,6 +13,7 @@ use kelp_runtime::launch::pair;
 use kelp_state::file;
 use kelp_state::{ContainerId, Record, Status, liveness};
 use kelp_userns::shared::{self, Coming};
+use rustix::termios::isatty;
 
 use crate::container::config::{Config, CreateOptions, UserMode};
 use crate::container::remove::RemoveOptions;
@@ -37,6 +38,7 @@ impl Engine {
         options: CreateOptions,
         pipes: Pipes,
     ) -> Result<(ContainerId, Started), Error> {
+        passes_no_terminal(options.log_driver)?;
         let coming = if is_any_with_its_map(&options) {
             let map = host::map_of(&options.namespaces)?;
             Some(shared::join_or_begin(&self.paths.runtime, map)?)
@@ -100,6 +102,7 @@ impl Engine {
         // A container that ended with its boot or its monitor leaves its cgroup and processes.
         let status = self.status(id)?;
         let config = self.config(id)?;
+        passes_no_terminal(config.options.log_driver)?;
         if !status.can_start() {
             return Err(Error::conflict(format!(
                 "container {} is {status}: it can't be started",
@@ -113,7 +116,7 @@ impl Engine {
         let launch: Option<Launch> = file::read_json(&record.data.join("launch.json"))?;
         // It is removed meanwhile.
         let launch = launch.ok_or_else(|| kelp_state::Error::NotFound(id.to_string()))?;
-        let passes_streams = launch.log.driver == LogDriver::Passthrough;
+        let passes_streams = launch.log.driver.passes_streams();
         // Whom it joins the monitor looks up; that they can't be joined is better said here.
         for other in config.options.namespaces.of_containers() {
             self.running(other)?;
@@ -146,6 +149,23 @@ impl Engine {
             )
         })
     }
+}
+
+/// A terminal is passed on only where that is said: the program would read what is typed for others.
+fn passes_no_terminal(driver: Option<LogDriver>) -> Result<(), Error> {
+    let mut own = [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ]
+    .into_iter();
+    if driver == Some(LogDriver::Passthrough) && own.any(isatty) {
+        return Err(Error::invalid(
+            "the '--log-driver passthrough' option cannot be used on a TTY. If you really want it, use \
+             '--log-driver passthrough-tty'",
+        ));
+    }
+    Ok(())
 }
 
 /// Whether any user namespace with the container's map will do, of those that there are before it is made.
