@@ -354,6 +354,16 @@ fn a_read_only_root_has_a_writable_tmp() {
 }
 
 #[test]
+fn a_read_only_root_has_no_writable_file() {
+    let Some(env) = Env::new() else { return };
+    let script = "for file in hosts hostname resolv.conf localtime ../run/.containerenv; do
+                      (echo >>/etc/$file) 2>/dev/null && echo $file; done; echo end";
+    let all = "hosts\nhostname\nresolv.conf\nlocaltime\n../run/.containerenv\nend\n";
+    assert_eq!(env.shell(&["--tz=local"], script), all);
+    assert_eq!(env.shell(&["--read-only", "--tz=local"], script), "end\n");
+}
+
+#[test]
 fn directories_of_the_host_can_be_mounted() {
     let Some(env) = Env::new() else { return };
     fs::create_dir(env.path("h/shared")).unwrap();

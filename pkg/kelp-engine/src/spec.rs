@@ -312,6 +312,7 @@ fn own_files(options: &CreateOptions, record: &Path) -> Vec<Mount> {
         "localtime" => options.timezone.is_some(),
         _ => true,
     };
+    let writes = if options.read_only { "ro" } else { "rw" };
     let mut list = Vec::new();
     for (name, target) in FILES.iter().filter(|(name, _)| is_wanted(name)) {
         let in_root = Path::new(target).strip_prefix("/").unwrap_or(Path::new(""));
@@ -324,7 +325,7 @@ fn own_files(options: &CreateOptions, record: &Path) -> Vec<Mount> {
                     &place.to_string_lossy(),
                     "bind",
                     &record.join(name),
-                    &["bind", "nosuid", "nodev"],
+                    &["bind", "nosuid", "nodev", writes],
                 ));
             }
         }
@@ -375,20 +376,17 @@ fn mounts(options: &CreateOptions, record: &Path) -> Vec<Mount> {
         ),
     ];
     let own_network = !network_is_hosts(options);
-    let sys_options: &[&str] = if options.privileged {
-        &["nosuid", "noexec", "nodev", "rw"]
-    } else {
-        &["nosuid", "noexec", "nodev", "ro"]
-    };
+    let sys_writes = if options.privileged { "rw" } else { "ro" };
+    let sys_options = ["nosuid", "noexec", "nodev", sys_writes];
     if own_network {
-        list.push(new("/sys", "sysfs", sys_options));
+        list.push(new("/sys", "sysfs", &sys_options));
     } else {
         // A new sysfs shows a network namespace, which must belong to the mounter's user namespace.
         list.push(mount(
             "/sys",
             "bind",
             Path::new("/sys"),
-            &["rbind", "rslave", "nosuid", "noexec", "nodev", "ro"],
+            &[&["rbind", "rslave"], &sys_options[..]].concat(),
         ));
     }
     list.push(new(
@@ -416,11 +414,7 @@ fn mounts(options: &CreateOptions, record: &Path) -> Vec<Mount> {
         list.extend(shared_memory(options, own_writes));
     }
     if own_network && names.cgroup != Namespace::Host {
-        list.push(new(
-            "/sys/fs/cgroup",
-            "cgroup2",
-            &["nosuid", "noexec", "nodev", "ro"],
-        ));
+        list.push(new("/sys/fs/cgroup", "cgroup2", &sys_options));
     }
     if options.read_only && options.read_only_tmpfs {
         for target in ["/run", "/tmp", "/var/tmp"] {

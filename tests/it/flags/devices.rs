@@ -17,6 +17,16 @@ fn a_privileged_container_has_the_hosts_devices() {
 }
 
 #[test]
+fn a_privileged_container_can_write_its_cgroups() {
+    let Some(env) = Env::new() else { return };
+    let script = "awk '$2 ~ \"^/sys(/fs/cgroup)?$\" {print substr($4, 1, 3), $2}' /proc/mounts";
+    let all = |how| format!("{how}, /sys\n{how}, /sys/fs/cgroup\n");
+    assert_eq!(env.shell(&[NO_NETWORK], script), all("ro"));
+    let flags = ["--privileged", NO_NETWORK];
+    assert_eq!(env.shell(&flags, script), all("rw"));
+}
+
+#[test]
 fn a_privileged_container_is_told_where_it_is() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();
