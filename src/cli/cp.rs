@@ -29,6 +29,13 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         overwrite: args.overwrite,
     };
     let (from, to) = (End::parse(&args.source), End::parse(&args.destination));
+    if from.lacks_path() || to.lacks_path() {
+        anyhow::bail!(
+            "invalid arguments {:?}, {:?}: you must specify paths",
+            args.source,
+            args.destination
+        );
+    }
     engine.copy(&from, &to, options)?;
     Ok(0)
 }

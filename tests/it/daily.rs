@@ -338,6 +338,10 @@ fn a_container_at_rest_can_be_copied_to_itself() {
     let run = ["run", "--name=box", "--network=none", &image, "sh", "-c"];
     let script = "mkdir /from /to; head -c 3000000 /dev/zero >/from/big; echo x >/from/small";
     env.kelp(&[&run[..], &[script]].concat()).succeeds();
+    for [from, to] in [["box:", "."], [".", "box:"], ["", "box:/to"]] {
+        let said = format!("Error: invalid arguments {from:?}, {to:?}: you must specify paths");
+        assert_eq!(env.kelp(&["cp", from, to]).fails(125), said);
+    }
     env.kelp(&["cp", "box:/from", "box:/to"]).succeeds();
     let archive = env.kelp(&["cp", "box:/to/from/small", "-"]).succeeds();
     assert!(archive.contains("small"), "{archive}");

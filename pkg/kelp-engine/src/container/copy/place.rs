@@ -35,6 +35,15 @@ impl End {
         }
         Self::Host(PathBuf::from(text))
     }
+
+    /// Whether nothing is said of where in the container or on the host.
+    pub fn lacks_path(&self) -> bool {
+        match self {
+            Self::Container(_, path) => path.is_empty(),
+            Self::Host(path) => path.as_os_str().is_empty(),
+            Self::Stream => false,
+        }
+    }
 }
 
 /// What is copied, as far as it matters for where.
