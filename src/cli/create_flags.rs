@@ -162,6 +162,7 @@ impl CreateFlags {
         self.storage.apply(&mut options)?;
         self.resources.apply_to_processes(&mut options)?;
         defaults::fill(self, conf, &mut options)?;
+        isolation::discard_ports(&mut options);
         self.resources.apply(&mut options, conf)?;
         Ok(options)
     }

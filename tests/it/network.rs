@@ -61,6 +61,38 @@ fn host_is_the_hosts() {
 }
 
 #[test]
+fn ports_of_a_network_that_has_none_are_left_out() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    for (mode, port) in [("host", "-p80"), ("none", "-p8080:80"), ("none", "-P")] {
+        let network = format!("--network={mode}");
+        let words = ["run", "--name=web", &network, port, &image, "echo", "on"];
+        let done = env.kelp(&words).done();
+        let said = format!(
+            "Port mappings have been discarded because \"{mode}\" network namespace mode does not \
+             support them\n"
+        );
+        assert_eq!(
+            (done.code, done.stdout.as_str(), done.stderr.as_str()),
+            (0, "on\n", said.as_str())
+        );
+        assert_eq!(env.kelp(&["port", "web"]).succeeds(), "");
+        env.kelp(&["rm", "web"]).succeeds();
+    }
+}
+
+#[test]
+fn a_container_has_one_network() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let words = ["create", "--network=none", "--net", "host", &image];
+    assert_eq!(
+        env.kelp(&words).fails(125),
+        "Error: cannot set multiple networks without bridge network mode"
+    );
+}
+
+#[test]
 fn a_published_port_leads_into_the_container() {
     let Some(env) = connected() else { return };
     let image = env.busybox();

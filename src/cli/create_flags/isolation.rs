@@ -16,6 +16,7 @@ use kelp_engine::network::{Mode, PastaOptions, Protocol, PublishedPort};
 use serde_json::Value;
 
 use super::each;
+use crate::cli::output;
 
 /// The flags.
 #[derive(clap::Args, Debug)]
@@ -25,7 +26,7 @@ pub struct IsolationFlags {
     hostname: Option<String>,
     /// The network: pasta, host, none, container:ID or ns:PATH
     #[arg(long, visible_alias = "net", value_name = "MODE")]
-    network: Option<String>,
+    network: Vec<String>,
     /// Publish a port: [[IP:][HOST]:]CONTAINER[/PROTOCOL]
     #[arg(short, long, value_name = "PORT")]
     publish: Vec<String>,
@@ -107,9 +108,10 @@ impl IsolationFlags {
         names.uts = one("uts", self.uts.as_deref())?;
         names.cgroup = one("cgroupns", self.cgroupns.as_deref())?;
         names.user = self.user()?;
-        names.network = match self.network.as_deref() {
-            None => None,
-            Some(text) => Some(network(text)?),
+        names.network = match self.network.as_slice() {
+            [] => None,
+            [text] => Some(network(text)?),
+            _ => bail!("cannot set multiple networks without bridge network mode"),
         };
         options.publish = each(&self.publish, published)?;
         options.publish_all = self.publish_all;
@@ -242,6 +244,23 @@ fn convert(namespace: namespace::Namespace) -> Namespace {
         namespace::Namespace::Host => Namespace::Host,
         namespace::Namespace::Container(id) => Namespace::Container(id),
         namespace::Namespace::Path(path) => Namespace::Path(path.into()),
+    }
+}
+
+/// A network that is the host's or none has no ports to publish: they are left out, as podman does.
+pub(super) fn discard_ports(options: &mut CreateOptions) {
+    let mode = match options.namespaces.network {
+        Some(Mode::Host) => "host",
+        Some(Mode::None) => "none",
+        _ => return,
+    };
+    if !options.publish.is_empty() || options.publish_all {
+        output::note(format_args!(
+            "Port mappings have been discarded because \"{mode}\" network namespace mode does not \
+             support them"
+        ));
+        options.publish.clear();
+        options.publish_all = false;
     }
 }
 
