@@ -19,6 +19,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
+use rustix::process::{Gid, Uid};
 
 use crate::error::{Failure, Step};
 use crate::filling::Filling;
@@ -82,23 +83,18 @@ fn copy_up(
     let Some(from) = of_image(root, &mount.target, target).step(what)? else {
         return Ok(());
     };
-    // A mode that was asked for outlives the copy, which brings the image's.
-    let asked = match &mount.source {
-        Source::FileSystem { parameters, .. }
-            if parameters
-                .iter()
-                .any(|(name, _)| name.as_c_str() == c"mode") =>
-        {
-            let stat = fstat(tree).step(what)?;
-            Some(Mode::from_raw_mode(stat.st_mode & 0o7777))
+    // A mode and an owner that were asked for outlive the copy, which brings the image's.
+    let stat = fstat(tree).step(what)?;
+    let asks = |wanted: &CStr| match &mount.source {
+        Source::FileSystem { parameters, .. } => {
+            parameters.iter().any(|(name, _)| name.as_c_str() == wanted)
         }
-        _ => None,
+        _ => false,
     };
     // What a directory itself is can be given to it twice, but whom a volume was given keeps it.
     let from_is_empty = kelp_copy::is_empty(from.as_fd()).step(what)?;
     if filling.is_some() && from_is_empty {
-        let owner = fstat(tree).step(what)?;
-        if (owner.st_uid, owner.st_gid) != (0, 0) {
+        if (stat.st_uid, stat.st_gid) != (0, 0) {
             return Ok(());
         }
     }
@@ -112,7 +108,13 @@ fn copy_up(
     if let Some(filling) = filling {
         filling.end()?;
     }
-    if let Some(mode) = asked {
+    let uid = asks(c"uid").then(|| Uid::from_raw(stat.st_uid));
+    let gid = asks(c"gid").then(|| Gid::from_raw(stat.st_gid));
+    if uid.is_some() || gid.is_some() {
+        rustix::fs::chownat(tree, ".", uid, gid, AtFlags::empty()).step(what)?;
+    }
+    if asks(c"mode") {
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
         rustix::fs::chmodat(tree, ".", mode, AtFlags::empty()).step(what)?;
     }
     Ok(())

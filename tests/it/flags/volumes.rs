@@ -55,6 +55,21 @@ fn a_new_volume_is_the_users_where_the_image_has_nothing() {
 }
 
 #[test]
+fn a_tmpfs_belongs_to_whom_was_said() {
+    let Some(env) = Env::new() else { return };
+    let script = "stat -c '%u:%g %a %n' /new /etc /tmp /etc/passwd";
+    let flags = [
+        "--tmpfs=/new:uid=5,gid=6",
+        "--tmpfs=/etc:uid=5,mode=700",
+        "--tmpfs=/tmp:gid=6",
+    ];
+    assert_eq!(
+        env.shell(&flags, script),
+        "5:6 1777 /new\n5:0 700 /etc\n0:6 1777 /tmp\n0:0 644 /etc/passwd\n"
+    );
+}
+
+#[test]
 fn volumes_come_from_another_container() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();
