@@ -93,10 +93,8 @@ fn copy_up(
     };
     // What a directory itself is can be given to it twice, but whom a volume was given keeps it.
     let from_is_empty = kelp_copy::is_empty(from.as_fd()).step(what)?;
-    if filling.is_some() && from_is_empty {
-        if (stat.st_uid, stat.st_gid) != (0, 0) {
-            return Ok(());
-        }
+    if filling.is_some() && from_is_empty && (stat.st_uid, stat.st_gid) != (0, 0) {
+        return Ok(());
     }
     let filling = filling.filter(|_| !from_is_empty);
     if let Some(filling) = filling {
