@@ -31,9 +31,9 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let (from, to) = (End::parse(&args.source), End::parse(&args.destination));
     if from.lacks_path() || to.lacks_path() {
         anyhow::bail!(
-            "invalid arguments {:?}, {:?}: you must specify paths",
-            args.source,
-            args.destination
+            "invalid arguments \"{}\", \"{}\": you must specify paths",
+            args.source.to_string_lossy(),
+            args.destination.to_string_lossy()
         );
     }
     engine.copy(&from, &to, options)?;
