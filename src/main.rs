@@ -5,12 +5,15 @@
 
 mod cli;
 mod hello;
+mod oci;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
-    args.next();
+    if args.next().is_some_and(|name| oci::is_name(&name)) {
+        return oci::main();
+    }
     if args.next().is_some_and(|first| first == "internal") {
         let rest: Vec<_> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
         if rest.first().is_some_and(|role| role == "hello") {

@@ -31,7 +31,7 @@ mod listed_ports;
 mod login;
 mod logs;
 mod outline;
-mod output;
+pub mod output;
 mod pause;
 mod port;
 mod ps;

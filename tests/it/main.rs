@@ -29,6 +29,7 @@ mod leaks;
 mod life;
 mod lifecycle;
 mod network;
+mod oci;
 mod probe;
 mod pull;
 mod records;

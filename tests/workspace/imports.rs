@@ -28,6 +28,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "kelp-sys",
         ],
     ),
+    (
+        "kelp-oci",
+        &["kelp-runtime", "kelp-systemd", "kelp-userns", "kelp-sys"],
+    ),
     // Copies files and knows no other crate.
     ("kelp-copy", &[]),
     // Reads files and knows no other crate.
@@ -53,7 +57,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kelp-format", &[]),
     (
         "kelp",
-        &["kelp-engine", "kelp-args", "kelp-config", "kelp-format"],
+        &[
+            "kelp-engine",
+            "kelp-args",
+            "kelp-config",
+            "kelp-format",
+            "kelp-oci",
+        ],
     ),
     ("kelp-probe", &[]),
 ];

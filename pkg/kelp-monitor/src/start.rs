@@ -5,7 +5,7 @@ use std::path::Path;
 
 use kelp_network::Network;
 use kelp_runtime::cgroup::Cgroup;
-use kelp_runtime::launch::{Guarded, Starting, Stdio, launch};
+use kelp_runtime::launch::{Guarded, Starting, Stdio, Surroundings, launch};
 use kelp_runtime::plan::Plan;
 use kelp_sys::clone::Child;
 use kelp_sys::fd::has_gone;
@@ -105,7 +105,14 @@ fn start_in(
     cgroup: Option<&Cgroup>,
     starter: Option<&Starter>,
 ) -> Result<(Guarded, Streams, Network), Error> {
-    let cgroup_fd = cgroup.map(AsFd::as_fd);
+    let around = Surroundings {
+        cgroup: cgroup.map(AsFd::as_fd),
+        ..Surroundings::default()
+    };
+    let with = |stdio| Surroundings {
+        stdio: Some(stdio),
+        ..around
+    };
     let terminal = config
         .spec
         .process()
@@ -113,7 +120,7 @@ fn start_in(
         .and_then(oci_spec::runtime::Process::terminal)
         .unwrap_or(false);
     if terminal {
-        let starting = launch(plan, None, cgroup_fd)?;
+        let starting = launch(plan, around)?;
         let master = starting
             .terminal
             .as_ref()
@@ -134,7 +141,7 @@ fn start_in(
             stdout: rustix::stdio::stdout(),
             stderr: rustix::stdio::stderr(),
         };
-        let (child, network) = go(config, launch(plan, Some(own), cgroup_fd)?, starter)?;
+        let (child, network) = go(config, launch(plan, with(own))?, starter)?;
         return Ok((child, no_streams(), network));
     }
     let what = "make the container's pipes";
@@ -154,7 +161,7 @@ fn start_in(
         stdout: out_write.as_fd(),
         stderr: err_write.as_fd(),
     };
-    let (child, network) = go(config, launch(plan, Some(stdio), cgroup_fd)?, starter)?;
+    let (child, network) = go(config, launch(plan, with(stdio))?, starter)?;
     let streams = Streams {
         outputs: vec![
             Output::new(out_read, Stream::Stdout, false),

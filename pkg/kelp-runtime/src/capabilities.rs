@@ -28,6 +28,14 @@ pub use cap::Cap;
 use crate::error::Error;
 use cap::NAMES;
 
+/// The names of all capabilities, as the specification has them.
+pub fn known_names() -> Vec<String> {
+    NAMES
+        .iter()
+        .map(|(name, _)| format!("CAP_{name}"))
+        .collect()
+}
+
 /// A set of capabilities.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,

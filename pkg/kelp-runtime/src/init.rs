@@ -17,7 +17,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::console::Console;
 use crate::error::{Failure, Step};
-use crate::launch::{READY, Stdio};
+use crate::launch::{READY, Stdio, Surroundings};
 use crate::message::send;
 use crate::mount_plan::{MountPlan, Source};
 use crate::mounts::Made;
@@ -27,9 +27,10 @@ use crate::rootfd::Root;
 use crate::{accounts, chown, mounts, rootfs, source};
 
 /// Runs the plan; returns only if a step failed.
-pub(crate) fn run(plan: &Plan, stdio: Option<Stdio<'_>>, parent: BorrowedFd<'_>) -> Failure {
-    match prepare(plan, stdio, parent) {
-        Ok(identity) => process::execute(&plan.process, &identity, parent, Tie::Life),
+pub(crate) fn run(plan: &Plan, around: Surroundings<'_>, parent: BorrowedFd<'_>) -> Failure {
+    let tie = around.gate.map_or(Tie::Life, Tie::Gate);
+    match prepare(plan, around.stdio, parent) {
+        Ok(identity) => process::execute(&plan.process, &identity, parent, tie),
         Err(failure) => failure,
     }
 }

@@ -89,6 +89,21 @@ pub struct Starting {
 
 pub(crate) const READY: u8 = 0x10;
 pub(crate) const GO: u8 = 0x11;
+/// The process is all but the program, and waits at its gate.
+pub(crate) const HELD: u8 = 0x12;
+
+/// What a container's first process gets beside its plan.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Surroundings<'a> {
+    /// Its standard streams, where it has no terminal.
+    pub stdio: Option<Stdio<'a>>,
+    /// Its cgroup.
+    pub cgroup: Option<BorrowedFd<'a>>,
+    /// The user namespace that it is made in, if that is not the caller's.
+    pub user: Option<BorrowedFd<'a>>,
+    /// A listening socket: whoever connects there later lets the program go ([`go`]).
+    pub gate: Option<BorrowedFd<'a>>,
+}
 
 /// Makes the process and its namespaces.
 ///
@@ -97,25 +112,23 @@ pub(crate) const GO: u8 = 0x11;
 ///
 /// The caller must be in the container's user namespace with every capability there, and have one
 /// thread.
-pub fn launch(
-    plan: &Plan,
-    stdio: Option<Stdio<'_>>,
-    cgroup: Option<BorrowedFd<'_>>,
-) -> Result<Starting, Error> {
+pub fn launch(plan: &Plan, around: Surroundings<'_>) -> Result<Starting, Error> {
     let (parent_end, child_end) = pair()?;
     let mut parent_end = Some(parent_end);
     let init = || {
         // Its copy would keep it from seeing that the parent's is closed.
         drop(parent_end.take());
-        let failure = crate::init::run(plan, stdio, child_end.as_fd());
+        let failure = crate::init::run(plan, around, child_end.as_fd());
         let _ = send(child_end.as_fd(), &failure.to_bytes(), &[]);
         1
     };
-    let child = match plan.joined_pids() {
-        None => clone3(plan.create, cgroup, init).map_err(clone_error)?,
-        Some(pids) => through_joiner(&plan.process.program(), None, || {
-            clone_among(pids, plan.create, cgroup, init)
-        })?,
+    let pids = plan.joined_pids();
+    let child = if pids.is_none() && around.user.is_none() {
+        clone3(plan.create, around.cgroup, init).map_err(clone_error)?
+    } else {
+        through_joiner(&plan.process.program(), None, || {
+            clone_among(around.user, pids, plan.create, around.cgroup, init)
+        })?
     };
     drop(child_end);
     let parent_end = parent_end.expect("the child took its own copy");
@@ -132,15 +145,22 @@ fn clone_error(error: std::io::Error) -> Error {
     }
 }
 
-/// Clones the init into a pid namespace that others are in, as a joiner does.
+/// Clones the init into namespaces that are there already, as a joiner does.
 fn clone_among(
-    pids: BorrowedFd<'_>,
+    user: Option<BorrowedFd<'_>>,
+    pids: Option<BorrowedFd<'_>>,
     create: CloneFlags,
     cgroup: Option<BorrowedFd<'_>>,
     init: impl FnOnce() -> i32,
 ) -> Result<Child, Failure> {
-    move_into_link_name_space(pids, Some(LinkNameSpaceType::ProcessID))
-        .step(|| "join the pid namespace".to_owned())?;
+    if let Some(user) = user {
+        move_into_link_name_space(user, Some(LinkNameSpaceType::User))
+            .step(|| "join the user namespace".to_owned())?;
+    }
+    if let Some(pids) = pids {
+        move_into_link_name_space(pids, Some(LinkNameSpaceType::ProcessID))
+            .step(|| "join the pid namespace".to_owned())?;
+    }
     clone3_sibling(create, cgroup, init).map_err(|error| {
         // clone(2), ENOMEM: a pid namespace ends with its first process.
         if error.raw_os_error() == Some(Errno::NOMEM.raw_os_error()) {
@@ -195,6 +215,15 @@ impl Starting {
         Err(self.fail(&message))
     }
 
+    /// Waits until the process is at its gate; it lives on without the caller.
+    pub fn held(self) -> Result<Child, Error> {
+        let (message, _) = self.receive()?;
+        if message.first() != Some(&HELD) {
+            return Err(self.fail(&message));
+        }
+        Ok(self.child.release())
+    }
+
     /// Why the init can't go on, where it has said so: it is silent until it is let go unless a step
     /// has failed. Whatever has failed on the outside meanwhile may be for that reason.
     pub fn failure(self) -> Option<Error> {
@@ -212,11 +241,29 @@ impl Starting {
     }
 
     fn fail(self, message: &[u8]) -> Error {
-        if message.is_empty() {
-            return Error::Init("the container's init was killed while it was starting".to_owned());
-        }
-        Failure::to_error(message, &self.program)
+        failure(message, &self.program)
     }
+}
+
+fn failure(message: &[u8], program: &str) -> Error {
+    if message.is_empty() {
+        return Error::Init("the container's init was killed while it was starting".to_owned());
+    }
+    Failure::to_error(message, program)
+}
+
+/// Lets a process that waits at its gate become its program; returns once it has. `gate` is a connection
+/// to the gate, `program` what errors are about.
+pub fn go(gate: &OwnedFd, program: &str) -> Result<(), Error> {
+    // A failed send means that the process is gone; then so is its message, or its absence.
+    let _ = send(gate.as_fd(), &[GO], &[]);
+    let mut buffer = vec![0; 4096];
+    let (length, _) = receive(gate.as_fd(), &mut buffer, RecvFlags::empty())
+        .map_err(Error::io("hear from the init"))?;
+    if length == 0 {
+        return Ok(());
+    }
+    Err(failure(&buffer[..length], program))
 }
 
 #[cfg(test)]

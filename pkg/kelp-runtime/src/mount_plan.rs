@@ -379,6 +379,20 @@ fn apply(attr: &mut MountAttr, option: &str) -> bool {
     false
 }
 
+/// The names of the options that are this runtime's own matter: attributes and propagation, each also down the
+/// tree, and what says how to bind and copy.
+pub fn option_names() -> Vec<String> {
+    let attributes = ATTRIBUTES.iter().map(|(name, _)| *name);
+    let both = attributes.chain(PROPAGATION.iter().map(|(name, _)| *name));
+    let both = both.flat_map(|name| [name.to_owned(), format!("r{name}")]);
+    let others = ["bind", "rbind", "tmpcopyup"].map(str::to_owned);
+    let mut names: Vec<_> = both.chain(others).collect();
+    names.extend(IGNORED.iter().map(|name| (*name).to_owned()));
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 /// The kernel's bits for `linux.rootfsPropagation`.
 pub(crate) fn propagation(name: &str) -> Result<(u64, bool), Error> {
     let (plain, recursive) = match name.strip_prefix('r') {

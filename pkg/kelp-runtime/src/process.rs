@@ -9,18 +9,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use kelp_sys::exec::{CStringArray, execve, reset_signals};
-use kelp_sys::fd::{cloexec_from, dup_to};
+use kelp_sys::fd::{cloexec_from, close_but, dup_to};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, mkdirat, open};
 use rustix::io::Errno;
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, SocketFlags, accept_with};
 use rustix::process::{Gid, Signal, Uid, set_parent_process_death_signal, setrlimit, umask};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::capabilities;
 use crate::error::{Failure, FailureKind, Step, plain};
-use crate::launch::{GO, Stdio};
-use crate::message::receive;
+use crate::launch::{GO, HELD, Stdio};
+use crate::message::{receive, send};
 use crate::plan::{Extras, ProcessPlan};
 use crate::rootfd::Root;
 use crate::user;
@@ -59,12 +59,14 @@ impl Identity {
 }
 
 /// How long a process dies with the one that starts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tie {
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Tie<'a> {
     /// For good: a container's first process.
     Life,
     /// Until it becomes the program: one that exec adds.
     Start,
+    /// Until it waits at this gate.
+    Gate(BorrowedFd<'a>),
 }
 
 /// Makes the standard streams those of `stdio`.
@@ -84,7 +86,7 @@ pub(crate) fn execute(
     plan: &ProcessPlan,
     identity: &Identity,
     parent: BorrowedFd<'_>,
-    tie: Tie,
+    tie: Tie<'_>,
 ) -> Failure {
     match become_user(plan, identity, parent, tie) {
         Ok(prepared) => run_program(plan, &prepared, parent, tie),
@@ -101,7 +103,7 @@ fn become_user(
     plan: &ProcessPlan,
     identity: &Identity,
     parent: BorrowedFd<'_>,
-    tie: Tie,
+    tie: Tie<'_>,
 ) -> Result<Prepared, Failure> {
     if let Some(persona) = plan.personality {
         kelp_sys::process::set_personality(persona)
@@ -120,7 +122,7 @@ fn become_user(
         .step(|| "drop capabilities from the bounding set".to_owned())?;
     set_ids(identity, &plan.extras)?;
     // An init was root before.
-    if tie == Tie::Start || (identity.uid, identity.gid) != (0, 0) {
+    if matches!(tie, Tie::Start) || (identity.uid, identity.gid) != (0, 0) {
         tie_again(parent)?;
     }
     if let Some(missing) = missing {
@@ -219,7 +221,7 @@ fn set_ids(identity: &Identity, extras: &Extras) -> Result<(), Failure> {
     if !extras.keep_groups {
         match set_thread_groups(&groups) {
             // Where only one id is mapped, setgroups(2) is given up for good (user_namespaces(7)).
-            Err(Errno::PERM) if extras.single_id => {}
+            Err(Errno::PERM) if extras.single_id || groups.is_empty() => {}
             result => result.step(|| "set the supplementary groups".to_owned())?,
         }
     }
@@ -336,17 +338,53 @@ fn run_program(
     plan: &ProcessPlan,
     prepared: &Prepared,
     parent: BorrowedFd<'_>,
-    tie: Tie,
+    tie: Tie<'_>,
 ) -> Failure {
+    if let Tie::Gate(gate) = tie {
+        return match wait_at(gate, parent, 3 + plan.extras.preserved_fds) {
+            Ok(starter) => {
+                let failure = become_program(plan, prepared);
+                let _ = send(starter.as_fd(), &failure.to_bytes(), &[]);
+                failure
+            }
+            Err(failure) => failure,
+        };
+    }
     if let Err(failure) = wait_for_go(parent) {
         return failure;
     }
-    if tie == Tie::Start
-        && let Err(error) = set_parent_process_death_signal(None)
+    if matches!(tie, Tie::Start)
+        && let Err(failure) = untie()
     {
-        return Failure::setup(format!("clear the parent death signal: {error}"));
+        return failure;
     }
-    if let Err(error) = cloexec_from(3) {
+    become_program(plan, prepared)
+}
+
+fn untie() -> Result<(), Failure> {
+    set_parent_process_death_signal(None).step(|| "clear the parent death signal".to_owned())
+}
+
+/// Waits until somebody comes to the gate and says the word; their connection. Whoever comes and goes
+/// without it has changed nothing.
+fn wait_at(gate: BorrowedFd<'_>, parent: BorrowedFd<'_>, first: i32) -> Result<OwnedFd, Failure> {
+    close_but(first, &[gate, parent]).step(|| "close descriptors".to_owned())?;
+    untie()?;
+    send(parent, &[HELD], &[]).step(|| "report to the parent".to_owned())?;
+    loop {
+        let starter = match accept_with(gate, SocketFlags::CLOEXEC) {
+            Err(Errno::INTR | Errno::CONNABORTED) => continue,
+            starter => starter.step(|| "wait to be started".to_owned())?,
+        };
+        if wait_for_go(starter.as_fd()).is_ok() {
+            return Ok(starter);
+        }
+    }
+}
+
+/// Becomes the program; returns only if that failed.
+fn become_program(plan: &ProcessPlan, prepared: &Prepared) -> Failure {
+    if let Err(error) = cloexec_from(3 + plan.extras.preserved_fds) {
         return Failure::setup(format!("close descriptors: {error}"));
     }
     reset_signals();

@@ -35,6 +35,24 @@ pub fn close_others(fd: BorrowedFd<'_>) -> io::Result<()> {
     number.checked_sub(1).map_or(Ok(()), |last| close(0, last))
 }
 
+/// Closes every descriptor from `first` on but these, for a process that has not yet executed its program and
+/// waits: what it has inherited would last as long as the wait otherwise.
+pub fn close_but(first: RawFd, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut numbers: Vec<_> = kept.iter().map(AsRawFd::as_raw_fd).collect();
+    numbers.retain(|&number| number >= first);
+    numbers.sort_unstable();
+    let mut next = first;
+    for number in numbers.into_iter().chain([RawFd::MAX]) {
+        if next < number {
+            let (from, to) = (next as libc::c_uint, (number - 1) as libc::c_uint);
+            // SAFETY: the caller uses none of these any more, and runs no destructor of one.
+            check(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) })?;
+        }
+        next = number.saturating_add(1);
+    }
+    Ok(())
+}
+
 /// Makes `target` a copy of `fd` that stays open across exec.
 ///
 /// For a child between fork and exec: whatever `target` named before is closed.

@@ -223,6 +223,7 @@ impl Engine {
                 single_id: map.is_single(),
                 default_seccomp: !options.privileged && !options.seccomp_unconfined,
                 host_devices: options.privileged,
+                preserved_fds: 0,
             },
             resources,
             cgroups: Cgroups {

@@ -1,0 +1,86 @@
+//! Where a container's cgroup is: as `linux.cgroupsPath` says, or beside the caller's.
+
+use std::path::{Path, PathBuf};
+
+use kelp_runtime::cgroup::{Cgroup, Parent};
+use kelp_runtime::resources::{self, Setting};
+use kelp_systemd::{Manager, Scope};
+use oci_spec::runtime::Spec;
+
+use crate::error::Error;
+
+/// A cgroup, and the scope that it is in.
+#[derive(Debug, Default)]
+pub(crate) struct Place {
+    pub(crate) cgroup: Option<Cgroup>,
+    pub(crate) scope: Option<String>,
+}
+
+/// Makes the cgroup of a container, with its limits. `systemd` says that `cgroupsPath` is
+/// `SLICE:PREFIX:NAME` (`--systemd-cgroup`).
+pub(crate) fn make(id: &str, spec: &Spec, systemd: bool) -> Result<Place, Error> {
+    let linux = spec.linux().as_ref();
+    let resources = linux.and_then(|linux| linux.resources().as_ref());
+    let settings = resources.map_or(Ok(Vec::new()), resources::settings)?;
+    let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+    if systemd {
+        return in_scope(id, path, &settings);
+    }
+    let cgroup = match path.filter(|path| !path.as_os_str().is_empty()) {
+        None => Cgroup::create(&Parent::Nearest, id, &settings)?,
+        Some(path) => {
+            let name = path
+                .file_name()
+                .and_then(|name| name.to_str())
+                .ok_or_else(|| {
+                    Error::Invalid(format!("linux.cgroupsPath {}: no name", path.display()))
+                })?;
+            let parent = path.parent().unwrap_or(Path::new("/"));
+            Cgroup::create(&Parent::At(parent.display().to_string()), name, &settings)?
+        }
+    };
+    Ok(Place {
+        cgroup,
+        scope: None,
+    })
+}
+
+fn in_scope(id: &str, path: Option<&Path>, settings: &[Setting]) -> Result<Place, Error> {
+    let text = path
+        .map(|path| path.display().to_string())
+        .unwrap_or_default();
+    let (slice, name) = match *text.split(':').collect::<Vec<_>>() {
+        [""] => (String::new(), format!("kelp-{id}.scope")),
+        [slice, "", name] => (slice.to_owned(), format!("{name}.scope")),
+        [slice, prefix, name] => (slice.to_owned(), format!("{prefix}-{name}.scope")),
+        _ => {
+            return Err(Error::Invalid(format!(
+                "linux.cgroupsPath {text:?}: with --systemd-cgroup it is SLICE:PREFIX:NAME"
+            )));
+        }
+    };
+    let what = || format!("make the scope {name}");
+    let failed = |source| Error::Systemd {
+        what: what(),
+        source,
+    };
+    let session = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();
+    let manager = Manager::connect(&PathBuf::from(session)).map_err(failed)?;
+    let scope = Scope {
+        name: &name,
+        description: &format!("container {id}"),
+        slice: &slice,
+        pid: std::process::id(),
+        stop_timeout: 10_000_000,
+    };
+    manager
+        .start_scope(&scope)
+        .and_then(kelp_systemd::Job::wait)
+        .map_err(failed)?;
+    let own = kelp_runtime::cgroup::own()
+        .ok_or_else(|| Error::Invalid(format!("{}: there is no cgroup v2", what())))?;
+    Ok(Place {
+        cgroup: Cgroup::create(&Parent::At(own), "container", settings)?,
+        scope: Some(name),
+    })
+}

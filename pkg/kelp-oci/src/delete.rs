@@ -1,0 +1,84 @@
+//! `delete`: what a container has left.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use kelp_sys::signal::pidfd_send;
+use kelp_systemd::Manager;
+
+use crate::error::Error;
+use crate::hooks::{self, wait_readable};
+use crate::record::{Container, Status};
+use crate::root::Root;
+
+/// A process that was killed is gone within this time, unless it hangs in the kernel.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+
+impl Root {
+    /// Removes a container that has ended or was never started; with `force` any, and none is no error.
+    pub fn delete(&self, id: &str, force: bool) -> Result<(), Error> {
+        let container = match self.container(id) {
+            Err(Error::NotFound(_)) if force => {
+                // What a create that was killed has left.
+                let _ = fs::remove_dir_all(self.directory(id)?);
+                return Ok(());
+            }
+            Err(Error::Invalid(_)) if force => {
+                return remove(&self.directory(id)?);
+            }
+            container => container?,
+        };
+        container.delete(force)
+    }
+}
+
+impl Container {
+    fn delete(&self, force: bool) -> Result<(), Error> {
+        let _lock = self.lock()?;
+        let status = self.status();
+        if !force && !matches!(status, Status::Stopped | Status::Created) {
+            return Err(Error::State(format!(
+                "container \"{}\" is {status}: kill it first, or delete it with --force",
+                self.id
+            )));
+        }
+        let cgroup = self.cgroup();
+        if let Some(init) = self.init() {
+            let what = || format!("kill container \"{}\"", self.id);
+            let _ = pidfd_send(init.as_fd(), 9);
+            // What is frozen dies when it is thawed.
+            if let Some(cgroup) = cgroup.as_ref().filter(|cgroup| cgroup.is_frozen()) {
+                let _ = cgroup.freeze(false);
+            }
+            if !wait_readable(init.as_fd(), GONE_WITHIN).map_err(Error::io(what()))? {
+                return Err(Error::State(format!("{}: it does not end", what())));
+            }
+        }
+        if let Some(cgroup) = &cgroup {
+            cgroup.remove();
+        }
+        if let Some(scope) = &self.record.scope {
+            let session = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();
+            // It ends by itself with its last process.
+            let _ = Manager::connect(Path::new(&session)).and_then(|manager| manager.stop(scope));
+        }
+        let spec = self.spec();
+        remove(&self.directory)?;
+        let Ok(spec) = spec else {
+            return Ok(());
+        };
+        let hooks = spec.hooks().as_ref();
+        hooks::run_all(
+            "poststop",
+            hooks.and_then(|hooks| hooks.poststop().as_ref()),
+            &self.state_as(&spec, Status::Stopped),
+        );
+        Ok(())
+    }
+}
+
+fn remove(directory: &Path) -> Result<(), Error> {
+    fs::remove_dir_all(directory).map_err(Error::io(format!("remove {}", directory.display())))
+}

@@ -1,0 +1,37 @@
+//! OCI bundles: the verbs of a low-level runtime (runtime-spec, runtime.md), and the state between them.
+//!
+//! Invariants: a container is a directory below the state root, and its first process; no other process
+//! lives on. What the directory says is checked against that process, by its number and its start time:
+//! a process that is gone is a container that is stopped, whatever the files say. One lock a container
+//! keeps verbs that change it apart.
+#![forbid(unsafe_code)]
+
+mod bundle;
+mod cgroup;
+mod console;
+mod create;
+mod delete;
+mod error;
+mod exec;
+mod hooks;
+mod record;
+mod root;
+mod signal;
+mod start;
+
+pub use console::ConsoleSocket;
+pub use create::Options as CreateOptions;
+pub use error::Error;
+pub use exec::{Options as ExecOptions, read_process};
+pub use record::{Container, State, Status};
+pub use root::Root;
+
+/// The names of the options that mounts can have.
+pub fn mount_options() -> Vec<String> {
+    kelp_runtime::mount_plan::option_names()
+}
+
+/// The capabilities that the kernel knows, by name.
+pub fn capabilities() -> Vec<String> {
+    kelp_runtime::capabilities::known_names()
+}

@@ -1,0 +1,251 @@
+//! A container's directory: what it was made from, and which process it is.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use kelp_runtime::cgroup::Cgroup;
+use oci_spec::runtime::Spec;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// The socket at which a created container waits to be started.
+pub(crate) const GATE: &str = "gate";
+
+const RECORD: &str = "state.json";
+const SPEC: &str = "config.json";
+
+/// What is kept of a container: `state.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) bundle: PathBuf,
+    pub(crate) pid: i32,
+    /// The process's start time (proc_pid_stat(5), field 22): its number may be another's by now.
+    pub(crate) start_time: u64,
+    /// RFC 3339, UTC.
+    pub(crate) created: String,
+    pub(crate) owner: u32,
+    /// The root, on the host.
+    pub(crate) rootfs: PathBuf,
+    /// Its cgroup below the mount of cgroup v2; empty where it has none.
+    pub(crate) cgroup: String,
+    /// The scope that systemd made for it.
+    pub(crate) scope: Option<String>,
+}
+
+/// A container.
+#[derive(Debug)]
+pub struct Container {
+    /// Its id.
+    pub id: String,
+    pub(crate) directory: PathBuf,
+    pub(crate) record: Record,
+}
+
+/// Where it is in its life (runtime-spec, "State").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It waits to be started.
+    Created,
+    /// Its program runs.
+    Running,
+    /// Its processes are frozen.
+    Paused,
+    /// Its first process has ended.
+    Stopped,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// What `state` prints and hooks read (runtime-spec, "State"), with runc's additions.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// The version of the specification that the state is in.
+    pub oci_version: String,
+    /// The container's id.
+    pub id: String,
+    /// The first process; 0 if it has ended.
+    pub pid: i32,
+    /// Where it is in its life.
+    pub status: Status,
+    /// The bundle, as an absolute path.
+    pub bundle: PathBuf,
+    /// The root, on the host.
+    pub rootfs: PathBuf,
+    /// When it was made.
+    pub created: String,
+    /// The specification's annotations.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", default)]
+    pub annotations: BTreeMap<String, String>,
+    /// The user's name.
+    pub owner: String,
+}
+
+/// The version of the specification that this runtime implements.
+pub(crate) const VERSION: &str = "1.2.1";
+
+impl Container {
+    pub(crate) fn open(id: &str, directory: PathBuf) -> Result<Self, Error> {
+        let path = directory.join(RECORD);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::NotFound(id.to_owned()));
+            }
+            text => text.map_err(Error::io(format!("read {}", path.display())))?,
+        };
+        let record = serde_json::from_slice(&text).map_err(|error| {
+            Error::Invalid(format!(
+                "{} is damaged ({error}): delete the container with --force",
+                path.display()
+            ))
+        })?;
+        Ok(Self {
+            id: id.to_owned(),
+            directory,
+            record,
+        })
+    }
+
+    /// Writes what is kept: the specification first, and the record that makes it a container last.
+    pub(crate) fn write(&self, spec: &Spec) -> Result<(), Error> {
+        let json = |error: serde_json::Error| Error::Invalid(error.to_string());
+        self.put(SPEC, &serde_json::to_vec(spec).map_err(json)?)?;
+        self.put(RECORD, &serde_json::to_vec(&self.record).map_err(json)?)
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.directory.join(name);
+        let new = self.directory.join(format!(".{name}"));
+        let write = || {
+            let mut options = fs::OpenOptions::new();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            options.open(&new)?.write_all(bytes)?;
+            fs::rename(&new, &path)
+        };
+        write().map_err(Error::io(format!("write {}", path.display())))
+    }
+
+    /// The specification that it was made from.
+    pub fn spec(&self) -> Result<Spec, Error> {
+        let path = self.directory.join(SPEC);
+        let text = fs::read(&path).map_err(Error::io(format!("read {}", path.display())))?;
+        serde_json::from_slice(&text)
+            .map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))
+    }
+
+    /// A pidfd of its first process, unless that has ended.
+    pub fn init(&self) -> Option<OwnedFd> {
+        let pid = Pid::from_raw(self.record.pid)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // Looked at after the pidfd was opened: it is the one that was meant, or none.
+        let (state, start_time) = stat(self.record.pid)?;
+        (start_time == self.record.start_time && !matches!(state, b'Z' | b'X')).then_some(pidfd)
+    }
+
+    /// Where it is in its life.
+    pub fn status(&self) -> Status {
+        if self.init().is_none() {
+            return Status::Stopped;
+        }
+        if self.directory.join(GATE).exists() {
+            return Status::Created;
+        }
+        if self.cgroup().is_some_and(|cgroup| cgroup.is_frozen()) {
+            return Status::Paused;
+        }
+        Status::Running
+    }
+
+    /// Its cgroup, where it has one.
+    pub(crate) fn cgroup(&self) -> Option<Cgroup> {
+        let path = &self.record.cgroup;
+        if path.is_empty() {
+            return None;
+        }
+        Cgroup::open(path).ok()
+    }
+
+    /// What the specification calls its state.
+    pub fn state(&self) -> Result<State, Error> {
+        let spec = self.spec()?;
+        Ok(self.state_as(&spec, self.status()))
+    }
+
+    pub(crate) fn state_as(&self, spec: &Spec, status: Status) -> State {
+        State {
+            oci_version: VERSION.to_owned(),
+            id: self.id.clone(),
+            pid: if status == Status::Stopped {
+                0
+            } else {
+                self.record.pid
+            },
+            status,
+            bundle: self.record.bundle.clone(),
+            rootfs: self.record.rootfs.clone(),
+            created: self.record.created.clone(),
+            annotations: spec
+                .annotations()
+                .clone()
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
+            owner: kelp_userns::subid::user_name(self.record.owner).unwrap_or_default(),
+        }
+    }
+
+    /// Keeps other verbs from changing it meanwhile.
+    pub(crate) fn lock(&self) -> Result<OwnedFd, Error> {
+        lock(&self.directory).map_err(|error| match error {
+            Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Error::NotFound(self.id.clone())
+            }
+            error => error,
+        })
+    }
+}
+
+/// Locks a container's directory; released when the descriptor is closed.
+pub(crate) fn lock(directory: &Path) -> Result<OwnedFd, Error> {
+    let what = || format!("lock {}", directory.display());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let lock = open(directory, flags, Mode::empty()).map_err(Error::io(what()))?;
+    loop {
+        match flock(&lock, FlockOperation::LockExclusive) {
+            Err(rustix::io::Errno::INTR) => {}
+            locked => {
+                locked.map_err(Error::io(what()))?;
+                return Ok(lock);
+            }
+        }
+    }
+}
+
+/// A process's state and start time (proc_pid_stat(5), fields 3 and 22).
+pub(crate) fn stat(pid: i32) -> Option<(u8, u64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may hold anything.
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.bytes().next()?;
+    let start_time = fields.nth(18)?.parse().ok()?;
+    Some((state, start_time))
+}

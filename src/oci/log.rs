@@ -1,0 +1,47 @@
+//! `--log`: what is complained of, for the engine that has called.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use kelp_format::units;
+
+/// How a line of it is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// `time="…" level=error msg="…"`.
+    Text,
+    /// A JSON object.
+    Json,
+}
+
+/// The log, which may be nowhere.
+#[derive(Debug)]
+pub struct Log {
+    path: Option<PathBuf>,
+    format: Format,
+}
+
+impl Log {
+    pub fn new(path: Option<PathBuf>, format: Format) -> Self {
+        Self { path, format }
+    }
+
+    /// Adds a line. One that can't be written is on standard error as well.
+    pub fn error(&self, text: &str) {
+        let Some(path) = &self.path else {
+            return;
+        };
+        let time = units::rfc3339(SystemTime::now());
+        let line = match self.format {
+            Format::Text => format!("time={time:?} level=error msg={text:?}\n"),
+            Format::Json => {
+                let line = serde_json::json!({"level": "error", "msg": text, "time": time});
+                format!("{line}\n")
+            }
+        };
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
+    }
+}
