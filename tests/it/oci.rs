@@ -23,6 +23,7 @@ impl<'a> Bundle<'a> {
         for name in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
             fs::create_dir_all(directory.join("rootfs").join(name)).unwrap();
         }
+        fs::write(directory.join("rootfs/etc/passwd"), "").unwrap();
         let busybox = static_busybox().unwrap();
         fs::copy(busybox, directory.join("rootfs/bin/busybox")).unwrap();
         for applet in ["sh", "true", "sleep", "cat", "id", "echo", "tty"] {
@@ -292,6 +293,14 @@ fn bad_input_is_one_line_and_leaves_nothing() {
         (
             &|spec| spec["process"]["terminal"] = true.into(),
             "process.terminal needs --console-socket: somebody has to have the terminal".to_owned(),
+        ),
+        (
+            &|spec| spec["process"]["args"] = json!(["nosuch"]),
+            "nosuch: executable file not found in $PATH: no such file or directory".to_owned(),
+        ),
+        (
+            &|spec| spec["process"]["args"] = json!(["/etc/passwd"]),
+            "/etc/passwd: permission denied".to_owned(),
         ),
         (
             &|spec| spec["root"]["path"] = "nosuch".into(),

@@ -11,7 +11,7 @@ use std::path::Path;
 use kelp_sys::exec::{CStringArray, execve, reset_signals};
 use kelp_sys::fd::{cloexec_from, close_but, dup_to};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags, mkdirat, open};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, accessat, mkdirat, open};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketFlags, accept_with};
 use rustix::process::{Gid, Signal, Uid, set_parent_process_death_signal, setrlimit, umask};
@@ -341,6 +341,10 @@ fn run_program(
     tie: Tie<'_>,
 ) -> Failure {
     if let Tie::Gate(gate) = tie {
+        // A program that is not there is better told now than when it is started.
+        if let Err(failure) = look_for(&plan.argv.strings()[0], prepared) {
+            return failure;
+        }
         return match wait_at(gate, parent, 3 + plan.extras.preserved_fds) {
             Ok(starter) => {
                 let failure = become_program(plan, prepared);
@@ -411,6 +415,25 @@ fn wait_for_go(parent: BorrowedFd<'_>) -> Result<(), Failure> {
         return Ok(());
     }
     Err(parent_has_gone())
+}
+
+/// Whether there is a program to be executed, as [`exec_in_path`] would find it.
+fn look_for(name: &CStr, prepared: &Prepared) -> Result<(), Failure> {
+    let look = |path: &Path| accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS);
+    let name = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
+    let mut found = Err(Errno::NOENT);
+    if name.as_os_str().as_bytes().contains(&b'/') {
+        found = look(name);
+    } else {
+        for directory in prepared.path.split(|&byte| byte == b':') {
+            match look(&Path::new(std::ffi::OsStr::from_bytes(directory)).join(name)) {
+                Ok(()) => return Ok(()),
+                Err(Errno::ACCESS) => found = Err(Errno::ACCESS),
+                Err(_) => {}
+            }
+        }
+    }
+    found.map_err(|error| exec_failure(&error.into(), name))
 }
 
 /// execvp(3) with the container's PATH.
