@@ -1,5 +1,7 @@
 //! `exec` whose command has gone: the process in the container lives on, and is reaped.
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::env::Env;
 use crate::terminal::Terminal;
 
@@ -137,10 +139,26 @@ fn what_can_not_be_is_told() {
     let script = "test -e /nosuch || echo none";
     let left = env.kelp(&["exec", "c", "sh", "-c", script]).succeeds();
     assert_eq!(left, "none\n");
-    env.kelp(&["stop", "-t0", "c"]).succeeds();
-    for flag in ["-i", "-d", "-t"] {
-        let line = env.kelp(&["exec", flag, "c", "true"]).fails(125);
-        assert!(line.contains("not running"), "{line}");
+    let format = "{{.State.Pid}} {{.State.ConmonPid}}";
+    let pids = env.kelp(&["inspect", "-f", format, "c"]).succeeds();
+    let mut pids = pids.split_whitespace();
+    let mut pid = || Pid::from_raw(pids.next().unwrap().parse().unwrap()).unwrap();
+    let (init, monitor) = (pid(), pid());
+    // Its end is known to nobody yet.
+    kill_process(monitor, Signal::STOP).unwrap();
+    kill_process(init, Signal::KILL).unwrap();
+    for ended in [false, true] {
+        if ended {
+            kill_process(monitor, Signal::CONT).unwrap();
+            env.kelp(&["wait", "-i", "1m30s", "c"]).succeeds();
+        }
+        for flag in ["-i", "-d", "-t"] {
+            let line = env.kelp(&["exec", flag, "c", "true"]).fails(125);
+            assert!(
+                line.contains("is not running: container state improper"),
+                "{line}"
+            );
+        }
     }
     end(&env);
 }

@@ -2,8 +2,10 @@
 
 pub(crate) mod keeper;
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use kelp_monitor::Launch;
 use kelp_runtime::cgroup::{self, Cgroup};
@@ -14,6 +16,7 @@ use kelp_state::{ContainerId, Record, RunRecord, file};
 use kelp_systemd::Manager;
 use serde::{Deserialize, Serialize};
 
+use crate::container::signal::ends_within;
 use crate::terminal::{End, Options, Other, Session};
 use crate::{Engine, Error, Kind};
 
@@ -86,12 +89,7 @@ impl Engine {
 
     /// The first process of a container that can have another one.
     fn exec_target(&self, id: &ContainerId) -> Result<(RunRecord, OwnedFd), Error> {
-        let (run, pidfd) = self.init_of(id).map_err(|_| {
-            Error::new(
-                Kind::Conflict,
-                format!("can only create exec sessions on running containers: container {} is not running: container state improper", id.short()),
-            )
-        })?;
+        let (run, pidfd) = self.init_of(id).map_err(|_| not_running(id))?;
         if run.paused {
             return Err(Error::conflict(format!(
                 "container {} is paused: unpause it first",
@@ -101,9 +99,28 @@ impl Engine {
         Ok((run, pidfd))
     }
 
-    /// Starts the process up to where it waits to be let go. From a session's cgroup there is no way
-    /// into the container's but by systemd.
+    /// Starts the process up to where it waits to be let go.
     fn begin_exec(
+        &self,
+        id: &ContainerId,
+        options: &ExecOptions,
+        target: &(RunRecord, OwnedFd),
+        stdio: Option<Stdio<'_>>,
+    ) -> Result<Starting, Error> {
+        let begun = self.enter(id, options, target, stdio);
+        // What was there a moment ago goes with the container.
+        begun.map_err(|error| {
+            if is_ending(target) {
+                not_running(id)
+            } else {
+                error
+            }
+        })
+    }
+
+    /// From a session's cgroup there is no way
+    /// into the container's but by systemd.
+    fn enter(
         &self,
         id: &ContainerId,
         options: &ExecOptions,
@@ -185,6 +202,21 @@ impl Engine {
             extras,
         )?)
     }
+}
+
+/// Whether the init is on its way out: its namespaces go a little before its end can be waited for.
+fn is_ending((run, pidfd): &(RunRecord, OwnedFd)) -> bool {
+    let namespace = std::fs::metadata(format!("/proc/{}/ns/mnt", run.pid));
+    let is_gone = |error: io::Error| error.kind() == io::ErrorKind::NotFound;
+    namespace.is_err_and(is_gone) || ends_within(pidfd, Duration::ZERO).unwrap_or(false)
+}
+
+fn not_running(id: &ContainerId) -> Error {
+    Error::conflict(format!(
+        "can only create exec sessions on running containers: container {} is not running: container \
+         state improper",
+        id.short()
+    ))
 }
 
 /// A scope of systemd's that a cgroup is in.
