@@ -168,6 +168,30 @@ fn a_single_subordinate_id_is_refused() {
 }
 
 #[test]
+fn a_map_that_can_not_be_is_one_line() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let flags = "the flags +, u and g are not supported by kelp yet";
+    for (map, said) in [
+        (
+            "5:0:1",
+            "the id map has no id 0, which a container's root needs".to_owned(),
+        ),
+        (
+            "+5:@1004:1",
+            format!("invalid id mapping \"+5:@1004:1\": {flags}"),
+        ),
+        (
+            "u0:@1004",
+            format!("invalid id mapping \"u0:@1004\": {flags}"),
+        ),
+    ] {
+        let refused = env.kelp(&["create", "--uidmap", map, &image, "true"]);
+        assert_eq!(refused.fails(125), format!("Error: {said}"));
+    }
+}
+
+#[test]
 fn auto_gives_ids_of_its_own() {
     lives(&["--userns", "auto"], "0", "65534:65534");
     let flags = ["--userns=auto:size=3000,uidmapping=1500:0:1,gidmapping=1500:0:1"];

@@ -33,6 +33,11 @@ impl FromStr for IdMapping {
             [container, source, size] => (*container, *source, *size),
             _ => return Err(forms()),
         };
+        if container.starts_with(['+', 'u', 'g']) {
+            return Err(invalid(
+                "the flags +, u and g are not supported by kelp yet",
+            ));
+        }
         let source_is_host = source.starts_with('@');
         let number = |text: &str| scalar::number(text).ok_or_else(forms);
         let mapping = Self {
@@ -80,6 +85,14 @@ mod tests {
             ("0:-1:1", "use CONTAINER_ID:SOURCE_ID[:SIZE]"),
             ("0:@@1:1", "use CONTAINER_ID:SOURCE_ID[:SIZE]"),
             ("0:1:2:3", "use CONTAINER_ID:SOURCE_ID[:SIZE]"),
+            (
+                "+5:@1004:1",
+                "the flags +, u and g are not supported by kelp yet",
+            ),
+            (
+                "u0:@1004",
+                "the flags +, u and g are not supported by kelp yet",
+            ),
             ("0:1:0", "the size must be at least 1"),
             ("1:0:4294967295", "ids end at 4294967294"),
         ] {

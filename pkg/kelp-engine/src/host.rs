@@ -28,6 +28,8 @@ pub fn map_of(namespaces: &Namespaces) -> Result<IdMap, Error> {
     })
 }
 
+const NO_ROOT: &str = "the id map has no id 0, which a container's root needs";
+
 /// The id map for a mode of user namespace. One that only the container's making settles has the usual
 /// map until then: that is what a pull makes layers for.
 pub fn id_map(mode: &UserMode) -> Result<IdMap, Error> {
@@ -51,10 +53,17 @@ pub fn id_map(mode: &UserMode) -> Result<IdMap, Error> {
             inside_gid.unwrap_or(gid),
         )?,
         UserMode::NoMap => subordinate.nomap()?,
-        UserMode::Map(uids, gids) => IdMap {
-            uids: outer(uids, &subordinate.default_map(uid, gid).uids)?,
-            gids: outer(gids, &subordinate.default_map(uid, gid).gids)?,
-        },
+        UserMode::Map(uids, gids) => {
+            let usual = subordinate.default_map(uid, gid);
+            let map = IdMap {
+                uids: outer(uids, &usual.uids)?,
+                gids: outer(gids, &usual.gids)?,
+            };
+            if map.host_uid(0).is_none() || map.host_gid(0).is_none() {
+                return Err(Error::invalid(NO_ROOT));
+            }
+            map
+        }
     })
 }
 
@@ -222,9 +231,10 @@ impl Engine {
         let (usual, Some(ids)) = translation(map)? else {
             return Ok(());
         };
-        let root = ids.host_uid(0).zip(ids.host_gid(0)).ok_or_else(|| {
-            Error::invalid("the id map has no id 0, which a container's root needs")
-        })?;
+        let root = ids
+            .host_uid(0)
+            .zip(ids.host_gid(0))
+            .ok_or_else(|| Error::invalid(NO_ROOT))?;
         let words = [root.0.to_string(), root.1.to_string()];
         let paths: Vec<_> = own.iter().map(|path| path.to_string_lossy()).collect();
         let mut role = vec!["own", &words[0], &words[1]];
