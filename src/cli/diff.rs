@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use kelp_engine::container::diff::{Change, ChangeKind};
 use kelp_engine::{Engine, Kind};
-use kelp_format::render;
+use kelp_format::{render, table};
 
 use super::output;
 
@@ -67,8 +67,12 @@ fn print(as_json: bool, changes: &[Change]) -> anyhow::Result<i32> {
         let mut lines = Vec::new();
         for change in changes {
             let path = change.path.as_os_str().as_bytes();
-            let letter = change.kind.letter() as u8;
-            lines.extend_from_slice(&[&[letter, b' '], path, b"\n"].concat());
+            lines.extend_from_slice(&[change.kind.letter() as u8, b' ']);
+            for chunk in path.utf8_chunks() {
+                lines.extend_from_slice(table::printable(chunk.valid()).as_bytes());
+                lines.extend(chunk.invalid().escape_ascii());
+            }
+            lines.push(b'\n');
         }
         output::text(lines)?;
         return Ok(0);

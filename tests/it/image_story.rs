@@ -88,6 +88,34 @@ fn a_history_has_podmans_columns() {
 }
 
 #[test]
+fn what_an_image_says_does_nothing_to_a_terminal() {
+    let Some(env) = Env::new() else { return };
+    let history = json!([{
+        "created": "2020-01-02T03:04:05Z",
+        "created_by": "RUN \u{1b}]0;title\u{7}",
+        "comment": "\u{9b}2J",
+    }]);
+    let image = env.image("escapes", &|| Image::busybox().history(history.clone()));
+    let shown = env.kelp(&["history", "--no-trunc", &image]).succeeds();
+    assert!(shown.contains("RUN \\u{1b}]0;title\\u{7}"), "{shown}");
+    assert!(shown.contains("\\u{9b}2J\n"), "{shown}");
+    let format = ["history", "--no-trunc", "--format={{.CreatedBy}}", &image];
+    assert_eq!(env.kelp(&format).succeeds(), "RUN \u{1b}]0;title\u{7}\n");
+    let script = "touch \"$1\"";
+    let run = ["run", "--name=c", &image, "sh", "-c", script, "\u{1b}[31m"];
+    let words = [&run[..], &["/tmp/a\u{1b}[2J\nb"]].concat();
+    env.kelp(&words).succeeds();
+    let changed = env.kelp(&["diff", "c"]).succeeds();
+    assert!(changed.contains("A /tmp/a\\u{1b}[2J\\nb\n"), "{changed}");
+    let listed = env.kelp(&["ps", "-a", "--no-trunc"]).succeeds();
+    assert!(listed.contains("\\u{1b}[31m"), "{listed}");
+    for text in [shown, changed, listed] {
+        assert!(!text.contains(['\u{1b}', '\u{7}', '\u{9b}']), "{text:?}");
+    }
+    env.kelp(&["rm", "c"]).succeeds();
+}
+
+#[test]
 fn what_happens_to_images_is_an_event() {
     let Some(env) = Env::new() else { return };
     let image = env.image("told", &told);

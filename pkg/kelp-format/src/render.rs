@@ -66,8 +66,15 @@ pub fn render<T: Serialize>(
                     .collect();
                 lines.push(cells(template.execute_heading(&Value::Object(names))?));
             }
+            // Its own ends of lines are no text of a cell's.
+            let has_lines = text.contains('\n') || text.contains("println");
             for value in &values(rows)? {
-                lines.push(cells(template.execute(value)?));
+                let line = template.execute(value)?;
+                if has_lines {
+                    lines.extend(line.lines().map(str::to_owned).map(cells));
+                } else {
+                    lines.push(cells(line));
+                }
             }
             Ok(table::layout(&lines))
         }
@@ -114,6 +121,11 @@ mod tests {
         assert_eq!(
             render(&rows, &format, &headers, true).unwrap(),
             "CONTAINER ID  NAMES\nabc           x\ndef           yy\n"
+        );
+        let format = Format::parse("table {{.ID}}\\n- {{.Names}}", "");
+        assert_eq!(
+            render(&rows, &format, &headers, false).unwrap(),
+            "abc\n- x\ndef\n- yy\n"
         );
         let format = Format::parse("{{.ID}}", "");
         assert_eq!(
