@@ -89,7 +89,12 @@ pub(crate) fn add_users(plan: &ProcessPlan, root: &Root) -> Result<(), Failure> 
     if accounts.users.is_empty() {
         return Ok(());
     }
-    let (passwd, group) = read(root)?;
+    // A user of the host that was named has to be there; one who just keeps its ids need not have a name.
+    let is_asked =
+        accounts.passwd_entry.is_some() || accounts.users.len() > usize::from(accounts.keeps_ids);
+    let Some(passwd) = read(root, "etc/passwd", is_asked)? else {
+        return Ok(());
+    };
     let home = plan.cwd.to_string_lossy();
     let is_new = |account: &&Account| {
         let mut known = file::users(&passwd);
@@ -104,6 +109,9 @@ pub(crate) fn add_users(plan: &ProcessPlan, root: &Root) -> Result<(), Failure> 
         .collect();
     append(root, "etc/passwd", &passwd, &lines)?;
     let Some(keeper) = accounts.users.first().filter(|_| accounts.keeps_ids) else {
+        return Ok(());
+    };
+    let Some(group) = read(root, "etc/group", accounts.group_entry.is_some())? else {
         return Ok(());
     };
     if file::groups(&group).any(|entry| entry.gid == keeper.gid) {
@@ -132,7 +140,9 @@ pub(crate) fn add_own(
     if !is_number(user) {
         return Ok(false);
     }
-    let (passwd, groups) = read(root)?;
+    let Some(passwd) = read(root, "etc/passwd", accounts.passwd_entry.is_some())? else {
+        return Ok(false);
+    };
     let is_new = !file::users(&passwd).any(|entry| entry.uid == identity.uid);
     if is_new {
         let account = Account {
@@ -148,7 +158,10 @@ pub(crate) fn add_own(
         };
         append(root, "etc/passwd", &passwd, &[line])?;
     }
-    if is_number(group) && !file::groups(&groups).any(|entry| entry.gid == identity.gid) {
+    if is_number(group)
+        && let Some(groups) = read(root, "etc/group", accounts.group_entry.is_some())?
+        && !file::groups(&groups).any(|entry| entry.gid == identity.gid)
+    {
         let gid = identity.gid;
         let line = match &accounts.group_entry {
             Some(entry) => group_line(entry, &gid.to_string(), gid, user),
@@ -159,9 +172,13 @@ pub(crate) fn add_own(
     Ok(is_new)
 }
 
-fn read(root: &Root) -> Result<(Vec<u8>, Vec<u8>), Failure> {
-    let one = |path| user::read(root, path).map_err(|error| Failure::setup(error.to_string()));
-    Ok((one("etc/passwd")?, one("etc/group")?))
+/// A file of the root; nothing where it is none that can be read, unless a line of it was asked for.
+fn read(root: &Root, path: &str, is_asked: bool) -> Result<Option<Vec<u8>>, Failure> {
+    match user::read(root, path) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if is_asked => Err(Failure::setup(error.to_string())),
+        Err(_) => Ok(None),
+    }
 }
 
 fn passwd_line(template: &str, account: &Account, home: &str) -> String {

@@ -46,15 +46,16 @@ pub struct User {
 
 /// Looks up `user` (`user[:group]`; empty means user 0) and `more` groups in the container.
 ///
-/// A file that is missing counts as empty.
+/// A file that is missing counts as empty, and so does one that can't be read where no name of it is
+/// needed: for root, and for numbers.
 ///
 /// # Errors
-/// [`Error::Spec`] for a name that is not there, a number out of range, and a passwd or group that
-/// is not a regular file of at most 1 MiB.
+/// [`Error::Spec`] for a name that is not there, a number out of range, and a passwd or group that a
+/// name is needed of and that is not a regular file of at most 1 MiB.
 pub fn resolve(root: &Root, user: &str, more: &[impl AsRef<str>]) -> Result<User, Error> {
-    let passwd = read(root, "etc/passwd")?;
-    let group = read(root, "etc/group")?;
-    look_up(&passwd, &group, user, more)
+    let passwd = read(root, "etc/passwd");
+    let group = read(root, "etc/group");
+    look_up(passwd, group, user, more)
 }
 
 pub(crate) fn read(root: &Root, path: &str) -> Result<Vec<u8>, Error> {
@@ -72,8 +73,8 @@ pub(crate) fn read(root: &Root, path: &str) -> Result<Vec<u8>, Error> {
 
 /// [`resolve`] on the files' content.
 fn look_up(
-    passwd: &[u8],
-    group: &[u8],
+    passwd: Result<Vec<u8>, Error>,
+    group: Result<Vec<u8>, Error>,
     user: &str,
     more: &[impl AsRef<str>],
 ) -> Result<User, Error> {
@@ -81,9 +82,22 @@ fn look_up(
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (user, None),
     };
-    let mut found = match Wanted::parse(if user.is_empty() { "0" } else { user })? {
+    let wanted = Wanted::parse(if user.is_empty() { "0" } else { user })?;
+    let is_name = |text: &str| matches!(Wanted::parse(text), Ok(Wanted::Name(_)));
+    let needs_group = match explicit_group {
+        Some(name) => is_name(name),
+        None => matches!(wanted, Wanted::Name(name) if name != "root"),
+    };
+    let group = if needs_group || more.iter().any(|name| is_name(name.as_ref())) {
+        group?
+    } else {
+        group.unwrap_or_default()
+    };
+    let mut found = match wanted {
+        Wanted::Name("root") if passwd.is_err() => User::without_name(0),
         Wanted::Name(name) => {
-            let entry = file::users(passwd).find(|entry| entry.name == name.as_bytes());
+            let passwd = passwd?;
+            let entry = file::users(&passwd).find(|entry| entry.name == name.as_bytes());
             let entry = entry.ok_or_else(|| {
                 Error::Spec(format!(
                     "unable to find user {name}: no matching entries in passwd file"
@@ -91,33 +105,28 @@ fn look_up(
             })?;
             entry.into()
         }
-        Wanted::Id(uid) => match file::users(passwd).find(|entry| entry.uid == uid) {
-            Some(entry) => entry.into(),
-            None => User {
-                uid,
-                gid: 0,
-                groups: Vec::new(),
-                home: c"/".to_owned(),
-                name: None,
-            },
-        },
+        Wanted::Id(uid) => {
+            let passwd = passwd.unwrap_or_default();
+            let entry = file::users(&passwd).find(|entry| entry.uid == uid);
+            entry.map_or_else(|| User::without_name(uid), Into::into)
+        }
     };
     let mut groups = Vec::new();
     if let Some(name) = explicit_group {
-        found.gid = find_group(group, name)?;
+        found.gid = find_group(&group, name)?;
         groups.push(found.gid);
     } else {
         groups.push(found.gid);
         if let Some(name) = &found.name {
             groups.extend(
-                file::groups(group)
+                file::groups(&group)
                     .filter(|entry| entry.has_member(name))
                     .map(|entry| entry.gid),
             );
         }
     }
     for name in more {
-        groups.push(find_group(group, name.as_ref())?);
+        groups.push(find_group(&group, name.as_ref())?);
     }
     // Keeps the order and the first of each.
     let mut seen = std::collections::HashSet::new();
@@ -167,6 +176,19 @@ impl<'a> Wanted<'a> {
             _ => Err(Error::Spec(format!(
                 "user or group id {text} is out of range: it must be between 0 and {MAX_ID}"
             ))),
+        }
+    }
+}
+
+impl User {
+    /// One that passwd does not have.
+    fn without_name(uid: u32) -> Self {
+        Self {
+            uid,
+            gid: 0,
+            groups: Vec::new(),
+            home: c"/".to_owned(),
+            name: None,
         }
     }
 }

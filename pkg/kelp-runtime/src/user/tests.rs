@@ -35,7 +35,7 @@ bad:x:99999999999:app
 ";
 
 fn lookup(user: &str, more: &[&str]) -> Result<User, String> {
-    look_up(PASSWD.as_bytes(), GROUP.as_bytes(), user, more).map_err(|error| error.to_string())
+    look_up(Ok(PASSWD.into()), Ok(GROUP.into()), user, more).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn too_many_groups_are_an_error() {
         .map(|gid| format!("g:x:{gid}:root"))
         .collect();
     let group = group.join("\n");
-    let error = look_up(PASSWD.as_bytes(), group.as_bytes(), "", &[""; 0]).unwrap_err();
+    let error = look_up(Ok(PASSWD.into()), Ok(group.into()), "", &[""; 0]).unwrap_err();
     assert_eq!(error.to_string(), "the user is in more than 65536 groups");
 }
 
@@ -142,7 +142,7 @@ fn random_files_never_panic() {
         };
         let (passwd, group, spec) = (file(300), file(300), file(12));
         let spec = String::from_utf8_lossy(&spec).into_owned();
-        if let Ok(user) = look_up(&passwd, &group, &spec, &[&spec]) {
+        if let Ok(user) = look_up(Ok(passwd), Ok(group), &spec, &[&spec]) {
             assert_eq!(user.groups[0], user.gid);
             assert!(u64::from(user.uid) <= MAX_ID && u64::from(user.gid) <= MAX_ID);
         }
@@ -190,9 +190,38 @@ fn cve_2024_9676_passwd_is_never_a_link_outside_nor_a_fifo() {
     fs::remove_file(&passwd).unwrap();
     mknodat(CWD, &passwd, FileType::Fifo, Mode::from_raw_mode(0o644), 0).unwrap();
     assert_eq!(
-        resolve(&root, "0", &NONE).unwrap_err().to_string(),
+        resolve(&root, "app", &NONE).unwrap_err().to_string(),
         "read the container's /etc/passwd: it is not a regular file"
     );
+}
+
+#[test]
+fn a_file_that_can_not_be_read_matters_to_names_alone() {
+    let bad = |path: &str| Err(Error::Spec(path.to_owned()));
+    for (user, passwd, group) in [
+        ("", true, true),
+        ("0", true, true),
+        ("root", true, true),
+        ("7", true, true),
+        ("7:8", true, true),
+        ("7:bin", true, false),
+        ("app", false, false),
+        ("app:bin", false, false),
+        ("app:8", false, true),
+        ("nobody", false, false),
+    ] {
+        let found = look_up(bad("passwd"), Ok(GROUP.into()), user, &NONE);
+        assert_eq!(found.is_ok(), passwd, "{user}");
+        if let Ok(found) = found {
+            assert_eq!((found.home.as_c_str(), found.name), (c"/", None), "{user}");
+        }
+        let found = look_up(Ok(PASSWD.into()), bad("group"), user, &NONE);
+        assert_eq!(found.is_ok(), group, "{user}");
+        let found = look_up(Ok(PASSWD.into()), bad("group"), user, &["1", "bin"]);
+        assert!(found.is_err(), "{user}");
+    }
+    let root = look_up(bad("passwd"), bad("group"), "root", &["7"]).unwrap();
+    assert_eq!((root.uid, root.gid, root.groups), (0, 0, vec![0, 7]));
 }
 
 #[test]
@@ -202,7 +231,7 @@ fn containerd_2026_47262_an_endless_file_is_refused() {
     let group = fs::File::create(keep.path().join("root/etc/group")).unwrap();
     group.set_len(1 << 40).unwrap();
     assert_eq!(
-        resolve(&root, "0", &NONE).unwrap_err().to_string(),
+        resolve(&root, "0:bin", &NONE).unwrap_err().to_string(),
         "read the container's /etc/group: it is too large"
     );
 }
