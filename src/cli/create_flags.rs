@@ -9,10 +9,11 @@ mod storage;
 pub mod unsupported;
 mod user;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use kelp_args::DetachKeys;
 use kelp_config::Conf;
 use kelp_engine::container::CreateOptions;
@@ -146,9 +147,9 @@ impl CreateFlags {
             remove: self.rm,
             name: self.name.clone(),
             replace: self.replace,
-            cid_file: absolute(self.cidfile.as_deref())?,
-            pid_file: absolute(self.pidfile.as_deref())?,
-            monitor_pid_file: absolute(self.conmon_pidfile.as_deref())?,
+            cid_file: self.cidfile.as_deref().map(absolute).transpose()?,
+            pid_file: self.pidfile.as_deref().map(absolute).transpose()?,
+            monitor_pid_file: self.conmon_pidfile.as_deref().map(absolute).transpose()?,
             detach_keys: self.detach_keys.as_ref().map(ToString::to_string),
             create_command: std::env::args_os()
                 .map(|word| word.to_string_lossy().into_owned())
@@ -185,8 +186,14 @@ impl CreateFlags {
 }
 
 /// A file that others write or remove, wherever they are.
-fn absolute(path: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
-    Ok(path.map(std::path::absolute).transpose()?)
+fn absolute(path: &Path) -> anyhow::Result<PathBuf> {
+    let shown = path.display();
+    match std::path::absolute(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            bail!("invalid path {shown:?}: it is relative, and the working directory is gone")
+        }
+        found => found.with_context(|| format!("invalid path {shown:?}")),
+    }
 }
 
 /// The first error of a list of values, or all of them.

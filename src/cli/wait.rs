@@ -2,6 +2,7 @@
 
 use kelp_engine::container::wait::Condition;
 use kelp_engine::{ContainerId, Engine, Error, Kind};
+use kelp_format::units;
 
 use super::output;
 use super::selection::{Selection, report};
@@ -19,8 +20,8 @@ pub struct Args {
     #[arg(long)]
     exit_first_match: bool,
     /// Taken for compatibility: kelp is told of changes and does not look at intervals
-    #[arg(short, long, default_value = "250ms", hide_default_value = true)]
-    interval: String,
+    #[arg(short, long, value_parser = interval)]
+    interval: Option<()>,
     #[command(flatten)]
     selection: Selection,
 }
@@ -29,9 +30,18 @@ fn condition(text: &str) -> Result<Condition, String> {
     text.parse().map_err(|error: Error| error.line())
 }
 
+fn interval(text: &str) -> Result<(), String> {
+    if text.parse::<u64>().is_ok() || units::parse_span(text).is_some() {
+        return Ok(());
+    }
+    Err(format!(
+        "invalid interval {text:?}: it is a time such as 250ms or 1m30s, or a number of milliseconds"
+    ))
+}
+
 /// Runs it; the exit code.
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
-    let _ = args.interval;
+    let _: Option<()> = args.interval;
     let mut conditions = args.condition;
     if conditions.is_empty() {
         conditions.push(Condition::Exited);

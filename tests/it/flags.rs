@@ -146,6 +146,44 @@ fn a_value_that_is_none_is_one_line() {
         let line = env.kelp(&["run", "--rm", flag, value, &image]).fails(125);
         assert_eq!(line, format!("Error: {said}"), "{flag} {value}");
     }
+    let file = ["run", "--rm", "--rootfs", "/etc/passwd", "true"];
+    let wait = ["wait", "-i", "bogus", "c"];
+    for (words, said) in [
+        (&file[..], "--rootfs /etc/passwd: it is not a directory"),
+        (
+            &wait,
+            "invalid interval \"bogus\": it is a time such as 250ms or 1m30s, or a number of \
+             milliseconds",
+        ),
+    ] {
+        assert_eq!(env.kelp(words).fails(125), format!("Error: {said}"));
+    }
+}
+
+#[test]
+fn a_working_directory_that_is_gone_matters_to_what_is_relative() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let run = |flags: &[&str]| {
+        let words = [&["run", "--rm"], flags, &[&image, "echo", "on"]].concat();
+        env.kelp_after("mkdir gone; cd gone; rmdir ../gone", &words)
+    };
+    assert_eq!(run(&[]).succeeds(), "on\n");
+    assert_eq!(run(&["-v", "/etc:/mnt", "-v", "v:/v"]).succeeds(), "on\n");
+    let source = "is relative, and the working directory is gone";
+    for (flag, said) in [
+        (
+            "-v=./x:/mnt",
+            format!("invalid source \"./x\": it {source}"),
+        ),
+        (
+            "--mount=type=bind,src=x,dst=/mnt",
+            format!("invalid source \"x\": it {source}"),
+        ),
+        ("--cidfile=x", format!("invalid path \"x\": it {source}")),
+    ] {
+        assert_eq!(run(&[flag]).fails(125), format!("Error: {said}"));
+    }
 }
 
 #[test]

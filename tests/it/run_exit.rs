@@ -95,6 +95,9 @@ fn a_killed_program_is_128_and_the_signal() {
     env.kelp(&["run", "-d", "--name", "victim", &image, "sleep", "100"])
         .succeeds();
     env.kelp(&["kill", "victim"]).succeeds();
-    assert_eq!(env.kelp(&["wait", "victim"]).succeeds(), "137\n");
+    assert_eq!(
+        env.kelp(&["wait", "-i", "250", "victim"]).succeeds(),
+        "137\n"
+    );
     env.kelp(&["rm", "victim"]).succeeds();
 }

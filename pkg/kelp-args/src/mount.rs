@@ -75,13 +75,23 @@ impl Mount {
     }
 }
 
+/// A directory or file of the host, relative to `directory`, which is empty where there is none any more.
+fn relative(path: &str, directory: &str) -> Result<Source, String> {
+    if directory.is_empty() {
+        return Err(format!(
+            "invalid source {path:?}: it is relative, and the working directory is gone"
+        ));
+    }
+    Ok(Source::Bind(format!("{directory}/{path}")))
+}
+
 /// The volume or directory that the source of a `--volume` means.
 fn place(source: &str, directory: &str) -> Result<Source, String> {
     if source.starts_with('/') {
         return Ok(Source::Bind(source.to_owned()));
     }
     if source == "." || source.starts_with("./") || source.starts_with("..") {
-        return Ok(Source::Bind(format!("{directory}/{source}")));
+        return relative(source, directory);
     }
     let letters = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     if source.starts_with(|first: char| first.is_ascii_alphanumeric())

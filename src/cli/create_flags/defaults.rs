@@ -220,7 +220,7 @@ type Parse = fn(&str, &str) -> Result<Mount, String>;
 
 /// A default for a place where something else was asked for gives way.
 fn mounts(conf: &Conf, options: &mut CreateOptions) -> anyhow::Result<()> {
-    let directory = std::env::current_dir()?.display().to_string();
+    let directory = storage::working_directory();
     for (key, parse) in [
         ("volumes", mount::volume as Parse),
         ("mounts", mount::mount),

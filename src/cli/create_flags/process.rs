@@ -157,7 +157,7 @@ impl ProcessFlags {
         for option in &self.log_opt {
             match option {
                 // The monitor is in another directory.
-                LogOption::Path(path) => options.log_path = Some(std::path::absolute(path)?),
+                LogOption::Path(path) => options.log_path = Some(super::absolute(path)?),
                 LogOption::MaxSize(size) => options.log_max_size = size.unwrap_or(0),
                 LogOption::MaxFile(count) => options.log_max_files = *count,
                 LogOption::Tag(_) => bail!("--log-opt tag is not supported by kelp yet"),

@@ -49,7 +49,7 @@ pub struct StorageFlags {
 
 impl StorageFlags {
     pub(super) fn apply(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
-        let directory = std::env::current_dir()?.display().to_string();
+        let directory = working_directory();
         options.volumes = each(&self.volume, |text| mount::volume(text, &directory))?;
         options
             .volumes
@@ -71,6 +71,12 @@ impl StorageFlags {
         };
         Ok(())
     }
+}
+
+/// What relative sources are relative to; empty where it is gone, which matters to them alone.
+pub(super) fn working_directory() -> String {
+    let directory = std::env::current_dir().unwrap_or_default();
+    directory.display().to_string()
 }
 
 /// A device under its own name is one for the runtime; under another it is a bind mount.

@@ -2,7 +2,7 @@
 
 use super::option::{is_plain, is_propagation};
 use super::tmpfs::value_of;
-use super::{ImageMount, Mount, Options, Source, absolute, place};
+use super::{ImageMount, Mount, Options, Source, absolute, place, relative};
 use crate::scalar::{boolean, number};
 
 /// Parses `--mount type=TYPE,KEY=VALUE,…`; a volume where no type is given. A relative source of a
@@ -89,7 +89,7 @@ fn source_of(
     match kind {
         "bind" => match source {
             Some(path) if path.starts_with('/') => Ok(Source::Bind(path.to_owned())),
-            Some(path) => Ok(Source::Bind(format!("{directory}/{path}"))),
+            Some(path) => relative(path, directory),
             None => Err(missing("a bind mount")),
         },
         "volume" => match source {

@@ -583,6 +583,12 @@ pub(crate) fn directory_base(path: &Path, overlay: bool) -> Result<Base, Error> 
         "find root file system {}",
         path.display()
     )))?;
+    if !path.is_dir() {
+        return Err(Error::invalid(format!(
+            "--rootfs {}: it is not a directory",
+            path.display()
+        )));
+    }
     Ok(Base {
         name: path.display().to_string(),
         id: String::new(),
