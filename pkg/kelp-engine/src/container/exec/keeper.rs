@@ -120,7 +120,12 @@ pub(crate) fn run(engine: &Engine, id: &ContainerId) -> i32 {
     }
     // It is nobody's reason to stay mounted.
     let _ = rustix::process::chdir("/");
-    let (init, child, terminal) = match begin(engine, id, &request) {
+    let Begun {
+        init,
+        child,
+        terminal,
+        inner,
+    } = match begin(engine, id, &request) {
         Ok(begun) => begun,
         Err(error) => {
             let (kind, text) = (error.kind(), error.line());
@@ -139,8 +144,8 @@ pub(crate) fn run(engine: &Engine, id: &ContainerId) -> i32 {
     let mut kept = Kept {
         child,
         init: Some(init),
-        inner: terminal.as_ref().and_then(|it| inner_end(it.as_fd())),
         terminal,
+        inner,
         client: Some(client),
     };
     let Ok(code) = kept.until_its_end() else {
@@ -153,12 +158,17 @@ pub(crate) fn run(engine: &Engine, id: &ContainerId) -> i32 {
     0
 }
 
-/// The container's first process, the new one, and the outer end of its terminal.
-fn begin(
-    engine: &Engine,
-    id: &ContainerId,
-    request: &Request,
-) -> Result<(OwnedFd, Child, Option<OwnedFd>), Error> {
+/// A process that has just begun.
+struct Begun {
+    /// The container's first process.
+    init: OwnedFd,
+    child: Child,
+    /// The outer end of its terminal, and the inner one.
+    terminal: Option<OwnedFd>,
+    inner: Option<OwnedFd>,
+}
+
+fn begin(engine: &Engine, id: &ContainerId, request: &Request) -> Result<Begun, Error> {
     let target = engine.exec_target(id)?;
     let null = rustix::stdio::stdin();
     let stdio = (!request.options.streams.tty).then_some(Stdio {
@@ -178,7 +188,14 @@ fn begin(
         };
         let _ = tcsetwinsize(terminal, size);
     }
-    Ok((target.1, starting.execute()?.release(), terminal))
+    // Nor after it may have closed its own.
+    let inner = terminal.as_ref().and_then(|it| inner_end(it.as_fd()));
+    Ok(Begun {
+        init: target.1,
+        child: starting.execute()?.release(),
+        terminal,
+        inner,
+    })
 }
 
 struct Kept {
