@@ -4,8 +4,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use kelp_runtime::message::send;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::{SocketAddrUnix, SocketType, connect};
 
+use crate::create::socket;
 use crate::error::Error;
 
 /// A socket that somebody listens on for a terminal.
@@ -19,13 +20,7 @@ impl ConsoleSocket {
     /// Connects to it: before there is a container, so that a wrong path leaves none.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let what = || format!("connect to the console socket {}", path.display());
-        let socket = socket_with(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .map_err(Error::io(what()))?;
+        let socket = socket(SocketType::STREAM).map_err(Error::io(what()))?;
         let address = SocketAddrUnix::new(path).map_err(Error::io(what()))?;
         connect(&socket, &address).map_err(Error::io(what()))?;
         Ok(Self {

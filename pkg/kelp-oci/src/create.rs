@@ -169,16 +169,15 @@ fn gate(directory: &Path) -> Result<OwnedFd, Error> {
     let what = || format!("listen in {}", directory.display());
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let at = open(directory, flags, Mode::empty()).map_err(Error::io(what()))?;
-    let socket = socket_with(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .map_err(Error::io(what()))?;
+    let socket = socket(SocketType::SEQPACKET).map_err(Error::io(what()))?;
     bind(&socket, &gate_address(at.as_fd())?).map_err(Error::io(what()))?;
     listen(&socket, 4).map_err(Error::io(what()))?;
     Ok(socket)
+}
+
+/// A socket in the file system's name space.
+pub(crate) fn socket(kind: SocketType) -> Result<OwnedFd, rustix::io::Errno> {
+    socket_with(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)
 }
 
 /// The address of the gate in an open directory.

@@ -9,10 +9,10 @@ use kelp_sys::signal::{SignalSet, pidfd_send, read_signal, signalfd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::{SocketType, connect};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::create::gate_address;
+use crate::create::{gate_address, socket};
 use crate::error::Error;
 use crate::hooks;
 use crate::record::{Container, GATE, Status};
@@ -89,13 +89,7 @@ impl Container {
         let what = || format!("connect to container \"{}\"", self.id);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = open(&self.directory, flags, Mode::empty()).map_err(Error::io(what()))?;
-        let socket = socket_with(
-            AddressFamily::UNIX,
-            SocketType::SEQPACKET,
-            SocketFlags::CLOEXEC,
-            None,
-        )
-        .map_err(Error::io(what()))?;
+        let socket = socket(SocketType::SEQPACKET).map_err(Error::io(what()))?;
         connect(&socket, &gate_address(directory.as_fd())?).map_err(Error::io(what()))?;
         Ok(socket)
     }

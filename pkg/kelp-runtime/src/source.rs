@@ -166,14 +166,7 @@ fn find(base: OwnedFd, place: &Path) -> std::io::Result<OwnedFd> {
 
 /// Binds a place beneath a directory.
 fn bind_beneath(path: &CStr, place: &Path, recursive: bool) -> Result<OwnedFd, Failure> {
-    let found = open_beneath(path, place)?;
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    open_tree(found, "", flags)
+    clone_found(open_beneath(path, place)?, recursive)
         .step(|| format!("bind {} in {}", place.display(), path.to_string_lossy()))
 }
 
@@ -209,15 +202,7 @@ fn bind_of(process: u32, path: &CStr, recursive: bool) -> Result<OwnedFd, Failur
     enter(&other)?;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let found = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
-    let tree = found.and_then(|found| {
-        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH;
-        if recursive {
-            flags |= OpenTreeFlags::AT_RECURSIVE;
-        }
-        open_tree(found, "", flags)
-    });
+    let tree = found.and_then(|found| clone_found(found, recursive));
     // Before anything else is done.
     enter(&own)?;
     tree.step(what)
@@ -225,11 +210,16 @@ fn bind_of(process: u32, path: &CStr, recursive: bool) -> Result<OwnedFd, Failur
 
 /// A detached copy of a mount.
 pub(crate) fn clone_tree(tree: impl AsFd) -> Result<OwnedFd, Errno> {
-    open_tree(
-        tree,
-        "",
-        OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH,
-    )
+    clone_found(tree, false)
+}
+
+/// A detached copy of what is open, with or without what is mounted below it.
+fn clone_found(found: impl AsFd, recursive: bool) -> Result<OwnedFd, Errno> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(found, "", flags)
 }
