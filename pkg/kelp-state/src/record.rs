@@ -86,6 +86,9 @@ pub struct Record {
     pub data: PathBuf,
     /// What ends with the boot.
     pub runtime: PathBuf,
+    /// Whether it had been started and had not ended by the book when this was looked up: what has not
+    /// does not run.
+    pub had_begun: bool,
 }
 
 impl Record {
@@ -94,14 +97,21 @@ impl Record {
     pub fn new(paths: &Paths, id: ContainerId) -> Self {
         let data = paths.container(&id);
         let mut runtime = paths.container_runtime(&id);
-        if let Some((boot, other)) = begun(&data)
+        let begun = begun(&data);
+        let had_begun = begun.is_some();
+        if let Some((boot, other)) = begun
             && other != runtime
             && other.is_dir()
             && boot == boot_id()
         {
             runtime = other;
         }
-        Self { id, data, runtime }
+        Self {
+            id,
+            data,
+            runtime,
+            had_begun,
+        }
     }
 
     /// Every container's record, in no order.

@@ -40,8 +40,10 @@ fn another_session_sees_what_runs() {
         command.env("XDG_RUNTIME_DIR", &other);
         Kelp::new(command)
     };
-    let shown = elsewhere(&["ps", "-a", "--format", "{{.Names}} {{.State}}"]).succeeds();
-    assert_eq!(shown, "box running\n");
+    for flag in ["-a", "--no-trunc"] {
+        let shown = elsewhere(&["ps", flag, "--format", "{{.Names}} {{.State}}"]).succeeds();
+        assert_eq!(shown, "box running\n");
+    }
     assert_eq!(elsewhere(&["exec", "box", "echo", "in"]).succeeds(), "in\n");
     elsewhere(&["start", "box"]).succeeds();
     let refused = elsewhere(&["rm", "box"]).fails(2);

@@ -4,7 +4,6 @@
 //! not; and a record is read only for the few fields that a list shows.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
@@ -97,13 +96,10 @@ impl Engine {
     /// Containers, the oldest first: every one, or those that run. Those that are being made or
     /// removed are left out, and those whose record is damaged: one of them hides no other.
     pub fn list_containers(&self, all: bool) -> Vec<Listed> {
-        let records = if all {
-            Record::all(&self.paths)
-        } else {
-            self.started()
-        };
+        let records = Record::all(&self.paths);
         let mut list: Vec<_> = records
             .iter()
+            .filter(|record| all || record.had_begun)
             .filter_map(|record| self.listed(record).ok().flatten())
             .filter(|listed| all || matches!(listed.status, Status::Running | Status::Paused))
             .collect();
@@ -114,29 +110,24 @@ impl Engine {
         list
     }
 
-    /// Records with a part in the runtime directory: all that run are among them.
-    fn started(&self) -> Vec<Record> {
-        fs::read_dir(self.paths.runtime.join("c"))
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .map(|id| Record::new(&self.paths, id))
-            .collect()
-    }
-
     /// One container as a list shows it. A container whose monitor was killed is settled first; while
     /// somebody works on it, it is shown as it will be.
     fn listed(&self, record: &Record) -> Result<Option<Listed>, Error> {
-        let mut run = record.run()?;
-        let lost = is_lost(record, run.as_ref());
+        let mut run = if record.had_begun {
+            record.run()?
+        } else {
+            None
+        };
+        let lost = record.had_begun && is_lost(record, run.as_ref());
+        let mut last = None;
         if lost {
             self.try_settle(record)?;
             // Or it was settled, and started again, by who was quicker.
-            run = record.run()?.filter(|_| record.is_alive());
+            last = record.run()?;
+            run = last.clone().filter(|_| record.is_alive());
         }
-        let unsettled = match record.run()? {
-            Some(last) if lost && run.is_none() && !record.is_alive() => Some(ExitRecord {
+        let unsettled = match last {
+            Some(last) if run.is_none() => Some(ExitRecord {
                 code: KILLED,
                 oom_killed: false,
                 started: Some(last.started),
@@ -237,7 +228,7 @@ mod tests {
         let mut config = config();
         config.options.remove = false;
         let record = Record::new(&engine.paths, config.id.clone());
-        fs::create_dir_all(&record.data).unwrap();
+        std::fs::create_dir_all(&record.data).unwrap();
         let path = record.data.join("config.json");
         file::write_json(&path, &config, Durability::None).unwrap();
         let working = liveness::offline(&record.runtime).unwrap().unwrap();
@@ -251,6 +242,7 @@ mod tests {
             paused: false,
             restarts: 0,
         };
+        record.begin(Durability::None).unwrap();
         record.write_run(&run).unwrap();
         let (sender, receiver) = mpsc::channel();
         let other = engine.clone();
