@@ -44,7 +44,7 @@ struct Global {
     /// How it is written there: text or json
     #[arg(long, value_name = "FORMAT", global = true, default_value = "text")]
     log_format: Format,
-    /// Tell more
+    /// Taken for runc's sake; there is no more to tell
     #[arg(long, global = true)]
     debug: bool,
     /// Have systemd make the cgroups; cgroupsPath is then SLICE:PREFIX:NAME
@@ -102,7 +102,7 @@ struct Create {
     id: String,
 }
 
-/// What a new container and a new process have in common.
+/// What `create` and `run` have in common.
 #[derive(Args)]
 struct Made {
     /// The bundle's directory

@@ -230,7 +230,6 @@ impl BlobStore {
         Ok(blobs)
     }
 
-    /// Removes a blob, if it is here.
     /// Takes a blob's name away; the file, to be deleted once no lock is held: that takes a while.
     pub(crate) fn discard(&self, digest: &Digest) -> Result<Option<PathBuf>, Error> {
         let path = self.path(digest);

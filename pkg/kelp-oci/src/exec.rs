@@ -17,7 +17,7 @@ use crate::record::{Container, Status};
 /// How to add a process.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// The process; what it leaves out is the container's.
+    /// The process, whole: nothing of it is taken from the container.
     pub process: Process,
     /// Where the outer end of its terminal goes.
     pub console: Option<ConsoleSocket>,
