@@ -133,7 +133,7 @@ fn state(inspection: &Inspection) -> Value {
         .map(|run| run.started)
         .or(exit.and_then(|exit| exit.started));
     json!({
-        "OciVersion": "1.2.1",
+        "OciVersion": kelp_engine::OCI_VERSION,
         "Status": inspection.status.as_str(),
         "Running": matches!(inspection.status, Status::Running | Status::Paused),
         "Paused": inspection.status == Status::Paused,

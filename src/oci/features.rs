@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 pub fn features() -> Value {
     json!({
         "ociVersionMin": "1.0.0",
-        "ociVersionMax": "1.2.1",
+        "ociVersionMax": kelp_oci::OCI_VERSION,
         "hooks": ["prestart", "createRuntime", "poststart", "poststop"],
         "mountOptions": kelp_oci::mount_options(),
         "linux": {

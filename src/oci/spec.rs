@@ -38,7 +38,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 fn template() -> Value {
     let capabilities = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     json!({
-        "ociVersion": "1.2.1",
+        "ociVersion": kelp_oci::OCI_VERSION,
         "process": {
             "terminal": true,
             "user": {"uid": 0, "gid": 0},

@@ -280,7 +280,7 @@ fn bad_input_is_one_line_and_leaves_nothing() {
     for (change, said) in [
         (
             &(|spec: &mut Value| spec["ociVersion"] = "2.0.0".into()) as &dyn Fn(&mut Value),
-            format!("{shown}: ociVersion \"2.0.0\": this runtime knows versions 1.0 to 1.3"),
+            format!("{shown}: ociVersion \"2.0.0\": this runtime knows 1.0 to 1.3.0"),
         ),
         (
             &|spec| spec["process"]["args"] = json!([]),

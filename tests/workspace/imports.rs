@@ -30,7 +30,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "kelp-oci",
-        &["kelp-runtime", "kelp-systemd", "kelp-userns", "kelp-sys"],
+        &[
+            "kelp-runtime",
+            "kelp-state",
+            "kelp-systemd",
+            "kelp-userns",
+            "kelp-sys",
+        ],
     ),
     // Copies files and knows no other crate.
     ("kelp-copy", &[]),

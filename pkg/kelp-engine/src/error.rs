@@ -78,24 +78,7 @@ impl Error {
 
     /// The error and its causes, in one line.
     pub fn line(&self) -> String {
-        let mut line = self.text.clone();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            let mut text = cause.to_string();
-            source = cause.source();
-            if line.ends_with(&text) {
-                continue;
-            }
-            if let Some(end) = text.find(" (os error") {
-                text.truncate(end);
-                text.make_ascii_lowercase();
-            }
-            if !line.ends_with(&text) {
-                line.push_str(": ");
-                line.push_str(&text);
-            }
-        }
-        line.replace('\n', " ")
+        kelp_runtime::error::one_line(self)
     }
 
     fn with(kind: Kind, error: impl std::error::Error + Send + Sync + 'static) -> Self {

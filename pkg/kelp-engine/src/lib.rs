@@ -1,9 +1,9 @@
 //! The one API that every front end calls.
 //!
 //! Invariants: front ends parse and print, the engine does; [`Error::kind`] is all that a front end
-//! needs to choose an exit code, an HTTP status or a gRPC code. Nothing here prints but what
-//! a user without subordinate ids is told once and what a role says to whoever started it, and nothing here is
-//! asynchronous.
+//! needs to choose an exit code, an HTTP status or a gRPC code. Nothing here is asynchronous, and
+//! nothing prints but what a user without subordinate ids is told once, and what a role says to
+//! whoever started it.
 #![forbid(unsafe_code)]
 
 pub mod container;
@@ -33,7 +33,7 @@ mod watch;
 use container::config::CgroupMode;
 pub use error::{Error, Kind};
 pub use kelp_network as network;
-pub use kelp_runtime::devices;
+pub use kelp_runtime::{OCI_VERSION, devices};
 pub use kelp_state::{ContainerId, Paths, Status};
 use storage::Storage;
 

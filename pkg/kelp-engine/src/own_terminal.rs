@@ -11,10 +11,8 @@ use rustix::termios::{
     LocalModes, OptionalActions, OutputModes, Termios, isatty, tcgetattr, tcsetattr,
 };
 
+use crate::terminal::DEADLY;
 use crate::{Engine, Error};
-
-/// The signals that end this process from a terminal or its end: SIGHUP, SIGINT, SIGQUIT, SIGTERM.
-const DEADLY: &[i32] = &[1, 2, 3, 15];
 
 /// The own terminal in another mode, until dropped.
 #[derive(Debug)]

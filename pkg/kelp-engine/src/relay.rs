@@ -1,7 +1,7 @@
 //! The poll loop between the process's own streams and a container's.
 //!
-//! It waits in poll(2), but for answers that are on their way: a program that does not read and a terminal that is not read
-//! hold up neither the other direction nor a signal.
+//! It waits in poll(2), but for answers that are on their way: a program that does not read and a
+//! terminal that is not read hold up neither the other direction nor a signal.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use kelp_runtime::capabilities::{self, CapSet, CapSets};
+use kelp_runtime::mount_plan::OF;
 use kelp_runtime::seccomp::engine_profile;
 use oci_spec::image::Config as ImageConfig;
 use oci_spec::runtime::{
@@ -87,7 +88,7 @@ pub fn build(
     let mut root = Root::default();
     root.set_path(PathBuf::from("rootfs"));
     root.set_readonly(Some(options.read_only));
-    spec.set_version("1.2.1".to_owned())
+    spec.set_version(kelp_runtime::OCI_VERSION.to_owned())
         .set_root(Some(root))
         .set_mounts(Some(mounts(options, record)))
         .set_process(Some(process(options, image, hostname)?))
@@ -340,7 +341,7 @@ fn shared_memory(options: &CreateOptions, own_writes: &str) -> Option<Mount> {
     match &options.namespaces.ipc {
         _ if options.no_shm => None,
         Namespace::Container(other) => {
-            let of = format!("X-kelp.of=container:{other}");
+            let of = format!("{OF}container:{other}");
             let options = [&usual[..], &["rbind", &of]].concat();
             Some(mount(place, "bind", Path::new(place), &options))
         }

@@ -116,7 +116,8 @@ const PASSED: &[i32] = &[
 /// Stops of jobs: SIGTSTP, SIGTTIN, SIGTTOU. Where there is a terminal they are about this process's use
 /// of the own one.
 const STOPS: &[i32] = &[20, 21, 22];
-/// Those that end this process where they are not passed on.
+/// Those that end this process where they are not passed on, from a terminal or its end: SIGHUP, SIGINT,
+/// SIGQUIT, SIGTERM.
 pub(crate) const DEADLY: &[i32] = &[1, 2, 3, 15];
 const SIGPIPE: i32 = 13;
 pub(crate) const SIGWINCH: i32 = 28;

@@ -1,7 +1,7 @@
 //! The end of a container: exit record, cgroup, and for `--rm` the record itself.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use kelp_runtime::cgroup::Cgroup;
@@ -115,9 +115,4 @@ pub(crate) fn exit_record(
         stopped: false,
         restarts: 0,
     }
-}
-
-/// Writes a process id for whoever asked for a --pidfile.
-pub(crate) fn write_pid_file(path: &Path, pid: u32) -> std::io::Result<()> {
-    fs::write(path, pid.to_string())
 }

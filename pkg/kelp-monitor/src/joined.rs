@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use kelp_runtime::mount_plan::OF;
 use kelp_state::{Paths, Record, record};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
@@ -11,9 +12,6 @@ use crate::protocol::FailureKind;
 
 /// What a container's namespace has for its path, and a mount for its process, before it is looked up.
 const OF_CONTAINER: &str = "container:";
-
-/// The option of a mount whose source is another container's.
-const MOUNT_OF: &str = "X-kelp.of=";
 
 /// The specification with the processes of the containers in it; `None` where it needs none.
 pub(crate) fn resolve(paths: &Paths, spec: &Spec) -> Result<Option<Spec>, Error> {
@@ -36,9 +34,9 @@ pub(crate) fn resolve(paths: &Paths, spec: &Spec) -> Result<Option<Spec>, Error>
         .filter_map(|mount| mount.options_mut().as_mut())
         .flatten()
     {
-        let of = option.strip_prefix(MOUNT_OF);
+        let of = option.strip_prefix(OF);
         if let Some(id) = of.and_then(|of| of.strip_prefix(OF_CONTAINER)) {
-            *option = format!("{MOUNT_OF}{}", process_of(paths, id)?);
+            *option = format!("{OF}{}", process_of(paths, id)?);
         }
     }
     Ok(Some(resolved))

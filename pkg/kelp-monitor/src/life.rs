@@ -16,7 +16,7 @@ use crate::log::LogWriter;
 use crate::place::{Choice, Place};
 use crate::protocol::{FailureKind, Reply, Streams, send};
 use crate::restart::{self, Backoff};
-use crate::role::{failure_kind, one_line};
+use crate::role::failure_kind;
 use crate::start::{Running, start};
 use crate::watch::{Asked, Watch};
 use crate::{joined, overlays};
@@ -188,7 +188,7 @@ impl Life<'_> {
         };
         ExitRecord {
             restarts: self.restarts,
-            ..exit_record(code, false, None, &one_line(error))
+            ..exit_record(code, false, None, &kelp_runtime::error::one_line(error))
         }
     }
 

@@ -47,7 +47,7 @@ pub fn run(paths: &Paths, id: ContainerId) -> i32 {
                 starter.as_fd(),
                 &Reply::Failed {
                     kind: failure_kind(&error),
-                    text: one_line(&error),
+                    text: kelp_runtime::error::one_line(&error),
                 },
                 &[],
             );
@@ -158,39 +158,5 @@ pub(crate) fn failure_kind(error: &Error) -> FailureKind {
         Error::Runtime(Runtime::ProgramNotFound(_)) => FailureKind::NotFound,
         Error::Runtime(Runtime::ProgramNotExecutable { .. }) => FailureKind::NotExecutable,
         _ => FailureKind::Setup,
-    }
-}
-
-/// The error and its causes in one line, each cause as whoever shows it would write it: what the
-/// starter hears is the whole of it and has no cause of its own.
-pub(crate) fn one_line(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let mut cause_text = cause.to_string();
-        if let Some(end) = cause_text.find(" (os error") {
-            cause_text.truncate(end);
-            cause_text.make_ascii_lowercase();
-        }
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        source = cause.source();
-    }
-    text.replace('\n', " ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_says_each_cause_once_and_without_its_number() {
-        let missing = std::io::Error::from_raw_os_error(2);
-        let error = Error::io("write /x")(missing);
-        assert_eq!(one_line(&error), "write /x: no such file or directory");
-        let error = Error::Runtime(kelp_runtime::Error::Init("it failed".to_owned()));
-        assert_eq!(one_line(&error), "it failed");
     }
 }

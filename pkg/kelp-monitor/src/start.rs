@@ -13,10 +13,8 @@ use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::ioctl_fionbio;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
-use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::error::Error;
-use crate::finish::write_pid_file;
 use crate::input::Input;
 use crate::launch::Launch;
 use crate::life::Starter;
@@ -129,7 +127,7 @@ fn start_in(
             .map_err(Error::io("copy the terminal's descriptor"))?;
         // Before the program can ask for it.
         if let Some(size) = starter.and_then(|starter| starter.streams.size) {
-            let _ = set_size(&master, size);
+            let _ = kelp_runtime::console::set_size(&master, size);
         }
         let streams = terminal_streams(config, master)?;
         let (child, network) = go(config, starting, starter)?;
@@ -206,17 +204,6 @@ fn no_streams() -> Streams {
     }
 }
 
-/// Sets the lines and characters a line of a terminal.
-pub(crate) fn set_size(terminal: &OwnedFd, (rows, columns): (u16, u16)) -> rustix::io::Result<()> {
-    let size = Winsize {
-        ws_row: rows,
-        ws_col: columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
-    tcsetwinsize(terminal, size)
-}
-
 /// Does what has to be done before the program runs, and lets it run, unless whoever waits for that has
 /// given up.
 fn go(
@@ -235,7 +222,7 @@ fn go(
         (&config.monitor_pid_file, std::process::id()),
     ] {
         if let Some(path) = path {
-            write_pid_file(path, pid).map_err(Error::io(format!("write {}", path.display())))?;
+            kelp_state::file::write_pid(path, pid)?;
         }
     }
     if starter.is_some_and(|starter| has_gone(starter.socket.as_fd())) {

@@ -21,7 +21,7 @@ use crate::door::Door;
 use crate::log::{LogWriter, Stream};
 use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
 use crate::restart::timespec;
-use crate::start::{Running, set_size};
+use crate::start::Running;
 use crate::stream::{CHUNK, Reader, Turn};
 
 /// For how long a client may hold up a program that it has not started.
@@ -353,7 +353,7 @@ impl<'a> Watch<'a> {
             Request::Attach(streams) => self.attach(number, streams, fds),
             Request::Resize { rows, columns } => {
                 if let Some(terminal) = &self.running.terminal {
-                    let _ = set_size(terminal, (rows, columns));
+                    let _ = kelp_runtime::console::set_size(terminal, (rows, columns));
                 }
                 // A resize is not answered: it comes from a signal handler's loop.
                 return;

@@ -1,11 +1,10 @@
 //! A bundle: a directory with `config.json` and the root file system (runtime-spec, bundle.md).
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use kelp_userns::{IdMap, IdMapping};
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 
 use crate::error::Error;
 
@@ -34,8 +33,9 @@ impl Bundle {
         let version = spec.version();
         if !version.starts_with("1.") {
             return Err(Error::Invalid(format!(
-                "{}: ociVersion {version:?}: this runtime knows versions 1.0 to 1.3",
-                path.display()
+                "{}: ociVersion {version:?}: this runtime knows 1.0 to {}",
+                path.display(),
+                kelp_runtime::OCI_VERSION
             )));
         }
         let root = spec
@@ -101,22 +101,4 @@ fn side(lines: Option<&Vec<LinuxIdMapping>>) -> Vec<IdMapping> {
             size: line.size(),
         })
         .collect()
-}
-
-/// Reads a process.json.
-pub(crate) fn process(path: &Path) -> Result<Process, Error> {
-    let text = fs::read(path).map_err(Error::io(format!("read {}", path.display())))?;
-    serde_json::from_slice(&text)
-        .map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))
-}
-
-/// Writes a file that holds a process's number: whole, or not at all.
-pub(crate) fn write_pid(path: &Path, pid: i32) -> Result<(), Error> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let write = || -> io::Result<()> {
-        fs::write(&new, pid.to_string())?;
-        fs::rename(&new, path)
-    };
-    write().map_err(Error::io(format!("write {}", path.display())))
 }

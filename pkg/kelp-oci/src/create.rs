@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use kelp_runtime::launch::{Stdio, Surroundings, launch};
 use kelp_runtime::plan::{Extras, Plan, Rootfs};
+use kelp_state::file;
+use kelp_state::record::start_time;
 use kelp_userns::UserNamespace;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::net::{
@@ -44,10 +46,14 @@ pub struct Options {
 struct Undo<'a> {
     directory: &'a Path,
     place: Place,
+    is_done: bool,
 }
 
 impl Drop for Undo<'_> {
     fn drop(&mut self) {
+        if self.is_done {
+            return;
+        }
         if let Some(cgroup) = &self.place.cgroup {
             cgroup.remove();
         }
@@ -91,6 +97,7 @@ impl Root {
         let mut undo = Undo {
             directory: &directory,
             place: Place::default(),
+            is_done: false,
         };
         let _lock = record::lock(&directory)?;
         let attach = directory.join("root");
@@ -128,7 +135,7 @@ impl Root {
             record: Record {
                 bundle,
                 pid,
-                start_time: record::stat(pid).map_or(0, |(_, start_time)| start_time),
+                start_time: start_time(pid.cast_unsigned()).unwrap_or(0),
                 created: options.now.clone(),
                 owner: geteuid().as_raw(),
                 rootfs,
@@ -152,14 +159,14 @@ impl Root {
         let written = container
             .write(&spec)
             .and_then(|()| match &options.pid_file {
-                Some(path) => bundle::write_pid(path, pid),
+                Some(path) => Ok(file::write_pid(path, pid.cast_unsigned())?),
                 None => Ok(()),
             });
         if let Err(error) = written {
             drop(kelp_runtime::launch::Guarded::new(held));
             return Err(error);
         }
-        std::mem::forget(undo);
+        undo.is_done = true;
         Ok(container)
     }
 }

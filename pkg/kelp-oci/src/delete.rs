@@ -1,6 +1,7 @@
 //! `delete`: what a container has left.
 
 use std::fs;
+use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::Duration;
@@ -9,8 +10,8 @@ use kelp_sys::signal::pidfd_send;
 use kelp_systemd::Manager;
 
 use crate::error::Error;
-use crate::hooks::{self, wait_readable};
-use crate::record::{Container, Status};
+use crate::hooks;
+use crate::record::{self, Container, Status};
 use crate::root::Root;
 
 /// A process that was killed is gone within this time, unless it hangs in the kernel.
@@ -19,24 +20,36 @@ const GONE_WITHIN: Duration = Duration::from_secs(10);
 impl Root {
     /// Removes a container that has ended or was never started; with `force` any, and none is no error.
     pub fn delete(&self, id: &str, force: bool) -> Result<(), Error> {
-        let container = match self.container(id) {
-            Err(Error::NotFound(_)) if force => {
-                // What a create that was killed has left.
-                let _ = fs::remove_dir_all(self.directory(id)?);
+        match self.container(id) {
+            Err(Error::NotFound(_) | Error::Damaged(..)) if force => self.clear(id),
+            container => container?.delete(force),
+        }
+    }
+
+    /// Removes what a create that was killed has left, or what can't be read. One that goes on has the lock:
+    /// then it is waited for, and what it has made is removed.
+    fn clear(&self, id: &str) -> Result<(), Error> {
+        let directory = self.directory(id)?;
+        let _lock = match record::lock(&directory) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
                 return Ok(());
             }
-            Err(Error::Invalid(_)) if force => {
-                return remove(&self.directory(id)?);
-            }
-            container => container?,
+            lock => lock?,
         };
-        container.delete(force)
+        match self.container(id) {
+            Ok(container) => container.delete_locked(true),
+            Err(_) => remove(&directory),
+        }
     }
 }
 
 impl Container {
     fn delete(&self, force: bool) -> Result<(), Error> {
         let _lock = self.lock()?;
+        self.delete_locked(force)
+    }
+
+    fn delete_locked(&self, force: bool) -> Result<(), Error> {
         let status = self.status();
         if !force && !matches!(status, Status::Stopped | Status::Created) {
             return Err(Error::State(format!(
@@ -52,7 +65,7 @@ impl Container {
             if let Some(cgroup) = cgroup.as_ref().filter(|cgroup| cgroup.is_frozen()) {
                 let _ = cgroup.freeze(false);
             }
-            if !wait_readable(init.as_fd(), GONE_WITHIN).map_err(Error::io(what()))? {
+            if !kelp_sys::fd::wait_input(init.as_fd(), GONE_WITHIN).map_err(Error::io(what()))? {
                 return Err(Error::State(format!("{}: it does not end", what())));
             }
         }

@@ -14,6 +14,12 @@ pub enum Error {
     /// There is one with that id already.
     #[error("container with id \"{0}\" exists already: delete it, or choose another id")]
     Exists(String),
+    /// Its record can't be read.
+    #[error("{0} is damaged ({1}): delete the container with --force")]
+    Damaged(String, serde_json::Error),
+    /// A file of the container's could not be read or written.
+    #[error(transparent)]
+    Record(#[from] kelp_state::Error),
     /// It is in no state for this (runtime-spec, "Lifecycle").
     #[error("{0}")]
     State(String),
@@ -51,20 +57,6 @@ impl Error {
 
     /// The error and its causes in one line.
     pub fn line(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            let mut cause_text = cause.to_string();
-            if let Some(end) = cause_text.find(" (os error") {
-                cause_text.truncate(end);
-                cause_text.make_ascii_lowercase();
-            }
-            if !text.ends_with(&cause_text) {
-                text.push_str(": ");
-                text.push_str(&cause_text);
-            }
-            source = cause.source();
-        }
-        text.replace('\n', " ")
+        kelp_runtime::error::one_line(self)
     }
 }

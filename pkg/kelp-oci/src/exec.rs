@@ -1,14 +1,15 @@
 //! `exec`: another process in a running container.
 
+use std::fs;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kelp_runtime::exec::{Target, exec};
 use kelp_runtime::plan::{Extras, ProcessPlan};
+use kelp_state::file;
 use kelp_sys::process::wait_pidfd;
 use oci_spec::runtime::Process;
 
-use crate::bundle;
 use crate::console::ConsoleSocket;
 use crate::create::own_streams;
 use crate::error::Error;
@@ -68,7 +69,7 @@ impl Container {
         }
         let pid = starting.child.pid.as_raw_nonzero().get();
         if let Some(path) = &options.pid_file {
-            bundle::write_pid(path, pid)?;
+            file::write_pid(path, pid.cast_unsigned())?;
         }
         let child = starting.execute()?.release();
         if options.detach {
@@ -80,6 +81,8 @@ impl Container {
 }
 
 /// Reads a process.json.
-pub fn read_process(path: &std::path::Path) -> Result<Process, Error> {
-    bundle::process(path)
+pub fn read_process(path: &Path) -> Result<Process, Error> {
+    let text = fs::read(path).map_err(Error::io(format!("read {}", path.display())))?;
+    serde_json::from_slice(&text)
+        .map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))
 }

@@ -4,10 +4,9 @@
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use oci_spec::runtime::Hook;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::error::Error;
@@ -86,25 +85,5 @@ fn one(hook: &Hook, state: &State) -> Result<(), String> {
 fn ends_within(pid: u32, limit: Duration) -> std::io::Result<bool> {
     let pid = Pid::from_raw(pid.cast_signed()).ok_or(rustix::io::Errno::SRCH)?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
-    wait_readable(pidfd.as_fd(), limit)
-}
-
-/// Waits until a descriptor is readable, at most for a time; whether it is.
-pub(crate) fn wait_readable(
-    fd: std::os::fd::BorrowedFd<'_>,
-    limit: Duration,
-) -> std::io::Result<bool> {
-    let end = Instant::now() + limit;
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let left = Timespec {
-            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
-            tv_nsec: left.subsec_nanos().into(),
-        };
-        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-        match poll(&mut fds, Some(&left)) {
-            Err(rustix::io::Errno::INTR) => {}
-            ready => return Ok(ready? > 0),
-        }
-    }
+    kelp_sys::fd::wait_input(pidfd.as_fd(), limit)
 }

@@ -23,6 +23,7 @@ pub use console::ConsoleSocket;
 pub use create::Options as CreateOptions;
 pub use error::Error;
 pub use exec::{Options as ExecOptions, read_process};
+pub use kelp_runtime::OCI_VERSION;
 pub use record::{Container, State, Status};
 pub use root::Root;
 

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use kelp_runtime::cgroup::Cgroup;
+use kelp_state::file::{self, Durability};
+use kelp_state::record::start_time;
+use kelp_sys::fd::has_input;
 use oci_spec::runtime::Spec;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -99,56 +100,32 @@ pub struct State {
     pub owner: String,
 }
 
-/// The version of the specification that this runtime implements.
-pub(crate) const VERSION: &str = "1.2.1";
-
 impl Container {
     pub(crate) fn open(id: &str, directory: PathBuf) -> Result<Self, Error> {
         let path = directory.join(RECORD);
-        let text = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Error::NotFound(id.to_owned()));
-            }
-            text => text.map_err(Error::io(format!("read {}", path.display())))?,
-        };
-        let record = serde_json::from_slice(&text).map_err(|error| {
-            Error::Invalid(format!(
-                "{} is damaged ({error}): delete the container with --force",
-                path.display()
-            ))
+        let record = file::read_json(&path).map_err(|error| match error {
+            kelp_state::Error::Json { what, source } => Error::Damaged(what, source),
+            error => error.into(),
         })?;
         Ok(Self {
             id: id.to_owned(),
+            record: record.ok_or_else(|| Error::NotFound(id.to_owned()))?,
             directory,
-            record,
         })
     }
 
     /// Writes what is kept: the specification first, and the record that makes it a container last.
     pub(crate) fn write(&self, spec: &Spec) -> Result<(), Error> {
-        let json = |error: serde_json::Error| Error::Invalid(error.to_string());
-        self.put(SPEC, &serde_json::to_vec(spec).map_err(json)?)?;
-        self.put(RECORD, &serde_json::to_vec(&self.record).map_err(json)?)
-    }
-
-    fn put(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        let path = self.directory.join(name);
-        let new = self.directory.join(format!(".{name}"));
-        let write = || {
-            let mut options = fs::OpenOptions::new();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            options.open(&new)?.write_all(bytes)?;
-            fs::rename(&new, &path)
-        };
-        write().map_err(Error::io(format!("write {}", path.display())))
+        file::write_json(&self.directory.join(SPEC), spec, Durability::None)?;
+        let record = self.directory.join(RECORD);
+        Ok(file::write_json(&record, &self.record, Durability::None)?)
     }
 
     /// The specification that it was made from.
     pub fn spec(&self) -> Result<Spec, Error> {
         let path = self.directory.join(SPEC);
-        let text = fs::read(&path).map_err(Error::io(format!("read {}", path.display())))?;
-        serde_json::from_slice(&text)
-            .map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))
+        file::read_json(&path)?
+            .ok_or_else(|| Error::Invalid(format!("{} is missing", path.display())))
     }
 
     /// A pidfd of its first process, unless that has ended.
@@ -156,8 +133,8 @@ impl Container {
         let pid = Pid::from_raw(self.record.pid)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
         // Looked at after the pidfd was opened: it is the one that was meant, or none.
-        let (state, start_time) = stat(self.record.pid)?;
-        (start_time == self.record.start_time && !matches!(state, b'Z' | b'X')).then_some(pidfd)
+        let is_same = start_time(self.record.pid.cast_unsigned()) == Some(self.record.start_time);
+        (is_same && !has_input(pidfd.as_fd())).then_some(pidfd)
     }
 
     /// Where it is in its life.
@@ -191,7 +168,7 @@ impl Container {
 
     pub(crate) fn state_as(&self, spec: &Spec, status: Status) -> State {
         State {
-            oci_version: VERSION.to_owned(),
+            oci_version: kelp_runtime::OCI_VERSION.to_owned(),
             id: self.id.clone(),
             pid: if status == Status::Stopped {
                 0
@@ -237,15 +214,4 @@ pub(crate) fn lock(directory: &Path) -> Result<OwnedFd, Error> {
             }
         }
     }
-}
-
-/// A process's state and start time (proc_pid_stat(5), fields 3 and 22).
-pub(crate) fn stat(pid: i32) -> Option<(u8, u64)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything.
-    let (_, rest) = text.rsplit_once(')')?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?.bytes().next()?;
-    let start_time = fields.nth(18)?.parse().ok()?;
-    Some((state, start_time))
 }

@@ -80,7 +80,7 @@ fn usual() -> PathBuf {
 }
 
 /// Whether root is not the machine's.
-pub(crate) fn in_user_namespace() -> bool {
+fn in_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let fields: Vec<_> = map.split_ascii_whitespace().collect();
     fields != ["0", "0", "4294967295"]

@@ -12,6 +12,7 @@ use rustix::fs::{Mode, OFlags, fstat, fstatfs, major, minor, openat};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::error::{Failure, Step};
 use crate::mounts::{attach, target};
@@ -94,4 +95,15 @@ impl Console {
         }
         Ok(())
     }
+}
+
+/// Sets the lines and characters a line of a terminal.
+pub fn set_size(terminal: impl AsFd, (rows, columns): (u16, u16)) -> rustix::io::Result<()> {
+    let size = Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(terminal, size)
 }

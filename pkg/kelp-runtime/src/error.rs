@@ -44,6 +44,22 @@ impl Error {
     }
 }
 
+/// An error and its causes in one line, each once and without Rust's `(os error N)`.
+pub fn one_line(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        source = cause.source();
+        let text = cause.to_string();
+        let short = without_number(&text);
+        if !line.ends_with(&text) && !line.ends_with(&short) {
+            line.push_str(": ");
+            line.push_str(&short);
+        }
+    }
+    line.replace('\n', " ")
+}
+
 /// A step of the init that failed, as it goes to the parent over the pipe.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -108,9 +124,26 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
 
 /// An error's text without Rust's `(os error N)`.
 pub(crate) fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
+    without_number(&error.to_string())
+}
+
+fn without_number(text: &str) -> String {
     match text.find(" (os error") {
         Some(end) => text[..end].to_lowercase(),
-        None => text,
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_each_cause_once_and_without_its_number() {
+        let missing = io::Error::from_raw_os_error(2);
+        let error = Error::io("write /x")(missing);
+        assert_eq!(one_line(&error), "write /x: no such file or directory");
+        let error = Error::Init("it failed\nagain".to_owned());
+        assert_eq!(one_line(&error), "it failed again");
     }
 }

@@ -1,8 +1,9 @@
 //! Starting another process in a running container.
 //!
 //! A joiner ([`crate::joiner`]) enters the container's namespaces through the init's pidfd in one
-//! setns(2), and nothing stands between the caller and the process. The joiner's memory belongs to the outer user
-//! namespace and is not dumpable: nothing inside can look into it or reach the file it runs from.
+//! setns(2), and nothing stands between the caller and the process. The joiner's memory belongs to
+//! the outer user namespace and is not dumpable: nothing inside can look into it or reach the file
+//! it runs from.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

@@ -1,8 +1,8 @@
-//! A process in a pid namespace that is there already.
+//! A process in a pid or user namespace that is there already.
 //!
 //! setns(2) with a pid namespace moves nobody: it says where children will be. One who enters it in a
-//! user namespace of its own can't go back, so the caller forks a joiner, which enters, clones the
-//! process as the caller's child (`CLONE_PARENT`), and ends. The caller waits for the process, and
+//! user namespace of its own can't go back, nor can one who enters a user namespace: so the caller
+//! forks a joiner, which enters, clones the process as the caller's child (`CLONE_PARENT`), and ends. The caller waits for the process, and
 //! its own other children stay where it is itself.
 
 use std::os::fd::{AsFd, BorrowedFd};

@@ -110,8 +110,8 @@ pub struct Surroundings<'a> {
 /// Returns when the root, the mounts and the terminal are there, and the init waits for
 /// [`Starting::execute`]: the moment to set up its network.
 ///
-/// The caller must be in the container's user namespace with every capability there, and have one
-/// thread.
+/// The caller has one thread, and is in the container's user namespace with every capability there
+/// unless [`Surroundings::user`] names it.
 pub fn launch(plan: &Plan, around: Surroundings<'_>) -> Result<Starting, Error> {
     let (parent_end, child_end) = pair()?;
     let mut parent_end = Some(parent_end);

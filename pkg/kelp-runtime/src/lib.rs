@@ -33,3 +33,6 @@ pub mod stopped;
 pub mod user;
 
 pub use error::Error;
+
+/// The version of the runtime specification that this implements.
+pub const OCI_VERSION: &str = "1.3.0";

@@ -12,6 +12,9 @@ use oci_spec::runtime::Mount;
 
 use crate::error::Error;
 
+/// The option of a mount that is in the mounts of a process, or of a container before that is looked up.
+pub const OF: &str = "X-kelp.of=";
+
 /// One mount, ready to be made.
 #[derive(Debug)]
 pub struct MountPlan {
@@ -256,6 +259,7 @@ impl Options {
                 )));
             }
             _ if IGNORED.contains(&option) => {}
+            _ if option.starts_with(OF) => self.of = Some(process_of(option, target)?),
             _ if apply(&mut self.attr, option) => {}
             _ if option
                 .strip_prefix('r')
@@ -270,16 +274,6 @@ impl Options {
                         self.volume = Some(PathBuf::from(directory));
                         return Ok(());
                     }
-                    Some(("X-kelp.of", process)) => {
-                        let id = process.parse().map_err(|_| {
-                            Error::Spec(format!(
-                                "mount {}: X-kelp.of={process}: not a process id",
-                                target.display()
-                            ))
-                        });
-                        self.of = Some(id?);
-                        return Ok(());
-                    }
                     Some((name, value)) => (name, Some(cstring(Path::new(value))?)),
                     None => (option, None),
                 };
@@ -288,6 +282,13 @@ impl Options {
         }
         Ok(())
     }
+}
+
+fn process_of(option: &str, target: &Path) -> Result<u32, Error> {
+    option[OF.len()..].parse().map_err(|_| {
+        let target = target.display();
+        Error::Spec(format!("mount {target}: {option}: not a process id"))
+    })
 }
 
 /// The options of an overlay that a user namespace may mount (overlayfs, mount(8)).

@@ -71,10 +71,8 @@ pub struct Extras {
     /// Whether a specification without a seccomp profile gets the default one.
     pub default_seccomp: bool,
     /// How many descriptors after standard error the program gets as the caller has them.
-    #[serde(default)]
     pub preserved_fds: i32,
     /// Whether it has the host's devices, those that are there when it is started.
-    #[serde(default)]
     pub host_devices: bool,
 }
 

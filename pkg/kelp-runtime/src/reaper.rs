@@ -38,7 +38,7 @@ fn lead_group(terminal: bool) {
 
 fn reap(child: Pid, signals: &SignalSet) -> i32 {
     // Everything that the program need not see of kelp is let go.
-    let _ = kelp_sys::fd::close_from(0);
+    let _ = kelp_sys::fd::close_but(0, &[]);
     loop {
         match kelp_sys::signal::wait(signals) {
             Some(kelp_sys::signal::SIGCHLD) => {

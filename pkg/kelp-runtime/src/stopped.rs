@@ -9,7 +9,7 @@ use oci_spec::runtime::Spec;
 use rustix::mount::{MountPropagationFlags, mount_change};
 
 use crate::error::Error;
-use crate::mount_plan::{MountPlan, Source};
+use crate::mount_plan::{MountPlan, OF, Source};
 use crate::plan::Rootfs;
 use crate::rootfd::Root;
 use crate::source::{Opened, open_source};
@@ -34,7 +34,7 @@ pub fn mount(spec: &Spec, rootfs: &Rootfs, attach: &Path) -> Result<Root, Error>
     for mount in spec.mounts().iter().flatten() {
         // What is another container's is that one's.
         let mut options = mount.options().iter().flatten();
-        if options.any(|option| option.starts_with("X-kelp.of=")) {
+        if options.any(|option| option.starts_with(OF)) {
             continue;
         }
         let mut plan = MountPlan::new(mount)?;

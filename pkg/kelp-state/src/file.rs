@@ -21,6 +21,15 @@ pub enum Durability {
 
 /// Replaces `path` by `content`: a reader sees the old file or the new one, never a part.
 pub fn write(path: &Path, content: &[u8], durability: Durability) -> Result<(), Error> {
+    write_with(path, content, durability, 0o600)
+}
+
+/// Writes a file that tells others a process's number.
+pub fn write_pid(path: &Path, pid: u32) -> Result<(), Error> {
+    write_with(path, pid.to_string().as_bytes(), Durability::None, 0o644)
+}
+
+fn write_with(path: &Path, content: &[u8], durability: Durability, mode: u32) -> Result<(), Error> {
     let what = || format!("write {}", path.display());
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}~", std::process::id()));
@@ -29,7 +38,7 @@ pub fn write(path: &Path, content: &[u8], durability: Durability) -> Result<(), 
             .write(true)
             .create(true)
             .truncate(true)
-            .mode(0o600)
+            .mode(mode)
             .open(&temporary)?;
         file.write_all(content)?;
         if durability == Durability::Synced {

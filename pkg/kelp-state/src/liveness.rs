@@ -125,7 +125,7 @@ fn wait_unless(
     let waiter = clone3(CloneFlags::empty(), None, || {
         // Nothing in here allocates: there may be other threads.
         let tied = set_parent_process_death_signal(Some(Signal::KILL)).is_ok()
-            && kelp_sys::fd::close_others(file).is_ok();
+            && kelp_sys::fd::close_but(0, &[file]).is_ok();
         i32::from(!tied || lock::wait(file, byte, kind).is_err())
     })?;
     let mut fds = vec![PollFd::new(&waiter.pidfd, PollFlags::IN)];

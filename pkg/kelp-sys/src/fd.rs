@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -19,38 +20,27 @@ pub fn cloexec_from(first: RawFd) -> io::Result<()> {
     check(result)
 }
 
-/// Closes every descriptor but this one, for a child that only waits: what it has inherited, locks of
-/// open files among it, would last as long as the child otherwise.
-pub fn close_others(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let number = fd.as_raw_fd() as libc::c_uint;
-    let close = |first: libc::c_uint, last: libc::c_uint| {
-        if first > last {
-            return Ok(());
-        }
-        // SAFETY: the caller is a child that uses no descriptor but the one that is left open, and
-        // runs no destructor of another.
-        check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })
-    };
-    close(number + 1, libc::c_uint::MAX)?;
-    number.checked_sub(1).map_or(Ok(()), |last| close(0, last))
-}
-
-/// Closes every descriptor from `first` on but these, for a process that has not yet executed its program and
-/// waits: what it has inherited would last as long as the wait otherwise.
+/// Closes every descriptor from `first` on but these, for a process that waits and has not executed a program:
+/// what it has inherited, locks of open files among it, would last as long as the wait otherwise. Allocates
+/// nothing.
+///
+/// Values that own a descriptor that is closed must not be used after it, nor dropped.
 pub fn close_but(first: RawFd, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let mut numbers: Vec<_> = kept.iter().map(AsRawFd::as_raw_fd).collect();
-    numbers.retain(|&number| number >= first);
-    numbers.sort_unstable();
     let mut next = first;
-    for number in numbers.into_iter().chain([RawFd::MAX]) {
-        if next < number {
-            let (from, to) = (next as libc::c_uint, (number - 1) as libc::c_uint);
+    loop {
+        let numbers = kept.iter().map(AsRawFd::as_raw_fd);
+        let kept = numbers.filter(|&number| number >= next).min();
+        let last = kept.map_or(RawFd::MAX, |number| number - 1);
+        if next <= last {
+            let (first, last) = (next as libc::c_uint, last as libc::c_uint);
             // SAFETY: the caller uses none of these any more, and runs no destructor of one.
-            check(unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) })?;
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
         }
-        next = number.saturating_add(1);
+        let Some(kept) = kept else {
+            return Ok(());
+        };
+        next = kept + 1;
     }
-    Ok(())
 }
 
 /// Makes `target` a copy of `fd` that stays open across exec.
@@ -86,21 +76,6 @@ pub(crate) fn check(result: libc::c_long) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor from `first` on. Values that own one must not be used after it: for a
-/// process that only waits and exits.
-pub fn close_from(first: RawFd) -> io::Result<()> {
-    // SAFETY: close_range takes two numbers; see the doc about what the caller may use after it.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first as libc::c_uint,
-            libc::c_uint::MAX,
-            0,
-        )
-    };
-    check(result)
-}
-
 /// Whether there is something to read, without waiting for it.
 pub fn has_input(fd: BorrowedFd<'_>) -> bool {
     look(fd, PollFlags::IN).contains(PollFlags::IN)
@@ -109,6 +84,25 @@ pub fn has_input(fd: BorrowedFd<'_>) -> bool {
 /// Whether the other end of a connection has been closed.
 pub fn has_gone(fd: BorrowedFd<'_>) -> bool {
     look(fd, PollFlags::empty()).contains(PollFlags::HUP)
+}
+
+/// Waits until there is something to read, or a pidfd's process has ended, at most for a time; whether it is so.
+pub fn wait_input(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
+    let end = Instant::now() + limit;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let left = Timespec {
+            tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match poll(
+            &mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)],
+            Some(&left),
+        ) {
+            Err(rustix::io::Errno::INTR) => {}
+            ready => return Ok(ready? > 0),
+        }
+    }
 }
 
 fn look(fd: BorrowedFd<'_>, events: PollFlags) -> PollFlags {

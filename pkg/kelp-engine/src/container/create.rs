@@ -186,7 +186,7 @@ impl Engine {
                 "no command specified on command line or as CMD or ENTRYPOINT in this image",
             ));
         }
-        spec.set_version("1.2.1".to_owned());
+        spec.set_version(kelp_runtime::OCI_VERSION.to_owned());
         let mut network = network::plan(options, image)?;
         if !host::maps_user(map) {
             network.run_as_root();

@@ -118,8 +118,7 @@ impl Engine {
         })
     }
 
-    /// From a session's cgroup there is no way
-    /// into the container's but by systemd.
+    /// From a session's cgroup there is no way into the container's but by systemd.
     fn enter(
         &self,
         id: &ContainerId,

@@ -7,7 +7,6 @@ use kelp_args::RestartPolicy;
 use kelp_monitor::attach::Connection;
 use kelp_runtime::cgroup::Cgroup;
 use kelp_state::{ContainerId, Record, RunRecord, Status, liveness, record};
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::container::config::Config;
@@ -206,18 +205,5 @@ impl Engine {
 
 /// Whether the process ends before the time has passed.
 pub(crate) fn ends_within(pidfd: &OwnedFd, time: Duration) -> Result<bool, Error> {
-    let deadline = std::time::Instant::now() + time;
-    loop {
-        let left = deadline.saturating_duration_since(std::time::Instant::now());
-        let timeout = rustix::time::Timespec {
-            tv_sec: left.as_secs() as i64,
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&timeout)) {
-            Ok(0) => return Ok(false),
-            Ok(_) => return Ok(true),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(Error::io("wait for the container")(error)),
-        }
-    }
+    kelp_sys::fd::wait_input(pidfd.as_fd(), time).map_err(Error::io("wait for the container"))
 }

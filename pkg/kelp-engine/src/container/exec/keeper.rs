@@ -14,7 +14,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use kelp_monitor::protocol::{receive, send};
-use kelp_runtime::console::inner_end;
+use kelp_runtime::console::{inner_end, set_size};
 use kelp_runtime::launch::{Stdio, pair};
 use kelp_state::ContainerId;
 use kelp_sys::clone::Child;
@@ -27,7 +27,6 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     DumpableBehavior, Signal, pidfd_send_signal, set_parent_process_death_signal,
 };
-use rustix::termios::{Winsize, tcsetwinsize};
 use serde::{Deserialize, Serialize};
 
 use super::ExecOptions;
@@ -179,14 +178,8 @@ fn begin(engine: &Engine, id: &ContainerId, request: &Request) -> Result<Begun, 
     let mut starting = engine.begin_exec(id, &request.options, &target, stdio)?;
     let terminal = starting.terminal.take();
     // Before the program can ask for it.
-    if let (Some(terminal), Some((rows, columns))) = (&terminal, request.size) {
-        let size = Winsize {
-            ws_row: rows,
-            ws_col: columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        let _ = tcsetwinsize(terminal, size);
+    if let (Some(terminal), Some(size)) = (&terminal, request.size) {
+        let _ = set_size(terminal, size);
     }
     // Nor after it may have closed its own.
     let inner = terminal.as_ref().and_then(|it| inner_end(it.as_fd()));
