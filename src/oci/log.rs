@@ -7,10 +7,12 @@ use std::time::SystemTime;
 
 use kelp_format::units;
 
+use crate::cli::output;
+
 /// How a line of it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// `time="…" level=error msg="…"`.
+    /// `time="…" level={level} msg="…"`.
     Text,
     /// A JSON object.
     Json,
@@ -28,8 +30,20 @@ impl Log {
         Self { path, format }
     }
 
-    /// Adds a line. One that can't be written is on standard error as well.
+    /// Tells what was passed over, and what went wrong beside what was asked for.
+    pub fn warn(&self, lines: &[String]) {
+        for line in lines {
+            self.add("warning", line);
+            output::note(format_args!("kelp-runtime: warning: {line}"));
+        }
+    }
+
+    /// Adds why a verb has failed; on standard error it is as well.
     pub fn error(&self, text: &str) {
+        self.add("error", text);
+    }
+
+    fn add(&self, level: &str, text: &str) {
         let Some(path) = &self.path else {
             return;
         };
@@ -37,7 +51,7 @@ impl Log {
         let line = match self.format {
             Format::Text => format!("time={time:?} level=error msg={text:?}\n"),
             Format::Json => {
-                let line = serde_json::json!({"level": "error", "msg": text, "time": time});
+                let line = serde_json::json!({"level": level, "msg": text, "time": time});
                 format!("{line}\n")
             }
         };

@@ -2,23 +2,23 @@
 //!
 //! It parses and prints; kelp-oci does.
 
+mod exec;
 mod features;
 mod list;
 mod log;
 mod run;
 mod spec;
+mod update;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use kelp_args::Signal;
 use kelp_format::units;
-use kelp_oci::{ConsoleSocket, CreateOptions, ExecOptions, Root};
-use oci_spec::runtime::{LinuxResources, Process};
+use kelp_oci::{ConsoleSocket, CreateOptions, Root, Terminal};
 
 use crate::cli::output;
 use log::{Format, Log};
@@ -71,7 +71,7 @@ enum Verb {
     /// Remove a container that has ended
     Delete(Delete),
     /// Add a process to a container
-    Exec(Exec),
+    Exec(exec::Args),
     /// List containers
     List(list::Args),
     /// List a container's processes
@@ -81,7 +81,7 @@ enum Verb {
     /// Thaw a container
     Resume(One),
     /// Change a container's limits
-    Update(Update),
+    Update(update::Args),
     /// Write a specification to begin with
     Spec(spec::Args),
     /// Tell what this runtime can do
@@ -161,51 +161,6 @@ struct Delete {
 }
 
 #[derive(Args)]
-struct Exec {
-    /// A socket that gets the outer end of the terminal
-    #[arg(long, value_name = "SOCKET")]
-    console_socket: Option<PathBuf>,
-    /// The working directory
-    #[arg(long, value_name = "DIRECTORY")]
-    cwd: Option<PathBuf>,
-    /// A variable: NAME=VALUE
-    #[arg(short, long, value_name = "NAME=VALUE")]
-    env: Vec<String>,
-    /// Give it a terminal
-    #[arg(short, long)]
-    tty: bool,
-    /// The ids: UID[:GID]
-    #[arg(short, long, value_name = "UID[:GID]")]
-    user: Option<String>,
-    /// Further groups, by number
-    #[arg(short = 'g', long, value_name = "GID")]
-    additional_gids: Vec<u32>,
-    /// A file with the process, as process.json
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["cwd", "env", "user", "cap"])]
-    process: Option<PathBuf>,
-    /// Return once it runs
-    #[arg(short, long)]
-    detach: bool,
-    /// A file that gets its number
-    #[arg(long, value_name = "FILE")]
-    pid_file: Option<PathBuf>,
-    /// Whether exec gives no privilege
-    #[arg(long)]
-    no_new_privs: bool,
-    /// A capability that it has as well
-    #[arg(short, long, value_name = "CAP")]
-    cap: Vec<String>,
-    /// How many descriptors after standard error are passed on
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    preserve_fds: u16,
-    /// The container's id
-    id: String,
-    /// The program and its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
-}
-
-#[derive(Args)]
 struct Ps {
     /// How: table or json
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
@@ -217,42 +172,6 @@ struct Ps {
     options: Vec<String>,
 }
 
-#[derive(Args)]
-struct Update {
-    /// A file with linux.resources; - for standard input
-    #[arg(short, long, value_name = "FILE")]
-    resources: Option<PathBuf>,
-    /// Bytes of memory
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
-    memory: Option<i64>,
-    /// Bytes of memory and swap together
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
-    memory_swap: Option<i64>,
-    /// Bytes of memory that are reclaimed last
-    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
-    memory_reservation: Option<i64>,
-    /// Microseconds of a processor in each period
-    #[arg(long, value_name = "MICROSECONDS", allow_hyphen_values = true)]
-    cpu_quota: Option<i64>,
-    /// The period, in microseconds
-    #[arg(long, value_name = "MICROSECONDS")]
-    cpu_period: Option<u64>,
-    /// The share of the processors against others
-    #[arg(long, value_name = "SHARES")]
-    cpu_share: Option<u64>,
-    /// The processors it may use
-    #[arg(long, value_name = "LIST")]
-    cpuset_cpus: Option<String>,
-    /// The memory nodes it may use
-    #[arg(long, value_name = "LIST")]
-    cpuset_mems: Option<String>,
-    /// How many processes it may have
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
-    pids_limit: Option<i64>,
-    /// The container's id
-    id: String,
-}
-
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
     let runtime = match Runtime::try_parse_from(std::env::args_os()) {
@@ -262,7 +181,7 @@ pub fn main() -> ExitCode {
     let log = Log::new(runtime.global.log.clone(), runtime.global.log_format);
     match Root::open(runtime.global.root.as_deref())
         .map_err(anyhow::Error::from)
-        .and_then(|root| act(&root, runtime))
+        .and_then(|root| act(&root, runtime, &log))
     {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(255)),
         Err(error) => {
@@ -295,16 +214,23 @@ fn line(error: &anyhow::Error) -> String {
     }
 }
 
-fn act(root: &Root, runtime: Runtime) -> anyhow::Result<i32> {
+fn act(root: &Root, runtime: Runtime, log: &Log) -> anyhow::Result<i32> {
     let systemd = runtime.global.systemd_cgroup;
     match runtime.verb {
         Verb::Create(args) => {
-            root.create(&args.id, &args.made.options(systemd)?)?;
+            let container =
+                root.create(&args.id, &args.made.options(systemd, Terminal::Nobody)?)?;
+            log.warn(&container.notes);
         }
-        Verb::Start(One { id }) => root.container(&id)?.start()?,
+        Verb::Start(One { id }) => log.warn(&root.container(&id)?.start()?),
         Verb::Run(args) => {
-            let options = args.made.options(systemd)?;
-            return run::run(root, &args.id, &options, args.detach, args.keep);
+            let terminal = if args.detach {
+                Terminal::Nobody
+            } else {
+                Terminal::Own
+            };
+            let options = args.made.options(systemd, terminal)?;
+            return run::run(root, &args.id, &options, args.detach, args.keep, log);
         }
         Verb::State(One { id }) => {
             let state = root.container(&id)?.state()?;
@@ -313,13 +239,13 @@ fn act(root: &Root, runtime: Runtime) -> anyhow::Result<i32> {
         Verb::Kill(args) => root
             .container(&args.id)?
             .kill(args.signal.number(), args.all)?,
-        Verb::Delete(args) => root.delete(&args.id, args.force)?,
-        Verb::Exec(args) => return exec(root, args),
+        Verb::Delete(args) => log.warn(&root.delete(&args.id, args.force)?),
+        Verb::Exec(args) => return exec::run(root, args),
         Verb::List(args) => list::run(root, &args)?,
         Verb::Ps(args) => return list::ps(&root.container(&args.id)?, &args.format, args.options),
         Verb::Pause(One { id }) => root.container(&id)?.pause(true)?,
         Verb::Resume(One { id }) => root.container(&id)?.pause(false)?,
-        Verb::Update(args) => update(root, args)?,
+        Verb::Update(args) => update::run(root, &args)?,
         Verb::Spec(args) => spec::run(&args)?,
         Verb::Features => output::line(serde_json::to_string_pretty(&features::features())?)?,
     }
@@ -327,161 +253,21 @@ fn act(root: &Root, runtime: Runtime) -> anyhow::Result<i32> {
 }
 
 impl Made {
-    fn options(self, systemd: bool) -> anyhow::Result<CreateOptions> {
+    /// `terminal` says who has one without --console-socket.
+    fn options(self, systemd: bool, terminal: Terminal) -> anyhow::Result<CreateOptions> {
         let _ = (self.no_pivot, self.no_new_keyring);
         Ok(CreateOptions {
             bundle: self.bundle,
-            console: self
-                .console_socket
-                .map(|path| ConsoleSocket::open(&path))
-                .transpose()?,
+            terminal: match self.console_socket {
+                Some(path) => Terminal::Socket(ConsoleSocket::open(&path)?),
+                None => terminal,
+            },
             pid_file: self.pid_file,
             preserved_fds: self.preserve_fds.into(),
             systemd,
             now: units::rfc3339(SystemTime::now()),
         })
     }
-}
-
-fn exec(root: &Root, args: Exec) -> anyhow::Result<i32> {
-    let container = root.container(&args.id)?;
-    let process = match &args.process {
-        Some(path) => {
-            anyhow::ensure!(
-                args.command.is_empty(),
-                "--process names the program: leave the command out"
-            );
-            kelp_oci::read_process(path)?
-        }
-        None => of_flags(
-            &args,
-            container.spec()?.process().clone().unwrap_or_default(),
-        )?,
-    };
-    Ok(container.exec(&ExecOptions {
-        process,
-        console: args
-            .console_socket
-            .map(|path| ConsoleSocket::open(&path))
-            .transpose()?,
-        pid_file: args.pid_file,
-        preserved_fds: args.preserve_fds.into(),
-        detach: args.detach,
-    })?)
-}
-
-/// The container's process, changed by the flags.
-fn of_flags(args: &Exec, mut process: Process) -> anyhow::Result<Process> {
-    anyhow::ensure!(
-        !args.command.is_empty(),
-        "no program: name it after the container's id, or give --process"
-    );
-    process.set_args(Some(args.command.clone()));
-    process.set_terminal(Some(args.tty));
-    if let Some(cwd) = &args.cwd {
-        process.set_cwd(cwd.clone());
-    }
-    let mut env = process.env().clone().unwrap_or_default();
-    env.extend(args.env.iter().cloned());
-    process.set_env(Some(env));
-    if args.no_new_privs {
-        process.set_no_new_privileges(Some(true));
-    }
-    let mut user = process.user().clone();
-    if let Some(text) = &args.user {
-        let (uid, gid) = text.split_once(':').unwrap_or((text, ""));
-        let number = |text: &str| {
-            text.parse::<u32>()
-                .with_context(|| format!("invalid --user {text:?}: it is UID[:GID], by number"))
-        };
-        user.set_uid(number(uid)?);
-        user.set_gid(if gid.is_empty() { 0 } else { number(gid)? });
-    }
-    if !args.additional_gids.is_empty() {
-        user.set_additional_gids(Some(args.additional_gids.clone()));
-    }
-    process.set_user(user);
-    if !args.cap.is_empty() {
-        let capabilities = process.capabilities().clone().unwrap_or_default();
-        process.set_capabilities(Some(with(capabilities, &args.cap)?));
-    }
-    Ok(process)
-}
-
-fn with(
-    mut sets: oci_spec::runtime::LinuxCapabilities,
-    names: &[String],
-) -> anyhow::Result<oci_spec::runtime::LinuxCapabilities> {
-    for name in names {
-        let upper = name.to_ascii_uppercase();
-        let known: oci_spec::runtime::Capability = serde_json::from_value(upper.clone().into())
-            .or_else(|_| serde_json::from_value(format!("CAP_{upper}").into()))
-            .with_context(|| format!("invalid --cap {name:?}: no such capability"))?;
-        let plus = |set: &Option<oci_spec::runtime::Capabilities>| {
-            let mut set = set.clone().unwrap_or_default();
-            set.insert(known);
-            Some(set)
-        };
-        let (bounding, effective, permitted) = (
-            plus(sets.bounding()),
-            plus(sets.effective()),
-            plus(sets.permitted()),
-        );
-        sets.set_bounding(bounding)
-            .set_effective(effective)
-            .set_permitted(permitted);
-    }
-    Ok(sets)
-}
-
-fn update(root: &Root, args: Update) -> anyhow::Result<()> {
-    let container = root.container(&args.id)?;
-    let mut resources = match &args.resources {
-        None => LinuxResources::default(),
-        Some(path) if path.as_os_str() == "-" => serde_json::from_reader(std::io::stdin())
-            .context("standard input is no linux.resources")?,
-        Some(path) => {
-            let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
-            serde_json::from_slice(&text).with_context(|| path.display().to_string())?
-        }
-    };
-    let mut memory = resources.memory().unwrap_or_default();
-    for (value, set) in [
-        (args.memory, 0),
-        (args.memory_swap, 1),
-        (args.memory_reservation, 2),
-    ] {
-        match (value, set) {
-            (None, _) => {}
-            (value, 0) => drop(memory.set_limit(value)),
-            (value, 1) => drop(memory.set_swap(value)),
-            (value, _) => drop(memory.set_reservation(value)),
-        }
-    }
-    resources.set_memory(Some(memory));
-    let mut cpu = resources.cpu().clone().unwrap_or_default();
-    if args.cpu_quota.is_some() {
-        cpu.set_quota(args.cpu_quota);
-    }
-    if args.cpu_period.is_some() {
-        cpu.set_period(args.cpu_period);
-    }
-    if args.cpu_share.is_some() {
-        cpu.set_shares(args.cpu_share);
-    }
-    if args.cpuset_cpus.is_some() {
-        cpu.set_cpus(args.cpuset_cpus);
-    }
-    if args.cpuset_mems.is_some() {
-        cpu.set_mems(args.cpuset_mems);
-    }
-    resources.set_cpu(Some(cpu));
-    if let Some(limit) = args.pids_limit {
-        let mut pids = resources.pids().unwrap_or_default();
-        pids.set_limit(limit);
-        resources.set_pids(Some(pids));
-    }
-    Ok(container.update(&resources)?)
 }
 
 /// Whether this is the name of the low-level runtime.

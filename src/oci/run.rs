@@ -2,6 +2,8 @@
 
 use kelp_oci::{CreateOptions, Error, Root};
 
+use super::log::Log;
+
 /// Creates a container, starts it, and unless it is left running waits for its end; its exit code.
 pub fn run(
     root: &Root,
@@ -9,20 +11,26 @@ pub fn run(
     options: &CreateOptions,
     detach: bool,
     keep: bool,
+    log: &Log,
 ) -> anyhow::Result<i32> {
-    let container = root.create(id, options)?;
-    if let Err(error) = container.start() {
-        let _ = root.delete(id, true);
-        return Err(error.into());
+    let mut container = root.create(id, options)?;
+    log.warn(&container.notes);
+    match container.start() {
+        Ok(notes) => log.warn(&notes),
+        Err(error) => {
+            let _ = root.delete(id, true);
+            return Err(error.into());
+        }
     }
     if detach {
         return Ok(0);
     }
-    let code = container.wait()?;
+    let terminal = container.terminal.take();
+    let code = container.wait(terminal)?;
     if !keep {
         match root.delete(id, true) {
             Err(Error::NotFound(_)) => {}
-            result => result?,
+            result => log.warn(&result?),
         }
     }
     Ok(code)

@@ -246,7 +246,7 @@ fn hooks_are_told_the_state() {
     bundle.runtime(&["delete", "one"]).succeeds();
     assert_eq!(
         fs::read_to_string(&told).unwrap(),
-        "createRuntime created\npoststart running\npoststop stopped\n"
+        "createRuntime creating\npoststart running\npoststop stopped\n"
     );
     let failing = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo no >&2; exit 3"]}]);
     bundle.change(|spec| spec["hooks"] = json!({"createRuntime": failing}));
@@ -339,4 +339,51 @@ fn bad_input_is_one_line_and_leaves_nothing() {
     let line: Value = serde_json::from_str(&line).unwrap();
     assert_eq!(line["level"], "error");
     assert_eq!(line["msg"], "container \"nosuch\" does not exist");
+}
+
+/// A delete that finds a create at work waits for it: it leaves no process and no directory behind.
+#[test]
+fn delete_waits_for_a_create_that_is_at_work() {
+    let Some(env) = Env::new() else { return };
+    let bundle = Bundle::new(&env, &["sleep", "1000"]);
+    let (told, go) = (bundle.directory.join("told"), bundle.directory.join("go"));
+    for path in [&told, &go] {
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
+    }
+    let script = format!("echo >{}; cat {}", told.display(), go.display());
+    let hook = json!([{
+        "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"],
+    }]);
+    bundle.change(|spec| spec["hooks"] = json!({"createRuntime": hook}));
+    let create = || {
+        let mut create = bundle.command(&["create", "one"]);
+        create.stdout(Stdio::null()).stderr(Stdio::null());
+        let create = create.spawn().unwrap();
+        fs::read(&told).unwrap();
+        create
+    };
+    let mut creating = create();
+    let mut deleting = bundle
+        .command(&["delete", "--force", "one"])
+        .spawn()
+        .unwrap();
+    fs::write(&go, "").unwrap();
+    assert!(creating.wait().unwrap().success());
+    assert!(deleting.wait().unwrap().success());
+    assert!(bundle.left().is_empty());
+    // One that was killed leaves what only this removes.
+    let mut creating = create();
+    creating.kill().unwrap();
+    creating.wait().unwrap();
+    fs::write(&go, "").unwrap();
+    assert!(!bundle.left().is_empty());
+    bundle.runtime(&["delete", "--force", "one"]).succeeds();
+    assert!(bundle.left().is_empty());
 }

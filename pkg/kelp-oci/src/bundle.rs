@@ -7,14 +7,19 @@ use kelp_userns::{IdMap, IdMapping};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
 
 use crate::error::Error;
+use crate::lenient;
 
 /// A bundle that was read.
 #[derive(Debug)]
 pub(crate) struct Bundle {
     /// Its directory, as an absolute path.
     pub(crate) directory: PathBuf,
-    /// What `config.json` says.
+    /// What `config.json` says, as it was read.
+    pub(crate) text: Vec<u8>,
+    /// The same.
     pub(crate) spec: Spec,
+    /// What in it was passed over.
+    pub(crate) notes: Vec<String>,
     /// The root, as an absolute path.
     pub(crate) rootfs: PathBuf,
 }
@@ -28,42 +33,42 @@ impl Bundle {
         )))?;
         let path = directory.join("config.json");
         let text = fs::read(&path).map_err(Error::io(format!("read {}", path.display())))?;
-        let spec: Spec = serde_json::from_slice(&text)
-            .map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?;
-        let version = spec.version();
-        if !version.starts_with("1.") {
-            return Err(Error::Invalid(format!(
-                "{}: ociVersion {version:?}: this runtime knows 1.0 to {}",
-                path.display(),
-                kelp_runtime::OCI_VERSION
-            )));
-        }
-        let root = spec
-            .root()
-            .as_ref()
-            .ok_or_else(|| Error::Invalid(format!("{}: root is missing", path.display())))?;
+        let invalid = |why: String| Error::Invalid(format!("{}: {why}", path.display()));
+        let (spec, notes) =
+            lenient::parse::<Spec>(&text).map_err(|error| invalid(error.to_string()))?;
+        check_version(spec.version()).map_err(invalid)?;
+        let root = spec.root().as_ref();
+        let root = root.ok_or_else(|| invalid("root is missing".to_owned()))?;
         let rootfs = directory.join(root.path());
-        match fs::metadata(&rootfs) {
-            Ok(metadata) if metadata.is_dir() => {}
-            Ok(_) => {
-                return Err(Error::Invalid(format!(
-                    "the root file system {} is no directory",
-                    rootfs.display()
-                )));
-            }
-            Err(error) => {
-                return Err(Error::io(format!(
-                    "find the root file system {}",
-                    rootfs.display()
-                ))(error));
-            }
+        let what = || format!("find the root file system {}", rootfs.display());
+        let metadata = fs::metadata(&rootfs).map_err(Error::io(what()))?;
+        if !metadata.is_dir() {
+            let rootfs = rootfs.display();
+            let why = format!("the root file system {rootfs} is no directory");
+            return Err(Error::Invalid(why));
         }
         Ok(Self {
             directory,
+            text,
             spec,
+            notes,
             rootfs,
         })
     }
+}
+
+/// Takes every version that semver calls compatible with this one.
+fn check_version(version: &str) -> Result<(), String> {
+    let mut parts = version.split('.');
+    let is_number = |part: &str| part.parse::<u32>().is_ok();
+    let is_one = parts.next() == Some("1") && parts.next().is_some_and(is_number);
+    if is_one && parts.next().is_some() {
+        return Ok(());
+    }
+    let own = kelp_runtime::OCI_VERSION;
+    Err(format!(
+        "ociVersion {version:?}: this runtime knows 1.0 to {own}"
+    ))
 }
 
 /// The path of the user namespace that is joined, or the map of the one that is made; neither where the
@@ -101,4 +106,19 @@ fn side(lines: Option<&Vec<LinuxIdMapping>>) -> Vec<IdMapping> {
             size: line.size(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_version;
+
+    #[test]
+    fn versions_of_the_first_major_are_known() {
+        for version in ["1.0.0", "1.0.2-dev", "1.3.0", "1.9.1+dev"] {
+            check_version(version).unwrap();
+        }
+        for version in ["", "1", "1.0", "2.0.0", "0.9.0", "1.x.0", "10.0.0"] {
+            check_version(version).unwrap_err();
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Where a container's cgroup is: as `linux.cgroupsPath` says, or beside the caller's.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use kelp_runtime::cgroup::{Cgroup, Parent};
@@ -18,7 +20,7 @@ pub(crate) struct Place {
 
 /// Makes the cgroup of a container, with its limits. `systemd` says that `cgroupsPath` is
 /// `SLICE:PREFIX:NAME` (`--systemd-cgroup`).
-pub(crate) fn make(id: &str, spec: &Spec, systemd: bool) -> Result<Place, Error> {
+pub(crate) fn make(id: &str, directory: &Path, spec: &Spec, systemd: bool) -> Result<Place, Error> {
     let linux = spec.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     let settings = resources.map_or(Ok(Vec::new()), resources::settings)?;
@@ -27,7 +29,11 @@ pub(crate) fn make(id: &str, spec: &Spec, systemd: bool) -> Result<Place, Error>
         return in_scope(id, path, &settings);
     }
     let cgroup = match path.filter(|path| !path.as_os_str().is_empty()) {
-        None => Cgroup::create(&Parent::Nearest, id, &settings)?,
+        // An id is one below one state root only; its directory's number is one of the machine's.
+        None => {
+            let number = fs::metadata(directory).map_or(0, |metadata| metadata.ino());
+            Cgroup::create(&Parent::Nearest, &format!("{id}.{number}"), &settings)?
+        }
         Some(path) => {
             let name = path
                 .file_name()

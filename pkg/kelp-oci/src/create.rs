@@ -6,23 +6,26 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use kelp_runtime::cgroup::Cgroup;
+use kelp_runtime::hooks;
 use kelp_runtime::launch::{Stdio, Surroundings, launch};
 use kelp_runtime::plan::{Extras, Plan, Rootfs};
 use kelp_state::file;
 use kelp_state::record::start_time;
 use kelp_userns::UserNamespace;
+use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
 };
 use rustix::process::geteuid;
 
+use crate::agent::Listening;
 use crate::bundle::{self, Bundle};
 use crate::cgroup::{self, Place};
-use crate::console::ConsoleSocket;
+use crate::console::Terminal;
 use crate::error::Error;
-use crate::hooks;
-use crate::record::{self, Container, GATE, Record, Status};
+use crate::record::{self, Container, GATE, Record, State, Status};
 use crate::root::Root;
 
 /// How to create.
@@ -30,8 +33,8 @@ use crate::root::Root;
 pub struct Options {
     /// The bundle's directory.
     pub bundle: PathBuf,
-    /// Where the outer end of the terminal goes.
-    pub console: Option<ConsoleSocket>,
+    /// Who gets the outer end of the terminal.
+    pub terminal: Terminal,
     /// A file that gets the number of the first process.
     pub pid_file: Option<PathBuf>,
     /// How many descriptors after standard error the program gets.
@@ -65,29 +68,11 @@ impl Root {
     /// Makes a container that waits to be started.
     pub fn create(&self, id: &str, options: &Options) -> Result<Container, Error> {
         let directory = self.directory(id)?;
-        let Bundle {
-            directory: bundle,
-            spec,
-            rootfs,
-        } = Bundle::open(&options.bundle)?;
-        let terminal = spec
-            .process()
-            .as_ref()
-            .and_then(oci_spec::runtime::Process::terminal);
-        match (&options.console, terminal.unwrap_or(false)) {
-            (None, true) => {
-                return Err(Error::Invalid(
-                    "process.terminal needs --console-socket: somebody has to have the terminal"
-                        .to_owned(),
-                ));
-            }
-            (Some(_), false) => {
-                return Err(Error::Invalid(
-                    "--console-socket is given and process.terminal is false".to_owned(),
-                ));
-            }
-            _ => {}
-        }
+        let bundle = Bundle::open(&options.bundle)?;
+        let process = bundle.spec.process().as_ref();
+        let terminal = process.and_then(oci_spec::runtime::Process::terminal);
+        options.terminal.check(terminal.unwrap_or(false))?;
+        let listening = Listening::open(&bundle.spec)?;
         match fs::DirBuilder::new().mode(0o700).create(&directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(Error::Exists(id.to_owned()));
@@ -100,75 +85,99 @@ impl Root {
             is_done: false,
         };
         let _lock = record::lock(&directory)?;
-        let attach = directory.join("root");
-        fs::create_dir(&attach).map_err(Error::io(format!("make {}", attach.display())))?;
         let extras = Extras {
             set_home: true,
             preserved_fds: options.preserved_fds,
             ..Extras::default()
         };
-        let (joined, map) = bundle::user_namespace(&spec)?;
-        let plan = Plan::new(&spec, Rootfs::Directory(rootfs.clone()), &attach, extras)?;
+        let (joined, map) = bundle::user_namespace(&bundle.spec)?;
+        // Attached over itself, where hooks in the container look for it.
+        let rootfs = Rootfs::Directory(bundle.rootfs.clone());
+        let plan = Plan::new(&bundle.spec, rootfs, &bundle.rootfs, extras)?;
         let made = map.map(UserNamespace::create).transpose()?;
         let joined = joined.map(|path| {
             open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(Error::io(format!("open user namespace {}", path.display())))
         });
         let joined = joined.transpose()?;
-        let user = made.as_ref().map(AsFd::as_fd);
-        undo.place = cgroup::make(id, &spec, options.systemd)?;
-        let place = &undo.place;
+        undo.place = cgroup::make(id, &directory, &bundle.spec, options.systemd)?;
         let gate = gate(&directory)?;
         let around = Surroundings {
             stdio: terminal.is_none_or(|terminal| !terminal).then(own_streams),
-            cgroup: place.cgroup.as_ref().map(AsFd::as_fd),
-            user: user.or(joined.as_ref().map(AsFd::as_fd)),
+            cgroup: undo.place.cgroup.as_ref().map(AsFd::as_fd),
+            user: made
+                .as_ref()
+                .map(AsFd::as_fd)
+                .or(joined.as_ref().map(AsFd::as_fd)),
             gate: Some(gate.as_fd()),
         };
-        let mut starting = launch(&plan, around)?;
+        let starting = launch(&plan, around)?;
         let pid = starting.child.pid.as_raw_nonzero().get();
-        if let (Some(console), Some(terminal)) = (&options.console, starting.terminal.take()) {
-            console.give(&terminal)?;
-        }
-        let container = Container {
-            id: id.to_owned(),
-            record: Record {
-                bundle,
-                pid,
-                start_time: start_time(pid.cast_unsigned()).unwrap_or(0),
-                created: options.now.clone(),
-                owner: geteuid().as_raw(),
-                rootfs,
-                cgroup: place
-                    .cgroup
-                    .as_ref()
-                    .map(kelp_runtime::cgroup::Cgroup::relative_path)
-                    .unwrap_or_default(),
-                scope: place.scope.clone(),
-            },
-            directory: directory.clone(),
+        let mut container = new(id, &directory, &bundle, pid, &undo.place, &options.now);
+        // Before it lives on by itself, so that one whose maker is killed can be found.
+        container.write_spec(&bundle.text)?;
+        container.write_record()?;
+        let state = container.state_as(&bundle.spec, Status::Creating);
+        let agent = listening.map(|listening| listening.about(pid, &state));
+        let mut starting = if plan.pauses() {
+            starting.enter(&tell_hooks(&bundle.spec, &state)?)?
+        } else {
+            starting
         };
-        let state = container.state_as(&spec, Status::Created);
-        let hooks = spec.hooks().as_ref();
-        let prestart = hooks.and_then(|hooks| hooks.prestart().as_ref());
-        hooks::run("prestart", prestart, &state)?;
-        let create_runtime = hooks.and_then(|hooks| hooks.create_runtime().as_ref());
-        hooks::run("createRuntime", create_runtime, &state)?;
-        // Once it is at its gate it lives without this process.
-        let held = starting.held()?;
-        let written = container
-            .write(&spec)
-            .and_then(|()| match &options.pid_file {
-                Some(path) => Ok(file::write_pid(path, pid.cast_unsigned())?),
-                None => Ok(()),
-            });
-        if let Err(error) = written {
-            drop(kelp_runtime::launch::Guarded::new(held));
-            return Err(error);
+        container.terminal = options.terminal.take(starting.terminal.take())?;
+        starting.prepared(agent.as_ref())?;
+        if let Some(path) = &options.pid_file {
+            file::write_pid(path, pid.cast_unsigned())?;
         }
+        starting.held()?;
+        container.record.creating = false;
+        container.write_record()?;
+        container.notes = bundle.notes;
         undo.is_done = true;
         Ok(container)
     }
+}
+
+/// A container whose process has just been made.
+fn new(
+    id: &str,
+    directory: &Path,
+    bundle: &Bundle,
+    pid: i32,
+    place: &Place,
+    now: &str,
+) -> Container {
+    let cgroup = place.cgroup.as_ref().map(Cgroup::relative_path);
+    Container {
+        id: id.to_owned(),
+        notes: Vec::new(),
+        terminal: None,
+        record: Record {
+            bundle: bundle.directory.clone(),
+            pid,
+            start_time: start_time(pid.cast_unsigned()).unwrap_or(0),
+            created: now.to_owned(),
+            owner: geteuid().as_raw(),
+            rootfs: bundle.rootfs.clone(),
+            cgroup: cgroup.unwrap_or_default(),
+            scope: place.scope.clone(),
+            creating: true,
+        },
+        directory: directory.to_owned(),
+    }
+}
+
+/// Runs the hooks that are told before the root is entered; the state, for those in the container.
+fn tell_hooks(spec: &Spec, state: &State) -> Result<Vec<u8>, Error> {
+    let text = state.to_json();
+    if let Some(all) = spec.hooks() {
+        for (name, list) in hooks::all(all) {
+            if matches!(name, "prestart" | "createRuntime") {
+                hooks::run(name, list, &text)?;
+            }
+        }
+    }
+    Ok(text)
 }
 
 /// Binds the socket at which the container waits, by a name that is never too long (unix(7)).

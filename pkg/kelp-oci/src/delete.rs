@@ -10,16 +10,17 @@ use kelp_sys::signal::pidfd_send;
 use kelp_systemd::Manager;
 
 use crate::error::Error;
-use crate::hooks;
 use crate::record::{self, Container, Status};
 use crate::root::Root;
+use crate::start::run_all;
 
 /// A process that was killed is gone within this time, unless it hangs in the kernel.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 
 impl Root {
     /// Removes a container that has ended or was never started; with `force` any, and none is no error.
-    pub fn delete(&self, id: &str, force: bool) -> Result<(), Error> {
+    /// What went wrong beside it is told in lines.
+    pub fn delete(&self, id: &str, force: bool) -> Result<Vec<String>, Error> {
         match self.container(id) {
             Err(Error::NotFound(_) | Error::Damaged(..)) if force => self.clear(id),
             container => container?.delete(force),
@@ -28,28 +29,28 @@ impl Root {
 
     /// Removes what a create that was killed has left, or what can't be read. One that goes on has the lock:
     /// then it is waited for, and what it has made is removed.
-    fn clear(&self, id: &str) -> Result<(), Error> {
+    fn clear(&self, id: &str) -> Result<Vec<String>, Error> {
         let directory = self.directory(id)?;
         let _lock = match record::lock(&directory) {
             Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                return Ok(());
+                return Ok(Vec::new());
             }
             lock => lock?,
         };
         match self.container(id) {
             Ok(container) => container.delete_locked(true),
-            Err(_) => remove(&directory),
+            Err(_) => remove(&directory).map(|()| Vec::new()),
         }
     }
 }
 
 impl Container {
-    fn delete(&self, force: bool) -> Result<(), Error> {
+    fn delete(&self, force: bool) -> Result<Vec<String>, Error> {
         let _lock = self.lock()?;
         self.delete_locked(force)
     }
 
-    fn delete_locked(&self, force: bool) -> Result<(), Error> {
+    fn delete_locked(&self, force: bool) -> Result<Vec<String>, Error> {
         let status = self.status();
         if !force && !matches!(status, Status::Stopped | Status::Created) {
             return Err(Error::State(format!(
@@ -79,16 +80,10 @@ impl Container {
         }
         let spec = self.spec();
         remove(&self.directory)?;
-        let Ok(spec) = spec else {
-            return Ok(());
-        };
-        let hooks = spec.hooks().as_ref();
-        hooks::run_all(
-            "poststop",
-            hooks.and_then(|hooks| hooks.poststop().as_ref()),
-            &self.state_as(&spec, Status::Stopped),
-        );
-        Ok(())
+        Ok(spec.map_or(Vec::new(), |spec| {
+            let state = self.state_as(&spec, Status::Stopped);
+            run_all(&spec, "poststop", &state)
+        }))
     }
 }
 

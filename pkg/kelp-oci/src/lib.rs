@@ -6,6 +6,7 @@
 //! keeps verbs that change it apart.
 #![forbid(unsafe_code)]
 
+mod agent;
 mod bundle;
 mod cgroup;
 mod console;
@@ -13,13 +14,14 @@ mod create;
 mod delete;
 mod error;
 mod exec;
-mod hooks;
+mod lenient;
 mod record;
+mod relay;
 mod root;
 mod signal;
 mod start;
 
-pub use console::ConsoleSocket;
+pub use console::{ConsoleSocket, Terminal};
 pub use create::Options as CreateOptions;
 pub use error::Error;
 pub use exec::{Options as ExecOptions, read_process};

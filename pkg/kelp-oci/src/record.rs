@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::lenient;
 
 /// The socket at which a created container waits to be started.
 pub(crate) const GATE: &str = "gate";
@@ -39,6 +41,8 @@ pub(crate) struct Record {
     pub(crate) cgroup: String,
     /// The scope that systemd made for it.
     pub(crate) scope: Option<String>,
+    /// Whether whoever makes it has not said yet that it is there.
+    pub(crate) creating: bool,
 }
 
 /// A container.
@@ -46,6 +50,10 @@ pub(crate) struct Record {
 pub struct Container {
     /// Its id.
     pub id: String,
+    /// What in its specification was passed over, and what went wrong beside it, when it was made.
+    pub notes: Vec<String>,
+    /// The outer end of its terminal, if whoever has made it keeps that.
+    pub terminal: Option<OwnedFd>,
     pub(crate) directory: PathBuf,
     pub(crate) record: Record,
 }
@@ -54,6 +62,8 @@ pub struct Container {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
+    /// It is being made.
+    Creating,
     /// It waits to be started.
     Created,
     /// Its program runs.
@@ -67,6 +77,7 @@ pub enum Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
             Self::Paused => "paused",
@@ -100,6 +111,13 @@ pub struct State {
     pub owner: String,
 }
 
+impl State {
+    /// As a document.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("strings and numbers are always a document")
+    }
+}
+
 impl Container {
     pub(crate) fn open(id: &str, directory: PathBuf) -> Result<Self, Error> {
         let path = directory.join(RECORD);
@@ -109,23 +127,35 @@ impl Container {
         })?;
         Ok(Self {
             id: id.to_owned(),
+            notes: Vec::new(),
+            terminal: None,
             record: record.ok_or_else(|| Error::NotFound(id.to_owned()))?,
             directory,
         })
     }
 
-    /// Writes what is kept: the specification first, and the record that makes it a container last.
-    pub(crate) fn write(&self, spec: &Spec) -> Result<(), Error> {
-        file::write_json(&self.directory.join(SPEC), spec, Durability::None)?;
-        let record = self.directory.join(RECORD);
-        Ok(file::write_json(&record, &self.record, Durability::None)?)
+    /// Writes the specification, as it was read.
+    pub(crate) fn write_spec(&self, text: &[u8]) -> Result<(), Error> {
+        Ok(file::write(
+            &self.directory.join(SPEC),
+            text,
+            Durability::None,
+        )?)
+    }
+
+    /// Writes the record, which makes it a container.
+    pub(crate) fn write_record(&self) -> Result<(), Error> {
+        let path = self.directory.join(RECORD);
+        Ok(file::write_json(&path, &self.record, Durability::None)?)
     }
 
     /// The specification that it was made from.
     pub fn spec(&self) -> Result<Spec, Error> {
         let path = self.directory.join(SPEC);
-        file::read_json(&path)?
-            .ok_or_else(|| Error::Invalid(format!("{} is missing", path.display())))
+        let text = fs::read(&path).map_err(Error::io(format!("read {}", path.display())))?;
+        let (spec, _) = lenient::parse(&text)
+            .map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?;
+        Ok(spec)
     }
 
     /// A pidfd of its first process, unless that has ended.
@@ -141,6 +171,9 @@ impl Container {
     pub fn status(&self) -> Status {
         if self.init().is_none() {
             return Status::Stopped;
+        }
+        if self.record.creating {
+            return Status::Creating;
         }
         if self.directory.join(GATE).exists() {
             return Status::Created;

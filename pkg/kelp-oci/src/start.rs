@@ -3,26 +3,23 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
+use kelp_runtime::hooks;
 use kelp_runtime::launch::go;
-use kelp_sys::process::wait_pidfd;
-use kelp_sys::signal::{SignalSet, pidfd_send, read_signal, signalfd};
-use rustix::event::{PollFd, PollFlags, poll};
+use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags, open};
-use rustix::io::Errno;
 use rustix::net::{SocketType, connect};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::agent::Listening;
 use crate::create::{gate_address, socket};
 use crate::error::Error;
-use crate::hooks;
-use crate::record::{Container, GATE, Status};
-
-/// SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGCONT, SIGWINCH.
-const PASSED: &[i32] = &[1, 2, 3, 10, 12, 14, 15, 18, 28];
+use crate::record::{Container, GATE, State, Status};
+use crate::relay;
 
 impl Container {
     /// Lets the program go; returns once it runs.
-    pub fn start(&self) -> Result<(), Error> {
+    /// What went wrong beside it is told in lines.
+    pub fn start(&self) -> Result<Vec<String>, Error> {
         let _lock = self.lock()?;
         let status = self.status();
         if status != Status::Created {
@@ -40,49 +37,28 @@ impl Container {
             .and_then(|args| args.first())
             .cloned()
             .unwrap_or_default();
+        let created = self.state_as(&spec, Status::Created);
+        let listening = Listening::open(&spec)?;
+        let agent = listening.map(|listening| listening.about(self.record.pid, &created));
         let gate = self.come_to_the_gate()?;
-        let started = go(&gate, &program);
+        let started = go(&gate, &program, &created.to_json(), agent.as_ref());
         // Whether it runs or has ended, it waits no longer.
         let _ = fs::remove_file(self.directory.join(GATE));
         started?;
         let state = self.state_as(&spec, Status::Running);
-        let hooks = spec.hooks().as_ref();
-        hooks::run_all(
-            "poststart",
-            hooks.and_then(|hooks| hooks.poststart().as_ref()),
-            &state,
-        );
-        Ok(())
+        Ok(run_all(&spec, "poststart", &state))
     }
 
     /// Waits for the end of the first process, which must be the caller's child; its exit code. Signals that
-    /// come meanwhile are passed on.
-    pub fn wait(&self) -> Result<i32, Error> {
+    /// come meanwhile are passed on, and `terminal`, the outer end of its own, is connected to the caller's.
+    pub fn wait(&self, terminal: Option<OwnedFd>) -> Result<i32, Error> {
         let what = || format!("wait for container \"{}\"", self.id);
         let Some(pid) = Pid::from_raw(self.record.pid) else {
             return Ok(0);
         };
         // Also of one that has ended: nobody else reaps it.
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(Error::io(what()))?;
-        let signals = signalfd(&SignalSet::of(PASSED)).map_err(Error::io(what()))?;
-        loop {
-            let mut fds = [
-                PollFd::new(&pidfd, PollFlags::IN),
-                PollFd::new(&signals, PollFlags::IN),
-            ];
-            match poll(&mut fds, None) {
-                Err(Errno::INTR) => continue,
-                ready => drop(ready.map_err(Error::io(what()))?),
-            }
-            let ended = !fds[0].revents().is_empty();
-            while let Some(signal) = read_signal(signals.as_fd()).map_err(Error::io(what()))? {
-                let _ = pidfd_send(pidfd.as_fd(), signal);
-            }
-            if ended {
-                let exit = wait_pidfd(pidfd.as_fd()).map_err(Error::io(what()))?;
-                return Ok(exit.code());
-            }
-        }
+        Ok(relay::wait(pidfd.as_fd(), terminal)?.code())
     }
 
     fn come_to_the_gate(&self) -> Result<OwnedFd, Error> {
@@ -93,4 +69,19 @@ impl Container {
         connect(&socket, &gate_address(directory.as_fd())?).map_err(Error::io(what()))?;
         Ok(socket)
     }
+}
+
+/// Runs hooks whose failure keeps nothing from going on; a line for each.
+pub(crate) fn run_all(spec: &Spec, name: &str, state: &State) -> Vec<String> {
+    let Some(all) = spec.hooks() else {
+        return Vec::new();
+    };
+    let text = state.to_json();
+    let lists = hooks::all(all).into_iter();
+    let list = lists
+        .filter(|(kind, _)| *kind == name)
+        .flat_map(|(_, list)| list);
+    list.filter_map(|hook| hooks::run(name, std::slice::from_ref(hook), &text).err())
+        .map(|error| error.to_string())
+        .collect()
 }

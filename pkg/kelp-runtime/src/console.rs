@@ -41,8 +41,8 @@ pub(crate) struct Console {
 }
 
 impl Console {
-    /// Opens a pair beneath `root`, whose /dev/pts is mounted.
-    pub(crate) fn open(root: &Root) -> Result<Self, Failure> {
+    /// Opens a pair beneath `root`, whose /dev/pts is mounted, of this size if one is given.
+    pub(crate) fn open(root: &Root, size: Option<(u16, u16)>) -> Result<Self, Failure> {
         let what = || "open a terminal in the container's /dev/pts".to_owned();
         let pts = root
             .open(
@@ -65,6 +65,9 @@ impl Console {
                 "the container's /dev/pts/ptmx is no terminal multiplexer",
             ));
         }
+        if let Some(size) = size {
+            set_size(&master, size).step(what)?;
+        }
         unlockpt(&master).step(what)?;
         let slave = open_inner(master.as_fd()).step(what)?;
         Ok(Self { master, slave })
@@ -85,9 +88,14 @@ impl Console {
         attach(tree.as_fd(), place.as_fd()).step(what)
     }
 
-    /// Makes the container's end the calling process's terminal and its standard streams.
-    pub(crate) fn adopt(&self) -> Result<(), Failure> {
+    /// Makes the container's end the calling process's terminal and its standard streams; it becomes the
+    /// user's, who may open it once more by its name.
+    pub(crate) fn adopt(&self, user: u32) -> Result<(), Failure> {
         let what = || "take the terminal".to_owned();
+        if user != 0 {
+            let user = rustix::process::Uid::from_raw(user);
+            rustix::fs::fchown(&self.slave, Some(user), None).step(what)?;
+        }
         rustix::process::setsid().step(what)?;
         rustix::process::ioctl_tiocsctty(&self.slave).step(what)?;
         for number in 0..3 {

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use kelp_sys::clone::{Child, CloneFlags, clone3_sibling};
 use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
 };
@@ -42,6 +43,7 @@ const KINDS: &[(&str, ThreadNameSpaceType)] = &[
     ("ipc", ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION),
     ("uts", ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME),
     ("cgroup", ThreadNameSpaceType::CONTROL_GROUP),
+    ("time", ThreadNameSpaceType::TIME),
 ];
 
 /// The namespaces of the init that are not the caller's. One that is the caller's own can't be
@@ -53,7 +55,11 @@ fn namespaces(pid: u32) -> Result<ThreadNameSpaceType, Error> {
             rustix::fs::stat(&path)
                 .map_err(|error| Error::io(format!("look at {path}"))(error.into()))
         };
-        let theirs = look(format!("/proc/{pid}/ns/{name}"))?;
+        let theirs = match rustix::fs::stat(format!("/proc/{pid}/ns/{name}")) {
+            // A kernel without time namespaces.
+            Err(Errno::NOENT) if kind == ThreadNameSpaceType::TIME => continue,
+            _ => look(format!("/proc/{pid}/ns/{name}"))?,
+        };
         let ours = look(format!("/proc/self/ns/{name}"))?;
         if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino) {
             set |= kind;
@@ -71,6 +77,9 @@ pub fn exec(
     stdio: Option<Stdio<'_>>,
 ) -> Result<Starting, Error> {
     let kinds = namespaces(target.pid)?;
+    plan.scheduling
+        .bind_initial()
+        .map_err(|failure| Error::Init(failure.text))?;
     let (parent_end, child_end) = pair()?;
     let mut parent_end = Some(parent_end);
     let child = through_joiner(&plan.program(), target.cgroup, || {
@@ -91,8 +100,7 @@ fn join(
     parent: &OwnedFd,
 ) -> Result<Child, Failure> {
     // Before it is undumpable: what /proc has of an undumpable process is the host's root's.
-    process::set_oom_score(plan)?;
-    process::set_profile(plan)?;
+    process::set_by_proc(plan)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "become undumpable".to_owned())?;
     move_into_thread_name_spaces(target.init, kinds)
         .step(|| "enter the container's namespaces".to_owned())?;
@@ -126,10 +134,10 @@ fn prepare(
     let root = Root::new(root);
     let identity = Identity::resolve(plan, &root)?;
     if plan.terminal {
-        let console = Console::open(&root)?;
+        let console = Console::open(&root, plan.terminal_size)?;
         send(parent, &[READY], &[console.master.as_fd()])
             .step(|| "send the terminal".to_owned())?;
-        console.adopt()?;
+        console.adopt(identity.uid)?;
         return Ok(identity);
     }
     send(parent, &[READY], &[]).step(|| "report to the parent".to_owned())?;

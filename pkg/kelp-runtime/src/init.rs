@@ -17,19 +17,19 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::console::Console;
 use crate::error::{Failure, Step};
-use crate::launch::{READY, Stdio, Surroundings};
+use crate::launch::{HOOK_STATE, MOUNTED, READY, Surroundings};
 use crate::message::send;
 use crate::mount_plan::{MountPlan, Source};
 use crate::mounts::Made;
 use crate::plan::Plan;
 use crate::process::{self, Tie};
 use crate::rootfd::Root;
-use crate::{accounts, chown, mounts, rootfs, source};
+use crate::{accounts, chown, hooks, mounts, rootfs, source};
 
 /// Runs the plan; returns only if a step failed.
 pub(crate) fn run(plan: &Plan, around: Surroundings<'_>, parent: BorrowedFd<'_>) -> Failure {
     let tie = around.gate.map_or(Tie::Life, Tie::Gate);
-    match prepare(plan, around.stdio, parent) {
+    match prepare(plan, around, parent) {
         Ok(identity) => process::execute(&plan.process, &identity, parent, tie),
         Err(failure) => failure,
     }
@@ -37,7 +37,7 @@ pub(crate) fn run(plan: &Plan, around: Surroundings<'_>, parent: BorrowedFd<'_>)
 
 fn prepare(
     plan: &Plan,
-    stdio: Option<Stdio<'_>>,
+    around: Surroundings<'_>,
     parent: BorrowedFd<'_>,
 ) -> Result<process::Identity, Failure> {
     // A monitor that dies takes its container along. It may have died already: then the pair's
@@ -46,15 +46,17 @@ fn prepare(
         .step(|| "set the parent death signal".to_owned())?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "become undumpable".to_owned())?;
     process::usual_umask();
-    process::set_oom_score(&plan.process)?;
-    process::set_profile(&plan.process)?;
-    for (kind, fd) in &plan.join {
+    // Whoever has entered the user namespace has done this before, while /proc was its own.
+    if around.user.is_none() {
+        process::set_by_proc(&plan.process)?;
+    }
+    for (kind, fd) in &plan.namespaces.join {
         // This process is in that one already: it was cloned into it.
         if *kind as u32 == LinkNameSpaceType::ProcessID as u32 {
             continue;
         }
         move_into_link_name_space(fd.as_fd(), Some(*kind))
-            .step(|| "join a namespace".to_owned())?;
+            .step(|| format!("join the {kind:?} namespace"))?;
     }
     if plan.creates_network() {
         kelp_sys::net::bring_up(c"lo").step(|| "bring the loopback interface up".to_owned())?;
@@ -99,9 +101,15 @@ fn prepare(
     if dev.is_some() {
         mounts::devices(&root, &plan.devices, &plan.host_devices)?;
     }
+    if plan.hooks.pauses {
+        send(parent, &[MOUNTED], &[]).step(|| "report to the parent".to_owned())?;
+        let state = process::wait_for_go(parent, HOOK_STATE)?;
+        hooks::run("createContainer", &plan.hooks.create_container, &state)
+            .map_err(|error| Failure::setup(error.to_string()))?;
+    }
     write_sysctls(plan, &root)?;
     let console = if plan.process.terminal {
-        let console = Console::open(&root)?;
+        let console = Console::open(&root, plan.process.terminal_size)?;
         console.mount(&root)?;
         Some(console)
     } else {
@@ -136,11 +144,11 @@ fn prepare(
             .step(|| format!("set the domain name {name}"))?;
     }
 
-    match (&console, stdio) {
+    match (&console, around.stdio) {
         (Some(console), _) => {
             send(parent, &[READY], &[console.master.as_fd()])
                 .step(|| "send the terminal".to_owned())?;
-            console.adopt()?;
+            console.adopt(identity.uid)?;
         }
         (None, stdio) => {
             send(parent, &[READY], &[]).step(|| "report to the parent".to_owned())?;

@@ -3,9 +3,10 @@
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use kelp_sys::clone::{Child, CloneFlags, clone3, clone3_sibling};
+use kelp_sys::clone::{Child, clone3, clone3_sibling};
 use kelp_sys::process::wait_pidfd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, pidfd_send_signal};
@@ -15,6 +16,7 @@ use crate::error::{Error, Failure, Step, plain};
 use crate::joiner::through_joiner;
 use crate::message::{receive, send};
 use crate::plan::Plan;
+use crate::process;
 
 /// The standard streams of a process without a terminal.
 #[derive(Clone, Copy, Debug)]
@@ -89,8 +91,15 @@ pub struct Starting {
 
 pub(crate) const READY: u8 = 0x10;
 pub(crate) const GO: u8 = 0x11;
-/// The process is all but the program, and waits at its gate.
+/// The process is all but the program: it is about to wait at its gate, and once more when it does.
 pub(crate) const HELD: u8 = 0x12;
+/// The root and the mounts are there, and the root is not entered yet.
+pub(crate) const MOUNTED: u8 = 0x13;
+/// A descriptor comes along by which a seccomp filter asks about calls.
+pub(crate) const LISTENER: u8 = 0x14;
+
+/// The longest state that hooks in the container are told.
+pub(crate) const HOOK_STATE: usize = 128 << 10;
 
 /// What a container's first process gets beside its plan.
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,10 +114,32 @@ pub struct Surroundings<'a> {
     pub gate: Option<BorrowedFd<'a>>,
 }
 
+/// Who is asked about the calls that a seccomp filter does not decide (runtime-spec, config-linux.md, "The
+/// Container Process State").
+#[derive(Debug)]
+pub struct Agent {
+    /// A connection to it.
+    pub socket: OwnedFd,
+    /// What it is told of the process.
+    pub state: Vec<u8>,
+}
+
+impl Agent {
+    fn give(agent: Option<&Self>, listener: Option<OwnedFd>) -> Result<(), Error> {
+        let (Some(agent), Some(listener)) = (agent, listener) else {
+            let text = "seccomp: nobody is there to be asked: give linux.seccomp a listenerPath";
+            return Err(Error::Init(text.to_owned()));
+        };
+        send(agent.socket.as_fd(), &agent.state, &[listener.as_fd()])
+            .map_err(Error::io("seccomp: hand the listener over"))
+    }
+}
+
 /// Makes the process and its namespaces.
 ///
 /// Returns when the root, the mounts and the terminal are there, and the init waits for
-/// [`Starting::execute`]: the moment to set up its network.
+/// [`Starting::execute`]: the moment to set up its network. With a plan that [`Plan::pauses`], it returns when
+/// the mounts are there, and the rest is done by [`Starting::enter`].
 ///
 /// The caller has one thread, and is in the container's user namespace with every capability there
 /// unless [`Surroundings::user`] names it.
@@ -122,17 +153,22 @@ pub fn launch(plan: &Plan, around: Surroundings<'_>) -> Result<Starting, Error> 
         let _ = send(child_end.as_fd(), &failure.to_bytes(), &[]);
         1
     };
-    let pids = plan.joined_pids();
-    let child = if pids.is_none() && around.user.is_none() {
-        clone3(plan.create, around.cgroup, init).map_err(clone_error)?
-    } else {
+    let joins =
+        around.user.is_some() || plan.joined_pids().is_some() || plan.namespaces.time.is_some();
+    let child = if joins {
         through_joiner(&plan.process.program(), None, || {
-            clone_among(around.user, pids, plan.create, around.cgroup, init)
+            clone_among(plan, around, init)
         })?
+    } else {
+        clone3(plan.namespaces.create, around.cgroup, init).map_err(clone_error)?
     };
     drop(child_end);
     let parent_end = parent_end.expect("the child took its own copy");
-    Starting::new(child, parent_end, plan.process.program()).ready()
+    let starting = Starting::new(child, parent_end, plan.process.program());
+    if plan.pauses() {
+        return starting.mounted();
+    }
+    starting.ready()
 }
 
 fn clone_error(error: std::io::Error) -> Error {
@@ -147,21 +183,32 @@ fn clone_error(error: std::io::Error) -> Error {
 
 /// Clones the init into namespaces that are there already, as a joiner does.
 fn clone_among(
-    user: Option<BorrowedFd<'_>>,
-    pids: Option<BorrowedFd<'_>>,
-    create: CloneFlags,
-    cgroup: Option<BorrowedFd<'_>>,
+    plan: &Plan,
+    around: Surroundings<'_>,
     init: impl FnOnce() -> i32,
 ) -> Result<Child, Failure> {
-    if let Some(user) = user {
+    let time = plan.namespaces.time.as_deref();
+    let clocks = time.map(open_clocks).transpose()?;
+    if let Some(user) = around.user {
+        // In another user namespace this process is undumpable, and what /proc has of it is the host's
+        // root's.
+        process::set_by_proc(&plan.process)?;
         move_into_link_name_space(user, Some(LinkNameSpaceType::User))
             .step(|| "join the user namespace".to_owned())?;
     }
-    if let Some(pids) = pids {
+    if let Some(pids) = plan.joined_pids() {
         move_into_link_name_space(pids, Some(LinkNameSpaceType::ProcessID))
             .step(|| "join the pid namespace".to_owned())?;
     }
-    clone3_sibling(create, cgroup, init).map_err(|error| {
+    if let Some(clocks) = clocks {
+        kelp_sys::namespace::unshare_time().step(|| "make the time namespace".to_owned())?;
+        let offsets = time.unwrap_or_default();
+        if !offsets.is_empty() {
+            rustix::io::write(&clocks, offsets.as_bytes())
+                .step(|| "set linux.timeOffsets".to_owned())?;
+        }
+    }
+    clone3_sibling(plan.namespaces.create, around.cgroup, init).map_err(|error| {
         // clone(2), ENOMEM: a pid namespace ends with its first process.
         if error.raw_os_error() == Some(Errno::NOMEM.raw_os_error()) {
             return Failure::setup("join the pid namespace: its first process has ended");
@@ -171,6 +218,17 @@ fn clone_among(
             error => Failure::setup(error.to_string()),
         }
     })
+}
+
+/// Opens the calling process's file for the clocks of its children. The kernel looks at who has opened it.
+fn open_clocks(_offsets: &str) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    match open("/proc/self/timens_offsets", flags, Mode::empty()) {
+        Err(Errno::NOENT) => Err(Failure::setup(
+            "this kernel has no time namespaces: leave the one in linux.namespaces out",
+        )),
+        file => file.step(|| "open /proc/self/timens_offsets".to_owned()),
+    }
 }
 
 /// A pair of sockets that keep messages apart (unix(7), SOCK_SEQPACKET).
@@ -204,24 +262,63 @@ impl Starting {
         Ok(self)
     }
 
+    fn mounted(self) -> Result<Self, Error> {
+        let (message, _) = self.receive()?;
+        if message.first() != Some(&MOUNTED) {
+            return Err(self.fail(&message));
+        }
+        Ok(self)
+    }
+
+    /// Lets the init of a plan that pauses enter its root. Hooks in the container are told `state`.
+    pub fn enter(self, state: &[u8]) -> Result<Self, Error> {
+        say_go(&self.socket, state)?;
+        self.ready()
+    }
+
     /// Lets the init execute the program; returns the process once it has.
     pub fn execute(self) -> Result<Guarded, Error> {
-        // A failed send means that the init is gone; then so is its message, or its absence.
-        let _ = send(self.socket.as_fd(), &[GO], &[]);
-        let (message, _) = self.receive()?;
+        self.execute_asking(None)
+    }
+
+    /// The same where there is somebody to be asked about calls.
+    pub fn execute_asking(self, agent: Option<&Agent>) -> Result<Guarded, Error> {
+        say_go(&self.socket, &[])?;
+        let message = self.hear(agent)?;
         if message.is_empty() {
             return Ok(self.child);
         }
         Err(self.fail(&message))
     }
 
-    /// Waits until the process is at its gate; it lives on without the caller.
+    /// Waits until the process is all but the program, and waits for [`Starting::held`].
+    pub fn prepared(&mut self, agent: Option<&Agent>) -> Result<(), Error> {
+        let message = self.hear(agent)?;
+        if message.first() != Some(&HELD) {
+            return Err(failure(&message, &self.program));
+        }
+        Ok(())
+    }
+
+    /// Lets the process wait at its gate. It lives on without the caller.
     pub fn held(self) -> Result<Child, Error> {
+        say_go(&self.socket, &[])?;
         let (message, _) = self.receive()?;
         if message.first() != Some(&HELD) {
             return Err(self.fail(&message));
         }
         Ok(self.child.release())
+    }
+
+    /// The next message that is not about a listener, which the agent gets.
+    fn hear(&self, agent: Option<&Agent>) -> Result<Vec<u8>, Error> {
+        loop {
+            let (message, mut fds) = self.receive()?;
+            if message.first() != Some(&LISTENER) {
+                return Ok(message);
+            }
+            Agent::give(agent, fds.pop())?;
+        }
     }
 
     /// Why the init can't go on, where it has said so: it is silent until it is let go unless a step
@@ -252,18 +349,33 @@ fn failure(message: &[u8], program: &str) -> Error {
     Failure::to_error(message, program)
 }
 
-/// Lets a process that waits at its gate become its program; returns once it has. `gate` is a connection
-/// to the gate, `program` what errors are about.
-pub fn go(gate: &OwnedFd, program: &str) -> Result<(), Error> {
-    // A failed send means that the process is gone; then so is its message, or its absence.
-    let _ = send(gate.as_fd(), &[GO], &[]);
-    let mut buffer = vec![0; 4096];
-    let (length, _) = receive(gate.as_fd(), &mut buffer, RecvFlags::empty())
-        .map_err(Error::io("hear from the init"))?;
-    if length == 0 {
-        return Ok(());
+/// Says the word. A send to one that is gone is no failure: its message, or its absence, says why.
+fn say_go(socket: &OwnedFd, state: &[u8]) -> Result<(), Error> {
+    if state.len() > HOOK_STATE {
+        return Err(Error::Spec(format!(
+            "the state is too long for hooks in the container: {} bytes of {HOOK_STATE}: give it \
+             shorter annotations",
+            state.len()
+        )));
     }
-    Err(failure(&buffer[..length], program))
+    let _ = send(socket.as_fd(), &[&[GO], state].concat(), &[]);
+    Ok(())
+}
+
+/// Lets a process that waits at its gate become its program; returns once it has. `gate` is a connection
+/// to the gate, `program` what errors are about, and hooks in the container are told `state`.
+pub fn go(gate: &OwnedFd, program: &str, state: &[u8], agent: Option<&Agent>) -> Result<(), Error> {
+    say_go(gate, state)?;
+    loop {
+        let mut buffer = vec![0; 4096];
+        let (length, mut fds) = receive(gate.as_fd(), &mut buffer, RecvFlags::empty())
+            .map_err(Error::io("hear from the init"))?;
+        match &buffer[..length] {
+            [] => return Ok(()),
+            [LISTENER, ..] => Agent::give(agent, fds.pop())?,
+            message => return Err(failure(message, program)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -4,23 +4,26 @@
 //! exists; a specification that can't work is refused here.
 
 use std::ffi::CString;
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use kelp_sys::clone::CloneFlags;
 use kelp_sys::exec::CStringArray;
 use oci_spec::runtime::{
-    LinuxNamespaceType, LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, Mount, Spec,
+    Hook, Linux, LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, Mount, Spec,
 };
 use rustix::process::{Resource, Rlimit};
-use rustix::thread::LinkNameSpaceType;
+use rustix::thread::LinkNameSpaceType as Link;
 
 use crate::accounts::Accounts;
 use crate::capabilities::CapSets;
 use crate::devices;
 use crate::error::Error;
+use crate::hooks::HookPlan;
+use crate::launch::HOOK_STATE;
 use crate::mount_plan::{MountPlan, cstring, propagation};
+use crate::namespace_plan::Namespaces;
+use crate::scheduling::Scheduling;
 use crate::seccomp::{self, Program};
 
 /// What the container's root is made of.
@@ -78,8 +81,7 @@ pub struct Extras {
 
 /// The plan of a container's first process.
 pub struct Plan {
-    pub(crate) create: CloneFlags,
-    pub(crate) join: Vec<(LinkNameSpaceType, OwnedFd)>,
+    pub(crate) namespaces: Namespaces,
     pub(crate) rootfs: Rootfs,
     /// A directory of the host that the new root is attached to until the pivot.
     pub(crate) attach: PathBuf,
@@ -95,6 +97,7 @@ pub struct Plan {
     pub(crate) sysctl: Vec<(PathBuf, String)>,
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
+    pub(crate) hooks: HookPlan,
     pub(crate) process: ProcessPlan,
 }
 
@@ -118,12 +121,28 @@ pub struct ProcessPlan {
     /// The AppArmor profile.
     pub(crate) apparmor: Option<String>,
     pub(crate) seccomp: Option<Program>,
+    pub(crate) scheduling: Scheduling,
+    /// The lines and characters a line of its terminal.
+    pub(crate) terminal_size: Option<(u16, u16)>,
+    /// The SELinux label.
+    pub(crate) label: Option<String>,
     /// As personality(2) has it.
     pub(crate) personality: Option<u32>,
     pub(crate) extras: Extras,
+    /// Programs that are run last.
+    pub(crate) start_hooks: Vec<Hook>,
 }
 
 impl ProcessPlan {
+    /// How long the state can be that comes with the word to go on.
+    pub(crate) fn state_size(&self) -> usize {
+        if self.start_hooks.is_empty() {
+            0
+        } else {
+            HOOK_STATE
+        }
+    }
+
     /// The program as it was asked for.
     pub fn program(&self) -> String {
         self.argv
@@ -145,20 +164,20 @@ impl Plan {
             .process()
             .as_ref()
             .ok_or_else(|| Error::Spec("the specification has no process".to_owned()))?;
-        let (create, join) = namespaces(linux.namespaces().as_deref().unwrap_or_default())?;
-        if !create.contains(CloneFlags::NEWNS) {
+        let hooks = HookPlan::new(spec)?;
+        let namespaces = Namespaces::new(&linux)?;
+        if !namespaces.create.contains(CloneFlags::NEWNS) {
             return Err(Error::Spec(
                 "a container needs a mount namespace of its own".to_owned(),
             ));
         }
-        let uts = create.contains(CloneFlags::NEWUTS)
-            || joins(&join, LinkNameSpaceType::HostNameAndNISDomainName);
+        let uts = namespaces.has(CloneFlags::NEWUTS, Link::HostNameAndNISDomainName);
         if spec.hostname().is_some() && !uts {
             return Err(Error::Spec(
                 "a hostname needs a UTS namespace: leave --hostname or --uts=host out".to_owned(),
             ));
         }
-        let mut sysctl = sysctls(linux.sysctl().iter().flatten(), create, &join)?;
+        let mut sysctl = sysctls(linux.sysctl().iter().flatten(), &namespaces)?;
         // The file is the host's root's alone; the system call asks for a capability in the
         // namespace (setdomainname(2)).
         let is_domain = |(path, _): &(PathBuf, String)| path == Path::new("kernel/domainname");
@@ -180,8 +199,7 @@ impl Plan {
             host_devices.retain(|path| !named.contains(path) && !is_mounted(path));
         }
         Ok(Self {
-            create,
-            join,
+            namespaces,
             rootfs,
             attach: attach.to_owned(),
             rootfs_readonly: spec
@@ -207,10 +225,10 @@ impl Plan {
             hostname: spec.hostname().clone(),
             domainname: domain.or_else(|| spec.domainname().clone()),
             process: ProcessPlan {
-                makes_cwd: extras.user.is_some(),
-                personality: linux.personality().as_ref().map(persona),
-                ..ProcessPlan::new(process, linux.seccomp().as_ref(), extras)?
+                start_hooks: hooks.start_container.clone(),
+                ..ProcessPlan::new(process, linux.seccomp().as_ref(), extras)?.of_first(&linux)?
             },
+            hooks,
         })
     }
 
@@ -221,18 +239,33 @@ impl Plan {
 
     /// The pid namespace of others that it starts in.
     pub(crate) fn joined_pids(&self) -> Option<BorrowedFd<'_>> {
-        let is_pids = |kind: LinkNameSpaceType| kind as u32 == LinkNameSpaceType::ProcessID as u32;
-        let joined = self.join.iter().find(|(kind, _)| is_pids(*kind));
-        joined.map(|(_, fd)| fd.as_fd())
+        self.namespaces.joined(Link::ProcessID)
+    }
+
+    /// Whether the process waits before its root is entered, so that hooks can be told of it.
+    pub fn pauses(&self) -> bool {
+        self.hooks.pauses
     }
 
     /// Whether the container gets a network namespace of its own.
     pub fn creates_network(&self) -> bool {
-        self.create.contains(CloneFlags::NEWNET)
+        self.namespaces.create.contains(CloneFlags::NEWNET)
     }
 }
 
 impl ProcessPlan {
+    /// That of a container's first process, which has more to it.
+    fn of_first(self, linux: &Linux) -> Result<Self, Error> {
+        Ok(Self {
+            makes_cwd: self.extras.user.is_some(),
+            personality: linux.personality().as_ref().map(persona),
+            scheduling: self
+                .scheduling
+                .with_memory(linux.memory_policy().as_ref())?,
+            ..self
+        })
+    }
+
     /// Checks `process`.
     pub fn new(
         process: &oci_spec::runtime::Process,
@@ -274,6 +307,15 @@ impl ProcessPlan {
             capabilities,
             seccomp,
             personality: None,
+            scheduling: Scheduling::new(process)?,
+            terminal_size: process.console_size().as_ref().map(|size| {
+                let number = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
+                (number(size.height()), number(size.width()))
+            }),
+            label: process
+                .selinux_label()
+                .clone()
+                .filter(|label| !label.is_empty()),
             rlimits: process
                 .rlimits()
                 .iter()
@@ -287,6 +329,7 @@ impl ProcessPlan {
                 .clone()
                 .filter(|name| !name.is_empty()),
             extras,
+            start_hooks: Vec::new(),
         })
     }
 }
@@ -298,69 +341,17 @@ fn persona(personality: &LinuxPersonality) -> u32 {
     }
 }
 
-fn joins(join: &[(LinkNameSpaceType, OwnedFd)], kind: LinkNameSpaceType) -> bool {
-    join.iter().any(|(joined, _)| *joined as u32 == kind as u32)
-}
-
 fn paths(list: Option<&Vec<String>>) -> Vec<PathBuf> {
     list.into_iter().flatten().map(PathBuf::from).collect()
 }
 
-type Namespaces = (CloneFlags, Vec<(LinkNameSpaceType, OwnedFd)>);
-
-fn namespaces(list: &[oci_spec::runtime::LinuxNamespace]) -> Result<Namespaces, Error> {
-    let mut create = CloneFlags::empty();
-    let mut join = Vec::new();
-    let mut seen = Vec::new();
-    for namespace in list {
-        let kind = namespace.typ();
-        if seen.contains(&kind) {
-            return Err(Error::Spec(format!("namespace {kind} is given twice")));
-        }
-        seen.push(kind);
-        let (flag, link) = match kind {
-            LinuxNamespaceType::Mount => (CloneFlags::NEWNS, LinkNameSpaceType::Mount),
-            LinuxNamespaceType::Cgroup => (CloneFlags::NEWCGROUP, LinkNameSpaceType::ControlGroup),
-            LinuxNamespaceType::Uts => (
-                CloneFlags::NEWUTS,
-                LinkNameSpaceType::HostNameAndNISDomainName,
-            ),
-            LinuxNamespaceType::Ipc => (
-                CloneFlags::NEWIPC,
-                LinkNameSpaceType::InterProcessCommunication,
-            ),
-            LinuxNamespaceType::Pid => (CloneFlags::NEWPID, LinkNameSpaceType::ProcessID),
-            LinuxNamespaceType::Network => (CloneFlags::NEWNET, LinkNameSpaceType::Network),
-            // The caller has entered the user namespace before it plans.
-            LinuxNamespaceType::User => continue,
-            LinuxNamespaceType::Time => {
-                return Err(Error::Spec(
-                    "time namespaces are not supported by this runtime".to_owned(),
-                ));
-            }
-        };
-        match namespace.path() {
-            None => create = create.with(flag),
-            Some(path) => {
-                let file = File::open(path)
-                    .map_err(Error::io(format!("open namespace {}", path.display())))?;
-                join.push((link, file.into()));
-            }
-        }
-    }
-    Ok((create, join))
-}
-
 fn sysctls<'a>(
     list: impl Iterator<Item = (&'a String, &'a String)>,
-    create: CloneFlags,
-    join: &[(LinkNameSpaceType, OwnedFd)],
+    namespaces: &Namespaces,
 ) -> Result<Vec<(PathBuf, String)>, Error> {
-    let own_network =
-        create.contains(CloneFlags::NEWNET) || joins(join, LinkNameSpaceType::Network);
-    let own_ipc = create.contains(CloneFlags::NEWIPC)
-        || joins(join, LinkNameSpaceType::InterProcessCommunication);
-    let own_uts = create.contains(CloneFlags::NEWUTS);
+    let own_network = namespaces.has(CloneFlags::NEWNET, Link::Network);
+    let own_ipc = namespaces.has(CloneFlags::NEWIPC, Link::InterProcessCommunication);
+    let own_uts = namespaces.has(CloneFlags::NEWUTS, Link::HostNameAndNISDomainName);
     list.map(|(name, value)| {
         let path = if name.contains('/') {
             name.clone()

@@ -19,7 +19,8 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use crate::capabilities;
 use crate::error::{Failure, FailureKind, Step, plain};
-use crate::launch::{GO, HELD, Stdio};
+use crate::hooks;
+use crate::launch::{GO, HELD, LISTENER, Stdio};
 use crate::message::{receive, send};
 use crate::plan::{Extras, ProcessPlan};
 use crate::rootfd::Root;
@@ -112,6 +113,10 @@ fn become_user(
     for &(resource, limit) in &plan.rlimits {
         setrlimit(resource, limit).step(|| format!("set the limit {resource:?}"))?;
     }
+    plan.scheduling.apply()?;
+    if matches!(tie, Tie::Start) {
+        plan.scheduling.bind_final()?;
+    }
     usual_umask();
     let missing = enter_directory(plan)?;
 
@@ -136,7 +141,7 @@ fn become_user(
     } else {
         // Without no_new_privs a filter takes CAP_SYS_ADMIN, which the next step may take away.
         capabilities::regain_effective().step(|| "regain the capabilities".to_owned())?;
-        load_seccomp(plan)?;
+        load_seccomp(plan, parent)?;
     }
     capabilities::apply(&plan.capabilities).step(|| "set the capabilities".to_owned())?;
 
@@ -165,9 +170,16 @@ pub(crate) fn usual_umask() {
     umask(Mode::from_raw_mode(0o022));
 }
 
-/// Sets the OOM score, which children and programs inherit. The calling process still sees the host's
-/// /proc: what is at that path in a container may be anything.
-pub(crate) fn set_oom_score(plan: &ProcessPlan) -> Result<(), Failure> {
+/// Does what is done by files of /proc, and is inherited. The calling process still sees the host's: what is
+/// at these paths in a container may be anything.
+pub(crate) fn set_by_proc(plan: &ProcessPlan) -> Result<(), Failure> {
+    set_oom_score(plan)?;
+    set_profile(plan)?;
+    set_label(plan)
+}
+
+/// Sets the OOM score.
+fn set_oom_score(plan: &ProcessPlan) -> Result<(), Failure> {
     let Some(score) = plan.oom_score_adj else {
         return Ok(());
     };
@@ -178,9 +190,24 @@ pub(crate) fn set_oom_score(plan: &ProcessPlan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Has the next execve(2) enter the AppArmor profile (`aa_change_onexec`). The calling process still sees
-/// the host's /proc, see [`set_oom_score`].
-pub(crate) fn set_profile(plan: &ProcessPlan) -> Result<(), Failure> {
+/// Has the next execve(2) take on the SELinux label (setexeccon(3)).
+fn set_label(plan: &ProcessPlan) -> Result<(), Failure> {
+    let Some(label) = &plan.label else {
+        return Ok(());
+    };
+    let what = || format!("take on the SELinux label {label}");
+    if !std::fs::exists("/sys/fs/selinux/enforce").unwrap_or(false) {
+        let why = "SELinux is not on here: leave the label out";
+        return Err(Failure::setup(format!("{}: {why}", what())));
+    }
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = open("/proc/thread-self/attr/exec", flags, Mode::empty()).step(what)?;
+    rustix::io::write(&file, label.as_bytes()).step(what)?;
+    Ok(())
+}
+
+/// Has the next execve(2) enter the AppArmor profile (`aa_change_onexec`).
+fn set_profile(plan: &ProcessPlan) -> Result<(), Failure> {
     let Some(profile) = &plan.apparmor else {
         return Ok(());
     };
@@ -324,14 +351,18 @@ fn entering(plan: &ProcessPlan) -> String {
     format!("change to the working directory {}", plan.cwd.display())
 }
 
-fn load_seccomp(plan: &ProcessPlan) -> Result<(), Failure> {
+/// Loads the filter. Where it asks somebody about calls, whoever is at the other end of `speaker` gets the
+/// descriptor to be asked by.
+fn load_seccomp(plan: &ProcessPlan, speaker: BorrowedFd<'_>) -> Result<(), Failure> {
     let Some(program) = &plan.seccomp else {
         return Ok(());
     };
-    program
-        .load()
-        .map(drop)
-        .step(|| "load the seccomp filter".to_owned())
+    let what = || "load the seccomp filter".to_owned();
+    let listener = program.load().step(what)?;
+    if let Some(listener) = listener {
+        send(speaker, &[LISTENER], &[listener.as_fd()]).step(what)?;
+    }
+    Ok(())
 }
 
 fn run_program(
@@ -345,34 +376,43 @@ fn run_program(
         if let Err(failure) = look_for(&plan.argv.strings()[0], prepared) {
             return failure;
         }
-        return match wait_at(gate, parent, 3 + plan.extras.preserved_fds) {
-            Ok(starter) => {
-                let failure = become_program(plan, prepared);
+        return match wait_at(gate, parent, plan) {
+            Ok((starter, state)) => {
+                let failure = become_program(plan, prepared, starter.as_fd(), &state);
                 let _ = send(starter.as_fd(), &failure.to_bytes(), &[]);
                 failure
             }
             Err(failure) => failure,
         };
     }
-    if let Err(failure) = wait_for_go(parent) {
-        return failure;
-    }
+    let state = match wait_for_go(parent, plan.state_size()) {
+        Ok(state) => state,
+        Err(failure) => return failure,
+    };
     if matches!(tie, Tie::Start)
         && let Err(failure) = untie()
     {
         return failure;
     }
-    become_program(plan, prepared)
+    become_program(plan, prepared, parent, &state)
 }
 
 fn untie() -> Result<(), Failure> {
     set_parent_process_death_signal(None).step(|| "clear the parent death signal".to_owned())
 }
 
-/// Waits until somebody comes to the gate and says the word; their connection. Whoever comes and goes
+/// Waits until the parent has written down that the container is there, and then until somebody comes to the
+/// gate and says the word: their connection, and the state that hooks are told. Whoever comes and goes
 /// without it has changed nothing.
-fn wait_at(gate: BorrowedFd<'_>, parent: BorrowedFd<'_>, first: i32) -> Result<OwnedFd, Failure> {
-    close_but(first, &[gate, parent]).step(|| "close descriptors".to_owned())?;
+fn wait_at(
+    gate: BorrowedFd<'_>,
+    parent: BorrowedFd<'_>,
+    plan: &ProcessPlan,
+) -> Result<(OwnedFd, Vec<u8>), Failure> {
+    send(parent, &[HELD], &[]).step(|| "report to the parent".to_owned())?;
+    wait_for_go(parent, 0)?;
+    close_but(3 + plan.extras.preserved_fds, &[gate, parent])
+        .step(|| "close descriptors".to_owned())?;
     untie()?;
     send(parent, &[HELD], &[]).step(|| "report to the parent".to_owned())?;
     loop {
@@ -380,16 +420,25 @@ fn wait_at(gate: BorrowedFd<'_>, parent: BorrowedFd<'_>, first: i32) -> Result<O
             Err(Errno::INTR | Errno::CONNABORTED) => continue,
             starter => starter.step(|| "wait to be started".to_owned())?,
         };
-        if wait_for_go(starter.as_fd()).is_ok() {
-            return Ok(starter);
+        if let Ok(state) = wait_for_go(starter.as_fd(), plan.state_size()) {
+            return Ok((starter, state));
         }
     }
 }
 
-/// Becomes the program; returns only if that failed.
-fn become_program(plan: &ProcessPlan, prepared: &Prepared) -> Failure {
+/// Becomes the program; returns only if that failed. `speaker` hears of what happens on the way, and `state`
+/// is what hooks are told.
+fn become_program(
+    plan: &ProcessPlan,
+    prepared: &Prepared,
+    speaker: BorrowedFd<'_>,
+    state: &[u8],
+) -> Failure {
     if let Err(error) = cloexec_from(3 + plan.extras.preserved_fds) {
         return Failure::setup(format!("close descriptors: {error}"));
+    }
+    if let Err(error) = hooks::run("startContainer", &plan.start_hooks, state) {
+        return Failure::setup(error.to_string());
     }
     reset_signals();
     if plan.extras.init
@@ -399,7 +448,7 @@ fn become_program(plan: &ProcessPlan, prepared: &Prepared) -> Failure {
     }
     // With no_new_privs the filter comes last: it need not allow what stood before it.
     if plan.no_new_privileges
-        && let Err(failure) = load_seccomp(plan)
+        && let Err(failure) = load_seccomp(plan, speaker)
     {
         return failure;
     }
@@ -407,14 +456,17 @@ fn become_program(plan: &ProcessPlan, prepared: &Prepared) -> Failure {
     exec_in_path(name, &plan.argv, prepared)
 }
 
-fn wait_for_go(parent: BorrowedFd<'_>) -> Result<(), Failure> {
-    let mut byte = [0_u8; 1];
-    let (length, _) =
-        receive(parent, &mut byte, RecvFlags::empty()).step(|| "wait for the parent".to_owned())?;
-    if length == 1 && byte[0] == GO {
-        return Ok(());
+/// Waits for the word to go on, and what comes with it, at most `size` bytes.
+pub(crate) fn wait_for_go(parent: BorrowedFd<'_>, size: usize) -> Result<Vec<u8>, Failure> {
+    let mut message = vec![0_u8; 1 + size];
+    let (length, _) = receive(parent, &mut message, RecvFlags::empty())
+        .step(|| "wait for the parent".to_owned())?;
+    if length == 0 || message[0] != GO {
+        return Err(parent_has_gone());
     }
-    Err(parent_has_gone())
+    message.truncate(length);
+    message.remove(0);
+    Ok(message)
 }
 
 /// Whether there is a program to be executed, as [`exec_in_path`] would find it.

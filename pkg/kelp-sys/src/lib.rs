@@ -13,6 +13,7 @@ pub mod mount_attr;
 pub mod namespace;
 pub mod net;
 pub mod process;
+pub mod scheduling;
 pub mod seccomp;
 pub mod signal;
 pub mod spawn;

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use crate::fd::check;
 
 const NS_GET_PARENT: libc::c_ulong = 0xb702;
+const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
 const NS_GET_OWNER_UID: libc::c_ulong = 0xb704;
 
 /// The user id (in the caller's user namespace) of the process that made this user namespace.
@@ -36,4 +37,23 @@ pub fn unshare_mounts() -> io::Result<()> {
     // working directory and root too, which are only values of the kernel's.
     let result = unsafe { libc::unshare(libc::CLONE_NEWNS) };
     check(libc::c_long::from(result)).map(drop)
+}
+
+/// Gives the children that the calling thread will make a time namespace of their own. Until the first of
+/// them is there, its offsets can be set (time_namespaces(7)).
+pub fn unshare_time() -> io::Result<()> {
+    // SAFETY: CLONE_NEWTIME concerns children that are yet to be, and touches no memory.
+    let result = unsafe { libc::unshare(0x80) };
+    check(libc::c_long::from(result)).map(drop)
+}
+
+/// Which kind of namespace a descriptor is of, as a `CLONE_NEW*` bit.
+///
+/// # Errors
+/// `ENOTTY` if it is of none.
+pub fn kind(namespace: BorrowedFd<'_>) -> io::Result<u32> {
+    // SAFETY: NS_GET_NSTYPE takes no argument.
+    let kind = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_NSTYPE as _) };
+    check(libc::c_long::from(kind))?;
+    Ok(kind.cast_unsigned())
 }

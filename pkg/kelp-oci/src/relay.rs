@@ -1,0 +1,183 @@
+//! Waiting for a process in the foreground: signals go to it, and its terminal is connected to the caller's.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use kelp_runtime::console::set_size;
+use kelp_sys::process::{Exit, wait_pidfd};
+use kelp_sys::signal::{SignalSet, pidfd_send, read_signal, signalfd};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, ioctl_fionbio, read, write};
+use rustix::stdio::{stdin, stdout};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+
+use crate::error::Error;
+
+/// SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGCONT, SIGWINCH.
+const PASSED: &[i32] = &[1, 2, 3, 10, 12, 14, 15, 18, 28];
+const SIGWINCH: i32 = 28;
+
+/// Waits for the end of a child. `terminal` is the outer end of its terminal, where the caller keeps that.
+pub(crate) fn wait(child: BorrowedFd<'_>, terminal: Option<OwnedFd>) -> Result<Exit, Error> {
+    let what = "wait for the process";
+    let signals = signalfd(&SignalSet::of(PASSED)).map_err(Error::io(what))?;
+    let mut relay = terminal
+        .map(Relay::new)
+        .transpose()
+        .map_err(Error::io(what))?;
+    loop {
+        let mut fds = vec![
+            PollFd::from_borrowed_fd(child, PollFlags::IN),
+            PollFd::new(&signals, PollFlags::IN),
+        ];
+        if let Some(relay) = &relay {
+            fds.extend(relay.interests());
+        }
+        match poll(&mut fds, None) {
+            Err(Errno::INTR) => continue,
+            ready => drop(ready.map_err(Error::io(what))?),
+        }
+        let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        while let Some(signal) = read_signal(signals.as_fd()).map_err(Error::io(what))? {
+            match &relay {
+                Some(relay) if signal == SIGWINCH => relay.resize(),
+                _ => drop(pidfd_send(child, signal)),
+            }
+        }
+        if let Some(relay) = &mut relay {
+            relay.turn(&ready[2..]).map_err(Error::io(what))?;
+        }
+        if ready[0] {
+            if let Some(relay) = &mut relay {
+                relay.drain();
+            }
+            return wait_pidfd(child).map_err(Error::io(what));
+        }
+    }
+}
+
+/// A terminal that is connected to the caller's own streams, which are in raw mode meanwhile.
+struct Relay {
+    outer: OwnedFd,
+    old: Option<Termios>,
+    /// What was typed and is not taken yet.
+    typed: Vec<u8>,
+    /// Whether there can be more from either side.
+    has_input: bool,
+    has_output: bool,
+}
+
+impl Relay {
+    fn new(outer: OwnedFd) -> io::Result<Self> {
+        ioctl_fionbio(&outer, true)?;
+        let old = tcgetattr(stdin()).ok();
+        if let Some(old) = &old {
+            let mut raw = old.clone();
+            raw.make_raw();
+            tcsetattr(stdin(), OptionalActions::Now, &raw)?;
+        }
+        let relay = Self {
+            outer,
+            old,
+            typed: Vec::new(),
+            has_input: true,
+            has_output: true,
+        };
+        relay.resize();
+        Ok(relay)
+    }
+
+    fn resize(&self) {
+        let own = [stdin(), stdout()];
+        if let Some(size) = own.iter().find_map(|stream| tcgetwinsize(stream).ok()) {
+            let _ = set_size(&self.outer, (size.ws_row, size.ws_col));
+        }
+    }
+
+    /// What is waited for: output, and then input or room for it.
+    fn interests(&self) -> [PollFd<'_>; 2] {
+        let mut outer = PollFlags::empty();
+        outer.set(PollFlags::IN, self.has_output);
+        outer.set(PollFlags::OUT, !self.typed.is_empty());
+        let typed = self.has_input && self.typed.is_empty();
+        let input = if typed {
+            PollFlags::IN
+        } else {
+            PollFlags::empty()
+        };
+        [
+            PollFd::new(&self.outer, outer),
+            PollFd::from_borrowed_fd(stdin(), input),
+        ]
+    }
+
+    /// Moves what is there; `ready` says of what is waited for which has something.
+    fn turn(&mut self, ready: &[bool]) -> io::Result<()> {
+        if ready[0] {
+            self.show();
+            self.pass_on();
+        }
+        if ready[1] && self.has_input && self.typed.is_empty() {
+            let mut bytes = [0; 4096];
+            match read(stdin(), &mut bytes) {
+                Ok(0) | Err(Errno::IO) => {
+                    self.has_input = false;
+                    // The terminal's way to say the end (termios(3), VEOF).
+                    self.typed.push(4);
+                }
+                Ok(length) => self.typed.extend_from_slice(&bytes[..length]),
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.pass_on();
+        }
+        Ok(())
+    }
+
+    /// Writes what was typed, as far as there is room.
+    fn pass_on(&mut self) {
+        match write(&self.outer, &self.typed) {
+            Ok(length) => drop(self.typed.drain(..length)),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // Nobody has the other end any more.
+            Err(_) => self.typed.clear(),
+        }
+    }
+
+    /// Writes what the program has written; whether there was anything.
+    fn show(&mut self) -> bool {
+        let mut bytes = [0; 4096];
+        match read(&self.outer, &mut bytes) {
+            Ok(length) if length > 0 => {
+                let mut left = &bytes[..length];
+                while let [_, ..] = left {
+                    match write(stdout(), left) {
+                        Ok(length) => left = &left[length..],
+                        Err(Errno::INTR) => {}
+                        // Nobody wants it.
+                        Err(_) => break,
+                    }
+                }
+                true
+            }
+            Err(Errno::AGAIN | Errno::INTR) => false,
+            // EIO: the last inner end is closed.
+            _ => {
+                self.has_output = false;
+                false
+            }
+        }
+    }
+
+    fn drain(&mut self) {
+        while self.show() {}
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if let Some(old) = &self.old {
+            let _ = tcsetattr(stdin(), OptionalActions::Flush, old);
+        }
+    }
+}
