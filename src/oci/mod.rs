@@ -256,6 +256,7 @@ impl Made {
     /// `terminal` says who has one without --console-socket.
     fn options(self, systemd: bool, terminal: Terminal) -> anyhow::Result<CreateOptions> {
         let _ = (self.no_pivot, self.no_new_keyring);
+        let listen_fds = listen_fds();
         Ok(CreateOptions {
             bundle: self.bundle,
             terminal: match self.console_socket {
@@ -263,11 +264,23 @@ impl Made {
                 None => terminal,
             },
             pid_file: self.pid_file,
-            preserved_fds: self.preserve_fds.into(),
+            preserved_fds: i32::from(self.preserve_fds) + listen_fds,
+            listen_fds,
             systemd,
             now: units::rfc3339(SystemTime::now()),
         })
     }
+}
+
+/// How many sockets the caller has opened for the program, if they are meant for this process
+/// (sd_listen_fds(3)).
+fn listen_fds() -> i32 {
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    if number("LISTEN_PID").is_some_and(|pid| pid != std::process::id()) {
+        return 0;
+    }
+    let fds = number("LISTEN_FDS").and_then(|fds| u16::try_from(fds).ok());
+    fds.map_or(0, i32::from)
 }
 
 /// Whether this is the name of the low-level runtime.

@@ -1,6 +1,6 @@
 //! `run`: a whole life in one command.
 
-use kelp_oci::{CreateOptions, Error, Root};
+use kelp_oci::{CreateOptions, Error, Root, Signals};
 
 use super::log::Log;
 
@@ -13,6 +13,7 @@ pub fn run(
     keep: bool,
     log: &Log,
 ) -> anyhow::Result<i32> {
+    let signals = (!detach).then(Signals::hold).transpose()?;
     let mut container = root.create(id, options)?;
     log.warn(&container.notes);
     match container.start() {
@@ -22,11 +23,11 @@ pub fn run(
             return Err(error.into());
         }
     }
-    if detach {
+    let Some(signals) = signals else {
         return Ok(0);
-    }
+    };
     let terminal = container.terminal.take();
-    let code = container.wait(terminal)?;
+    let code = container.wait(&signals, terminal)?;
     if !keep {
         match root.delete(id, true) {
             Err(Error::NotFound(_)) => {}

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kelp_userns::{IdMap, IdMapping};
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
 
 use crate::error::Error;
 use crate::lenient;
@@ -34,9 +34,13 @@ impl Bundle {
         let path = directory.join("config.json");
         let text = fs::read(&path).map_err(Error::io(format!("read {}", path.display())))?;
         let invalid = |why: String| Error::Invalid(format!("{}: {why}", path.display()));
-        let (spec, notes) =
+        let (mut spec, notes) =
             lenient::parse::<Spec>(&text).map_err(|error| invalid(error.to_string()))?;
         check_version(spec.version()).map_err(invalid)?;
+        spec.mounts_mut()
+            .iter_mut()
+            .flatten()
+            .for_each(|mount| find_source(mount, &directory));
         let root = spec.root().as_ref();
         let root = root.ok_or_else(|| invalid("root is missing".to_owned()))?;
         let rootfs = directory.join(root.path());
@@ -54,6 +58,34 @@ impl Bundle {
             notes,
             rootfs,
         })
+    }
+}
+
+impl Bundle {
+    /// Tells the program of sockets that are open for it: "with process 1" (sd_listen_fds(3)).
+    pub(crate) fn tell_of_sockets(&mut self, number: i32) {
+        let Some(process) = self.spec.process_mut().as_mut().filter(|_| number > 0) else {
+            return;
+        };
+        let mut env = process.env().clone().unwrap_or_default();
+        env.retain(|entry| !entry.starts_with("LISTEN_FDS=") && !entry.starts_with("LISTEN_PID="));
+        env.extend([format!("LISTEN_FDS={number}"), "LISTEN_PID=1".to_owned()]);
+        process.set_env(Some(env));
+    }
+}
+
+/// What a bind shows "may be relative to the bundle" (runtime-spec, config.md, "Mounts").
+fn find_source(mount: &mut Mount, bundle: &Path) {
+    let options = mount.options().iter().flatten().map(String::as_str);
+    let is_bind = options
+        .chain(mount.typ().as_deref())
+        .any(|it| matches!(it, "bind" | "rbind"));
+    let source = mount
+        .source()
+        .as_ref()
+        .filter(|path| is_bind && path.is_relative());
+    if let Some(source) = source.map(|path| bundle.join(path)) {
+        mount.set_source(Some(source));
     }
 }
 

@@ -26,7 +26,7 @@ use crate::cgroup::{self, Place};
 use crate::console::Terminal;
 use crate::error::Error;
 use crate::record::{self, Container, GATE, Record, State, Status};
-use crate::root::Root;
+use crate::root::{self, Root};
 
 /// How to create.
 #[derive(Debug, Default)]
@@ -39,6 +39,8 @@ pub struct Options {
     pub pid_file: Option<PathBuf>,
     /// How many descriptors after standard error the program gets.
     pub preserved_fds: i32,
+    /// How many of those are sockets that the program is told of (sd_listen_fds(3)).
+    pub listen_fds: i32,
     /// Whether cgroups are systemd's.
     pub systemd: bool,
     /// The time, as RFC 3339 has it.
@@ -68,7 +70,8 @@ impl Root {
     /// Makes a container that waits to be started.
     pub fn create(&self, id: &str, options: &Options) -> Result<Container, Error> {
         let directory = self.directory(id)?;
-        let bundle = Bundle::open(&options.bundle)?;
+        let mut bundle = Bundle::open(&options.bundle)?;
+        bundle.tell_of_sockets(options.listen_fds);
         let process = bundle.spec.process().as_ref();
         let terminal = process.and_then(oci_spec::runtime::Process::terminal);
         options.terminal.check(terminal.unwrap_or(false))?;
@@ -85,30 +88,34 @@ impl Root {
             is_done: false,
         };
         let _lock = record::lock(&directory)?;
+        let (joined, map) = bundle::user_namespace(&bundle.spec)?;
         let extras = Extras {
             set_home: true,
             preserved_fds: options.preserved_fds,
+            makes_devices: root::is_host_root() && map.is_none() && joined.is_none(),
+            makes_idmaps: root::is_host_root(),
             ..Extras::default()
         };
-        let (joined, map) = bundle::user_namespace(&bundle.spec)?;
         // Attached over itself, where hooks in the container look for it.
         let rootfs = Rootfs::Directory(bundle.rootfs.clone());
-        let plan = Plan::new(&bundle.spec, rootfs, &bundle.rootfs, extras)?;
+        let mut plan = Plan::new(&bundle.spec, rootfs, &bundle.rootfs, extras)?;
         let made = map.map(UserNamespace::create).transpose()?;
         let joined = joined.map(|path| {
             open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(Error::io(format!("open user namespace {}", path.display())))
         });
         let joined = joined.transpose()?;
+        let user = made
+            .as_ref()
+            .map(AsFd::as_fd)
+            .or(joined.as_ref().map(AsFd::as_fd));
+        plan.open_idmapped(user)?;
         undo.place = cgroup::make(id, &directory, &bundle.spec, options.systemd)?;
         let gate = gate(&directory)?;
         let around = Surroundings {
             stdio: terminal.is_none_or(|terminal| !terminal).then(own_streams),
             cgroup: undo.place.cgroup.as_ref().map(AsFd::as_fd),
-            user: made
-                .as_ref()
-                .map(AsFd::as_fd)
-                .or(joined.as_ref().map(AsFd::as_fd)),
+            user,
             gate: Some(gate.as_fd()),
         };
         let starting = launch(&plan, around)?;

@@ -15,7 +15,7 @@ use crate::create::own_streams;
 use crate::error::Error;
 use crate::lenient;
 use crate::record::{Container, Status};
-use crate::relay;
+use crate::relay::{self, Signals};
 
 /// How to add a process.
 #[derive(Debug, Default)]
@@ -73,11 +73,13 @@ impl Container {
         if let Some(path) = &options.pid_file {
             file::write_pid(path, pid.cast_unsigned())?;
         }
-        let child = starting.execute_asking(agent.as_ref())?.release();
         if options.detach {
+            starting.execute_asking(agent.as_ref())?.release();
             return Ok(0);
         }
-        let exit = relay::wait(child.pidfd.as_fd(), outer)?;
+        let signals = Signals::hold()?;
+        let child = starting.execute_asking(agent.as_ref())?.release();
+        let exit = relay::wait(child.pidfd.as_fd(), &signals, outer)?;
         Ok(exit.code())
     }
 }

@@ -27,6 +27,7 @@ pub use error::Error;
 pub use exec::{Options as ExecOptions, read_process};
 pub use kelp_runtime::OCI_VERSION;
 pub use record::{Container, State, Status};
+pub use relay::Signals;
 pub use root::Root;
 
 /// The names of the options that mounts can have.

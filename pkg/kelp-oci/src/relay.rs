@@ -17,10 +17,27 @@ use crate::error::Error;
 const PASSED: &[i32] = &[1, 2, 3, 10, 12, 14, 15, 18, 28];
 const SIGWINCH: i32 = 28;
 
+/// The signals that are passed on, which have no effect on this process from here on: one that comes before
+/// the program runs reaches it too.
+#[derive(Debug)]
+pub struct Signals(OwnedFd);
+
+impl Signals {
+    /// Holds them back.
+    pub fn hold() -> Result<Self, Error> {
+        let signals = signalfd(&SignalSet::of(PASSED)).map_err(Error::io("hold signals back"))?;
+        Ok(Self(signals))
+    }
+}
+
 /// Waits for the end of a child. `terminal` is the outer end of its terminal, where the caller keeps that.
-pub(crate) fn wait(child: BorrowedFd<'_>, terminal: Option<OwnedFd>) -> Result<Exit, Error> {
+pub(crate) fn wait(
+    child: BorrowedFd<'_>,
+    signals: &Signals,
+    terminal: Option<OwnedFd>,
+) -> Result<Exit, Error> {
     let what = "wait for the process";
-    let signals = signalfd(&SignalSet::of(PASSED)).map_err(Error::io(what))?;
+    let Signals(signals) = signals;
     let mut relay = terminal
         .map(Relay::new)
         .transpose()
@@ -28,7 +45,7 @@ pub(crate) fn wait(child: BorrowedFd<'_>, terminal: Option<OwnedFd>) -> Result<E
     loop {
         let mut fds = vec![
             PollFd::from_borrowed_fd(child, PollFlags::IN),
-            PollFd::new(&signals, PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
         ];
         if let Some(relay) = &relay {
             fds.extend(relay.interests());

@@ -73,10 +73,15 @@ impl Root {
 fn usual() -> PathBuf {
     let session = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty());
     match session {
-        _ if geteuid().is_root() && !in_user_namespace() => PathBuf::from("/run/kelp-runtime"),
+        _ if is_host_root() => PathBuf::from("/run/kelp-runtime"),
         Some(session) => Path::new(&session).join("kelp-runtime"),
         None => PathBuf::from(format!("/tmp/kelp-runtime-{}", geteuid().as_raw())),
     }
+}
+
+/// Whether the caller is the machine's root.
+pub(crate) fn is_host_root() -> bool {
+    geteuid().is_root() && !in_user_namespace()
 }
 
 /// Whether root is not the machine's.

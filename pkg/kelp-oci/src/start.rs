@@ -14,7 +14,7 @@ use crate::agent::Listening;
 use crate::create::{gate_address, socket};
 use crate::error::Error;
 use crate::record::{Container, GATE, State, Status};
-use crate::relay;
+use crate::relay::{self, Signals};
 
 impl Container {
     /// Lets the program go; returns once it runs.
@@ -51,14 +51,14 @@ impl Container {
 
     /// Waits for the end of the first process, which must be the caller's child; its exit code. Signals that
     /// come meanwhile are passed on, and `terminal`, the outer end of its own, is connected to the caller's.
-    pub fn wait(&self, terminal: Option<OwnedFd>) -> Result<i32, Error> {
+    pub fn wait(&self, signals: &Signals, terminal: Option<OwnedFd>) -> Result<i32, Error> {
         let what = || format!("wait for container \"{}\"", self.id);
         let Some(pid) = Pid::from_raw(self.record.pid) else {
             return Ok(0);
         };
         // Also of one that has ended: nobody else reaps it.
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(Error::io(what()))?;
-        Ok(relay::wait(pidfd.as_fd(), terminal)?.code())
+        Ok(relay::wait(pidfd.as_fd(), signals, terminal)?.code())
     }
 
     fn come_to_the_gate(&self) -> Result<OwnedFd, Error> {

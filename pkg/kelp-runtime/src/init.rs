@@ -24,7 +24,7 @@ use crate::mounts::Made;
 use crate::plan::Plan;
 use crate::process::{self, Tie};
 use crate::rootfd::Root;
-use crate::{accounts, chown, hooks, mounts, rootfs, source};
+use crate::{accounts, chown, device_nodes, hooks, mounts, rootfs, source};
 
 /// Runs the plan; returns only if a step failed.
 pub(crate) fn run(plan: &Plan, around: Surroundings<'_>, parent: BorrowedFd<'_>) -> Failure {
@@ -98,9 +98,12 @@ fn prepare(
             }
         }
     }
-    if dev.is_some() {
-        mounts::devices(&root, &plan.devices, &plan.host_devices)?;
+    let makes_devices = plan.process.extras.makes_devices;
+    let is_hosts = |mount: &MountPlan| mount.target == std::path::Path::new("/dev");
+    if dev.is_some() || !plan.mounts.iter().any(is_hosts) {
+        device_nodes::fill(&root, makes_devices)?;
     }
+    device_nodes::add(&root, &plan.devices, &plan.host_devices, makes_devices)?;
     if plan.hooks.pauses {
         send(parent, &[MOUNTED], &[]).step(|| "report to the parent".to_owned())?;
         let state = process::wait_for_go(parent, HOOK_STATE)?;
@@ -118,7 +121,7 @@ fn prepare(
     if let Some((mount, tree)) = dev {
         mounts::finish_dev(tree.as_fd(), mount)?;
     }
-    mounts::mask(&root, &plan.masked)?;
+    mounts::mask(&root, &plan.masked, makes_devices)?;
     mounts::readonly(&root, &plan.readonly)?;
     if plan.process.extras.single_id {
         settle_apt(&root)?;
@@ -272,7 +275,9 @@ fn give_mounts(
             Source::Bind { .. } | Source::Overlay { .. } => {
                 chown::recursively(fd, uid, gid, limit(&mount.source, fd))
             }
-            Source::FileSystem { .. } | Source::Cgroup => chown::one(fd, uid, gid),
+            Source::FileSystem { .. } | Source::Cgroup { .. } | Source::Remount { .. } => {
+                chown::one(fd, uid, gid)
+            }
         }
         .step(what)?;
     }

@@ -4,13 +4,16 @@
 //! (runtime-spec, config.md, "Mounts"; mount(8); mount_setattr(2)).
 
 use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use kelp_sys::mount_attr::{self as attr, MountAttr};
-use oci_spec::runtime::Mount;
+use kelp_userns::{IdMap, IdMapping};
+use oci_spec::runtime::{LinuxIdMapping, Mount};
 
 use crate::error::Error;
+use crate::idmap::Idmap;
 
 /// The option of a mount that is in the mounts of a process, or of a container before that is looked up.
 pub const OF: &str = "X-kelp.of=";
@@ -28,6 +31,10 @@ pub struct MountPlan {
     pub recursive_attr: MountAttr,
     /// Whether what the image has at the target is copied into the new, empty file system.
     pub copy_up: bool,
+    /// Whether the owners of its files are mapped.
+    pub(crate) idmap: Option<Idmap>,
+    /// The mount itself, where it had to be made in advance.
+    pub(crate) opened: Option<OwnedFd>,
     /// Whether the source is given to the container's user (`U`), recursively.
     pub chown: bool,
     /// The volume that the source is, or is in (`X-kelp.volume`).
@@ -78,9 +85,21 @@ pub enum Source {
         /// Its parameters, each with or without a value.
         parameters: Vec<(CString, Option<CString>)>,
     },
-    /// The container's own cgroup.
-    Cgroup,
+    /// The container's own cgroup, or the host's, which can't be changed, where it is not in a cgroup
+    /// namespace of its own.
+    Cgroup {
+        /// Whether it is.
+        own: bool,
+    },
+    /// What is mounted there already, with other attributes and parameters.
+    Remount {
+        /// Parameters of its file system that are to change.
+        parameters: Vec<(CString, Option<CString>)>,
+    },
 }
+
+/// Parameters of a file system, each with or without a value.
+pub type Parameters = [(CString, Option<CString>)];
 
 enum Effect {
     Set(u64),
@@ -107,8 +126,6 @@ const ATTRIBUTES: &[(&str, Effect)] = &[
     ("strictatime", Effect::Atime(attr::STRICTATIME)),
     ("relatime", Effect::Atime(0)),
     ("atime", Effect::Atime(0)),
-    ("norelatime", Effect::Atime(0)),
-    ("nostrictatime", Effect::Atime(0)),
 ];
 
 const PROPAGATION: &[(&str, u64)] = &[
@@ -120,26 +137,60 @@ const PROPAGATION: &[(&str, u64)] = &[
 
 /// Options that say something to other tools only.
 const IGNORED: &[&str] = &[
-    "defaults", "async", "auto", "noauto", "user", "nouser", "_netdev",
+    "defaults",
+    "async",
+    "auto",
+    "noauto",
+    "user",
+    "nouser",
+    "_netdev",
+    "silent",
+    "loud",
+    "iversion",
+    "noiversion",
+    "norelatime",
+    "nostrictatime",
+];
+
+/// Options of a file system, which a bind mount is not: it has those that its file system was mounted with.
+const NOT_OF_A_BIND: &[&str] = &[
+    "sync",
+    "dirsync",
+    "lazytime",
+    "nolazytime",
+    "mand",
+    "nomand",
 ];
 
 impl MountPlan {
     /// From the specification's mount.
     pub fn new(mount: &Mount) -> Result<Self, Error> {
-        let target = mount.destination().clone();
-        if !target.is_absolute() {
-            return Err(Error::Spec(format!(
-                "mount destination {} is not absolute",
-                target.display()
-            )));
-        }
+        // A relative one is "interpreted as relative to `/`" (runtime-spec, config.md, "Mounts").
+        let target = Path::new("/").join(mount.destination());
         let mut options = Options::default();
         for option in mount.options().iter().flatten() {
             options.add(option, &target)?;
         }
         let kind = mount.typ().as_deref().unwrap_or_default();
         let is_bind = options.bind || kind == "bind" || kind == "rbind";
-        let source = if is_bind {
+        if is_bind {
+            let is_other = |name: &CString| {
+                NOT_OF_A_BIND
+                    .iter()
+                    .any(|it| name.to_bytes() == it.as_bytes())
+            };
+            options.parameters.retain(|(name, _)| !is_other(name));
+        }
+        let idmap = options.idmap(mount)?;
+        let source = if options.remount {
+            Source::Remount {
+                parameters: if is_bind {
+                    Vec::new()
+                } else {
+                    options.parameters
+                },
+            }
+        } else if is_bind {
             let path = mount.source().as_deref().ok_or_else(|| {
                 Error::Spec(format!("mount {}: a bind has no source", target.display()))
             })?;
@@ -160,7 +211,7 @@ impl MountPlan {
         } else if kind == "overlay" {
             overlay(&options.parameters, options.beneath, &target)?
         } else if kind == "cgroup" || kind == "cgroup2" {
-            Source::Cgroup
+            Source::Cgroup { own: true }
         } else if kind.is_empty() {
             return Err(Error::Spec(format!(
                 "mount {}: the type is missing",
@@ -179,6 +230,8 @@ impl MountPlan {
             attr: options.attr,
             recursive_attr: options.recursive_attr,
             copy_up: options.copy_up,
+            idmap,
+            opened: None,
             chown: options.chown,
             volume: options.volume.map(|directory| Volume {
                 directory,
@@ -217,6 +270,16 @@ impl MountPlan {
         Ok(())
     }
 
+    /// Of a cgroup tree, shows the host's, and lets nothing in it be changed: a container that could would be
+    /// in no cgroup (CVE-2023-25809).
+    pub(crate) fn without_cgroup_namespace(&mut self) {
+        if let Source::Cgroup { own } = &mut self.source {
+            *own = false;
+            self.attr.set |= attr::RDONLY;
+            self.attr.clear &= !attr::RDONLY;
+        }
+    }
+
     /// Whether it is a /dev to be filled.
     pub(crate) fn is_dev(&self) -> bool {
         self.target == Path::new("/dev") && self.is_tmpfs()
@@ -241,6 +304,8 @@ struct Options {
     volume: Option<PathBuf>,
     of: Option<u32>,
     synced: bool,
+    remount: bool,
+    idmap: Option<Idmap>,
 }
 
 impl Options {
@@ -251,12 +316,12 @@ impl Options {
             "tmpcopyup" => self.copy_up = true,
             "U" => self.chown = true,
             "X-kelp.synced" => self.synced = true,
+            "remount" => self.remount = true,
             "idmap" | "ridmap" => {
-                return Err(Error::Spec(format!(
-                    "mount {}: idmapped mounts need a privilege over the file system that a \
-                     user namespace does not have; use the option U, or --userns=keep-id",
-                    target.display()
-                )));
+                self.idmap = Some(Idmap {
+                    map: None,
+                    recursive: option == "ridmap",
+                });
             }
             _ if IGNORED.contains(&option) => {}
             _ if option.starts_with(OF) => self.of = Some(process_of(option, target)?),
@@ -281,6 +346,32 @@ impl Options {
             }
         }
         Ok(())
+    }
+}
+
+impl Options {
+    /// The mapping of a mount: as its options and its own maps say.
+    fn idmap(&mut self, mount: &Mount) -> Result<Option<Idmap>, Error> {
+        let side = |lines: &Option<Vec<LinuxIdMapping>>| {
+            let lines = lines.iter().flatten().map(|line| IdMapping {
+                container: line.container_id(),
+                host: line.host_id(),
+                size: line.size(),
+            });
+            lines.collect::<Vec<_>>()
+        };
+        let (uids, gids) = (side(mount.uid_mappings()), side(mount.gid_mappings()));
+        if uids.is_empty() != gids.is_empty() {
+            return Err(Error::Spec(format!(
+                "mount {}: uidMappings and gidMappings are given together",
+                mount.destination().display()
+            )));
+        }
+        let mut idmap = self.idmap.take();
+        if !uids.is_empty() {
+            idmap.get_or_insert_default().map = Some(IdMap { uids, gids });
+        }
+        Ok(idmap)
     }
 }
 
@@ -386,9 +477,10 @@ pub fn option_names() -> Vec<String> {
     let attributes = ATTRIBUTES.iter().map(|(name, _)| *name);
     let both = attributes.chain(PROPAGATION.iter().map(|(name, _)| *name));
     let both = both.flat_map(|name| [name.to_owned(), format!("r{name}")]);
-    let others = ["bind", "rbind", "tmpcopyup"].map(str::to_owned);
+    let others = ["bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap"].map(str::to_owned);
     let mut names: Vec<_> = both.chain(others).collect();
-    names.extend(IGNORED.iter().map(|name| (*name).to_owned()));
+    let more = IGNORED.iter().chain(NOT_OF_A_BIND);
+    names.extend(more.map(|name| (*name).to_owned()));
     names.sort_unstable();
     names.dedup();
     names
@@ -494,6 +586,16 @@ mod tests {
                 .to_string()
                 .contains("type is missing")
         );
-        assert!(plan("bind", &["idmap"]).is_err());
+    }
+
+    #[test]
+    fn a_bind_passes_over_what_is_its_file_systems() {
+        let bind = plan("bind", &["sync", "lazytime", "loud", "iversion"]).unwrap();
+        assert_eq!(bind.attr, MountAttr::default());
+        let tmpfs = plan("tmpfs", &["sync", "silent"]).unwrap();
+        let Source::FileSystem { parameters, .. } = tmpfs.source else {
+            panic!("a tmpfs is a file system");
+        };
+        assert_eq!(parameters, [(c"sync".to_owned(), None)]);
     }
 }

@@ -9,22 +9,21 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use kelp_copy::Copier;
-use kelp_sys::mount_attr::{MountAttr, RDONLY, mount_setattr};
-use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, major, minor, openat,
-    symlinkat,
-};
+use kelp_sys::mount_attr::{ATIME, MountAttr, RDONLY, mount_setattr};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, PROC_SUPER_MAGIC, fstat, fstatfs, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags,
+    fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    fspick, move_mount, open_tree,
 };
 use rustix::process::{Gid, Uid};
 
+use crate::device_nodes::device;
 use crate::error::{Failure, Step};
 use crate::filling::Filling;
 use crate::init::mount_id;
-use crate::mount_plan::{MountPlan, Source};
+use crate::mount_plan::{MountPlan, Parameters, Source};
 use crate::rootfd::Root;
 use crate::source::{Bound, bind, clone_tree};
 
@@ -44,6 +43,9 @@ pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Bound) -> Result<Made,
         tree: bound,
         filling,
     } = bound;
+    if let Source::Remount { parameters } = &mount.source {
+        return remount(root, mount, parameters);
+    }
     let tree = match &mount.source {
         Source::Bind { .. } | Source::Overlay { .. } => {
             bound.ok_or_else(|| Failure::setup(format!("{}: it was not opened", what())))?
@@ -53,7 +55,8 @@ pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Bound) -> Result<Made,
             source,
             parameters,
         } => file_system(kind, source, parameters, &what)?,
-        Source::Cgroup => cgroup(&what)?,
+        Source::Cgroup { own } => cgroup(*own, &what)?,
+        Source::Remount { .. } => unreachable!("it has returned"),
     };
     let is_directory = is_directory(tree.as_fd()).step(what)?;
     let (target, is_new) = target(root, &mount.target, is_directory)?;
@@ -69,6 +72,34 @@ pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Bound) -> Result<Made,
     let is_given = is_empty && is_new && filling.is_some() && mount.attr.set & RDONLY == 0;
     let new_place = is_given.then_some(target);
     Ok(Made { tree, new_place })
+}
+
+/// Changes a mount that is there already.
+fn remount(root: &Root, mount: &MountPlan, parameters: &Parameters) -> Result<Made, Failure> {
+    let what = || format!("remount {}", mount.target.display());
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let tree = root.open(&mount.target, flags).step(what)?;
+    if !parameters.is_empty() {
+        let flags = FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC;
+        let context = fspick(&tree, "", flags).step(what)?;
+        set_parameters(context.as_fd(), parameters).step(what)?;
+        fsconfig_reconfigure(context.as_fd()).step(what)?;
+    }
+    set_attributes(tree.as_fd(), mount).step(what)?;
+    Ok(Made {
+        tree,
+        new_place: None,
+    })
+}
+
+fn set_parameters(context: BorrowedFd<'_>, parameters: &Parameters) -> Result<(), Errno> {
+    for (name, value) in parameters {
+        match value {
+            Some(value) => fsconfig_set_string(context, name.as_c_str(), value.as_c_str())?,
+            None => fsconfig_set_flag(context, name.as_c_str())?,
+        }
+    }
+    Ok(())
 }
 
 /// Copies what the image has at a mount's target to the mount, which is empty.
@@ -150,7 +181,7 @@ pub(crate) fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<(),
 fn file_system(
     kind: &CStr,
     source: &CStr,
-    parameters: &[(std::ffi::CString, Option<std::ffi::CString>)],
+    parameters: &Parameters,
     what: &impl Fn() -> String,
 ) -> Result<OwnedFd, Failure> {
     match new_file_system(kind, source, parameters) {
@@ -162,21 +193,10 @@ fn file_system(
     }
 }
 
-fn new_file_system(
-    kind: &CStr,
-    source: &CStr,
-    parameters: &[(std::ffi::CString, Option<std::ffi::CString>)],
-) -> Result<OwnedFd, Errno> {
+fn new_file_system(kind: &CStr, source: &CStr, parameters: &Parameters) -> Result<OwnedFd, Errno> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(context.as_fd(), "source", source)?;
-    for (name, value) in parameters {
-        match value {
-            Some(value) => {
-                fsconfig_set_string(context.as_fd(), name.as_c_str(), value.as_c_str())?;
-            }
-            None => fsconfig_set_flag(context.as_fd(), name.as_c_str())?,
-        }
-    }
+    set_parameters(context.as_fd(), parameters)?;
     fsconfig_create(context.as_fd())?;
     fsmount(
         context.as_fd(),
@@ -185,14 +205,20 @@ fn new_file_system(
     )
 }
 
-/// The cgroup namespace's tree; where there is no cgroup v2 to mount, an empty directory.
-fn cgroup(what: &impl Fn() -> String) -> Result<OwnedFd, Failure> {
+/// The cgroup namespace's tree; where there is no cgroup v2 to mount, an empty directory. In the host's
+/// namespace only root may mount it, and what is mounted there is bound.
+fn cgroup(own: bool, what: &impl Fn() -> String) -> Result<OwnedFd, Failure> {
     match new_file_system(c"cgroup2", c"cgroup", &[]) {
-        Err(Errno::PERM | Errno::NODEV | Errno::BUSY) => {
-            new_file_system(c"tmpfs", c"cgroup", &[(c"size".into(), Some(c"0".into()))]).step(what)
-        }
-        result => result.step(what),
+        Err(Errno::PERM | Errno::NODEV | Errno::BUSY) => {}
+        result => return result.step(what),
     }
+    if !own
+        && let Ok(bound) = bind(c"/sys/fs/cgroup", true)
+        && fstatfs(&bound).step(what)?.f_type == CGROUP2_MAGIC
+    {
+        return Ok(bound);
+    }
+    new_file_system(c"tmpfs", c"cgroup", &[(c"size".into(), Some(c"0".into()))]).step(what)
 }
 
 /// Makes a /dev read-only that was filled first, if that was asked for.
@@ -230,7 +256,8 @@ fn set_attributes(tree: BorrowedFd<'_>, mount: &MountPlan) -> std::io::Result<()
         Err(error)
             if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) && attr.clear != 0 =>
         {
-            attr.clear = 0;
+            // A time mode replaces another (mount_setattr(2)).
+            attr.clear = if attr.set & ATIME == 0 { 0 } else { ATIME };
             mount_setattr(tree, down, attr, None)
         }
         result => result,
@@ -304,91 +331,22 @@ fn is_directory(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(FileType::from_raw_mode(fstat(fd)?.st_mode) == FileType::Directory)
 }
 
+const READ_ONLY: MountAttr = MountAttr {
+    set: RDONLY,
+    clear: 0,
+    propagation: 0,
+};
+
+/// Of statfs(2).
+const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 /// Of statfs(2).
 const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
 
-const DEVICES: &[(&str, (u32, u32))] = &[
-    ("null", (1, 3)),
-    ("zero", (1, 5)),
-    ("full", (1, 7)),
-    ("random", (1, 8)),
-    ("urandom", (1, 9)),
-    ("tty", (5, 0)),
-];
-
-const LINKS: &[(&str, &str)] = &[
-    ("/proc/self/fd", "fd"),
-    ("/proc/self/fd/0", "stdin"),
-    ("/proc/self/fd/1", "stdout"),
-    ("/proc/self/fd/2", "stderr"),
-    ("/proc/kcore", "core"),
-    ("pts/ptmx", "ptmx"),
-];
-
-/// Fills a /dev that is a tmpfs: the devices that every container has, by bind, for a user
-/// namespace can't make them; the links (runtime-spec, config-linux.md, "Default Devices"); and `more`,
-/// and those of `others` that are still there.
-pub(crate) fn devices(root: &Root, more: &[PathBuf], others: &[PathBuf]) -> Result<(), Failure> {
-    let dev = root
-        .open(
-            Path::new("/dev"),
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        )
-        .step(|| "open /dev".to_owned())?;
-    for &(name, number) in DEVICES {
-        let source = device(name, number)?;
-        let place = openat(
-            &dev,
-            name,
-            OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY,
-            Mode::from_raw_mode(0o644),
-        )
-        .step(|| format!("create /dev/{name}"))?;
-        attach(source.as_fd(), place.as_fd()).step(|| format!("mount /dev/{name}"))?;
-    }
-    for &(to, name) in LINKS {
-        match symlinkat(to, &dev, name) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(error) => return Err(error).step(|| format!("link /dev/{name}")),
-        }
-    }
-    let named = more.iter().map(|path| (path, true));
-    for (path, must_be) in named.chain(others.iter().map(|path| (path, false))) {
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let source = match open_tree(CWD, path, flags) {
-            Err(Errno::NOENT | Errno::NXIO | Errno::ACCESS) if !must_be => continue,
-            source => source.step(|| format!("bind device {}", path.display()))?,
-        };
-        let (place, _) = target(root, path, false)?;
-        attach(source.as_fd(), place.as_fd())
-            .step(|| format!("mount device {}", path.display()))?;
-    }
-    Ok(())
-}
-
-/// A detached bind of the host's device, checked to be that device.
-fn device(name: &str, number: (u32, u32)) -> Result<OwnedFd, Failure> {
-    let what = || format!("bind /dev/{name}");
-    let tree = open_tree(
-        CWD,
-        format!("/dev/{name}"),
-        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-    )
-    .step(what)?;
-    let stat = fstat(&tree).step(what)?;
-    let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
-    if !is_device || (major(stat.st_rdev), minor(stat.st_rdev)) != number {
-        return Err(Failure::setup(format!(
-            "/dev/{name} of the host is not the device {}:{}",
-            number.0, number.1
-        )));
-    }
-    Ok(tree)
-}
-
 /// Covers paths: a directory by an empty read-only one, a file by the null device. What is not
 /// there needs no cover; a link is refused, for what it points to would be covered in its place.
-pub(crate) fn mask(root: &Root, paths: &[PathBuf]) -> Result<(), Failure> {
+///
+/// Of the machine's root the null device is covered read-only: its owner and mode are the host's.
+pub(crate) fn mask(root: &Root, paths: &[PathBuf], host_root: bool) -> Result<(), Failure> {
     let mut empty: Option<OwnedFd> = None;
     for path in paths {
         let what = || format!("mask {}", path.display());
@@ -396,7 +354,11 @@ pub(crate) fn mask(root: &Root, paths: &[PathBuf]) -> Result<(), Failure> {
             continue;
         };
         let tree = if !is_directory(place.as_fd()).step(what)? {
-            device("null", (1, 3))?
+            let null = device("null", (1, 3))?;
+            if host_root {
+                mount_setattr(null.as_fd(), false, READ_ONLY, None).step(what)?;
+            }
+            null
         } else if let Some(first) = &empty {
             // Only what is attached can be cloned before Linux 6.15; the first one is by now.
             clone_tree(first).step(what)?
@@ -427,11 +389,7 @@ pub(crate) fn readonly(root: &Root, paths: &[PathBuf]) -> Result<(), Failure> {
                 | OpenTreeFlags::AT_RECURSIVE,
         )
         .step(what)?;
-        let attr = MountAttr {
-            set: RDONLY,
-            ..MountAttr::default()
-        };
-        mount_setattr(tree.as_fd(), true, attr, None).step(what)?;
+        mount_setattr(tree.as_fd(), true, READ_ONLY, None).step(what)?;
         attach(tree.as_fd(), place.as_fd()).step(what)?;
     }
     Ok(())
@@ -458,11 +416,7 @@ fn empty_directory(what: &impl Fn() -> String) -> Result<OwnedFd, Failure> {
         (c"ro".into(), None),
     ];
     let tree = new_file_system(c"tmpfs", c"tmpfs", &parameters).step(what)?;
-    let attr = MountAttr {
-        set: RDONLY,
-        ..MountAttr::default()
-    };
-    mount_setattr(tree.as_fd(), false, attr, None).step(what)?;
+    mount_setattr(tree.as_fd(), false, READ_ONLY, None).step(what)?;
     Ok(tree)
 }
 

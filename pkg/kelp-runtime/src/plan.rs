@@ -17,6 +17,7 @@ use rustix::thread::LinkNameSpaceType as Link;
 
 use crate::accounts::Accounts;
 use crate::capabilities::CapSets;
+use crate::device_nodes::Device;
 use crate::devices;
 use crate::error::Error;
 use crate::hooks::HookPlan;
@@ -77,6 +78,11 @@ pub struct Extras {
     pub preserved_fds: i32,
     /// Whether it has the host's devices, those that are there when it is started.
     pub host_devices: bool,
+    /// Whether the caller is the machine's root, and the container is in no user namespace: it has devices of
+    /// its own.
+    pub makes_devices: bool,
+    /// Whether the caller is the machine's root, who may map the owners of a mount's files.
+    pub makes_idmaps: bool,
 }
 
 /// The plan of a container's first process.
@@ -88,7 +94,7 @@ pub struct Plan {
     pub(crate) rootfs_readonly: bool,
     pub(crate) rootfs_propagation: (u64, bool),
     pub(crate) mounts: Vec<MountPlan>,
-    pub(crate) devices: Vec<PathBuf>,
+    pub(crate) devices: Vec<Device>,
     /// Those that may be gone by the time they are looked for.
     pub(crate) host_devices: Vec<PathBuf>,
     pub(crate) masked: Vec<PathBuf>,
@@ -183,12 +189,12 @@ impl Plan {
         let is_domain = |(path, _): &(PathBuf, String)| path == Path::new("kernel/domainname");
         let place = sysctl.iter().position(is_domain);
         let domain = place.map(|place| sysctl.remove(place).1);
-        let named: Vec<_> = linux
+        let named: Vec<Device> = linux
             .devices()
             .iter()
             .flatten()
-            .map(|device| device.path().clone())
-            .collect();
+            .map(Device::new)
+            .collect::<Result<_, _>>()?;
         let mut host_devices = Vec::new();
         if extras.host_devices {
             host_devices = devices::below(Path::new("/dev"));
@@ -196,8 +202,10 @@ impl Plan {
                 let mut targets = spec.mounts().iter().flatten().map(Mount::destination);
                 targets.any(|target| target != "/dev" && path.starts_with(target))
             };
-            host_devices.retain(|path| !named.contains(path) && !is_mounted(path));
+            host_devices
+                .retain(|path| !named.iter().any(|it| it.path == *path) && !is_mounted(path));
         }
+        let mounts = mounts(spec, &namespaces, extras.makes_idmaps)?;
         Ok(Self {
             namespaces,
             rootfs,
@@ -211,12 +219,7 @@ impl Plan {
                 Some(name) => propagation(name)?,
                 None => (kelp_sys::mount_attr::MS_SLAVE, true),
             },
-            mounts: spec
-                .mounts()
-                .iter()
-                .flatten()
-                .map(MountPlan::new)
-                .collect::<Result<_, _>>()?,
+            mounts,
             devices: named,
             host_devices,
             masked: paths(linux.masked_paths().as_ref()),
@@ -339,6 +342,29 @@ fn persona(personality: &LinuxPersonality) -> u32 {
         LinuxPersonalityDomain::PerLinux => 0,
         LinuxPersonalityDomain::PerLinux32 => 8,
     }
+}
+
+fn mounts(
+    spec: &Spec,
+    namespaces: &Namespaces,
+    makes_idmaps: bool,
+) -> Result<Vec<MountPlan>, Error> {
+    let mounts = spec.mounts().iter().flatten().map(MountPlan::new);
+    let mut mounts = mounts.collect::<Result<Vec<_>, _>>()?;
+    if !namespaces.has(CloneFlags::NEWCGROUP, Link::ControlGroup) {
+        mounts
+            .iter_mut()
+            .for_each(MountPlan::without_cgroup_namespace);
+    }
+    let idmapped = mounts.iter().find(|mount| mount.idmap.is_some());
+    if let Some(mount) = idmapped.filter(|_| !makes_idmaps) {
+        return Err(Error::Spec(format!(
+            "mount {}: idmapped mounts need a privilege over the file system that a user namespace \
+             does not have; use the option U, or --userns=keep-id",
+            mount.target.display()
+        )));
+    }
+    Ok(mounts)
 }
 
 fn paths(list: Option<&Vec<String>>) -> Vec<PathBuf> {

@@ -21,6 +21,11 @@ use crate::rootfd::Root;
 /// to it.
 pub(crate) fn open_source(mount: &MountPlan) -> Result<Opened, Failure> {
     let filling = mount.volume.as_ref().map(Filling::open).transpose()?;
+    if let Some(opened) = &mount.opened {
+        let what = || format!("open mount {}", mount.target.display());
+        let parts = Parts::Tree(opened.try_clone().step(what)?);
+        return Ok(Opened { parts, filling });
+    }
     let parts = match &mount.source {
         Source::Bind {
             path,
@@ -50,7 +55,9 @@ pub(crate) fn open_source(mount: &MountPlan) -> Result<Opened, Failure> {
             let overlay = Overlay::open(lower, upper, *volatile)?;
             Parts::Overlay(overlay, beneath.clone())
         }
-        Source::FileSystem { .. } | Source::Cgroup => Parts::Nothing,
+        Source::FileSystem { .. } | Source::Cgroup { .. } | Source::Remount { .. } => {
+            Parts::Nothing
+        }
     };
     Ok(Opened { parts, filling })
 }

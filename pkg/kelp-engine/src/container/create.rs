@@ -223,6 +223,8 @@ impl Engine {
                 single_id: map.is_single(),
                 default_seccomp: !options.privileged && !options.seccomp_unconfined,
                 host_devices: options.privileged,
+                makes_devices: false,
+                makes_idmaps: false,
                 preserved_fds: 0,
             },
             resources,
