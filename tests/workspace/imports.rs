@@ -72,6 +72,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("kelp-probe", &[]),
+    // Knows a runtime by its command line alone.
+    ("kelp-runtime-suite", &[]),
 ];
 
 /// Dependencies that few may have, and who may.
@@ -87,6 +89,7 @@ fn manifests() -> BTreeMap<String, Table> {
     let mut paths = vec![
         root().join("Cargo.toml"),
         root().join("tests/probe/Cargo.toml"),
+        root().join("tests/runtime/Cargo.toml"),
     ];
     for entry in fs::read_dir(root().join("pkg")).unwrap() {
         paths.push(entry.unwrap().path().join("Cargo.toml"));

@@ -1,0 +1,330 @@
+//! config-linux.md, "Namespaces": new ones, inherited ones, and those that are joined.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::case::{Case, Needs};
+use crate::outcome::{Outcome, fails, holds, not_applicable, same};
+use crate::spec::Spec;
+use crate::stage::Stage;
+
+const SECTION: &str = "config-linux.md: Namespaces";
+
+pub(crate) const CASES: &[Case] = &[
+    Case::new("new_ones", SECTION, new_ones),
+    Case::new("inherits_what_is_not_listed", SECTION, inherited),
+    Case::new("pid_new_shows_its_own_processes", SECTION, pid_new),
+    Case::new("pid_left_out_shows_the_hosts", SECTION, pid_inherited),
+    Case::new("network_new_has_a_loopback_alone", SECTION, network_new),
+    Case::new("ipc_new_is_empty", SECTION, ipc_new),
+    Case::new("cgroup_new_hides_the_path", SECTION, cgroup_new),
+    Case::new("time_new", SECTION, time_new),
+    Case::new("join_network", SECTION, |stage| {
+        join(stage, "network", "net")
+    }),
+    Case::new("join_ipc", SECTION, |stage| join(stage, "ipc", "ipc")),
+    Case::new("join_uts", SECTION, |stage| join(stage, "uts", "uts")),
+    Case::new("join_cgroup", SECTION, |stage| {
+        join(stage, "cgroup", "cgroup")
+    }),
+    Case::new("join_pid", SECTION, |stage| join(stage, "pid", "pid")),
+    Case::new("join_time", SECTION, join_time),
+    Case::new("join_user", SECTION, join_user),
+    Case::new("join_mount", SECTION, join_mount),
+    Case::new("join_all_but_mount", SECTION, join_all),
+    Case::new(
+        "joined_stays_after_delete",
+        "runtime.md: Delete",
+        joined_stays,
+    ),
+    Case::new("path_of_another_type", SECTION, wrong_type),
+    Case::new("path_that_is_gone", SECTION, gone),
+    Case::new("path_that_is_no_namespace", SECTION, no_namespace),
+    Case::new("listed_twice", SECTION, twice),
+    Case::new("of_unknown_type", SECTION, unknown),
+    Case::new("without_mount_namespace", SECTION, no_mount_namespace).needs(Needs::Root),
+];
+
+/// Names of types, and of their files in /proc/self/ns.
+const ALL: [(&str, &str); 6] = [
+    ("pid", "pid"),
+    ("network", "net"),
+    ("ipc", "ipc"),
+    ("uts", "uts"),
+    ("mount", "mnt"),
+    ("cgroup", "cgroup"),
+];
+
+fn own(file: &str) -> Outcome<String> {
+    let link = fs::read_link(format!("/proc/self/ns/{file}"))?;
+    Ok(link.display().to_string())
+}
+
+fn of(pid: i32, file: &str) -> Outcome<String> {
+    let link = fs::read_link(format!("/proc/{pid}/ns/{file}"))?;
+    Ok(link.display().to_string())
+}
+
+fn new_ones(stage: &Stage<'_>) -> Outcome {
+    let script = "for n in pid net ipc uts mnt cgroup user; do readlink /proc/self/ns/$n; done";
+    let out = stage.shell(&mut stage.spec(), script)?;
+    let mut found = out.lines();
+    for (kind, file) in ALL {
+        let inner = found.next().unwrap_or_default();
+        holds(inner != own(file)?, format!("{kind} is the caller's"))?;
+    }
+    let is_same = found.next() == Some(own("user")?.as_str());
+    same("whether user is the caller's", is_same, !stage.rootless())
+}
+
+fn inherited(stage: &Stage<'_>) -> Outcome {
+    for (kind, file) in ALL {
+        if kind == "mount" {
+            continue;
+        }
+        let mut spec = stage.spec();
+        spec.without_namespace(kind);
+        if kind == "network" || kind == "pid" {
+            // Neither file system can be had new without a namespace of its own in the user's.
+            let path = if kind == "pid" { "/proc" } else { "/sys" };
+            spec.bind_instead(path, stage.rootless());
+        }
+        if kind == "ipc" && stage.rootless() {
+            spec.without_mount("/dev/mqueue");
+        }
+        let out = stage.shell(&mut spec, &format!("readlink /proc/self/ns/{file}"))?;
+        same(kind, out.trim_end(), own(file)?.as_str())?;
+    }
+    Ok(())
+}
+
+fn pid_new(stage: &Stage<'_>) -> Outcome {
+    let script = "echo $$; ls /proc | grep -c '^[0-9]*$'; exit 0";
+    let out = stage.shell(&mut stage.spec(), script)?;
+    let mut lines = out.lines();
+    same("the program's pid", lines.next(), Some("1"))?;
+    let count: usize = lines.next().unwrap_or_default().parse().unwrap_or_default();
+    holds(count <= 3, format!("{count} processes in /proc"))
+}
+
+fn pid_inherited(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.spec();
+    spec.without_namespace("pid");
+    spec.bind_instead("/proc", stage.rootless());
+    let suite = std::process::id();
+    stage.prints(
+        &mut spec,
+        &format!("cat /proc/{suite}/comm"),
+        "kelp-runtime-su\n",
+    )
+}
+
+fn network_new(stage: &Stage<'_>) -> Outcome {
+    let script = "sed '1,2d; s/:.*//; s/ //g' /proc/net/dev";
+    stage.prints(&mut stage.spec(), script, "lo\n")
+}
+
+fn ipc_new(stage: &Stage<'_>) -> Outcome {
+    let script = "cat /proc/sysvipc/shm | wc -l; ls /dev/mqueue | wc -l";
+    stage.prints(&mut stage.spec(), script, "1\n0\n")
+}
+
+fn cgroup_new(stage: &Stage<'_>) -> Outcome {
+    stage.prints(
+        &mut stage.spec(),
+        "sed -n s/^0:://p /proc/self/cgroup",
+        "/\n",
+    )
+}
+
+fn time_new(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.spec();
+    spec.namespace("time", None);
+    let out = stage.shell(&mut spec, "readlink /proc/self/ns/time")?;
+    holds(out.trim_end() != own("time")?, "time is the caller's")
+}
+
+/// The configuration of a container that joins another's namespace, and its user namespace if it
+/// has one: only in there it has the right to.
+fn joining(stage: &Stage<'_>, pid: i32, kinds: &[(&str, &str)]) -> Spec {
+    let mut spec = stage.spec();
+    spec["linux"]["cgroupsPath"] = stage.cgroup(&stage.other_id("b")).into();
+    if stage.rootless() {
+        spec.namespace("user", Some(&format!("/proc/{pid}/ns/user")));
+        spec["linux"]["uidMappings"].take();
+        spec["linux"]["gidMappings"].take();
+        if let Some(linux) = spec["linux"].as_object_mut() {
+            linux.retain(|_, value| !value.is_null());
+        }
+    }
+    for (kind, file) in kinds {
+        spec.namespace(kind, Some(&format!("/proc/{pid}/ns/{file}")));
+    }
+    spec
+}
+
+fn other(stage: &Stage<'_>, spec: &mut Spec, script: &str) -> Outcome<String> {
+    spec.script(script);
+    stage.write(spec)?;
+    let id = stage.other_id("b");
+    stage.remember(&id);
+    stage.call(&["run", &id])?.succeeds()
+}
+
+fn join(stage: &Stage<'_>, kind: &str, file: &str) -> Outcome {
+    let first = stage.running(&mut stage.spec())?;
+    let mut spec = joining(stage, first.pid(), &[(kind, file)]);
+    let out = other(stage, &mut spec, &format!("readlink /proc/self/ns/{file}"))?;
+    same(kind, out.trim_end(), of(first.pid(), file)?.as_str())?;
+    first.is("running")?;
+    first.end()
+}
+
+fn join_time(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.spec();
+    spec.namespace("time", None);
+    spec["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1_000_000}});
+    let first = stage.running(&mut spec)?;
+    let mut spec = joining(stage, first.pid(), &[("time", "time")]);
+    let out = other(stage, &mut spec, "readlink /proc/self/ns/time")?;
+    same("time", out.trim_end(), of(first.pid(), "time")?.as_str())?;
+    first.end()
+}
+
+fn join_user(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.wide_spec()?;
+    let first = stage.running(&mut spec)?;
+    let mut spec = stage.spec();
+    spec["linux"]["cgroupsPath"] = stage.cgroup(&stage.other_id("b")).into();
+    spec.namespace("user", Some(&format!("/proc/{}/ns/user", first.pid())));
+    if let Some(linux) = spec["linux"].as_object_mut() {
+        linux.remove("uidMappings");
+        linux.remove("gidMappings");
+    }
+    let out = other(
+        stage,
+        &mut spec,
+        "readlink /proc/self/ns/user; wc -l < /proc/self/uid_map",
+    )?;
+    let (uids, _) = stage.runtime().wide_maps()?;
+    let lines = uids.as_array().map_or(0, Vec::len);
+    let expected = format!("{}\n{lines}\n", of(first.pid(), "user")?);
+    same("user", out.as_str(), expected.as_str())?;
+    first.end()
+}
+
+fn join_mount(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.spec();
+    let source = stage.source("own")?;
+    spec.mount(json!({"destination": "/m", "source": source, "options": ["bind"]}));
+    let first = stage.running(&mut spec)?;
+    let mut spec = joining(stage, first.pid(), &[("mount", "mnt")]);
+    spec["mounts"] = json!([]);
+    spec["root"]["path"] = "/".into();
+    spec.script("readlink /proc/self/ns/mnt; cat /m/file");
+    stage.write(&spec)?;
+    let id = stage.other_id("b");
+    stage.remember(&id);
+    let done = stage.call(&["run", &id])?;
+    if done.code != 0 && done.err.contains("mount") {
+        first.end()?;
+        return not_applicable("a mount namespace can't be joined");
+    }
+    let out = done.succeeds()?;
+    let expected = format!("{}\nof own\n", of(first.pid(), "mnt")?);
+    same("mount", out.as_str(), expected.as_str())?;
+    first.end()
+}
+
+fn join_all(stage: &Stage<'_>) -> Outcome {
+    let first = stage.running(&mut stage.spec())?;
+    let kinds: Vec<_> = ALL
+        .into_iter()
+        .filter(|(kind, _)| *kind != "mount")
+        .collect();
+    let mut spec = joining(stage, first.pid(), &kinds);
+    let script = "for n in pid net ipc uts cgroup; do readlink /proc/self/ns/$n; done";
+    let out = other(stage, &mut spec, script)?;
+    for ((kind, file), found) in kinds.iter().zip(out.lines()) {
+        same(kind, found, of(first.pid(), file)?.as_str())?;
+    }
+    first.end()
+}
+
+fn joined_stays(stage: &Stage<'_>) -> Outcome {
+    let first = stage.running(&mut stage.spec())?;
+    let mut spec = joining(stage, first.pid(), &[("pid", "pid"), ("ipc", "ipc")]);
+    spec.script("echo ready; exec sleep 1000");
+    let second = stage.create_as(&stage.other_id("b"), &spec)?;
+    second.start()?;
+    second.reads("ready\n")?;
+    second.end()?;
+    first.is("running")?;
+    same(
+        "what still runs",
+        first.exec(&[], "echo here")?.as_str(),
+        "here\n",
+    )?;
+    first.end()
+}
+
+fn wrong_type(stage: &Stage<'_>) -> Outcome {
+    let first = stage.running(&mut stage.spec())?;
+    let spec = joining(stage, first.pid(), &[("network", "ipc")]);
+    stage.write(&spec)?;
+    let id = stage.other_id("b");
+    stage.remember(&id);
+    stage.call(&["create", &id])?.refused()?;
+    first.is("running")?;
+    first.end()?;
+    stage.left_nothing()
+}
+
+fn gone(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.spec();
+    spec.namespace("network", Some("/proc/self/ns/nosuch"));
+    stage.refuses(&spec)?;
+    Ok(())
+}
+
+fn no_namespace(stage: &Stage<'_>) -> Outcome {
+    for path in ["/etc/passwd", "/dev/null", "/"] {
+        let mut spec = stage.spec();
+        spec.namespace("network", Some(path));
+        stage.refuses(&spec)?;
+    }
+    Ok(())
+}
+
+fn twice(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.spec();
+    let list = spec["linux"]["namespaces"].as_array_mut();
+    let Some(list) = list else {
+        return fails("no list");
+    };
+    list.push(json!({"type": "uts"}));
+    stage.refuses(&spec)?;
+    Ok(())
+}
+
+fn unknown(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.spec();
+    spec.namespace("nosuch", None);
+    stage.refuses(&spec)?;
+    Ok(())
+}
+
+/// Without one it has the caller's, and a root by chroot(2) at best.
+fn no_mount_namespace(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.spec();
+    spec.without_namespace("mount");
+    spec["mounts"] = json!([]);
+    spec.script("ls /bin/busybox");
+    let done = stage.run(&spec)?;
+    if done.code != 0 {
+        stage.says_why(&done.err)?;
+        return not_applicable("a mount namespace is needed");
+    }
+    same("output", done.out.as_str(), "/bin/busybox\n")
+}
