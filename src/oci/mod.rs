@@ -222,7 +222,7 @@ fn act(root: &Root, runtime: Runtime, log: &Log) -> anyhow::Result<i32> {
                 root.create(&args.id, &args.made.options(systemd, Terminal::Nobody)?)?;
             log.warn(&container.notes);
         }
-        Verb::Start(One { id }) => log.warn(&root.container(&id)?.start()?),
+        Verb::Start(One { id }) => root.container(&id)?.start()?,
         Verb::Run(args) => {
             let terminal = if args.detach {
                 Terminal::Nobody

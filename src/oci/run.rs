@@ -16,12 +16,9 @@ pub fn run(
     let signals = (!detach).then(Signals::hold).transpose()?;
     let mut container = root.create(id, options)?;
     log.warn(&container.notes);
-    match container.start() {
-        Ok(notes) => log.warn(&notes),
-        Err(error) => {
-            let _ = root.delete(id, true);
-            return Err(error.into());
-        }
+    if let Err(error) = container.start() {
+        let _ = root.delete(id, true);
+        return Err(error.into());
     }
     let Some(signals) = signals else {
         return Ok(0);

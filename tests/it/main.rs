@@ -30,6 +30,7 @@ mod life;
 mod lifecycle;
 mod network;
 mod oci;
+mod podman;
 mod probe;
 mod pull;
 mod records;

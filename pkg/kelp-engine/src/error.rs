@@ -131,7 +131,7 @@ impl From<kelp_runtime::Error> for Error {
             E::Spec(_) => Kind::Invalid,
             E::ProgramNotFound(_) | E::DirectoryNotFound(_) => Kind::ProgramNotFound,
             E::ProgramNotExecutable { .. } => Kind::ProgramNotExecutable,
-            E::Init(_) | E::Io { .. } => Kind::Failed,
+            E::Hook(_) | E::Init(_) | E::Io { .. } => Kind::Failed,
         };
         Self::with(kind, error)
     }

@@ -7,13 +7,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use kelp_runtime::cgroup::Cgroup;
-use kelp_runtime::hooks;
 use kelp_runtime::launch::{Stdio, Surroundings, launch};
 use kelp_runtime::plan::{Extras, Plan, Rootfs};
 use kelp_state::file;
 use kelp_state::record::start_time;
 use kelp_userns::UserNamespace;
-use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
@@ -25,8 +23,9 @@ use crate::bundle::{self, Bundle};
 use crate::cgroup::{self, Place};
 use crate::console::Terminal;
 use crate::error::Error;
-use crate::record::{self, Container, GATE, Record, State, Status};
+use crate::record::{self, Container, GATE, Record, Status};
 use crate::root::{self, Root};
+use crate::start::{run, run_poststop};
 
 /// How to create.
 #[derive(Debug, Default)]
@@ -126,19 +125,28 @@ impl Root {
         container.write_record()?;
         let state = container.state_as(&bundle.spec, Status::Creating);
         let agent = listening.map(|listening| listening.about(pid, &state));
-        let mut starting = if plan.pauses() {
-            starting.enter(&tell_hooks(&bundle.spec, &state)?)?
-        } else {
-            starting
+        let held = || {
+            let mut starting = starting;
+            if plan.pauses() {
+                run(&bundle.spec, "prestart", &state)?;
+                run(&bundle.spec, "createRuntime", &state)?;
+                starting = starting.enter(&state.to_json())?;
+            }
+            container.terminal = options.terminal.take(starting.terminal.take())?;
+            starting.prepared(agent.as_ref())?;
+            if let Some(path) = &options.pid_file {
+                file::write_pid(path, pid.cast_unsigned())?;
+            }
+            starting.held()?;
+            container.record.creating = false;
+            container.write_record()
         };
-        container.terminal = options.terminal.take(starting.terminal.take())?;
-        starting.prepared(agent.as_ref())?;
-        if let Some(path) = &options.pid_file {
-            file::write_pid(path, pid.cast_unsigned())?;
+        if let Err(error) = held() {
+            drop(undo);
+            let state = container.state_as(&bundle.spec, Status::Stopped);
+            let _ = run_poststop(&bundle.spec, &state);
+            return Err(error);
         }
-        starting.held()?;
-        container.record.creating = false;
-        container.write_record()?;
         container.notes = bundle.notes;
         undo.is_done = true;
         Ok(container)
@@ -172,19 +180,6 @@ fn new(
         },
         directory: directory.to_owned(),
     }
-}
-
-/// Runs the hooks that are told before the root is entered; the state, for those in the container.
-fn tell_hooks(spec: &Spec, state: &State) -> Result<Vec<u8>, Error> {
-    let text = state.to_json();
-    if let Some(all) = spec.hooks() {
-        for (name, list) in hooks::all(all) {
-            if matches!(name, "prestart" | "createRuntime") {
-                hooks::run(name, list, &text)?;
-            }
-        }
-    }
-    Ok(text)
 }
 
 /// Binds the socket at which the container waits, by a name that is never too long (unix(7)).

@@ -12,7 +12,7 @@ use kelp_systemd::Manager;
 use crate::error::Error;
 use crate::record::{self, Container, Status};
 use crate::root::Root;
-use crate::start::run_all;
+use crate::start::run_poststop;
 
 /// A process that was killed is gone within this time, unless it hangs in the kernel.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
@@ -50,7 +50,7 @@ impl Container {
         self.delete_locked(force)
     }
 
-    fn delete_locked(&self, force: bool) -> Result<Vec<String>, Error> {
+    pub(crate) fn delete_locked(&self, force: bool) -> Result<Vec<String>, Error> {
         let status = self.status();
         if !force && !matches!(status, Status::Stopped | Status::Created) {
             return Err(Error::State(format!(
@@ -82,7 +82,7 @@ impl Container {
         remove(&self.directory)?;
         Ok(spec.map_or(Vec::new(), |spec| {
             let state = self.state_as(&spec, Status::Stopped);
-            run_all(&spec, "poststop", &state)
+            run_poststop(&spec, &state)
         }))
     }
 }

@@ -18,8 +18,7 @@ use crate::relay::{self, Signals};
 
 impl Container {
     /// Lets the program go; returns once it runs.
-    /// What went wrong beside it is told in lines.
-    pub fn start(&self) -> Result<Vec<String>, Error> {
+    pub fn start(&self) -> Result<(), Error> {
         let _lock = self.lock()?;
         let status = self.status();
         if status != Status::Created {
@@ -44,9 +43,18 @@ impl Container {
         let started = go(&gate, &program, &created.to_json(), agent.as_ref());
         // Whether it runs or has ended, it waits no longer.
         let _ = fs::remove_file(self.directory.join(GATE));
-        started?;
         let state = self.state_as(&spec, Status::Running);
-        Ok(run_all(&spec, "poststart", &state))
+        let told = match &started {
+            Ok(()) => run(&spec, "poststart", &state),
+            Err(kelp_runtime::Error::Hook(_)) => started,
+            Err(_) => return Ok(started?),
+        };
+        // "If any hook fails, the runtime MUST stop the container and continue the lifecycle" with its
+        // destruction (runtime-spec, runtime.md, "Lifecycle").
+        if told.is_err() {
+            let _ = self.delete_locked(true);
+        }
+        Ok(told?)
     }
 
     /// Waits for the end of the first process, which must be the caller's child; its exit code. Signals that
@@ -71,17 +79,26 @@ impl Container {
     }
 }
 
-/// Runs hooks whose failure keeps nothing from going on; a line for each.
-pub(crate) fn run_all(spec: &Spec, name: &str, state: &State) -> Vec<String> {
+/// Runs the hooks of one kind; the first that fails ends it.
+pub(crate) fn run(spec: &Spec, name: &str, state: &State) -> Result<(), kelp_runtime::Error> {
     let Some(all) = spec.hooks() else {
-        return Vec::new();
+        return Ok(());
     };
     let text = state.to_json();
-    let lists = hooks::all(all).into_iter();
-    let list = lists
-        .filter(|(kind, _)| *kind == name)
-        .flat_map(|(_, list)| list);
-    list.filter_map(|hook| hooks::run(name, std::slice::from_ref(hook), &text).err())
-        .map(|error| error.to_string())
-        .collect()
+    let mut lists = hooks::all(all)
+        .into_iter()
+        .filter(|(kind, _)| *kind == name);
+    lists.try_for_each(|(name, list)| hooks::run(name, list, &text))
+}
+
+/// Runs the poststop hooks, whose failure keeps nothing from going on; a line for each that has failed.
+pub(crate) fn run_poststop(spec: &Spec, state: &State) -> Vec<String> {
+    let hooks = spec
+        .hooks()
+        .as_ref()
+        .and_then(|hooks| hooks.poststop().as_ref());
+    let text = state.to_json();
+    let failed = |hook| hooks::run("poststop", std::slice::from_ref(hook), &text).err();
+    let failures = hooks.into_iter().flatten().filter_map(failed);
+    failures.map(|error| error.to_string()).collect()
 }

@@ -22,6 +22,9 @@ pub enum Error {
     /// The working directory is not in the container: exit code 127.
     #[error("{0}")]
     DirectoryNotFound(String),
+    /// A hook failed.
+    #[error("{0}")]
+    Hook(String),
     /// A step between the clone and the program failed.
     #[error("{0}")]
     Init(String),
@@ -74,6 +77,7 @@ pub(crate) enum FailureKind {
     NotFound = 2,
     NotExecutable = 3,
     NoDirectory = 4,
+    Hook = 5,
 }
 
 impl Failure {
@@ -81,6 +85,14 @@ impl Failure {
         Self {
             kind: FailureKind::Setup,
             text: text.into(),
+        }
+    }
+
+    /// Of a hook that has failed.
+    pub(crate) fn hook(error: &Error) -> Self {
+        Self {
+            kind: FailureKind::Hook,
+            text: error.to_string(),
         }
     }
 
@@ -102,6 +114,7 @@ impl Failure {
                 reason: text,
             },
             Some(4) => Error::DirectoryNotFound(text),
+            Some(5) => Error::Hook(text),
             _ => Error::Init(text),
         }
     }

@@ -83,7 +83,7 @@ fn check(name: &str, hook: &Hook) -> Result<(), Error> {
 pub fn run(name: &str, hooks: &[Hook], state: &[u8]) -> Result<(), Error> {
     for hook in hooks {
         one(hook, state).map_err(|why| {
-            Error::Init(format!("the {name} hook {}: {why}", hook.path().display()))
+            Error::Hook(format!("the {name} hook {}: {why}", hook.path().display()))
         })?;
     }
     Ok(())

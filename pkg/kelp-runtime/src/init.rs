@@ -108,7 +108,7 @@ fn prepare(
         send(parent, &[MOUNTED], &[]).step(|| "report to the parent".to_owned())?;
         let state = process::wait_for_go(parent, HOOK_STATE)?;
         hooks::run("createContainer", &plan.hooks.create_container, &state)
-            .map_err(|error| Failure::setup(error.to_string()))?;
+            .map_err(|error| Failure::hook(&error))?;
     }
     write_sysctls(plan, &root)?;
     let console = if plan.process.terminal {

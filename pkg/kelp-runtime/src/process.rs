@@ -438,7 +438,7 @@ fn become_program(
         return Failure::setup(format!("close descriptors: {error}"));
     }
     if let Err(error) = hooks::run("startContainer", &plan.start_hooks, state) {
-        return Failure::setup(error.to_string());
+        return Failure::hook(&error);
     }
     reset_signals();
     if plan.extras.init
