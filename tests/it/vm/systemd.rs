@@ -47,7 +47,7 @@ fn limits_are_written_to_the_cgroup_of_a_delegated_service() {
     let text = run_in_service(&env, &flags, script).succeeds();
     assert_eq!(
         text,
-        "67108864\n33554432\n50\n50000 100000\n20\n1\nCpus_allowed_list:\t1\n"
+        "67108864\n33554432\n50\n50000 100000\n59\n1\nCpus_allowed_list:\t1\n"
     );
 }
 
