@@ -7,7 +7,8 @@
 //! nothing but the container's own.
 //!
 //! Not allowed, as elsewhere: io_uring, which does things that a filter can't see; userfaultfd,
-//! kexec and swap, keys of others; obsolete calls that only widen the kernel's surface.
+//! kexec and swap, keys of others; sockets to the hypervisor; obsolete calls that only widen the
+//! kernel's surface.
 
 use oci_spec::runtime::{
     LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompArgBuilder,
@@ -24,16 +25,17 @@ const EINVAL: u32 = 22;
 const ALLOWED: &[&str] = &[
     // Files by name and descriptor.
     "_llseek access chdir chmod chown chown32 close close_range copy_file_range creat dup dup2 \
-     dup3 faccessat faccessat2 fadvise64 fadvise64_64 fallocate fanotify_mark fchdir fchmod \
-     fchmodat fchown fchown32 fchownat fcntl fcntl64 fdatasync fgetxattr flistxattr flock \
-     fremovexattr fsetxattr fstat fstat64 fstatat64 fstatfs fstatfs64 fsync ftruncate ftruncate64 \
-     futimesat getcwd getdents getdents64 getxattr inotify_add_watch inotify_init inotify_init1 \
-     inotify_rm_watch ioctl landlock_add_rule landlock_create_ruleset landlock_restrict_self \
-     lchown lchown32 lgetxattr link linkat listxattr llistxattr lremovexattr lseek lsetxattr \
-     lstat lstat64 mkdir mkdirat mknod mknodat name_to_handle_at newfstatat open openat openat2 \
-     readahead readdir readlink readlinkat removexattr rename renameat renameat2 rmdir setxattr \
-     stat stat64 statfs statfs64 statx symlink symlinkat sync sync_file_range syncfs truncate \
-     truncate64 umask unlink unlinkat utime utimensat utimensat_time64 utimes",
+     dup3 faccessat faccessat2 fadvise64 fadvise64_64 fallocate fanotify_init fanotify_mark \
+     fchdir fchmod fchmodat fchmodat2 fchown fchown32 fchownat fcntl fcntl64 fdatasync fgetxattr \
+     flistxattr flock fremovexattr fsetxattr fstat fstat64 fstatat64 fstatfs fstatfs64 fsync \
+     ftruncate ftruncate64 futimesat getcwd getdents getdents64 getxattr inotify_add_watch \
+     inotify_init inotify_init1 inotify_rm_watch ioctl landlock_add_rule landlock_create_ruleset \
+     landlock_restrict_self lchown lchown32 lgetxattr link linkat listxattr llistxattr \
+     lremovexattr lseek lsetxattr lstat lstat64 mkdir mkdirat mknod mknodat name_to_handle_at \
+     newfstatat open openat openat2 readahead readlink readlinkat removexattr rename renameat \
+     renameat2 rmdir setxattr stat stat64 statfs statfs64 statx symlink symlinkat sync \
+     sync_file_range syncfs truncate truncate64 umask unlink unlinkat utime utimensat \
+     utimensat_time64 utimes",
     // Reading and writing.
     "pipe pipe2 pread64 preadv preadv2 pwrite64 pwritev pwritev2 read readv sendfile sendfile64 \
      splice tee write writev",
@@ -43,13 +45,13 @@ const ALLOWED: &[&str] = &[
      pkey_mprotect process_mrelease process_vm_readv process_vm_writev remap_file_pages \
      set_mempolicy",
     // Sockets.
-    "accept accept4 bind connect getpeername getsockname getsockopt listen recv recvfrom recvmmsg \
-     recvmmsg_time64 recvmsg send sendmmsg sendmsg sendto setsockopt shutdown socketcall \
-     socketpair",
+    "accept accept4 bind connect getpeername getsockname getsockopt listen recv recvfrom \
+     recvmmsg recvmmsg_time64 recvmsg send sendmmsg sendmsg sendto setsockopt shutdown \
+     socketcall socketpair",
     // Waiting for events.
     "_newselect epoll_create epoll_create1 epoll_ctl epoll_ctl_old epoll_pwait epoll_pwait2 \
      epoll_wait epoll_wait_old eventfd eventfd2 io_cancel io_destroy io_getevents io_setup \
-     io_submit poll ppoll ppoll_time64 pselect6 pselect6_time64 select signalfd signalfd4 timerfd \
+     io_submit poll ppoll ppoll_time64 pselect6 pselect6_time64 select signalfd signalfd4 \
      timerfd_create timerfd_gettime timerfd_gettime64 timerfd_settime timerfd_settime64",
     // System V and POSIX messages, semaphores and shared memory.
     "ipc mq_getsetattr mq_notify mq_open mq_timedreceive mq_timedreceive_time64 mq_timedsend \
@@ -58,8 +60,8 @@ const ALLOWED: &[&str] = &[
     // Signals.
     "kill pause pidfd_getfd pidfd_open pidfd_send_signal restart_syscall rt_sigaction \
      rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait \
-     rt_sigtimedwait_time64 rt_tgsigqueueinfo sigaction sigaltstack signal sigpending sigprocmask \
-     sigreturn sigsuspend tgkill tkill",
+     rt_sigtimedwait_time64 rt_tgsigqueueinfo sigaltstack signal sigprocmask sigreturn tgkill \
+     tkill",
     // Ids and capabilities.
     "capget capset getegid getegid32 geteuid geteuid32 getgid getgid32 getgroups getgroups32 \
      getresgid getresgid32 getresuid getresuid32 getuid getuid32 keyctl setfsgid setfsgid32 \
@@ -74,44 +76,38 @@ const ALLOWED: &[&str] = &[
     "fsconfig fsmount fsopen fspick mount mount_setattr move_mount open_tree pivot_root setns \
      umount umount2 unshare",
     // Processes, and the rest.
-    "clone clone3 execve execveat exit exit_group fork futex futex_time64 get_robust_list \
-     get_thread_area getcpu getpgid getpgrp getpid getppid getpriority getrandom getrlimit \
-     getrusage getsid gettid ioprio_get ioprio_set prctl prlimit64 ptrace reboot rseq \
-     sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getattr sched_getparam \
-     sched_getscheduler sched_rr_get_interval sched_rr_get_interval_time64 sched_setaffinity \
-     sched_setattr sched_setparam sched_setscheduler sched_yield seccomp set_robust_list \
-     set_thread_area set_tid_address setpgid setpriority setrlimit setsid sysinfo syslog \
-     ugetrlimit uname vfork wait4 waitid waitpid",
-    // Of one architecture.
-    "arch_prctl arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush modify_ldt \
-     s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr set_tls sync_file_range2",
+    "clone clone3 execve execveat exit exit_group fork futex futex_requeue futex_time64 \
+     futex_wait futex_waitv futex_wake get_robust_list get_thread_area getcpu getpgid getpgrp \
+     getpid getppid getpriority getrandom getrlimit getrusage getsid gettid ioprio_get \
+     ioprio_set prctl prlimit64 ptrace reboot rseq sched_get_priority_max sched_get_priority_min \
+     sched_getaffinity sched_getattr sched_getparam sched_getscheduler sched_rr_get_interval \
+     sched_rr_get_interval_time64 sched_setaffinity sched_setattr sched_setparam \
+     sched_setscheduler sched_yield seccomp set_robust_list set_thread_area set_tid_address \
+     setpgid setpriority setrlimit setsid sysinfo syslog ugetrlimit uname vfork wait4 waitid \
+     waitpid",
 ];
 
-/// Allowed too: calls that came after that list was fixed, and are to those in it as a new way of
-/// doing the same.
-const ALLOWED_SINCE: &[&str] = &[
-    "cachestat fchmodat2 file_getattr file_setattr getxattrat listxattrat removexattrat setxattrat",
-    "futex_requeue futex_wait futex_waitv futex_wake",
-    "map_shadow_stack mseal set_mempolicy_home_node",
-    "listmount open_tree_attr statmount",
-    "lsm_get_self_attr lsm_list_modules",
-    // Made by the kernel's own trampolines in a program that is probed; refusing them kills it.
-    "uprobe uretprobe",
-    "riscv_flush_icache riscv_hwprobe",
-];
+/// Allowed too; there is no such call elsewhere.
+const OF_ONE_ARCHITECTURE: &str = "arch_prctl arm_fadvise64_64 arm_sync_file_range breakpoint cacheflush modify_ldt \
+    riscv_flush_icache s390_pci_mmio_read s390_pci_mmio_write s390_runtime_instr set_tls \
+    swapcontext sync_file_range2";
+
+/// Allowed beyond that list: what the kernel's own trampolines call in a program that is probed.
+/// Made by hand they only fail; refused, they kill the program (kernels before 6.18 filter them).
+const TRAMPOLINES: &str = "uprobe uretprobe";
 
 /// Refused with EPERM whatever the capabilities.
-const REFUSED: &str = "bdflush io_pgetevents kexec_file_load kexec_load migrate_pages move_pages \
-    nfsservctl nice oldfstat oldlstat oldolduname oldstat olduname pciconfig_iobase pciconfig_read \
-    pciconfig_write sgetmask ssetmask swapcontext swapoff swapon sysfs uselib userfaultfd ustat \
-    vm86 vm86old vmsplice";
+const REFUSED: &str = "bdflush cachestat io_pgetevents io_pgetevents_time64 kexec_file_load \
+    kexec_load map_shadow_stack migrate_pages move_pages nfsservctl nice oldfstat oldlstat \
+    oldolduname oldstat olduname pciconfig_iobase pciconfig_read pciconfig_write sgetmask ssetmask \
+    swapoff swapon sysfs uselib userfaultfd ustat vm86 vm86old vmsplice";
 
 /// Allowed with any of the capabilities, refused with EPERM without.
 const WITH: &[(&[Cap], &str)] = &[
     (&[Cap::DAC_READ_SEARCH], "open_by_handle_at"),
     (
         &[Cap::SYS_ADMIN],
-        "fanotify_init lookup_dcookie quotactl setdomainname sethostname",
+        "lookup_dcookie quotactl quotactl_fd setdomainname sethostname",
     ),
     (&[Cap::SYS_ADMIN, Cap::BPF], "bpf"),
     (&[Cap::SYS_ADMIN, Cap::PERFMON], "perf_event_open"),
@@ -134,6 +130,7 @@ const WITH: &[(&[Cap], &str)] = &[
 const PERSONALITIES: [u64; 5] = [0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 const AF_NETLINK: u64 = 16;
+const AF_VSOCK: u64 = 40;
 const NETLINK_AUDIT: u64 = 9;
 
 /// The profile of a container with these capabilities in its bounding set, for the machine's own
@@ -143,11 +140,8 @@ pub fn default_profile(caps: CapSet) -> LinuxSeccomp {
 }
 
 fn profile_for(native: Option<Arch>, caps: CapSet) -> LinuxSeccomp {
-    let mut allowed: Vec<&str> = [ALLOWED, ALLOWED_SINCE]
-        .concat()
-        .into_iter()
-        .flat_map(str::split_whitespace)
-        .collect();
+    let lists = ALLOWED.iter().chain([&OF_ONE_ARCHITECTURE, &TRAMPOLINES]);
+    let mut allowed: Vec<&str> = lists.flat_map(|names| names.split_whitespace()).collect();
     let mut refused: Vec<&str> = REFUSED.split_whitespace().collect();
     for (any, names) in WITH {
         if caps.intersection(CapSet::of(any)).is_empty() {
@@ -156,12 +150,7 @@ fn profile_for(native: Option<Arch>, caps: CapSet) -> LinuxSeccomp {
             allowed.extend(names.split_whitespace());
         }
     }
-    let mut syscalls = Vec::new();
-    if caps.contains(Cap::AUDIT_WRITE) {
-        allowed.push("socket");
-    } else {
-        syscalls.extend(sockets_but_audit());
-    }
+    let mut syscalls = sockets(caps.contains(Cap::AUDIT_WRITE));
     for personality in PERSONALITIES {
         let is = argument(0, Operator::ScmpCmpEq, personality);
         syscalls.push(entry(
@@ -191,23 +180,26 @@ fn profile_for(native: Option<Arch>, caps: CapSet) -> LinuxSeccomp {
     profile
 }
 
-/// The kernel's audit socket answers to the first user namespace only; EINVAL is what programs
-/// take as "no audit here" (netlink(7)).
-fn sockets_but_audit() -> [LinuxSyscall; 3] {
-    let family = |op| argument(0, op, AF_NETLINK);
+/// Every socket but two kinds: those to the hypervisor and its other guests, which no network
+/// namespace holds back; and the kernel's audit socket without the capability for it, which answers
+/// to the first user namespace only. EINVAL is what programs take as "no audit here" (netlink(7)).
+fn sockets(audit: bool) -> Vec<LinuxSyscall> {
+    let family = |op, family| argument(0, op, family);
     let protocol = |op| argument(2, op, NETLINK_AUDIT);
     let (is, is_not) = (Operator::ScmpCmpEq, Operator::ScmpCmpNe);
-    let (allow, refuse) = (Action::ScmpActAllow, Action::ScmpActErrno);
-    [
-        entry(
-            &["socket"],
-            refuse,
-            Some(EINVAL),
-            vec![family(is), protocol(is)],
-        ),
-        entry(&["socket"], allow, None, vec![family(is_not)]),
-        entry(&["socket"], allow, None, vec![protocol(is_not)]),
-    ]
+    let allow = |args| entry(&["socket"], Action::ScmpActAllow, None, args);
+    let refuse = |errno, args| entry(&["socket"], Action::ScmpActErrno, Some(errno), args);
+    let mut rules = vec![refuse(EPERM, vec![family(is, AF_VSOCK)])];
+    if audit {
+        rules.push(allow(vec![family(is_not, AF_VSOCK)]));
+    } else {
+        rules.extend([
+            refuse(EINVAL, vec![family(is, AF_NETLINK), protocol(is)]),
+            allow(vec![family(is, AF_NETLINK), protocol(is_not)]),
+            allow(vec![family(is_not, AF_NETLINK)]),
+        ]);
+    }
+    rules
 }
 
 fn entry(
