@@ -10,6 +10,7 @@
 
 mod arch;
 mod bpf;
+mod cache;
 mod compile;
 pub mod default;
 pub mod engine_profile;
@@ -25,8 +26,10 @@ use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag as Flag};
 use sha2::{Digest, Sha256};
 
 pub use arch::Arch;
+pub use cache::plan_cached;
 pub use default::default_profile;
 
+use crate::capabilities::CapSet;
 use crate::error::Error;
 use rules::{ALLOW, KILL_PROCESS, NOTIFY, Rules};
 
@@ -60,6 +63,11 @@ pub fn plan(profile: Option<&LinuxSeccomp>, single_id: bool) -> Result<Option<Pr
     if profile.is_none() && !single_id {
         return Ok(None);
     }
+    compiled_plan(profile, single_id).map(Some)
+}
+
+/// The filter, whether or not there is anything to filter.
+fn compiled_plan(profile: Option<&LinuxSeccomp>, single_id: bool) -> Result<Program, Error> {
     let Some(native) = Arch::NATIVE else {
         return Err(Error::Spec(
             "seccomp: the system calls of this machine's architecture are not known to kelp: \
@@ -75,7 +83,7 @@ pub fn plan(profile: Option<&LinuxSeccomp>, single_id: bool) -> Result<Option<Pr
             "seccomp: SCMP_ACT_NOTIFY is not supported: take it out of the profile".to_owned(),
         ));
     }
-    Ok(Some(program))
+    Ok(program)
 }
 
 /// Compiles `profile` for a machine of the architecture `native`.
@@ -183,7 +191,22 @@ fn flags(
     Ok(bits)
 }
 
-/// The name under which the compiled filter can be kept: a hash of all that it depends on.
+/// The name under which the filter of the default profile is kept: all that it depends on.
+///
+/// Of the kernel nothing is: its release decides about rules of an engine's profile
+/// ([`engine_profile`]), and so about the profile that is compiled, not about how.
+pub fn default_key(caps: CapSet, single_id: bool) -> String {
+    let single = if single_id { "-single" } else { "" };
+    let (version, arch) = (env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+    format!(
+        "default-{version}-{BUILD:016x}-{arch}-{:x}{single}",
+        caps.bits()
+    )
+}
+
+/// The name under which a profile's filter is kept: a hash of all that it depends on.
+///
+/// A tenth of what compiling costs, most of it for writing the profile out.
 pub fn program_key(profile: Option<&LinuxSeccomp>, single_id: bool) -> Result<String, Error> {
     let text = serde_json::to_vec(&profile)
         .map_err(|error| Error::Spec(format!("seccomp: the profile is no document: {error}")))?;
@@ -191,7 +214,8 @@ pub fn program_key(profile: Option<&LinuxSeccomp>, single_id: bool) -> Result<St
     hash.update(MAGIC);
     // The tables of system calls come with a version of kelp.
     hash.update(env!("CARGO_PKG_VERSION"));
-    hash.update([0, u8::from(single_id)]);
+    hash.update(BUILD.to_le_bytes());
+    hash.update([u8::from(single_id)]);
     hash.update(std::env::consts::ARCH);
     hash.update([0]);
     hash.update(&text);
@@ -201,6 +225,31 @@ pub fn program_key(profile: Option<&LinuxSeccomp>, single_id: bool) -> Result<St
     }
     Ok(key)
 }
+
+/// A hash of the sources that say what a filter is (FNV-1a), so that no build has the filters of
+/// another of the same version.
+const BUILD: u64 = {
+    let sources: [&[u8]; 7] = [
+        include_bytes!("seccomp.rs"),
+        include_bytes!("seccomp/arch.rs"),
+        include_bytes!("seccomp/bpf.rs"),
+        include_bytes!("seccomp/compile.rs"),
+        include_bytes!("seccomp/default.rs"),
+        include_bytes!("seccomp/rules.rs"),
+        include_bytes!("seccomp/single_id.rs"),
+    ];
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut source = 0;
+    while source < sources.len() {
+        let mut at = 0;
+        while at < sources[source].len() {
+            hash = (hash ^ sources[source][at] as u64).wrapping_mul(0x0100_0000_01b3);
+            at += 1;
+        }
+        source += 1;
+    }
+    hash
+};
 
 impl Program {
     /// Filters the calling thread and what it starts, for good. Allocates nothing.

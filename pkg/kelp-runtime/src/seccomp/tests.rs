@@ -17,11 +17,11 @@ const NATIVES: [Arch; 7] = [
     Arch::Ppc64le,
 ];
 
-fn profile(document: serde_json::Value) -> LinuxSeccomp {
+pub(super) fn profile(document: serde_json::Value) -> LinuxSeccomp {
     serde_json::from_value(document).unwrap()
 }
 
-fn built(document: serde_json::Value) -> Result<Compiled, String> {
+pub(super) fn built(document: serde_json::Value) -> Result<Compiled, String> {
     compile(Some(&profile(document)), false, Arch::X86_64).map_err(|error| error.to_string())
 }
 
@@ -378,6 +378,14 @@ fn stored_programs_come_back() {
 fn keys_tell_profiles_apart() {
     let one = default_profile(CapSet::DEFAULT);
     let other = default_profile(CapSet::EMPTY);
+    assert_ne!(
+        default_key(CapSet::DEFAULT, false),
+        default_key(CapSet::DEFAULT, true)
+    );
+    assert_ne!(
+        default_key(CapSet::DEFAULT, false),
+        default_key(CapSet::EMPTY, false)
+    );
     let keys = [
         program_key(None, true),
         program_key(Some(&one), false),
