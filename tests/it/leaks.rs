@@ -79,8 +79,8 @@ pub(crate) fn runtime_files(directory: &Path) -> Vec<String> {
                 found.push(format!("directory {}", path.display()));
             }
             found.extend(runtime_files(&path));
-        } else if !path.ends_with("kelp/overlay") {
-            // That one says what the host can do, and stays until the boot.
+        } else if !path.ends_with("kelp/overlay") && !directory.ends_with("kelp/seccomp") {
+            // What the host can do, and compiled filters, which stay until the boot.
             found.push(format!("file {}", path.display()));
         }
     }

@@ -128,7 +128,8 @@ impl Life<'_> {
         }
         let joined = joined::resolve(self.paths, &launch.spec)?;
         let spec = joined.as_ref().unwrap_or(&launch.spec);
-        let running = start(launch, spec, self.place.as_ref(), &attach, first.as_ref())?;
+        let place = self.place.as_ref();
+        let running = start(self.paths, launch, spec, place, &attach, first.as_ref())?;
         drop(joined);
         let run = self.write_run(&running, started)?;
         let pid = run.pid;

@@ -6,7 +6,8 @@ use std::path::Path;
 use kelp_network::Network;
 use kelp_runtime::cgroup::Cgroup;
 use kelp_runtime::launch::{Guarded, Starting, Stdio, Surroundings, launch};
-use kelp_runtime::plan::Plan;
+use kelp_runtime::plan::{Extras, Plan};
+use kelp_state::Paths;
 use kelp_sys::clone::Child;
 use kelp_sys::fd::has_gone;
 use oci_spec::runtime::Spec;
@@ -63,6 +64,7 @@ impl Drop for OwnCgroup {
 /// Starts it, by its specification as it is today, for `starter` if that is not a restart. `attach` is a
 /// directory of the container's own to attach its root to.
 pub(crate) fn start(
+    paths: &Paths,
     launch_config: &Launch,
     spec: &Spec,
     place: Option<&Place>,
@@ -73,7 +75,10 @@ pub(crate) fn start(
         spec,
         launch_config.rootfs.clone(),
         attach,
-        launch_config.extras.clone(),
+        Extras {
+            seccomp_cache: Some(paths.seccomp()),
+            ..launch_config.extras.clone()
+        },
     )?;
     let cgroup = match place {
         Some(place) => Cgroup::create(&place.parent, &place.name, &launch_config.resources)?,

@@ -93,6 +93,7 @@ impl Root {
             preserved_fds: options.preserved_fds,
             makes_devices: root::is_host_root() && map.is_none() && joined.is_none(),
             makes_idmaps: root::is_host_root(),
+            seccomp_cache: Some(self.seccomp_cache()),
             ..Extras::default()
         };
         // Attached over itself, where hooks in the container look for it.

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::lenient;
 use crate::record::{Container, Status};
 use crate::relay::{self, Signals};
+use crate::root::SECCOMP;
 
 /// How to add a process.
 #[derive(Debug, Default)]
@@ -56,6 +57,7 @@ impl Container {
         let extras = Extras {
             set_home: true,
             preserved_fds: options.preserved_fds,
+            seccomp_cache: self.directory.parent().map(|root| root.join(SECCOMP)),
             ..Extras::default()
         };
         let plan = ProcessPlan::new(&options.process, profile, extras)?;

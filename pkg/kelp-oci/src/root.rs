@@ -10,6 +10,9 @@ use rustix::process::geteuid;
 use crate::error::Error;
 use crate::record::Container;
 
+/// The name of the directory of compiled filters.
+pub(crate) const SECCOMP: &str = ":seccomp";
+
 /// A directory whose entries are containers.
 #[derive(Clone, Debug)]
 pub struct Root {
@@ -50,6 +53,11 @@ impl Root {
     /// A container.
     pub fn container(&self, id: &str) -> Result<Container, Error> {
         Container::open(id, self.directory(id)?)
+    }
+
+    /// Where compiled seccomp filters are kept: a name that no container can have.
+    pub(crate) fn seccomp_cache(&self) -> PathBuf {
+        self.path.join(SECCOMP)
     }
 
     /// Every container, by id; one whose record can't be read is left out.

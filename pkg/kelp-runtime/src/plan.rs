@@ -74,6 +74,9 @@ pub struct Extras {
     pub single_id: bool,
     /// Whether a specification without a seccomp profile gets the default one.
     pub default_seccomp: bool,
+    /// Where compiled filters are kept; whoever plans knows it.
+    #[serde(skip)]
+    pub seccomp_cache: Option<PathBuf>,
     /// How many descriptors after standard error the program gets as the caller has them.
     pub preserved_fds: i32,
     /// Whether it has the host's devices, those that are there when it is started.
@@ -294,9 +297,9 @@ impl ProcessPlan {
                 .collect::<Result<Vec<_>, _>>()
         };
         let capabilities = CapSets::from_oci(process.capabilities().as_ref());
-        let default = (profile.is_none() && extras.default_seccomp)
-            .then(|| seccomp::default_profile(capabilities.bounding));
-        let seccomp = seccomp::plan(profile.or(default.as_ref()), extras.single_id)?;
+        let default = extras.default_seccomp.then_some(capabilities.bounding);
+        let kept = extras.seccomp_cache.as_deref();
+        let seccomp = seccomp::plan_cached(profile, default, extras.single_id, kept)?;
         Ok(Self {
             terminal: process.terminal().unwrap_or(false),
             argv: CStringArray::new(strings(args)?),

@@ -63,6 +63,11 @@ impl Paths {
         self.runtime.join("c").join(id.as_str())
     }
 
+    /// Where compiled seccomp filters are kept.
+    pub fn seccomp(&self) -> PathBuf {
+        self.runtime.join("seccomp")
+    }
+
     /// The directory of the names.
     pub fn names(&self) -> PathBuf {
         self.data.join("names")

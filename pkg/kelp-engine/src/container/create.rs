@@ -222,6 +222,7 @@ impl Engine {
                 init: options.init,
                 single_id: map.is_single(),
                 default_seccomp: !options.privileged && !options.seccomp_unconfined,
+                seccomp_cache: None,
                 host_devices: options.privileged,
                 makes_devices: false,
                 makes_idmaps: false,

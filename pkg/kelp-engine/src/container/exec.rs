@@ -189,6 +189,7 @@ impl Engine {
             default_seccomp: launch.extras.default_seccomp && !privileged_seccomp,
             user: options.user.clone().or(launch.extras.user),
             init: false,
+            seccomp_cache: Some(self.paths.seccomp()),
             ..launch.extras
         };
         Ok(ProcessPlan::new(
