@@ -236,6 +236,8 @@ fn security(inspection: &Inspection) -> Vec<String> {
     if options.seccomp_unconfined {
         list.push("seccomp=unconfined".to_owned());
     }
+    let profile = options.seccomp_path.iter();
+    list.extend(profile.map(|path| format!("seccomp={}", path.display())));
     list.extend(
         options
             .apparmor

@@ -4,13 +4,15 @@ use kelp_engine::Engine;
 use kelp_engine::container::config::CgroupMode;
 use kelp_engine::storage::Storage;
 
+use super::output;
+
 /// The flags.
 #[derive(clap::Args)]
 pub struct GlobalFlags {
     /// Who makes cgroups: systemd or cgroupfs
     #[arg(long, value_name = "MANAGER")]
     cgroup_manager: Option<CgroupManager>,
-    /// Taken for compatibility: what goes wrong is told in an error, and there is no log besides
+    /// From debug on, what has no effect is told too (seccomp profiles); there is no log besides
     #[arg(long, value_name = "LEVEL", ignore_case = true)]
     log_level: Option<LogLevel>,
     /// How root file systems are made: overlay, or vfs (a copy); also $STORAGE_DRIVER
@@ -49,7 +51,10 @@ enum StorageDriver {
 impl GlobalFlags {
     /// What they and the environment say of the engine.
     pub fn apply(&self, engine: &mut Engine) -> anyhow::Result<()> {
-        let _ = (self.log_level, self.version);
+        let _ = self.version;
+        if let Some(LogLevel::Trace | LogLevel::Debug) = self.log_level {
+            engine.tell = Some(|note| output::note(note));
+        }
         engine.storage = storage(self.storage_driver)?;
         engine.cgroup_mode = match self.cgroup_manager {
             None => CgroupMode::Enabled,

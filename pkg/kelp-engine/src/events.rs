@@ -205,6 +205,7 @@ mod tests {
         Engine {
             cgroup_mode: CgroupMode::Enabled,
             storage: None,
+            tell: None,
             paths: Paths {
                 data: root.to_owned(),
                 runtime: root.to_owned(),

@@ -46,6 +46,8 @@ pub struct Engine {
     pub cgroup_mode: CgroupMode,
     /// How root file systems are made, where that was asked for.
     pub storage: Option<Storage>,
+    /// Who hears of what is taken and has no effect, a line each; nobody, unless that was asked for.
+    pub tell: Option<fn(&str)>,
 }
 
 impl Engine {
@@ -57,6 +59,7 @@ impl Engine {
             paths: Paths::from_env()?,
             cgroup_mode: CgroupMode::Enabled,
             storage: None,
+            tell: None,
         })
     }
 }

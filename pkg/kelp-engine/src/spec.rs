@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use kelp_runtime::capabilities::{self, CapSet, CapSets};
 use kelp_runtime::mount_plan::OF;
-use kelp_runtime::seccomp::engine_profile;
+use kelp_runtime::seccomp::{self, engine_profile};
 use oci_spec::image::Config as ImageConfig;
 use oci_spec::runtime::{
     Linux, LinuxNamespace, LinuxNamespaceType, LinuxPersonality, LinuxSeccomp, Mount, PosixRlimit,
@@ -76,13 +76,14 @@ pub fn command(options: &CreateOptions, image: &ImageConfig) -> Vec<String> {
     entrypoint.into_iter().chain(rest).collect()
 }
 
-/// The specification of a container whose record is at `record`.
+/// The specification of a container whose record is at `record`. `tell` hears of what has no effect.
 pub fn build(
     options: &CreateOptions,
     image: &ImageConfig,
     record: &Path,
     hostname: &str,
     joined: &Joined,
+    tell: Option<fn(&str)>,
 ) -> Result<Spec, Error> {
     let mut spec = Spec::default();
     let mut root = Root::default();
@@ -99,11 +100,38 @@ pub fn build(
         None => None,
         Some(profile) => {
             let caps = capability_sets(options, image)?.bounding;
-            Some(engine_profile::read(profile, caps)?)
+            let read = checked_profile(profile, caps, tell);
+            Some(read.map_err(|error| bad_profile(options, &error))?)
         }
     };
     spec.set_linux(Some(linux(options, joined, seccomp)));
     Ok(spec)
+}
+
+/// A profile that a filter can be made of. What of it has no effect is told.
+fn checked_profile(
+    profile: &serde_json::Value,
+    caps: CapSet,
+    tell: Option<fn(&str)>,
+) -> Result<LinuxSeccomp, kelp_runtime::Error> {
+    let profile = engine_profile::read(profile, caps)?;
+    let notes = seccomp::check(&profile)?;
+    if let Some(tell) = tell {
+        for note in &notes {
+            tell(note);
+        }
+    }
+    Ok(profile)
+}
+
+fn bad_profile(options: &CreateOptions, error: &kelp_runtime::Error) -> Error {
+    let path = options.seccomp_path.as_ref();
+    let file = path
+        .map(|path| format!(" {}", path.display()))
+        .unwrap_or_default();
+    let said = error.to_string();
+    let said = said.strip_prefix("seccomp: ").unwrap_or(&said);
+    Error::invalid(format!("seccomp profile{file}: {said}"))
 }
 
 /// Where group 5 (tty) is not mapped, as with one id, terminals belong to the group of root.

@@ -14,6 +14,7 @@ mod cache;
 mod compile;
 pub mod default;
 pub mod engine_profile;
+mod errno;
 mod rules;
 pub mod single_id;
 
@@ -68,14 +69,7 @@ pub fn plan(profile: Option<&LinuxSeccomp>, single_id: bool) -> Result<Option<Pr
 
 /// The filter, whether or not there is anything to filter.
 fn compiled_plan(profile: Option<&LinuxSeccomp>, single_id: bool) -> Result<Program, Error> {
-    let Some(native) = Arch::NATIVE else {
-        return Err(Error::Spec(
-            "seccomp: the system calls of this machine's architecture are not known to kelp: \
-             start the container with --security-opt seccomp=unconfined"
-                .to_owned(),
-        ));
-    };
-    let program = compile(profile, single_id, native)?.program;
+    let program = compile(profile, single_id, native()?)?.program;
     if program.notifies() {
         // Its listener would have to be sent to an agent before the program runs; without one, each
         // call that notifies fails.
@@ -84,6 +78,24 @@ fn compiled_plan(profile: Option<&LinuxSeccomp>, single_id: bool) -> Result<Prog
         ));
     }
     Ok(program)
+}
+
+/// Whether a filter can be made of `profile`, before anything else is; what of it has no effect here.
+///
+/// # Errors
+/// [`Error::Spec`] for a profile that can't be.
+pub fn check(profile: &LinuxSeccomp) -> Result<Vec<String>, Error> {
+    Ok(compile(Some(profile), false, native()?)?.notes)
+}
+
+fn native() -> Result<Arch, Error> {
+    Arch::NATIVE.ok_or_else(|| {
+        Error::Spec(
+            "seccomp: the system calls of this machine's architecture are not known to kelp: \
+             start the container with --security-opt seccomp=unconfined"
+                .to_owned(),
+        )
+    })
 }
 
 /// Compiles `profile` for a machine of the architecture `native`.
@@ -180,7 +192,9 @@ fn flags(
     if notifies {
         if profile.is_none_or(|profile| profile.listener_path().is_none()) {
             return Err(Error::Spec(
-                "seccomp: SCMP_ACT_NOTIFY needs a listenerPath".to_owned(),
+                "seccomp: SCMP_ACT_NOTIFY needs a listenerPath, the socket of an agent: add it, or take \
+                 the action out"
+                    .to_owned(),
             ));
         }
         bits |= sys::FLAG_NEW_LISTENER;

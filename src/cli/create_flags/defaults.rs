@@ -262,6 +262,7 @@ fn privileges(conf: &Conf, options: &mut CreateOptions) -> anyhow::Result<()> {
             options.seccomp_unconfined = true;
         } else {
             options.seccomp = Some(profile.read(|path| isolation::seccomp_profile(path.as_ref()))?);
+            options.seccomp_path = Some(profile.value.into());
         }
     }
     Ok(())

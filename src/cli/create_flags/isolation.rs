@@ -164,9 +164,15 @@ impl IsolationFlags {
         for option in &self.security_opt {
             match option {
                 SecurityOption::NoNewPrivileges(yes) => options.no_new_privileges = *yes,
-                SecurityOption::Seccomp(Seccomp::Unconfined) => options.seccomp_unconfined = true,
+                // The last one counts.
+                SecurityOption::Seccomp(Seccomp::Unconfined) => {
+                    options.seccomp_unconfined = true;
+                    (options.seccomp, options.seccomp_path) = (None, None);
+                }
                 SecurityOption::Seccomp(Seccomp::Profile(path)) => {
+                    options.seccomp_unconfined = false;
                     options.seccomp = Some(seccomp_profile(path)?);
+                    options.seccomp_path = Some(path.clone());
                 }
                 SecurityOption::Mask(paths) => {
                     let paths = paths.iter().map(|path| path.display().to_string());

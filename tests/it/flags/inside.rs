@@ -101,11 +101,81 @@ fn a_profile_with_conditions_is_for_who_meets_them() {
         env.shell(&[&option, "-h", "old"], script),
         format!("hostname: sethostname: Operation not permitted\nold\n{refused}")
     );
-    std::fs::write(&profile, r#"{ "defaultAction": "NOTHING" }"#).unwrap();
-    let line = env
-        .kelp(&["run", "--rm", &option, &env.busybox()])
-        .fails(125);
-    assert!(line.starts_with("Error: seccomp profile: "), "{line}");
+}
+
+#[test]
+fn what_is_no_profile_is_told_with_the_files_name() {
+    let Some(env) = Env::new() else { return };
+    let profile = env.path("h/seccomp.json");
+    let shown = profile.display();
+    let option = format!("--security-opt=seccomp={shown}");
+    let image = env.busybox();
+    let create = ["create", "--name=c", &option, &image, "true"];
+    for (text, said) in [
+        (
+            r#"{ "defaultAction": "NOTHING" }"#,
+            "unknown variant `NOTHING`, expected one of ",
+        ),
+        (
+            r#"{ "defaultAction": "#,
+            "eof while parsing a value at line 1 column 19",
+        ),
+        ("[]", "it is no JSON object"),
+        ("", "eof while parsing a value at line 1 column 0"),
+        (
+            r#"{ "defaultAction": "SCMP_ACT_ALLOW",
+                 "syscalls": [{ "names": ["a"], "action": "SCMP_ACT_ERRNO", "errnoRet": 5000 }] }"#,
+            "5000 is not an error number",
+        ),
+        (
+            r#"{ "defaultAction": "SCMP_ACT_ALLOW",
+                 "syscalls": [{ "names": ["a", "mkdir"], "action": "SCMP_ACT_NOTIFY" }] }"#,
+            "SCMP_ACT_NOTIFY needs a listenerPath, the socket of an agent: add it, or take the \
+             action out",
+        ),
+    ] {
+        std::fs::write(&profile, text).unwrap();
+        let line = env.kelp(&create).fails(125);
+        let start = format!("Error: seccomp profile {shown}: {said}");
+        assert!(
+            line.to_lowercase().starts_with(&start.to_lowercase()),
+            "{line}"
+        );
+    }
+    let missing = ["run", "--security-opt=seccomp=/no/such", &image];
+    let line = env.kelp(&missing).fails(125);
+    assert!(
+        line.starts_with("Error: read seccomp profile /no/such: "),
+        "{line}"
+    );
+    // A name of a newer kernel or of another machine is no obstacle.
+    let text = r#"{ "defaultAction": "SCMP_ACT_ALLOW",
+                    "syscalls": [{ "names": ["zzz", "mkdir"], "action": "SCMP_ACT_ERRNO" }] }"#;
+    std::fs::write(&profile, text).unwrap();
+    env.kelp(&create).succeeds();
+    let format = ["inspect", "-f", "{{.HostConfig.SecurityOpt}}", "c"];
+    let expected = format!("[seccomp={shown}]\n");
+    assert_eq!(env.kelp(&format).succeeds(), expected);
+    let verbose = [&["--log-level=debug"], &create[..1], &create[2..]].concat();
+    let done = env.kelp(&verbose).done();
+    assert_eq!(
+        done.stderr,
+        "seccomp: \"zzz\" is no system call of this machine\n"
+    );
+    let other = done.exits(0);
+    env.kelp(&["rm", "c", other.trim()]).succeeds();
+    // The last one counts.
+    let words = "grep -o 'Seccomp:.*' /proc/self/status; mkdir /d 2>/dev/null || echo refused";
+    let unconfined = "--security-opt=seccomp=unconfined";
+    assert_eq!(
+        env.shell(&[unconfined, &option], words),
+        "Seccomp:\t2\nrefused\n"
+    );
+    assert_eq!(env.shell(&[&option, unconfined], words), "Seccomp:\t0\n");
+    assert_eq!(
+        env.shell(&["--privileged", &option], words),
+        "Seccomp:\t2\nrefused\n"
+    );
 }
 
 #[test]

@@ -94,6 +94,8 @@ pub struct CreateOptions {
     /// A seccomp profile, instead of the default one: the specification's, or one with conditions as
     /// engines ship them.
     pub seccomp: Option<serde_json::Value>,
+    /// The file that the profile was in.
+    pub seccomp_path: Option<PathBuf>,
     /// Whether kelp's own reaper is process 1.
     pub init: bool,
     /// Namespaces.

@@ -172,7 +172,7 @@ impl Engine {
         }
         let hostname = self.hostname(options, &record.id);
         let joined = self.joined_namespaces(options)?;
-        let mut spec = spec::build(options, image, &record.data, &hostname, &joined)?;
+        let mut spec = spec::build(options, image, &record.data, &hostname, &joined, self.tell)?;
         if map.host_gid(5).is_none() {
             spec::forget_tty_group(&mut spec);
         }

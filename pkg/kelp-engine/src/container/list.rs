@@ -224,6 +224,7 @@ mod tests {
             },
             cgroup_mode: CgroupMode::Enabled,
             storage: None,
+            tell: None,
         };
         let mut config = config();
         config.options.remove = false;

@@ -1,13 +1,76 @@
 //! Seccomp profiles as engines ship them: those of the specification, with rules that depend on the
 //! machine, the kernel and the capabilities of the container.
 //!
-//! A rule for a capability that the container does not have must not be read as one for everybody.
+//! A rule for a capability that the container does not have must not be read as one for everybody:
+//! what is known of such a document is read strictly, and a condition that is not known is an error.
+//! Comments and keys of other programs beside the rules are passed over.
 
-use oci_spec::runtime::LinuxSeccomp;
-use serde_json::{Map, Value, json};
+use std::path::PathBuf;
 
+use oci_spec::runtime::{
+    Arch as OciArch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg,
+    LinuxSeccompFilterFlag as Flag, LinuxSyscall,
+};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::arch::Arch;
+use super::errno;
 use crate::capabilities::{Cap, CapSet};
 use crate::error::Error;
+
+/// The document.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct File {
+    default_action: Action,
+    default_errno_ret: Option<u32>,
+    default_errno: Option<String>,
+    architectures: Option<Vec<OciArch>>,
+    arch_map: Option<Vec<ArchEntry>>,
+    syscalls: Option<Vec<Rule>>,
+    flags: Option<Vec<Flag>>,
+    listener_path: Option<PathBuf>,
+    listener_metadata: Option<String>,
+}
+
+/// The architectures that go with one; those of other machines may have names that nobody knows here.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ArchEntry {
+    architecture: Value,
+    sub_architectures: Option<Vec<Value>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Rule {
+    /// As older documents have it, a rule a call.
+    name: Option<String>,
+    names: Option<Vec<String>>,
+    action: Action,
+    errno_ret: Option<u32>,
+    errno: Option<String>,
+    args: Option<Vec<LinuxSeccompArg>>,
+    includes: Option<Conditions>,
+    excludes: Option<Conditions>,
+}
+
+/// What has to hold, all of it, or must not, none of it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Conditions {
+    caps: Option<Vec<String>>,
+    arches: Option<Vec<String>>,
+    min_kernel: Option<String>,
+}
+
+/// Whom a profile is read for.
+struct Reader<'a> {
+    caps: CapSet,
+    native: Arch,
+    kernel: &'a str,
+}
 
 /// The specification's profile for a container with these capabilities; a profile in the
 /// specification's own form is as it is.
@@ -15,183 +78,186 @@ use crate::error::Error;
 /// # Errors
 /// [`Error::Spec`] for what is no profile.
 pub fn read(profile: &Value, caps: CapSet) -> Result<LinuxSeccomp, Error> {
-    let arch = machine();
-    read_for(profile, caps, arch, &kernel())
+    let release = rustix::system::uname();
+    Reader {
+        caps,
+        native: super::native()?,
+        kernel: &release.release().to_string_lossy(),
+    }
+    .read(profile)
+    .map_err(Error::Spec)
 }
 
-fn read_for(
-    profile: &Value,
-    caps: CapSet,
-    arch: &str,
-    kernel: &str,
-) -> Result<LinuxSeccomp, Error> {
-    let invalid = |what: &str| Error::Spec(format!("seccomp profile: {what}"));
-    let Value::Object(mut file) = profile.clone() else {
-        return Err(invalid("it is no JSON object"));
-    };
-    if let Some(map) = file.remove("archMap") {
-        let entries = map.as_array().into_iter().flatten();
-        let mut own = entries.filter(|entry| entry["architecture"] == oci_arch(arch));
-        if let Some(entry) = own.next() {
-            let mut all = vec![entry["architecture"].clone()];
-            all.extend(
-                entry["subArchitectures"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .cloned(),
-            );
-            file.insert("architectures".to_owned(), all.into());
+impl Reader<'_> {
+    fn read(&self, document: &Value) -> Result<LinuxSeccomp, String> {
+        if !document.is_object() {
+            return Err("it is no JSON object".to_owned());
         }
-    }
-    let mut rules = Vec::new();
-    let calls = file.get("syscalls").and_then(Value::as_array);
-    for rule in calls.into_iter().flatten() {
-        if applies(rule, caps, arch, kernel) {
-            rules.push(plain(rule).ok_or_else(|| invalid("a rule names no system call"))?);
-        }
-    }
-    file.insert("syscalls".to_owned(), rules.into());
-    // Names beside the numbers that say the same.
-    file.remove("defaultErrno");
-    let profile = serde_json::from_value(file.into());
-    profile.map_err(|error| invalid(&error.to_string()))
-}
-
-/// Whether a rule is for this container.
-fn applies(rule: &Value, caps: CapSet, arch: &str, kernel: &str) -> bool {
-    let (includes, excludes) = (&rule["includes"], &rule["excludes"]);
-    let arches = texts(includes, "arches");
-    if !arches.is_empty() && !arches.contains(&arch) || texts(excludes, "arches").contains(&arch) {
-        return false;
-    }
-    if let Some(least) = includes["minKernel"].as_str()
-        && version(kernel) < version(least)
-    {
-        return false;
-    }
-    for (condition, wanted) in [(includes, true), (excludes, false)] {
-        for name in texts(condition, "caps") {
-            // A capability that this kernel does not have is one that nobody has.
-            let has = Cap::parse(name).is_ok_and(|cap| caps.contains(cap));
-            if has != wanted {
-                return false;
+        let file = File::deserialize(document).map_err(|error| error.to_string())?;
+        let mut profile = LinuxSeccomp::default();
+        let mut rules = Vec::new();
+        for rule in file.syscalls.iter().flatten() {
+            let what = || format!("the rule for {}", rule.called());
+            // One that is not for this container has to be a rule as well.
+            let plain = rule
+                .plain()
+                .map_err(|error| format!("{}: {error}", what()))?;
+            if self
+                .meets(rule)
+                .map_err(|error| format!("{}: {error}", what()))?
+            {
+                rules.extend(plain);
             }
         }
+        let path = file
+            .listener_path
+            .filter(|path| !path.as_os_str().is_empty());
+        let errno = file.default_errno.as_deref();
+        profile
+            .set_default_action(file.default_action)
+            .set_default_errno_ret(number(errno, file.default_errno_ret)?)
+            .set_architectures(self.architectures(file.architectures, file.arch_map)?)
+            .set_syscalls(Some(rules))
+            .set_flags(file.flags)
+            .set_listener_path(path)
+            .set_listener_metadata(file.listener_metadata);
+        Ok(profile)
     }
-    true
+
+    fn architectures(
+        &self,
+        list: Option<Vec<OciArch>>,
+        map: Option<Vec<ArchEntry>>,
+    ) -> Result<Option<Vec<OciArch>>, String> {
+        let (list, map) = (list.unwrap_or_default(), map.unwrap_or_default());
+        if !list.is_empty() && !map.is_empty() {
+            return Err("it has architectures and archMap: leave one of them out".to_owned());
+        }
+        if map.is_empty() {
+            return Ok((!list.is_empty()).then_some(list));
+        }
+        let native = self.native.to_oci();
+        let is_own = |entry: &ArchEntry| {
+            OciArch::deserialize(&entry.architecture).is_ok_and(|arch| arch == native)
+        };
+        let own = map.into_iter().find(is_own);
+        let all = own.map(|entry| {
+            let below = entry.sub_architectures.into_iter().flatten();
+            let all = std::iter::once(entry.architecture).chain(below);
+            let all = all.map(OciArch::deserialize).collect::<Result<Vec<_>, _>>();
+            all.map_err(|error| format!("archMap: {error}"))
+        });
+        all.transpose()
+    }
+
+    /// Whether a rule is for this container.
+    fn meets(&self, rule: &Rule) -> Result<bool, String> {
+        let includes = rule.includes.iter().flat_map(|it| self.each(it));
+        let excludes = rule.excludes.iter().flat_map(|it| self.each(it));
+        let mut all = true;
+        for holds in includes {
+            all &= holds?;
+        }
+        for holds in excludes {
+            all &= !holds?;
+        }
+        Ok(all)
+    }
+
+    /// Whether each of the conditions holds; the machine is one of several.
+    fn each(&self, conditions: &Conditions) -> Vec<Result<bool, String>> {
+        let mut each = Vec::new();
+        if let Some(arches) = conditions.arches.as_ref().filter(|list| !list.is_empty()) {
+            each.push(Ok(arches.iter().any(|arch| arch == machine(self.native))));
+        }
+        // A capability that this kernel does not have is one that nobody has.
+        let has = |name: &String| Cap::parse(name).is_ok_and(|cap| self.caps.contains(cap));
+        each.extend(conditions.caps.iter().flatten().map(|name| Ok(has(name))));
+        if let Some(least) = conditions
+            .min_kernel
+            .as_deref()
+            .filter(|text| !text.is_empty())
+        {
+            each.push(self.is_from(least));
+        }
+        each
+    }
+
+    /// Whether the kernel is of this version, `4.8`, or a newer one.
+    fn is_from(&self, least: &str) -> Result<bool, String> {
+        let numbers = least.split_once('.');
+        let numbers = numbers.and_then(|(one, two)| Some((one.parse().ok()?, two.parse().ok()?)));
+        let least = numbers.ok_or_else(|| format!("minKernel {least:?} is no version like 4.8"))?;
+        Ok(version(self.kernel) >= least)
+    }
 }
 
-/// A rule in the specification's words.
-fn plain(rule: &Value) -> Option<Value> {
-    let mut plain = Map::new();
-    for key in ["names", "action", "args", "errnoRet"] {
-        if let Some(value) = rule.get(key).filter(|value| !value.is_null()) {
-            plain.insert(key.to_owned(), value.clone());
+impl Rule {
+    /// The calls, for a message.
+    fn called(&self) -> &str {
+        let names = self.names.iter().flatten();
+        let mut all = names.chain(&self.name).map(String::as_str);
+        all.next().unwrap_or("no call")
+    }
+
+    /// The rule in the specification's words; none if it is for no call.
+    fn plain(&self) -> Result<Option<LinuxSyscall>, String> {
+        let name = self.name.as_ref().filter(|name| !name.is_empty());
+        let names = match (name, self.names.clone().unwrap_or_default()) {
+            (Some(_), names) if !names.is_empty() => {
+                return Err("it has name and names: leave one of them out".to_owned());
+            }
+            (Some(name), _) => vec![name.clone()],
+            (None, names) => names,
+        };
+        let errno = number(self.errno.as_deref(), self.errno_ret)?;
+        let mut syscall = LinuxSyscall::default();
+        syscall
+            .set_names(names)
+            .set_action(self.action)
+            .set_errno_ret(errno)
+            .set_args(self.args.clone());
+        Ok((!syscall.names().is_empty()).then_some(syscall))
+    }
+}
+
+/// An error's number: its name or number as text where there is one, else the number beside it.
+fn number(text: Option<&str>, number: Option<u32>) -> Result<Option<u32>, String> {
+    match text.filter(|text| !text.is_empty()) {
+        None => Ok(number),
+        Some(text) => {
+            let known = text.parse().ok().or_else(|| errno::number(text));
+            known
+                .map(Some)
+                .ok_or_else(|| format!("{text:?} is no error number"))
         }
     }
-    if let Some(name) = rule.get("name").filter(|name| name.is_string()) {
-        plain.entry("names").or_insert_with(|| json!([name]));
+}
+
+/// A machine, as conditions name it: in Go's words.
+fn machine(native: Arch) -> &'static str {
+    match native {
+        Arch::X86_64 => "amd64",
+        Arch::X86 => "x86",
+        Arch::X32 => "x32",
+        Arch::Aarch64 => "arm64",
+        Arch::Arm => "arm",
+        Arch::Riscv64 => "riscv64",
+        Arch::S390x => "s390x",
+        Arch::Ppc64le => "ppc64le",
     }
-    plain.contains_key("names").then_some(Value::Object(plain))
-}
-
-fn texts<'a>(value: &'a Value, key: &str) -> Vec<&'a str> {
-    let list = value[key].as_array().into_iter().flatten();
-    list.filter_map(Value::as_str).collect()
-}
-
-/// This machine, as profiles name it: in Go's words.
-fn machine() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "x86" => "x86",
-        "aarch64" => "arm64",
-        "powerpc64" => "ppc64le",
-        other => other,
-    }
-}
-
-fn oci_arch(arch: &str) -> &'static str {
-    match arch {
-        "amd64" => "SCMP_ARCH_X86_64",
-        "x86" => "SCMP_ARCH_X86",
-        "arm64" => "SCMP_ARCH_AARCH64",
-        "arm" => "SCMP_ARCH_ARM",
-        "ppc64le" => "SCMP_ARCH_PPC64LE",
-        "riscv64" => "SCMP_ARCH_RISCV64",
-        "s390x" => "SCMP_ARCH_S390X",
-        _ => "",
-    }
-}
-
-fn kernel() -> String {
-    let name = rustix::system::uname();
-    name.release().to_string_lossy().into_owned()
 }
 
 /// The first two numbers of a kernel's version.
 fn version(text: &str) -> (u32, u32) {
     let mut numbers = text.split(|c: char| !c.is_ascii_digit());
     let mut next = || {
-        numbers
-            .next()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0)
+        let number = numbers.next().and_then(|text| text.parse().ok());
+        number.unwrap_or(0)
     };
     (next(), next())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(profile: &Value, caps: CapSet, arch: &str) -> Vec<String> {
-        let read = read_for(profile, caps, arch, "6.1.0-13-amd64").unwrap();
-        let rules = read.syscalls().iter().flatten();
-        rules.flat_map(|rule| rule.names().clone()).collect()
-    }
-
-    #[test]
-    fn rules_are_for_those_who_have_what_they_ask_for() {
-        let profile = json!({
-            "defaultAction": "SCMP_ACT_ERRNO",
-            "archMap": [
-                { "architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86"] },
-                { "architecture": "SCMP_ARCH_AARCH64", "subArchitectures": null },
-            ],
-            "syscalls": [
-                { "names": ["read"], "action": "SCMP_ACT_ALLOW", "args": null, "comment": "" },
-                { "name": "write", "action": "SCMP_ACT_ALLOW" },
-                { "names": ["mount"], "action": "SCMP_ACT_ALLOW", "includes": { "caps": ["CAP_SYS_ADMIN"] } },
-                { "names": ["clone"], "action": "SCMP_ACT_ALLOW", "excludes": { "caps": ["CAP_SYS_ADMIN"] } },
-                { "names": ["arch_prctl"], "action": "SCMP_ACT_ALLOW", "includes": { "arches": ["amd64"] } },
-                { "names": ["ptrace"], "action": "SCMP_ACT_ALLOW", "includes": { "minKernel": "4.8" } },
-                { "names": ["later"], "action": "SCMP_ACT_ALLOW", "includes": { "minKernel": "6.10" } },
-            ],
-        });
-        let admin = CapSet::EMPTY.with(Cap::SYS_ADMIN);
-        assert_eq!(
-            names(&profile, CapSet::EMPTY, "amd64"),
-            ["read", "write", "clone", "arch_prctl", "ptrace"]
-        );
-        assert_eq!(
-            names(&profile, admin, "arm64"),
-            ["read", "write", "mount", "ptrace"]
-        );
-        let read = read_for(&profile, admin, "amd64", "6.1").unwrap();
-        assert_eq!(read.architectures().as_ref().unwrap().len(), 2);
-    }
-
-    #[test]
-    fn what_is_no_profile_is_an_error() {
-        for profile in [
-            json!([]),
-            json!({}),
-            json!({ "defaultAction": "SCMP_ACT_SOMETHING" }),
-            json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "action": "SCMP_ACT_ERRNO" }] }),
-        ] {
-            assert!(read(&profile, CapSet::EMPTY).is_err(), "{profile}");
-        }
-    }
-}
+#[path = "engine_profile_tests.rs"]
+mod tests;

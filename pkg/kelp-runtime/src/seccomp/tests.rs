@@ -279,7 +279,8 @@ fn what_a_profile_can_not_mean_is_refused() {
         ),
         (
             rule(json!({ "names": ["read"], "action": "SCMP_ACT_NOTIFY" })),
-            "seccomp: SCMP_ACT_NOTIFY needs a listenerPath",
+            "seccomp: SCMP_ACT_NOTIFY needs a listenerPath, the socket of an agent: add it, or take \
+             the action out",
         ),
         (
             json!({ "defaultAction": "SCMP_ACT_NOTIFY" }),
