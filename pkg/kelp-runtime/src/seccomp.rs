@@ -327,6 +327,8 @@ impl Program {
 #[cfg(test)]
 mod interpreter;
 #[cfg(test)]
+mod kernel_tests;
+#[cfg(test)]
 mod oracle;
 #[cfg(test)]
 mod tests;
