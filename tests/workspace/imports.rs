@@ -74,6 +74,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kelp-probe", &[]),
     // Knows a runtime by its command line alone.
     ("kelp-runtime-suite", &[]),
+    ("kelp-fuzz", &["kelp-runtime", "kelp-sys"]),
 ];
 
 /// Dependencies that few may have, and who may.
@@ -90,6 +91,7 @@ fn manifests() -> BTreeMap<String, Table> {
         root().join("Cargo.toml"),
         root().join("tests/probe/Cargo.toml"),
         root().join("tests/runtime/Cargo.toml"),
+        root().join("tests/fuzz/Cargo.toml"),
     ];
     for entry in fs::read_dir(root().join("pkg")).unwrap() {
         paths.push(entry.unwrap().path().join("Cargo.toml"));

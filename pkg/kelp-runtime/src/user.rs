@@ -71,7 +71,17 @@ pub(crate) fn read(root: &Root, path: &str) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// [`resolve`] on the files' content.
+/// [`resolve`] on the content of passwd and group.
+pub fn resolve_in(
+    passwd: &[u8],
+    group: &[u8],
+    user: &str,
+    more: &[impl AsRef<str>],
+) -> Result<User, Error> {
+    look_up(Ok(passwd.to_vec()), Ok(group.to_vec()), user, more)
+}
+
+/// The same where one of them may not be readable.
 fn look_up(
     passwd: Result<Vec<u8>, Error>,
     group: Result<Vec<u8>, Error>,

@@ -184,13 +184,16 @@ fn flags_are_taken() {
     assert_eq!(filtered(notifies, mkdir), Err(Errno::NOSYS));
 }
 
+/// Set in the process of [`tsync_is_for_every_thread`].
+const SELF: &str = "KELP_TEST_SECCOMP_TSYNC";
+
 /// All threads of a process get it, so that it must be one of its own.
 #[test]
 fn tsync_is_for_every_thread() {
     if !native() {
         return;
     }
-    const SELF: &str = "KELP_TEST_SECCOMP_TSYNC";
+
     if std::env::var_os(SELF).is_none() {
         let status = Command::new(std::env::current_exe().unwrap())
             .args([
