@@ -26,6 +26,7 @@ use crate::mount_plan::{MountPlan, cstring, propagation};
 use crate::namespace_plan::Namespaces;
 use crate::scheduling::Scheduling;
 use crate::seccomp::{self, Program};
+use crate::user;
 
 /// What the container's root is made of.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -285,6 +286,7 @@ impl ProcessPlan {
                     .to_owned(),
             ));
         }
+        user::check_numbers(process.user())?;
         if !process.cwd().is_absolute() {
             return Err(Error::Spec(format!(
                 "the working directory \"{}\" is invalid, it needs to be an absolute path",

@@ -58,6 +58,23 @@ pub fn resolve(root: &Root, user: &str, more: &[impl AsRef<str>]) -> Result<User
     look_up(passwd, group, user, more)
 }
 
+/// Checks the numbers of a specification's user: -1 is no id, but what leaves the caller's in place
+/// (setresuid(2)), which is root's (CVE-2024-40635).
+pub(crate) fn check_numbers(user: &oci_spec::runtime::User) -> Result<(), Error> {
+    let more = user.additional_gids().iter().flatten().copied();
+    if [user.uid(), user.gid()]
+        .into_iter()
+        .chain(more)
+        .any(|id| id == u32::MAX)
+    {
+        return Err(Error::Spec(format!(
+            "process.user: {} is no id: ids end before it",
+            u32::MAX
+        )));
+    }
+    Ok(())
+}
+
 pub(crate) fn read(root: &Root, path: &str) -> Result<Vec<u8>, Error> {
     match root.read_file(Path::new(path), MAX_FILE) {
         Ok(content) => Ok(content),
