@@ -115,9 +115,16 @@ fn checked_profile(
     tell: Option<fn(&str)>,
 ) -> Result<LinuxSeccomp, kelp_runtime::Error> {
     let profile = engine_profile::read(profile, caps)?;
-    let notes = seccomp::check(&profile)?;
+    let compiled = seccomp::check(&profile)?;
+    if compiled.program.notifies() {
+        return Err(kelp_runtime::Error::Spec(
+            "SCMP_ACT_NOTIFY is for callers of an OCI runtime, who have an agent that is asked: take \
+             it out"
+                .to_owned(),
+        ));
+    }
     if let Some(tell) = tell {
-        for note in &notes {
+        for note in &compiled.notes {
             tell(note);
         }
     }

@@ -69,23 +69,16 @@ pub fn plan(profile: Option<&LinuxSeccomp>, single_id: bool) -> Result<Option<Pr
 
 /// The filter, whether or not there is anything to filter.
 fn compiled_plan(profile: Option<&LinuxSeccomp>, single_id: bool) -> Result<Program, Error> {
-    let program = compile(profile, single_id, native()?)?.program;
-    if program.notifies() {
-        // Its listener would have to be sent to an agent before the program runs; without one, each
-        // call that notifies fails.
-        return Err(Error::Spec(
-            "seccomp: SCMP_ACT_NOTIFY is not supported: take it out of the profile".to_owned(),
-        ));
-    }
-    Ok(program)
+    Ok(compile(profile, single_id, native()?)?.program)
 }
 
-/// Whether a filter can be made of `profile`, before anything else is; what of it has no effect here.
+/// Makes a filter of `profile` before anything else is made, to see whether one can be, and what of the
+/// profile has no effect here.
 ///
 /// # Errors
 /// [`Error::Spec`] for a profile that can't be.
-pub fn check(profile: &LinuxSeccomp) -> Result<Vec<String>, Error> {
-    Ok(compile(Some(profile), false, native()?)?.notes)
+pub fn check(profile: &LinuxSeccomp) -> Result<Compiled, Error> {
+    compile(Some(profile), false, native()?)
 }
 
 fn native() -> Result<Arch, Error> {

@@ -133,6 +133,12 @@ fn what_is_no_profile_is_told_with_the_files_name() {
             "SCMP_ACT_NOTIFY needs a listenerPath, the socket of an agent: add it, or take the \
              action out",
         ),
+        (
+            r#"{ "defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent",
+                 "syscalls": [{ "names": ["a", "mkdir"], "action": "SCMP_ACT_NOTIFY" }] }"#,
+            "SCMP_ACT_NOTIFY is for callers of an OCI runtime, who have an agent that is asked: take \
+             it out",
+        ),
     ] {
         std::fs::write(&profile, text).unwrap();
         let line = env.kelp(&create).fails(125);

@@ -292,18 +292,16 @@ fn what_a_profile_can_not_mean_is_refused() {
 }
 
 #[test]
-fn a_profile_that_notifies_is_refused() {
-    let profile = serde_json::from_value(json!({
+fn a_profile_that_notifies_has_a_listener() {
+    let profile = profile(json!({
         "defaultAction": "SCMP_ACT_ALLOW",
         "listenerPath": "/run/agent",
         "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_NOTIFY" }],
     }));
-    assert_eq!(
-        plan(Some(&profile.unwrap()), false)
-            .unwrap_err()
-            .to_string(),
-        "seccomp: SCMP_ACT_NOTIFY is not supported: take it out of the profile"
-    );
+    let program = plan(Some(&profile), false).unwrap().unwrap();
+    assert!(program.notifies());
+    let kept = Program::from_bytes(&program.to_bytes()).unwrap();
+    assert!(kept.notifies());
 }
 
 #[test]
