@@ -8,14 +8,14 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, fstat, fstatfs, major, minor, openat};
+use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs, major, minor, openat};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::error::{Failure, Step};
-use crate::mounts::{attach, target};
+use crate::mounts::attach;
 use crate::rootfd::Root;
 
 /// statfs(2)
@@ -84,8 +84,27 @@ impl Console {
                 | OpenTreeFlags::AT_EMPTY_PATH,
         )
         .step(what)?;
-        let (place, _) = target(root, Path::new("/dev/console"), false)?;
+        let place = Self::place(root).step(what)?;
         attach(tree.as_fd(), place.as_fd()).step(what)
+    }
+
+    /// /dev/console itself, made if it is missing. Where that is a link the mount would go to what the
+    /// image chose (CVE-2025-52565): `ELOOP`.
+    fn place(root: &Root) -> std::io::Result<OwnedFd> {
+        let (directory, name) = root.parent(Path::new("/dev/console"))?;
+        let open = |flags| {
+            let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            openat(&directory, &name, flags, Mode::from_raw_mode(0o600))
+        };
+        match open(OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY) {
+            Err(Errno::EXIST) => {}
+            made => return Ok(made?),
+        }
+        let place = open(OFlags::PATH)?;
+        if FileType::from_raw_mode(fstat(&place)?.st_mode) == FileType::Symlink {
+            return Err(Errno::LOOP.into());
+        }
+        Ok(place)
     }
 
     /// Makes the container's end the calling process's terminal and its standard streams; it becomes the
