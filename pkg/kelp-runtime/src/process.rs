@@ -45,7 +45,10 @@ impl Identity {
                 uid: plan.uid,
                 gid: plan.gid,
                 groups: plan.groups.clone(),
-                home: None,
+                home: extras
+                    .set_home
+                    .then(|| user::home(root, plan.uid))
+                    .flatten(),
             });
         };
         let user = user::resolve(root, text, &extras.groups)

@@ -58,6 +58,13 @@ pub fn resolve(root: &Root, user: &str, more: &[impl AsRef<str>]) -> Result<User
     look_up(passwd, group, user, more)
 }
 
+/// The home directory of a number, if the container's passwd can be read and has one.
+pub(crate) fn home(root: &Root, uid: u32) -> Option<Vec<u8>> {
+    let passwd = read(root, "etc/passwd").ok()?;
+    let entry = file::users(&passwd).find(|entry| entry.uid == uid)?;
+    Some(User::from(entry).home.into_bytes())
+}
+
 /// Checks the numbers of a specification's user: -1 is no id, but what leaves the caller's in place
 /// (setresuid(2)), which is root's (CVE-2024-40635).
 pub(crate) fn check_numbers(user: &oci_spec::runtime::User) -> Result<(), Error> {
