@@ -41,6 +41,13 @@ impl Root {
                 path.display()
             )));
         }
+        // Whoever may write here could put another container in the place of one (CVE-2024-25621).
+        if metadata.mode() & 0o022 != 0 {
+            return Err(Error::Invalid(format!(
+                "the state root {0} can be written to by others: chmod 700 {0}",
+                path.display()
+            )));
+        }
         Ok(Self { path })
     }
 
