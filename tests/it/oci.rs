@@ -11,14 +11,15 @@ use crate::image::static_busybox;
 use crate::kelp::Kelp;
 
 /// A bundle with busybox for its root, and a state root of its own.
-struct Bundle<'a> {
+pub(crate) struct Bundle<'a> {
     env: &'a Env,
-    directory: PathBuf,
+    /// Its directory.
+    pub(crate) directory: PathBuf,
 }
 
 impl<'a> Bundle<'a> {
     /// With `spec --rootless`, and this command.
-    fn new(env: &'a Env, args: &[&str]) -> Self {
+    pub(crate) fn new(env: &'a Env, args: &[&str]) -> Self {
         let directory = env.path("h/bundle");
         for name in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
             fs::create_dir_all(directory.join("rootfs").join(name)).unwrap();
@@ -42,14 +43,14 @@ impl<'a> Bundle<'a> {
     }
 
     /// Changes its config.json.
-    fn change(&self, change: impl FnOnce(&mut Value)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Value)) {
         let path = self.directory.join("config.json");
         let mut spec = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         change(&mut spec);
         fs::write(path, serde_json::to_vec(&spec).unwrap()).unwrap();
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(self.env.path("h/kelp-runtime"));
         command
             .args(words)
@@ -61,12 +62,12 @@ impl<'a> Bundle<'a> {
         command
     }
 
-    fn runtime(&self, words: &[&str]) -> Kelp {
+    pub(crate) fn runtime(&self, words: &[&str]) -> Kelp {
         Kelp::new(self.command(words))
     }
 
     /// The same with files for its streams, which what it leaves running has as well.
-    fn leaves(&self, words: &[&str]) -> Result<(), String> {
+    pub(crate) fn leaves(&self, words: &[&str]) -> Result<(), String> {
         let [out, err] = ["out", "err"].map(|name| self.directory.join(name));
         let create = |path: &PathBuf| fs::File::create(path).unwrap();
         let mut command = self.command(words);
@@ -83,13 +84,13 @@ impl<'a> Bundle<'a> {
     }
 
     /// What a command says that fails.
-    fn fails(&self, words: &[&str]) -> String {
+    pub(crate) fn fails(&self, words: &[&str]) -> String {
         let said = self.leaves(words).unwrap_err();
         assert!(!said.contains('\n'), "{said}");
         said
     }
 
-    fn status(&self, id: &str) -> String {
+    pub(crate) fn status(&self, id: &str) -> String {
         let text = self.runtime(&["state", id]).succeeds();
         let state: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(state["id"], id);
@@ -98,7 +99,7 @@ impl<'a> Bundle<'a> {
     }
 
     /// Waits until a container has ended; nothing tells of it but its state.
-    fn wait(&self, id: &str) {
+    pub(crate) fn wait(&self, id: &str) {
         while self.status(id) != "stopped" {}
     }
 

@@ -1,6 +1,7 @@
 //! Attacks that runtimes fell to. A test is named after its case; each also asserts that legitimate
 //! use still works.
 
+mod bundles;
 mod copy;
 mod files;
 mod mounts;

@@ -13,7 +13,7 @@ use crate::env::Env;
 use crate::image::Image;
 
 /// A directory in which `dir` and a link out of the root change places all the time.
-fn with_swapper(env: &Env, during: impl FnOnce(&str)) -> u32 {
+pub(super) fn with_swapper(env: &Env, during: impl FnOnce(&str)) -> u32 {
     let shared = env.path("h/shared");
     fs::create_dir_all(shared.join("dir")).unwrap();
     symlink("../../../../../../../../etc", shared.join("link")).unwrap();
