@@ -6,6 +6,8 @@ mod copy;
 mod files;
 mod mounts;
 mod process;
+mod races;
+mod seccomp;
 
 use serde_json::json;
 
@@ -150,6 +152,28 @@ fn cve_2024_40635_a_user_out_of_range_is_an_error() {
     let (code, text) = run(&env, &[], &wrapped, "id -u");
     assert_eq!((code, text.as_str()), (125, ""));
     assert_eq!(env.shell(&["--user", "65535"], "id -u"), "65535\n");
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        "box",
+        "--network",
+        "none",
+        &image,
+        "sleep",
+        "1000",
+    ];
+    env.kelp(&run).succeeds();
+    for user in ["4294967296", "4294967295", "-1", "1:4294967295"] {
+        let done = env.kelp(&["exec", "-u", user, "box", "id", "-u"]).done();
+        assert!(
+            done.code != 0 && done.stdout.is_empty(),
+            "{user}: {done:#?}"
+        );
+    }
+    let exec = ["exec", "-u", "65535", "box", "id", "-u"];
+    assert_eq!(env.kelp(&exec).succeeds(), "65535\n");
+    env.kelp(&["rm", "-f", "-t", "0", "box"]).succeeds();
 }
 
 /// Names in a layer that leave the root, or go through a link that the same layer made.

@@ -1,0 +1,150 @@
+//! Filters: what they do to a program, and what is kept of them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::env::Env;
+use crate::oci::Bundle;
+
+/// The filters that are kept, by name.
+fn kept(directory: &PathBuf) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Whoever can't write to the user's runtime directory has no say in what is filtered, and a damaged
+/// file is none.
+#[test]
+fn a_kept_filter_is_used_only_whole() {
+    let Some(env) = Env::new() else { return };
+    let script =
+        "grep Seccomp: /proc/self/status; swapoff /nothing 2>&1; chroot / true && echo fine";
+    let refused = "Seccomp:\t2\nswapoff: /nothing: Operation not permitted\nfine\n";
+    assert_eq!(env.shell(&["--network", "none"], script), refused);
+    let directory = env.runtime().join("kelp/seccomp");
+    let files = kept(&directory);
+    let [file] = files.as_slice() else {
+        panic!("{files:?}");
+    };
+    let mode = |path: &PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&directory), mode(file)), (0o700, 0o600));
+    let whole = fs::read(file).unwrap();
+    // A program that allows everything, with the magic and the length that it has to have.
+    let mut open = whole[..12].to_vec();
+    open.extend([6, 0, 0, 0, 0, 0, 0xff, 0x7f]);
+    let digest = &whole[whole.len() - 16..];
+    let wrongs = [
+        Vec::new(),
+        whole[..whole.len() / 2].to_vec(),
+        [&open[..], digest].concat(),
+        open,
+        vec![0xff; 40_000],
+    ];
+    for wrong in wrongs {
+        fs::write(file, &wrong).unwrap();
+        assert_eq!(env.shell(&["--network", "none"], script), refused);
+        assert!(fs::read(file).unwrap() == whole, "it is written again");
+    }
+    // Nor one in a directory that others may enter.
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(file, "").unwrap();
+    assert_eq!(env.shell(&["--network", "none"], script), refused);
+    assert!(fs::read(file).unwrap().is_empty());
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).unwrap();
+    // exec reads the same one; other capabilities are another.
+    let image = env.busybox();
+    let run = [
+        "run",
+        "-d",
+        "--name",
+        "box",
+        "--network",
+        "none",
+        &image,
+        "sleep",
+        "1000",
+    ];
+    env.kelp(&run).succeeds();
+    let exec = ["exec", "box", "sh", "-c", script];
+    assert_eq!(env.kelp(&exec).succeeds(), refused);
+    assert_eq!(kept(&directory), files);
+    env.kelp(&["rm", "-f", "-t", "0", "box"]).succeeds();
+    let chroot = ["--network", "none", "--cap-drop", "sys_chroot"];
+    let script = "chroot / true 2>&1";
+    let image = env.busybox();
+    let (_, text) = super::run(&env, &chroot, &image, script);
+    assert_eq!(
+        text,
+        "chroot: can't change root directory to '/': Operation not permitted\n"
+    );
+    assert_eq!(kept(&directory).len(), 2);
+}
+
+#[test]
+fn actions_do_what_they_say_to_a_program() {
+    let Some(env) = Env::new() else { return };
+    let profile = env.path("h/profile.json");
+    let option = format!("--security-opt=seccomp={}", profile.display());
+    // The shell calls umask(2) itself.
+    let script = "trap 'echo trapped' SYS; umask 077; echo $?; echo after";
+    let image = env.busybox();
+    for (action, more, code, said) in [
+        ("SCMP_ACT_ALLOW", "", 0, "0\nafter\n"),
+        ("SCMP_ACT_LOG", "", 0, "0\nafter\n"),
+        ("SCMP_ACT_ERRNO", ",\"errnoRet\": 13", 0, "0\nafter\n"),
+        ("SCMP_ACT_TRAP", "", 0, "trapped\n0\nafter\n"),
+        ("SCMP_ACT_KILL_PROCESS", "", 159, ""),
+        ("SCMP_ACT_KILL_THREAD", "", 159, ""),
+        ("SCMP_ACT_KILL", "", 159, ""),
+    ] {
+        let text = format!(
+            r#"{{"defaultAction": "SCMP_ACT_ALLOW",
+                 "syscalls": [{{"names": ["umask"], "action": "{action}" {more} }}]}}"#
+        );
+        fs::write(&profile, text).unwrap();
+        // Not as process 1, which signals are kept from.
+        let inner = format!("sh -c \"{script}\"; code=$?; echo $code");
+        let (_, text) = super::run(&env, &["--network", "none", &option], &image, &inner);
+        let wanted = format!("{said}{code}\n");
+        let found = text.replace("Bad system call (core dumped)\n", "");
+        assert_eq!(found, wanted, "{action}");
+    }
+}
+
+/// The low-level runtime keeps them in its state root.
+#[test]
+fn a_bundles_filter_is_kept_in_the_state_root() {
+    let Some(env) = Env::new() else { return };
+    let script = "cd /tmp; mkdir d 2>/dev/null || echo refused";
+    let bundle = Bundle::new(&env, &["sh", "-c", script]);
+    let link = bundle.directory.join("rootfs/bin/mkdir");
+    std::os::unix::fs::symlink("busybox", link).unwrap();
+    let profile = |names: &[&str]| {
+        bundle.change(|spec| {
+            spec["root"]["readonly"] = false.into();
+            spec["linux"]["seccomp"] = json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64", "SCMP_ARCH_X86"],
+                "syscalls": [{"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": 95}],
+            });
+        });
+    };
+    let directory = env.runtime().join("kelp-runtime/:seccomp");
+    profile(&["mkdir", "mkdirat", "no_such_call"]);
+    for _ in 0..2 {
+        assert_eq!(bundle.runtime(&["run", "one"]).succeeds(), "refused\n");
+        assert_eq!(kept(&directory).len(), 1);
+    }
+    for file in kept(&directory) {
+        fs::write(file, "damaged").unwrap();
+    }
+    assert_eq!(bundle.runtime(&["run", "one"]).succeeds(), "refused\n");
+    profile(&["rmdir"]);
+    assert_eq!(bundle.runtime(&["run", "one"]).succeeds(), "");
+    assert_eq!(kept(&directory).len(), 2);
+}
