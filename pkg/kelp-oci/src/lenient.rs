@@ -15,7 +15,7 @@ const RENAMED: &[(&str, &str)] = &[
 ];
 
 /// The document, and a line for each thing that was passed over.
-pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<(T, Vec<String>)> {
+pub fn parse<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<(T, Vec<String>)> {
     let first = match serde_json::from_slice(text) {
         Ok(document) => return Ok((document, Vec::new())),
         Err(error) => error,
@@ -24,11 +24,16 @@ pub(crate) fn parse<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<(T, 
         return Err(first);
     };
     let mut notes = Vec::new();
+    let as_it_stood = value.clone();
     for process in ["/process", ""] {
         if let Some(process) = value.pointer_mut(process) {
             drop_unknown_capabilities(process, &mut notes);
             rename_flags(process);
         }
+    }
+    // A value has the last of what is there twice, which is no reason to take it.
+    if value == as_it_stood {
+        return Err(first);
     }
     // What is still wrong has its line and column in the first error.
     let document = serde_json::from_value(value).map_err(|_| first)?;
@@ -73,6 +78,16 @@ mod tests {
     use oci_spec::runtime::Process;
 
     use super::*;
+
+    #[test]
+    fn what_is_there_twice_is_an_error() {
+        let text = br#"{"user": {"uid": 0, "gid": 0}, "cwd": "/a", "cwd": "/b"}"#;
+        let error = parse::<Process>(text).unwrap_err();
+        assert!(
+            error.to_string().starts_with("duplicate field `cwd`"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn unknown_capabilities_are_passed_over_and_told_once() {

@@ -26,6 +26,7 @@ pub use create::Options as CreateOptions;
 pub use error::Error;
 pub use exec::{Options as ExecOptions, read_process};
 pub use kelp_runtime::OCI_VERSION;
+pub use lenient::parse as parse_document;
 pub use record::{Container, State, Status};
 pub use relay::Signals;
 pub use root::Root;
