@@ -15,6 +15,7 @@ mod interpreter;
 
 use std::path::Path;
 
+use kelp_oci::parse_document;
 use kelp_runtime::capabilities::CapSet;
 use kelp_runtime::mount_plan::{MountPlan, Source};
 use kelp_runtime::plan::{Extras, Plan, ProcessPlan, Rootfs};
@@ -38,9 +39,14 @@ pub const TARGETS: &[Target] = &[
 
 /// A config.json: parsed, and planned as far as nothing of the machine is touched.
 pub fn config(input: &[u8]) {
-    let Ok(mut spec) = serde_json::from_slice::<Spec>(input) else {
+    let Ok((mut spec, notes)) = parse_document::<Spec>(input) else {
         return;
     };
+    let strict = serde_json::from_slice::<Spec>(input);
+    assert!(
+        !notes.is_empty() || strict.is_ok() || renames(input),
+        "an error was passed over"
+    );
     forget_paths(&mut spec);
     let rootfs = Rootfs::Directory("/nowhere".into());
     let extras = Extras {
@@ -51,6 +57,13 @@ pub fn config(input: &[u8]) {
         let process = spec.process().as_ref().expect("a plan has a process");
         check_process(process, plan.process());
     }
+}
+
+/// Whether a flag is in it that the specification calls otherwise than the types do.
+fn renames(input: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(input);
+    // With escapes a name has many forms.
+    text.contains("SCHED_FLAG") || text.contains('\\')
 }
 
 /// Namespaces that are joined are opened, whatever they are: not here.
@@ -68,7 +81,7 @@ fn forget_paths(spec: &mut Spec) {
 
 /// A process.json, as `exec` has it.
 pub fn process(input: &[u8]) {
-    let Ok(process) = serde_json::from_slice::<Process>(input) else {
+    let Ok((process, _)) = parse_document::<Process>(input) else {
         return;
     };
     if let Ok(plan) = ProcessPlan::new(&process, None, Extras::default()) {
