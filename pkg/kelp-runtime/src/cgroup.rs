@@ -3,6 +3,10 @@
 //! Invariant: an explicit limit is in force or an error that says what to change; without one, a
 //! host that delegates nothing is no obstacle (cgroup-v2.rst, "Delegation").
 
+mod change;
+
+pub use change::Undo;
+
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -143,12 +147,16 @@ impl Cgroup {
         write_file(&self.path.join("cgroup.kill"), "1")
     }
 
-    /// How often the kernel killed a process in it for memory.
-    pub fn oom_kills(&self) -> u64 {
-        let text = fs::read_to_string(self.path.join("memory.events")).unwrap_or_default();
-        text.lines()
-            .find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
-            .unwrap_or(0)
+    /// Where one of its counters is kept. In a scope of systemd's that is the container's alone, the
+    /// scope has the controllers that nothing has asked for below it; its monitor counts there as well.
+    pub fn counter(&self, name: &str) -> PathBuf {
+        let own = self.path.join(name);
+        let scope = self.path.parent().filter(|_| !own.exists());
+        let scope = scope.filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("kelp-") && name.ends_with(".scope")
+        });
+        scope.map_or(own, |scope| scope.join(name))
     }
 
     /// Waits until the last process that was killed is gone. The kernel tells a change of
@@ -202,11 +210,13 @@ fn remove_tree(path: &Path) {
 fn no_place(settings: &[Setting]) -> Result<Option<Cgroup>, Error> {
     match settings.first() {
         None => Ok(None),
-        Some(setting) => Err(Error::Spec(format!(
-            "{} can't be set: {HINT}",
-            setting.option
-        ))),
+        Some(setting) => Err(refusal(setting)),
     }
+}
+
+/// Says that a limit can't be set where there is no cgroup, and how to get one.
+pub fn refusal(setting: &Setting) -> Error {
+    Error::Spec(format!("{} can't be set: {HINT}", setting.option))
 }
 
 fn delegate_hint(controller: &str) -> String {
@@ -226,37 +236,40 @@ fn controllers(settings: &[Setting]) -> Vec<&str> {
 }
 
 fn make(parent: &Path, name: &str, controllers: &[&str]) -> Result<Cgroup, Error> {
-    let enabled = fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
-    let enabled: Vec<_> = enabled.split_ascii_whitespace().collect();
-    if controllers.iter().any(|name| !enabled.contains(name)) {
-        let list = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
-        let here = |name: &&&str| !list.split_ascii_whitespace().any(|has| has == **name);
-        if let Some(missing) = controllers.iter().find(here) {
-            return Err(Error::Spec(format!(
-                "the {missing} controller is not delegated to this user; {}",
-                delegate_hint(missing)
-            )));
-        }
-        make_room(parent)?;
-    }
-    for controller in controllers {
-        if enabled.contains(controller) {
-            continue;
-        }
-        write_file(
-            &parent.join("cgroup.subtree_control"),
-            &format!("+{controller}"),
-        )
-        .map_err(|_| {
-            Error::Spec(format!(
-                "the {controller} controller is not delegated to this user; {}",
-                delegate_hint(controller)
-            ))
-        })?;
-    }
+    hand_out(parent, controllers)?;
     let path = parent.join(name);
     fs::create_dir(&path).map_err(Error::io(format!("create cgroup {}", path.display())))?;
     Cgroup::at(path.clone()).map_err(Error::io(format!("open cgroup {}", path.display())))
+}
+
+/// Has the cgroups below `parent` get these controllers; those that they had not got before.
+fn hand_out<'a>(parent: &Path, controllers: &[&'a str]) -> Result<Vec<&'a str>, Error> {
+    let enabled = fs::read_to_string(parent.join("cgroup.subtree_control")).unwrap_or_default();
+    let enabled: Vec<_> = enabled.split_ascii_whitespace().collect();
+    let mut wanted = controllers.to_vec();
+    wanted.retain(|name| !enabled.contains(name));
+    if wanted.is_empty() {
+        return Ok(wanted);
+    }
+    let list = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
+    let here = |name: &&&str| !list.split_ascii_whitespace().any(|has| has == **name);
+    if let Some(missing) = wanted.iter().find(here) {
+        return Err(Error::Spec(format!(
+            "the {missing} controller is not delegated to this user; {}",
+            delegate_hint(missing)
+        )));
+    }
+    make_room(parent)?;
+    // At once: the kernel hands out all of them, or none.
+    let words: Vec<_> = wanted.iter().map(|name| format!("+{name}")).collect();
+    write_file(&parent.join("cgroup.subtree_control"), &words.join(" ")).map_err(|_| {
+        Error::Spec(format!(
+            "the {} controller is not delegated to this user; {}",
+            wanted.join(" or "),
+            delegate_hint(wanted[0])
+        ))
+    })?;
+    Ok(wanted)
 }
 
 /// Moves the processes of a cgroup into one below it, because a cgroup that hands out controllers may

@@ -34,6 +34,7 @@ mod rootfs;
 mod scheduling;
 pub mod seccomp;
 mod source;
+pub mod statistics;
 pub mod stopped;
 pub mod user;
 

@@ -1,7 +1,7 @@
 //! Whether a container's monitor lives: locks on `alive` in its runtime directory.
 //!
 //! The kernel drops them with the process, however it ends, so there is no pid to mistake and
-//! nothing to clean up after a crash. Three bytes of the file stand for three things:
+//! nothing to clean up after a crash. Four bytes of the file stand for four things:
 //!
 //! - `MONITOR`: locked by the monitor as long as it lives, and by nobody else ever: who can't have it
 //!   knows that another monitor has it. Whether it is locked is asked without locking it.
@@ -9,6 +9,8 @@
 //!   waiter is never in the way of the next monitor for longer than between two system calls.
 //! - `OFFLINE`: locked by who works on a container that does not run: removes it, copies to it,
 //!   finishes its record. A monitor waits for that before it does anything.
+//! - `CHANGE`: locked by who changes what the record asks for, whether the container runs or not, from
+//!   its reading to its writing.
 
 use std::fs;
 use std::io;
@@ -30,6 +32,7 @@ const FILE: &str = "alive";
 const MONITOR: u32 = 0;
 const END: u32 = 1;
 const OFFLINE: u32 = 2;
+const CHANGE: u32 = 3;
 
 /// The lock of a live monitor; released when dropped.
 #[derive(Debug)]
@@ -40,6 +43,12 @@ pub struct Alive {
 /// Keeps a container from being started; released when dropped.
 #[derive(Debug)]
 pub struct Offline {
+    _file: OwnedFd,
+}
+
+/// Keeps others from changing what the record asks for; released when dropped.
+#[derive(Debug)]
+pub struct Changing {
     _file: OwnedFd,
 }
 
@@ -76,6 +85,13 @@ pub fn offline(runtime_dir: &Path) -> Result<Option<Offline>, Error> {
     })();
     let free = free.map_err(Error::io(what(runtime_dir)))?;
     Ok(free.then_some(Offline { _file: file }))
+}
+
+/// Keeps others from changing what the record asks for, once nobody does.
+pub fn changing(runtime_dir: &Path) -> Result<Changing, Error> {
+    let file = open(runtime_dir)?;
+    lock::wait(file.as_fd(), CHANGE, Kind::Exclusive).map_err(Error::io(what(runtime_dir)))?;
+    Ok(Changing { _file: file })
 }
 
 /// [`offline`] without waiting; `None` also if somebody else works on the container.

@@ -40,6 +40,9 @@ pub struct RunRecord {
     /// How often it was started again by its restart policy.
     #[serde(default)]
     pub restarts: u32,
+    /// Whether the kernel has killed a process of it for memory since somebody started it.
+    #[serde(default)]
+    pub oom_killed: bool,
 }
 
 /// How a container ended.
@@ -47,7 +50,8 @@ pub struct RunRecord {
 pub struct ExitRecord {
     /// What a shell would show: the code, or 128 and the signal.
     pub code: i32,
-    /// Whether the kernel killed it for memory.
+    /// Whether the kernel killed a process of it for memory, in this run or in one before it that its
+    /// restart policy followed up.
     #[serde(default)]
     pub oom_killed: bool,
     /// When it was started; `None` if it never was.
