@@ -140,6 +140,13 @@ impl Connection {
         self.reply().map(drop)
     }
 
+    /// Tells that the container's limits have changed. A monitor that does not understand it hangs up.
+    pub fn updated(&self) {
+        if send(self.socket.as_fd(), &Request::Updated, &[]).is_ok() {
+            let _ = self.reply();
+        }
+    }
+
     /// A pidfd of the monitor; `None` if it is gone.
     pub fn monitor(&self) -> io::Result<Option<OwnedFd>> {
         let peer = rustix::net::sockopt::socket_peercred(&self.socket)?;

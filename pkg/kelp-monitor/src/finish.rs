@@ -72,7 +72,7 @@ fn remove(
 
 /// The container's name, which may have changed since it was started: then the link of the old one
 /// is gone or another's.
-fn current_name(paths: &Paths, record: &Record, launch: &Launch) -> String {
+pub(crate) fn current_name(paths: &Paths, record: &Record, launch: &Launch) -> String {
     if name::owner(paths, &launch.name).as_ref() != Some(&record.id)
         && let Ok(Some(now)) = file::read_json::<Launch>(&record.data.join("launch.json"))
     {

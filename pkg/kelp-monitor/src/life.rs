@@ -2,6 +2,7 @@
 //! in between.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use kelp_runtime::cgroup::Cgroup;
@@ -12,13 +13,14 @@ use kelp_state::{ExitRecord, Paths, Record, RunRecord, record};
 use crate::error::Error;
 use crate::finish::{self, exit_record, finish, note};
 use crate::launch::Launch;
+use crate::launch_file::LaunchFile;
 use crate::log::LogWriter;
 use crate::place::{Choice, Place};
 use crate::protocol::{FailureKind, Reply, Streams, send};
 use crate::restart::{self, Backoff};
 use crate::role::failure_kind;
 use crate::start::{Running, start};
-use crate::watch::{Asked, Watch};
+use crate::watch::{Asked, Subject, Watch};
 use crate::{joined, overlays};
 
 /// As podman tells that `--timeout` has passed.
@@ -28,7 +30,9 @@ const TIMED_OUT: i32 = 255;
 pub(crate) struct Life<'a> {
     pub(crate) paths: &'a Paths,
     pub(crate) record: &'a Record,
-    pub(crate) launch: &'a Launch,
+    pub(crate) launch: Rc<Launch>,
+    /// What it is from, to be looked at again.
+    pub(crate) file: LaunchFile,
     pub(crate) log: LogWriter,
     pub(crate) listener: OwnedFd,
     /// Where the request to end arrives.
@@ -38,6 +42,8 @@ pub(crate) struct Life<'a> {
     pub(crate) place: Option<Place>,
     /// How often the program was started again.
     pub(crate) restarts: u32,
+    /// Whether the kernel has killed a process of it for memory.
+    pub(crate) oom_killed: bool,
 }
 
 /// Who starts the container, and the streams that came along.
@@ -68,7 +74,7 @@ impl Life<'_> {
             let end = match self.run(&mut first) {
                 Err(error) if is_first => {
                     let exit = self.failure(&error);
-                    let trash = finish(self.paths, self.record, self.launch, &exit, None);
+                    let trash = finish(self.paths, self.record, &self.launch, &exit, None);
                     finish::empty(&trash);
                     return Err(error);
                 }
@@ -81,12 +87,14 @@ impl Life<'_> {
                 Ok(end) => end,
             };
             let code = end.exit.code;
+            // A policy may have been changed while the program ran.
+            self.refresh();
             let policy = self.launch.restart.filter(|_| !end.stopped);
             let again = policy.is_some_and(|policy| policy.applies(code, self.restarts));
             let trash = finish(
                 self.paths,
                 self.record,
-                self.launch,
+                &self.launch,
                 &end.exit,
                 end.cgroup.as_ref(),
             );
@@ -109,13 +117,15 @@ impl Life<'_> {
                 return Ok(());
             }
             self.record.begin(Durability::Synced)?;
+            self.refresh();
             self.restarts += 1;
         }
     }
 
     /// One run of the program.
     fn run(&mut self, first: &mut Option<Starter>) -> Result<End, Error> {
-        let (record, launch) = (self.record, self.launch);
+        let (record, launch) = (self.record, Rc::clone(&self.launch));
+        let launch = &*launch;
         let started = SystemTime::now();
         // The overlay has its scratch directory open by the time the root is attached over it.
         let attach = record.data.join("work");
@@ -132,6 +142,7 @@ impl Life<'_> {
         let running = start(self.paths, launch, spec, place, &attach, first.as_ref())?;
         drop(joined);
         let run = self.write_run(&running, started)?;
+        self.catch_up(&running)?;
         let pid = run.pid;
         // Here and not by the starter: it must come before the end.
         note(self.paths, record, launch, &launch.name, "start", None);
@@ -140,7 +151,12 @@ impl Life<'_> {
             signal: launch.stop_signal,
             timeout: Duration::from_secs(launch.stop_timeout),
         };
-        let mut watch = Watch::new(running, &mut self.log, record, run, &self.listener, asked);
+        let of = Subject {
+            paths: self.paths,
+            record,
+            launch,
+        };
+        let mut watch = Watch::new(running, &mut self.log, of, run, &self.listener, asked);
         watch.end_after(launch.timeout.map(Duration::from_secs));
         if let Some(starter) = first.take() {
             let socket = starter.socket.try_clone();
@@ -159,8 +175,7 @@ impl Life<'_> {
             ..
         } = seen.running;
         drop(child.release());
-        let cgroup = cgroup.release();
-        let oom = cgroup.as_ref().is_some_and(|cgroup| cgroup.oom_kills() > 0);
+        self.oom_killed = seen.oom_killed;
         let (code, why) = if seen.timed_out {
             (TIMED_OUT, "it ran for longer than --timeout allows")
         } else {
@@ -172,9 +187,9 @@ impl Life<'_> {
             exit: ExitRecord {
                 restarts: self.restarts,
                 stopped: seen.stopped,
-                ..exit_record(code, oom, Some(started), why)
+                ..exit_record(code, seen.oom_killed, Some(started), why)
             },
-            cgroup,
+            cgroup: cgroup.release(),
             clients: seen.clients,
             stopped: seen.stopped,
         })
@@ -189,8 +204,29 @@ impl Life<'_> {
         };
         ExitRecord {
             restarts: self.restarts,
-            ..exit_record(code, false, None, &kelp_runtime::error::one_line(error))
+            ..exit_record(code, self.oom_killed, None, &kelp_runtime::error::one_line(error))
         }
+    }
+
+    /// Reads what has been changed since it was read last. What can't be read stays as it was: a program
+    /// that runs is not ended for that.
+    fn refresh(&mut self) -> bool {
+        let changed = self.file.refresh().unwrap_or(false);
+        if changed {
+            self.launch = self.file.launch();
+        }
+        changed
+    }
+
+    /// Sets limits that were changed while the container was being started: whoever changed them found
+    /// nothing that runs.
+    fn catch_up(&mut self, running: &Running) -> Result<(), Error> {
+        if self.refresh()
+            && let Some(cgroup) = running.cgroup.get()
+        {
+            cgroup.change(&self.launch.resources)?;
+        }
+        Ok(())
     }
 
     fn write_run(&self, running: &Running, started: SystemTime) -> Result<RunRecord, Error> {
@@ -205,6 +241,7 @@ impl Life<'_> {
             cgroup: cgroup.map(Cgroup::relative_path).unwrap_or_default(),
             paused: false,
             restarts: self.restarts,
+            oom_killed: self.oom_killed,
         };
         self.record.write_run(&run)?;
         Ok(run)

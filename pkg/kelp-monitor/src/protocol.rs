@@ -30,6 +30,8 @@ pub enum Request {
     Stop,
     /// The container has been paused or goes on: the record is to say so.
     Paused(bool),
+    /// The container has other limits now, and perhaps counters that it did not have before.
+    Updated,
 }
 
 /// Which streams come as descriptors with the message, in this order, each the end of a pipe.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use kelp_state::file::Durability;
 use kelp_state::liveness::Alive;
-use kelp_state::{ContainerId, Paths, Record, file, liveness};
+use kelp_state::{ContainerId, Paths, Record, liveness};
 use kelp_sys::signal::{SignalSet, set_mask, signalfd};
 use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
@@ -13,7 +13,7 @@ use rustix::net::{
 use rustix::process::DumpableBehavior;
 
 use crate::error::Error;
-use crate::launch::Launch;
+use crate::launch_file::LaunchFile;
 use crate::life::{Life, Starter};
 use crate::log::LogWriter;
 use crate::place::{self, Choice};
@@ -69,17 +69,17 @@ fn watch(
             text: format!("container {} has just been started", record.id.short()),
         });
     };
-    let Some(launch) = file::read_json::<Launch>(&record.data.join("launch.json"))? else {
+    let Some(file) = LaunchFile::read(&record.data)? else {
         // It was removed between its starter's look and the lock, which has made the directory.
         let _ = std::fs::remove_dir_all(&record.runtime);
         return Err(kelp_state::Error::NotFound(record.id.to_string()).into());
     };
-    record.begin(if launch.remove {
+    record.begin(if file.launch().remove {
         Durability::None
     } else {
         Durability::Synced
     })?;
-    let lived = live(paths, record, &launch, starter, (streams, fds), alive);
+    let lived = live(paths, record, file, starter, (streams, fds), alive);
     if lived.is_err() {
         // What began and ended is in the exit's record; what did not has begun nothing.
         record.never_began();
@@ -91,13 +91,14 @@ fn watch(
 fn live(
     paths: &Paths,
     record: &Record,
-    launch: &Launch,
+    file: LaunchFile,
     starter: &OwnedFd,
     (streams, fds): (Streams, Vec<OwnedFd>),
     alive: Alive,
 ) -> Result<(), Error> {
+    let launch = file.launch();
     place::clear(record);
-    let choice = Choice::begin(record, launch, paths.session())?;
+    let choice = Choice::begin(record, &launch, paths.session())?;
     let _registration =
         kelp_userns::shared::register(&paths.runtime, &launch.map_key, std::process::id())?;
     let log = LogWriter::open(&launch.log)
@@ -111,12 +112,14 @@ fn live(
         paths,
         record,
         launch,
+        file,
         log,
         listener,
         signals,
         choice: Some(choice),
         place: None,
         restarts: 0,
+        oom_killed: false,
     };
     let starter = Starter {
         socket,

@@ -8,7 +8,7 @@ use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use kelp_state::{Record, RunRecord};
+use kelp_state::{Paths, Record, RunRecord};
 use kelp_sys::process::{Exit, wait_pidfd};
 use kelp_sys::signal::{pidfd_send, read_signal};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -18,7 +18,10 @@ use rustix::net::RecvFlags;
 use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::door::Door;
+use crate::finish::{current_name, note};
+use crate::launch::Launch;
 use crate::log::{LogWriter, Stream};
+use crate::oom::OomKills;
 use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
 use crate::restart::timespec;
 use crate::start::Running;
@@ -39,8 +42,9 @@ struct Client {
 pub(crate) struct Watch<'a> {
     running: Running,
     log: &'a mut LogWriter,
-    record: &'a Record,
+    of: Subject<'a>,
     run: RunRecord,
+    oom_kills: OomKills,
     door: Door<'a>,
     clients: Vec<Client>,
     /// Who started the container.
@@ -54,6 +58,14 @@ pub(crate) struct Watch<'a> {
     timed_out: bool,
     stopped: bool,
     asked: Asked<'a>,
+}
+
+/// Which container it is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Subject<'a> {
+    pub(crate) paths: &'a Paths,
+    pub(crate) record: &'a Record,
+    pub(crate) launch: &'a Launch,
 }
 
 /// How the container ends when the monitor is asked to.
@@ -76,6 +88,8 @@ pub(crate) struct Seen {
     pub(crate) timed_out: bool,
     /// Whether it is not to be started again.
     pub(crate) stopped: bool,
+    /// Whether the kernel killed a process of it for memory, in this run or before it.
+    pub(crate) oom_killed: bool,
 }
 
 /// What a descriptor of the poll set stands for.
@@ -84,6 +98,7 @@ enum Source {
     Child,
     Listener,
     Signals,
+    Memory,
     Client(u64),
     /// An output, or a client's pipe that it waits for.
     Output(usize),
@@ -95,15 +110,16 @@ impl<'a> Watch<'a> {
     pub(crate) fn new(
         running: Running,
         log: &'a mut LogWriter,
-        record: &'a Record,
+        of: Subject<'a>,
         run: RunRecord,
         listener: &'a OwnedFd,
         asked: Asked<'a>,
     ) -> Self {
         Self {
+            oom_kills: OomKills::of(running.cgroup.get()),
             running,
             log,
-            record,
+            of,
             run,
             door: Door::new(listener),
             clients: Vec::new(),
@@ -138,6 +154,8 @@ impl<'a> Watch<'a> {
                 match source {
                     Source::Child => {
                         let exit = wait_pidfd(self.running.child.pidfd.as_fd())?;
+                        // Both may have come at once.
+                        self.look_at_the_memory();
                         self.drain()?;
                         return Ok(exit);
                     }
@@ -147,6 +165,7 @@ impl<'a> Watch<'a> {
                         }
                     }
                     Source::Signals => self.begin_stop()?,
+                    Source::Memory => self.look_at_the_memory(),
                     Source::Client(number) => self.hear(number),
                     Source::Output(index) => self.output(index)?,
                     Source::Input => self.running.input.turn()?,
@@ -164,7 +183,24 @@ impl<'a> Watch<'a> {
             clients: sockets.collect(),
             timed_out: self.timed_out,
             stopped: self.stopped,
+            oom_killed: self.run.oom_killed,
         }
+    }
+
+    /// Tells of processes that the kernel has killed for memory.
+    fn look_at_the_memory(&mut self) {
+        if !self.oom_kills.has_more() {
+            return;
+        }
+        self.run.oom_killed = true;
+        let Subject {
+            paths,
+            record,
+            launch,
+        } = self.of;
+        let _ = record.write_run(&self.run);
+        let name = current_name(paths, record, launch);
+        note(paths, record, launch, &name, "oom", None);
     }
 
     /// Sees to what was due by now.
@@ -215,6 +251,10 @@ impl<'a> Watch<'a> {
             PollFd::new(&running.child.pidfd, PollFlags::IN),
             PollFd::new(self.asked.signals, PollFlags::IN),
         ];
+        if let Some(events) = self.oom_kills.awaited() {
+            sources.push(Source::Memory);
+            fds.push(PollFd::from_borrowed_fd(events, PollFlags::PRI));
+        }
         if let Some(listener) = self.door.awaited() {
             sources.push(Source::Listener);
             fds.push(PollFd::from_borrowed_fd(listener, PollFlags::IN));
@@ -361,8 +401,9 @@ impl<'a> Watch<'a> {
             Request::Stop => self.stopped = true,
             Request::Paused(paused) => {
                 self.run.paused = paused;
-                let _ = self.record.write_run(&self.run);
+                let _ = self.of.record.write_run(&self.run);
             }
+            Request::Updated => self.oom_kills.look_for(self.running.cgroup.get()),
         }
         if let Some(client) = self.clients.iter().find(|client| client.number == number) {
             let _ = send(client.socket.as_fd(), &Reply::Done, &[]);
