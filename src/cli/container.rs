@@ -5,7 +5,7 @@ use kelp_engine::Engine;
 
 use super::{
     attach, container_exists, container_prune, cp, create, diff, exec, inspect, kill, logs, pause,
-    port, ps, rename, restart, rm, run, start, stop, top, unpause, wait,
+    port, ps, rename, restart, rm, run, start, stats, stop, top, unpause, update, wait,
 };
 
 /// A command on containers.
@@ -26,9 +26,11 @@ pub enum Command {
     Rm(rm::Args),
     Run(run::Args),
     Start(start::Args),
+    Stats(stats::Args),
     Stop(stop::Args),
     Top(top::Args),
     Unpause(unpause::Args),
+    Update(update::Args),
     Wait(wait::Args),
 }
 
@@ -70,9 +72,11 @@ pub fn run(engine: &Engine, command: Command) -> anyhow::Result<i32> {
         Command::Rm(args) => rm::run(engine, &args),
         Command::Run(args) => run::run(engine, &args),
         Command::Start(args) => start::run(engine, &args),
+        Command::Stats(args) => stats::run(engine, &args),
         Command::Stop(args) => stop::run(engine, &args),
         Command::Top(args) => top::run(engine, &args),
         Command::Unpause(args) => unpause::run(engine, &args),
+        Command::Update(args) => update::run(engine, &args),
         Command::Wait(args) => wait::run(engine, args),
     }
 }

@@ -3,6 +3,7 @@
 mod compatible;
 pub mod defaults;
 mod isolation;
+pub mod limits;
 mod process;
 mod resources;
 mod storage;

@@ -5,7 +5,7 @@ mod inside;
 mod lists;
 mod overlay_end;
 mod overlays;
-mod restart;
+pub(crate) mod restart;
 mod users;
 mod volumes;
 

@@ -209,7 +209,7 @@ fn network_is_hosts(options: &CreateOptions) -> bool {
     options.namespaces.network == Some(Mode::Host)
 }
 
-fn rlimits(options: &CreateOptions) -> Result<Vec<PosixRlimit>, Error> {
+pub(crate) fn rlimits(options: &CreateOptions) -> Result<Vec<PosixRlimit>, Error> {
     options
         .ulimits
         .iter()

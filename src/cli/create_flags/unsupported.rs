@@ -60,6 +60,28 @@ const ONLY_CREATE: &[(&str, &str)] = &[("--init-ctr", PODS)];
 /// Of run alone.
 const RUN: &[(&str, &str)] = &[("--preserve-fd", ""), ("--preserve-fds", "")];
 
+/// Of update.
+const UPDATE: &[(&str, &str)] = &[
+    ("--cpu-rt-period", V2),
+    ("--cpu-rt-runtime", V2),
+    ("--health-cmd", HEALTH),
+    ("--health-interval", HEALTH),
+    ("--health-log-destination", HEALTH),
+    ("--health-max-log-count", HEALTH),
+    ("--health-max-log-size", HEALTH),
+    ("--health-on-failure", HEALTH),
+    ("--health-retries", HEALTH),
+    ("--health-start-period", HEALTH),
+    ("--health-startup-cmd", HEALTH),
+    ("--health-startup-interval", HEALTH),
+    ("--health-startup-retries", HEALTH),
+    ("--health-startup-success", HEALTH),
+    ("--health-startup-timeout", HEALTH),
+    ("--health-timeout", HEALTH),
+    ("--memory-swappiness", V2),
+    ("--no-healthcheck", HEALTH),
+];
+
 /// Of exec.
 const EXEC: &[(&str, &str)] = &[
     ("--no-session", ""),
@@ -163,10 +185,8 @@ const COMMANDS: &[(&str, &[&str])] = &[
             "save",
             "search",
             "secret",
-            "stats",
             "umount",
             "unmount",
-            "update",
         ],
     ),
     (
@@ -181,10 +201,8 @@ const COMMANDS: &[(&str, &[&str])] = &[
             "mount",
             "restore",
             "runlabel",
-            "stats",
             "umount",
             "unmount",
-            "update",
         ],
     ),
     (
@@ -246,6 +264,7 @@ fn of(path: &str) -> [List; 2] {
         "volume create" => [VOLUME, &[]],
         "create" => [CREATE, ONLY_CREATE],
         "run" => [CREATE, RUN],
+        "update" => [UPDATE, &[]],
         "exec" => [EXEC, &[]],
         "pull" => [PULL, &[]],
         "images" | "list" | "ls" => [IMAGES, &[]],
@@ -279,7 +298,7 @@ mod tests {
     fn what_kelp_has_is_not_listed() {
         let kelp = Kelp::command();
         for name in [
-            "create", "run", "exec", "pull", "images", "login", "logout", "unshare",
+            "create", "run", "exec", "pull", "images", "login", "logout", "unshare", "update",
         ] {
             let command = kelp.find_subcommand(name).unwrap();
             for arg in command.get_arguments() {
@@ -328,6 +347,7 @@ mod tests {
             IMAGES,
             LOGIN,
             UNSHARE,
+            UPDATE,
             VOLUME,
         ] {
             assert!(list.is_sorted(), "{list:?}");

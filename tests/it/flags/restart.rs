@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use crate::env::Env;
 
 /// A fifo that containers write a line to each time they are started.
-struct Starts {
+pub(crate) struct Starts {
     path: PathBuf,
     lines: BufReader<File>,
 }
 
 impl Starts {
-    fn new(env: &Env) -> Self {
+    pub(crate) fn new(env: &Env) -> Self {
         let path = env.path("h/starts");
         let made = std::process::Command::new("mkfifo").arg(&path).status();
         assert!(made.unwrap().success());
@@ -25,12 +25,12 @@ impl Starts {
         }
     }
 
-    fn volume(&self) -> String {
+    pub(crate) fn volume(&self) -> String {
         format!("{}:/starts", self.path.display())
     }
 
     /// Waits until so many have started.
-    fn wait(&mut self, count: usize) {
+    pub(crate) fn wait(&mut self, count: usize) {
         for _ in 0..count {
             let mut line = String::new();
             self.lines.read_line(&mut line).unwrap();

@@ -23,7 +23,7 @@ use crate::container::config::{
     CgroupMode, Cgroups, Config, CreateOptions, ImageVolumes, Namespace, UserMode,
 };
 use crate::container::remove::RemoveOptions;
-use crate::container::{accounts, network};
+use crate::container::{accounts, limits, network};
 use crate::image::{Base, BaseRoot, Held};
 use crate::layered::Mounting;
 use crate::spec;
@@ -202,10 +202,7 @@ impl Engine {
             options, &network, record, base, &hostname,
         )?);
         self.give_to_root(map, &own)?;
-        let resources = match &options.resources {
-            Some(resources) => kelp_runtime::resources::settings(resources)?,
-            None => Vec::new(),
-        };
+        let resources = limits::of_new_cgroup(options.resources.as_ref())?;
         let user = options.user.clone().or_else(|| image.user().clone());
         let user = user
             .filter(|user| !user.is_empty())
@@ -403,7 +400,7 @@ fn kept_user(options: &CreateOptions, map: &kelp_userns::IdMap) -> Option<String
 }
 
 /// What the monitor does of a policy; what differs at boot is not its.
-fn restart(policy: RestartPolicy) -> Option<Restart> {
+pub(crate) fn restart(policy: RestartPolicy) -> Option<Restart> {
     let (failed, limit) = match policy {
         RestartPolicy::No => return None,
         RestartPolicy::OnFailure { retries } => (true, retries.filter(|&retries| retries > 0)),

@@ -86,6 +86,19 @@ pub fn environment(options: &CreateOptions, image: &ImageConfig, hostname: &str)
         .collect()
 }
 
+/// An environment with other variables: `set` has `KEY=VALUE`, `unset` names.
+pub(crate) fn changed(list: &[String], set: &[String], unset: &[String]) -> Vec<String> {
+    let mut variables = Variables::default();
+    for entry in list.iter().chain(set) {
+        variables.set(entry);
+    }
+    variables.0.retain(|(key, _)| !unset.contains(key));
+    let variables = variables.0.into_iter();
+    variables
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +146,13 @@ mod tests {
             ..CreateOptions::default()
         };
         assert_eq!(of(&options), list(&["PATH=/bin", "container=podman"]));
+    }
+
+    #[test]
+    fn variables_change_where_they_are() {
+        let before = list(&["A=1", "B=2", "C=3"]);
+        let after = changed(&before, &list(&["A=x=y", "D=4"]), &list(&["B", "none"]));
+        assert_eq!(after, list(&["A=x=y", "C=3", "D=4"]));
     }
 
     #[test]

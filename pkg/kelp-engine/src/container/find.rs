@@ -101,7 +101,7 @@ impl Engine {
         };
         let exit = ExitRecord {
             code: KILLED,
-            oom_killed: false,
+            oom_killed: run.as_ref().is_some_and(|run| run.oom_killed),
             started: Some(started),
             finished: SystemTime::now(),
             error: error.to_owned(),

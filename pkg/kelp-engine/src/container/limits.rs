@@ -1,10 +1,11 @@
 //! Limits as a request has them, and as the specification does.
 
 use std::collections::BTreeMap;
-
+use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use kelp_args::DeviceRate;
+use kelp_runtime::resources::Setting;
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, LinuxThrottleDevice,
     LinuxThrottleDeviceBuilder, LinuxWeightDeviceBuilder,
@@ -66,7 +67,7 @@ impl Limits {
             memory
                 .set_limit(self.memory)
                 .set_reservation(self.memory_reservation)
-                .set_swap(self.memory_swap);
+                .set_swap(self.memory_swap.or_else(|| usual_swap(self.memory?)));
             resources.set_memory(Some(memory));
         }
         let mut cpu = LinuxCpu::default();
@@ -117,6 +118,60 @@ impl Limits {
     }
 }
 
+/// Memory and swap together, where only memory was asked for: twice as much, as podman has it, or none
+/// where that has no limit. Nothing on a kernel that does not count swap.
+fn usual_swap(memory: i64) -> Option<i64> {
+    let counted = fs::exists("/proc/swaps").unwrap_or(false)
+        && !fs::read_to_string("/proc/cmdline").is_ok_and(|text| text.contains("swapaccount=0"));
+    let swap = if memory > 0 {
+        memory.saturating_mul(2)
+    } else {
+        -1
+    };
+    counted.then_some(swap)
+}
+
+/// The settings for `resources`.
+pub(crate) fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
+    if let Some(memory) = resources.memory()
+        && memory.swap().is_some_and(|swap| swap >= 0)
+        && memory.limit().is_none_or(|limit| limit <= 0)
+    {
+        return Err(Error::invalid(
+            "--memory-swap counts memory and swap together: give --memory as well",
+        ));
+    }
+    let mut list = kelp_runtime::resources::settings(resources)?;
+    for setting in &mut list {
+        // A rate of nothing is no limit, as it is in podman.
+        if setting.file == "io.max" && setting.value.ends_with("ps=0") {
+            setting.value.truncate(setting.value.len() - 1);
+            setting.value.push_str("max");
+        }
+    }
+    Ok(list)
+}
+
+/// The settings that a new cgroup has to be given: that there is no limit need not be said.
+pub(crate) fn of_new_cgroup(resources: Option<&LinuxResources>) -> Result<Vec<Setting>, Error> {
+    let Some(resources) = resources else {
+        return Ok(Vec::new());
+    };
+    let mut list = settings(resources)?;
+    list.retain(|setting| !is_usual(setting));
+    Ok(list)
+}
+
+fn is_usual(setting: &Setting) -> bool {
+    let value = setting.value.as_str();
+    match setting.file.as_str() {
+        "memory.max" | "memory.swap.max" | "pids.max" => value == "max",
+        "cpu.max" => value == "max 100000",
+        "io.max" => value.ends_with("ps=max"),
+        _ => false,
+    }
+}
+
 fn throttles(rates: &[DeviceRate]) -> Result<Option<Vec<LinuxThrottleDevice>>, Error> {
     let one = |rate: &DeviceRate| {
         let (major, minor) = number(rate)?;
@@ -144,4 +199,57 @@ fn number(rate: &DeviceRate) -> Result<(i64, i64), Error> {
     let id = metadata.rdev();
     let (major, minor) = (rustix::fs::major(id), rustix::fs::minor(id));
     Ok((major.into(), minor.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(limits: &Limits) -> Vec<(String, String)> {
+        let resources = limits.to_oci().unwrap();
+        let list = of_new_cgroup(resources.as_ref()).unwrap().into_iter();
+        list.map(|setting| (setting.file, setting.value)).collect()
+    }
+
+    fn pair(file: &str, value: &str) -> (String, String) {
+        (file.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn memory_has_as_much_swap_beside_it() {
+        let limits = Limits {
+            memory: Some(1 << 20),
+            ..Limits::default()
+        };
+        let list = files(&limits);
+        assert!(list.contains(&pair("memory.max", "1048576")), "{list:?}");
+        // As far as the kernel that runs this counts swap.
+        if usual_swap(1).is_some() {
+            assert!(
+                list.contains(&pair("memory.swap.max", "1048576")),
+                "{list:?}"
+            );
+        }
+        let limits = Limits {
+            memory_swap: Some(3 << 20),
+            ..limits
+        };
+        assert!(files(&limits).contains(&pair("memory.swap.max", "2097152")));
+        let alone = Limits {
+            memory_swap: Some(3 << 20),
+            ..Limits::default()
+        };
+        assert!(settings(&alone.to_oci().unwrap().unwrap()).is_err());
+    }
+
+    #[test]
+    fn no_limit_needs_no_file() {
+        let limits = Limits {
+            memory: Some(-1),
+            pids: Some(-1),
+            cpu_quota: Some(-1),
+            ..Limits::default()
+        };
+        assert_eq!(files(&limits), []);
+    }
 }

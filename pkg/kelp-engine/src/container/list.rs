@@ -129,7 +129,7 @@ impl Engine {
         let unsettled = match last {
             Some(last) if run.is_none() => Some(ExitRecord {
                 code: KILLED,
-                oom_killed: false,
+                oom_killed: last.oom_killed,
                 started: Some(last.started),
                 finished: SystemTime::now(),
                 error: "the container's monitor was killed".to_owned(),
@@ -242,6 +242,7 @@ mod tests {
             cgroup: String::new(),
             paused: false,
             restarts: 0,
+            oom_killed: false,
         };
         record.begin(Durability::None).unwrap();
         record.write_run(&run).unwrap();

@@ -22,7 +22,9 @@ pub mod restart;
 mod select;
 pub mod signal;
 pub mod start;
+pub mod statistics;
 pub mod top;
+pub mod update;
 mod user_namespace;
 pub mod wait;
 

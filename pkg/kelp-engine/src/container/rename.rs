@@ -9,6 +9,8 @@ use crate::{Engine, Error};
 impl Engine {
     /// Gives a container another name.
     pub fn rename_container(&self, id: &ContainerId, new: &str) -> Result<(), Error> {
+        let record = Record::new(&self.paths, id.clone());
+        let _changing = self.changing(&record)?;
         let mut config = self.config(id)?;
         if config.name == new {
             return Err(kelp_state::Error::NameInUse {
@@ -19,7 +21,6 @@ impl Engine {
         }
         name::reserve(&self.paths, new, id)?;
         let old = std::mem::replace(&mut config.name, new.to_owned());
-        let record = Record::new(&self.paths, id.clone());
         let written = (|| {
             // The monitor's copy goes first: config.json is what says the name.
             let path = record.data.join("launch.json");
