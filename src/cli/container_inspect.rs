@@ -139,7 +139,10 @@ fn state(inspection: &Inspection) -> Value {
         "Paused": inspection.status == Status::Paused,
         "Restarting": inspection.status == Status::Stopping
             && config.options.restart != RestartPolicy::No,
-        "OOMKilled": exit.is_some_and(|exit| exit.oom_killed),
+        "OOMKilled": run.map_or_else(
+            || exit.is_some_and(|exit| exit.oom_killed),
+            |run| run.oom_killed,
+        ),
         "Dead": false,
         "Pid": run.map_or(0, |run| run.pid),
         "ConmonPid": run.map_or(0, |run| run.monitor),

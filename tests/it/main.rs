@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod archive;
+mod cgroups;
 mod containers_conf;
 mod copied;
 mod copy_race;

@@ -162,15 +162,58 @@ fn a_policy_and_variables_that_change_while_it_runs_are_those_of_the_next_run() 
     env.kelp(&["rm", "next"]).succeeds();
 }
 
+/// The cgroup that the tests are in, if it has no controllers.
+fn bare_cgroup() -> Option<std::path::PathBuf> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
+    let path = std::path::Path::new("/sys/fs/cgroup").join(own.unwrap());
+    let controllers = std::fs::read_to_string(path.join("cgroup.controllers")).unwrap();
+    if controllers.contains("pids") {
+        crate::skip::skip("a cgroup that has no controllers");
+        return None;
+    }
+    Some(path)
+}
+
+#[test]
+fn a_limit_that_comes_while_the_container_is_started_is_not_lost() {
+    let Some(env) = Env::new() else { return };
+    let Some(own) = bare_cgroup() else { return };
+    let image = env.busybox();
+    let fifo = env.path("pid");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    // The monitor waits for a reader, with the cgroup made and nothing said of what runs.
+    let pid_file = format!("--pidfile={}", fifo.display());
+    let run = ["run", "-d", "--network=none", "--name=slow", &pid_file];
+    let program = [image.as_str(), "sleep", "1000"];
+    let mut child = env.kelp(&[&run[..], &program].concat()).start();
+    let end = std::time::Instant::now() + crate::kelp::LIMIT;
+    let is_there = || {
+        let id = env.kelp(&["ps", "-aq", "--no-trunc"]).succeeds();
+        !id.is_empty() && own.join(format!("kelp-{}", id.trim())).exists()
+    };
+    while !is_there() {
+        assert!(std::time::Instant::now() < end);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    env.kelp(&["update", "--pids-limit=5", "slow"]).succeeds();
+    std::fs::read_to_string(&fifo).unwrap();
+    let stderr = crate::kelp::collect(child.stderr.take().unwrap());
+    assert_eq!(crate::kelp::wait(&mut child, "kelp run"), 125);
+    let said = String::from_utf8(stderr.recv().unwrap()).unwrap();
+    // Here it can't be had, and so it was not passed over.
+    assert!(
+        said.starts_with("Error: the pids controller is not delegated"),
+        "{said}"
+    );
+    env.kelp(&["rm", "slow"]).succeeds();
+}
+
 #[test]
 fn without_the_controller_a_running_container_keeps_what_it_has() {
     let Some(env) = Env::new() else { return };
-    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/"));
-    let controllers = std::path::Path::new("/sys/fs/cgroup").join(own.unwrap());
-    let controllers = std::fs::read_to_string(controllers.join("cgroup.controllers")).unwrap();
-    if controllers.contains("pids") {
-        crate::skip::skip("a cgroup that has no controllers");
+    if bare_cgroup().is_none() {
         return;
     }
     let image = env.busybox();

@@ -140,10 +140,13 @@ impl Connection {
         self.reply().map(drop)
     }
 
-    /// Tells that the container's limits have changed. A monitor that does not understand it hangs up.
+    /// Tells that the limits of what runs have changed, and waits until that is heard, for a while. A
+    /// monitor that does not understand it hangs up.
     pub fn updated(&self) {
-        if send(self.socket.as_fd(), &Request::Updated, &[]).is_ok() {
-            let _ = self.reply();
+        let sent = send(self.socket.as_fd(), &Request::Updated, &[]);
+        let mut answered = [PollFd::new(&self.socket, PollFlags::IN)];
+        if sent.is_ok() {
+            let _ = poll(&mut answered, Some(&ANSWER));
         }
     }
 

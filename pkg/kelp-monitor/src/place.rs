@@ -87,7 +87,7 @@ impl Choice {
             _ => {}
         }
         if !wanted.parent.is_empty() && !is_slice {
-            return Ok(place(Parent::At(wanted.parent.clone())));
+            return Ok(place(Parent::At(below(&wanted.parent, runtime))));
         }
         if wanted.mode == CgroupMode::Cgroupfs {
             return Ok(place(Parent::Nearest));
@@ -134,6 +134,16 @@ impl Choice {
             name: IN_SCOPE.to_owned(),
         }))
     }
+}
+
+/// A parent's path below the mount. One that does not begin there begins in what may be divided: in the
+/// unit around kelp, or in the nearest cgroup.
+fn below(parent: &str, runtime: &Path) -> String {
+    if parent.starts_with('/') {
+        return parent.to_owned();
+    }
+    let base = delegated_unit(runtime).or_else(cgroup::nearest);
+    format!("{}/{parent}", base.unwrap_or_default())
 }
 
 /// The cgroup of the unit around this process, where that is delegated to the user. For a unit of the

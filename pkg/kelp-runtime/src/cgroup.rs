@@ -60,8 +60,7 @@ impl Cgroup {
             Parent::Nearest => place.writable_ancestors(),
             Parent::At(path) => {
                 let path = place.mount.join(path.trim_start_matches('/'));
-                fs::create_dir_all(&path)
-                    .map_err(Error::io(format!("create cgroup {}", path.display())))?;
+                fs::create_dir_all(&path).map_err(not_writable("create", &path))?;
                 vec![path]
             }
         };
@@ -219,6 +218,17 @@ pub fn refusal(setting: &Setting) -> Error {
     Error::Spec(format!("{} can't be set: {HINT}", setting.option))
 }
 
+/// The error of a cgroup that is not this user's to divide, with what to do about it.
+fn not_writable(verb: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let what = format!("{verb} cgroup {}", path.display());
+    move |error| match error.kind() {
+        io::ErrorKind::PermissionDenied => Error::Spec(format!(
+            "{what}: it is not in a cgroup that is delegated to this user; {HINT}"
+        )),
+        _ => Error::io(what)(error),
+    }
+}
+
 fn delegate_hint(controller: &str) -> String {
     format!(
         "as root, put `[Service]` and `Delegate=cpu cpuset io memory pids` into \
@@ -238,7 +248,7 @@ fn controllers(settings: &[Setting]) -> Vec<&str> {
 fn make(parent: &Path, name: &str, controllers: &[&str]) -> Result<Cgroup, Error> {
     hand_out(parent, controllers)?;
     let path = parent.join(name);
-    fs::create_dir(&path).map_err(Error::io(format!("create cgroup {}", path.display())))?;
+    fs::create_dir(&path).map_err(not_writable("create", &path))?;
     Cgroup::at(path.clone()).map_err(Error::io(format!("open cgroup {}", path.display())))
 }
 
@@ -336,6 +346,14 @@ pub fn delegated_unit() -> Option<String> {
 pub fn own() -> Option<String> {
     let place = Place::of_this_process()?;
     let relative = place.own.strip_prefix(&place.mount).ok()?;
+    Some(format!("/{}", relative.display()))
+}
+
+/// The nearest cgroup, from the calling process's own upwards, that this user may divide.
+pub fn nearest() -> Option<String> {
+    let place = Place::of_this_process()?;
+    let found = place.writable_ancestors();
+    let relative = found.first()?.strip_prefix(&place.mount).ok()?;
     Some(format!("/{}", relative.display()))
 }
 

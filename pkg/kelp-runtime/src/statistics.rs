@@ -21,7 +21,7 @@ pub struct Statistics {
     pub memory: Option<u64>,
     /// Bytes of memory that it may have: the least of its own limit and of those above it.
     pub memory_limit: Option<u64>,
-    /// Tasks.
+    /// Tasks; where no controller counts them, those that are listed.
     pub tasks: Option<u64>,
     /// Bytes of devices that keep blocks.
     pub io: Option<Traffic>,
@@ -67,7 +67,7 @@ impl Cgroup {
                 current.saturating_sub(value(&stat, "inactive_file").unwrap_or(0))
             }),
             memory_limit: self.memory_limit(),
-            tasks: number("pids.current"),
+            tasks: Some(tasks(self.path())),
             io: read("io.stat").as_deref().map(devices),
             processor_pressure: pressure("cpu.pressure"),
             memory_pressure: pressure("memory.pressure"),
@@ -83,6 +83,17 @@ impl Cgroup {
         });
         limits.min()
     }
+}
+
+/// How many tasks are in a cgroup and below it.
+fn tasks(path: &Path) -> u64 {
+    if let Ok(text) = fs::read_to_string(path.join("pids.current")) {
+        return text.trim().parse().unwrap_or(0);
+    }
+    let list = fs::read_to_string(path.join("cgroup.threads")).unwrap_or_default();
+    let below = fs::read_dir(path).into_iter().flatten().flatten();
+    let below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    list.lines().count() as u64 + below.map(|entry| tasks(&entry.path())).sum::<u64>()
 }
 
 /// The bytes that the interfaces of a process's network namespace have received and sent, but for those

@@ -1,5 +1,8 @@
 //! Cgroups where systemd is the user's manager and every controller is delegated.
 
+mod limits;
+mod parents;
+
 use std::process::{Command, Stdio};
 
 use crate::env::Env;

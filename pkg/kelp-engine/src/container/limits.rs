@@ -142,7 +142,16 @@ pub(crate) fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Error
         ));
     }
     let mut list = kelp_runtime::resources::settings(resources)?;
+    let memory = resources.memory().as_ref();
+    let swap_is_usual = memory.is_some_and(|memory| {
+        memory
+            .limit()
+            .is_some_and(|limit| memory.swap() == usual_swap(limit))
+    });
     for setting in &mut list {
+        if setting.file == "memory.swap.max" && swap_is_usual {
+            "--memory".clone_into(&mut setting.option);
+        }
         // A rate of nothing is no limit, as it is in podman.
         if setting.file == "io.max" && setting.value.ends_with("ps=0") {
             setting.value.truncate(setting.value.len() - 1);

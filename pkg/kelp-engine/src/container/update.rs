@@ -61,8 +61,11 @@ impl Engine {
         };
         let mut after = before.clone();
         let settings = after.change(request)?;
-        put(&record, &before, &after, &settings)?;
-        if let Ok(monitor) = Connection::open(&record.runtime) {
+        let runs = put(&record, &before, &after, &settings)?;
+        if runs
+            && !settings.is_empty()
+            && let Ok(monitor) = Connection::open(&record.runtime)
+        {
             monitor.updated();
         }
         self.note("update", &after.config);
@@ -138,13 +141,13 @@ impl Documents {
 }
 
 /// Puts a change in force: in the cgroup of what runs, then in the record, and again if something else
-/// runs by then.
+/// runs by then; whether anything does.
 fn put(
     record: &Record,
     before: &Documents,
     after: &Documents,
     settings: &[Setting],
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let mut running = alive(record)?;
     let mut is_first = true;
     loop {
@@ -168,7 +171,7 @@ fn put(
         let now = alive(record)?;
         let identity = |run: &Option<RunRecord>| run.as_ref().map(|run| (run.pid, run.start_time));
         if now.is_none() || identity(&now) == identity(&running) {
-            return Ok(());
+            return Ok(now.is_some());
         }
         running = now;
         is_first = false;
