@@ -1,6 +1,7 @@
 //! `kelp update`: what a container may use, and is started with, is changed later. Limits that take
 //! effect need controllers: those tests are the virtual machine's.
 
+use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 
 use crate::env::Env;
@@ -180,12 +181,13 @@ fn a_limit_that_comes_while_the_container_is_started_is_not_lost() {
     let Some(env) = Env::new() else { return };
     let Some(own) = bare_cgroup() else { return };
     let image = env.busybox();
-    let fifo = env.path("pid");
-    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
-    assert!(made.unwrap().success());
-    // The monitor waits for a reader, with the cgroup made and nothing said of what runs.
-    let pid_file = format!("--pidfile={}", fifo.display());
-    let run = ["run", "-d", "--network=none", "--name=slow", &pid_file];
+    // Who mounts a volume waits for who fills it: with the cgroup made, and nothing said of what runs.
+    env.kelp(&["volume", "create", "filled"]).succeeds();
+    let mark = env.path("d/kelp/volumes/filled/filling");
+    let mark = std::fs::File::create(mark).unwrap();
+    flock(&mark, FlockOperation::LockExclusive).unwrap();
+    let run = ["run", "-d", "--network=none", "--name=slow"];
+    let run = [&run[..], &["-v", "filled:/data"]].concat();
     let program = [image.as_str(), "sleep", "1000"];
     let mut child = env.kelp(&[&run[..], &program].concat()).start();
     let end = std::time::Instant::now() + crate::kelp::LIMIT;
@@ -198,7 +200,7 @@ fn a_limit_that_comes_while_the_container_is_started_is_not_lost() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     env.kelp(&["update", "--pids-limit=5", "slow"]).succeeds();
-    std::fs::read_to_string(&fifo).unwrap();
+    drop(mark);
     let stderr = crate::kelp::collect(child.stderr.take().unwrap());
     assert_eq!(crate::kelp::wait(&mut child, "kelp run"), 125);
     let said = String::from_utf8(stderr.recv().unwrap()).unwrap();
@@ -208,6 +210,7 @@ fn a_limit_that_comes_while_the_container_is_started_is_not_lost() {
         "{said}"
     );
     env.kelp(&["rm", "slow"]).succeeds();
+    env.kelp(&["volume", "rm", "filled"]).succeeds();
 }
 
 #[test]

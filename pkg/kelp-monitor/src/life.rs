@@ -204,7 +204,12 @@ impl Life<'_> {
         };
         ExitRecord {
             restarts: self.restarts,
-            ..exit_record(code, self.oom_killed, None, &kelp_runtime::error::one_line(error))
+            ..exit_record(
+                code,
+                self.oom_killed,
+                None,
+                &kelp_runtime::error::one_line(error),
+            )
         }
     }
 
