@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::env::Env;
 use crate::skip;
+use crate::terminal::Terminal;
 
 /// Starts a container that waits.
 fn start(env: &Env, name: &str, flags: &[&str]) -> String {
@@ -177,6 +178,38 @@ fn a_stream_goes_on_until_its_containers_are_gone() {
     }
     env.kelp(&["rm", "-f", "-t0", "seen"]).succeeds();
     assert_eq!(crate::kelp::wait(&mut child, "kelp stats"), 0);
+}
+
+#[test]
+fn a_terminal_is_cleared_for_each_look_unless_that_is_not_wanted() {
+    let Some(env) = Env::new() else { return };
+    start(&env, "shown", &["--network=none"]);
+    for (flags, clears) in [
+        (&["-i1"][..], true),
+        (&["-i1", "--no-reset"], false),
+        (&["--no-stream"], false),
+    ] {
+        let format = ["--format={{.Name}}."];
+        let words = [&["stats"], flags, &format, &["shown"]].concat();
+        let mut terminal = Terminal::start(env.kelp(&words));
+        let expected = if clears {
+            "\x1b[2J\x1b[Hshown."
+        } else {
+            "shown."
+        };
+        terminal.expect(expected);
+        if flags.contains(&"--no-stream") {
+            assert_eq!(terminal.finish(), (0, "\r\n".to_owned()));
+            continue;
+        }
+        if clears {
+            terminal.expect(expected);
+        } else {
+            terminal.expect("\r\nshown.");
+        }
+        terminal.close();
+    }
+    env.kelp(&["rm", "-f", "-t0", "shown"]).succeeds();
 }
 
 #[test]
