@@ -137,6 +137,33 @@ fn a_killed_rename_loses_nothing() {
     scene.end();
 }
 
+#[test]
+fn a_killed_update_can_be_repeated() {
+    let Some((scene, image)) = scene() else {
+        return;
+    };
+    let create = ["create", "--name", "victim"];
+    let create = scene.container(&create, &image, &["cat", "/marker"]);
+    let before = || {
+        scene.env.kelp(&create).succeeds();
+    };
+    let update = ["update", "--restart=on-failure:2", "-e", "A=1", "victim"];
+    scene.each_step(Who::Command, &update, &before, &|step| {
+        let started = scene.env.kelp(&["start", "-a", "victim"]).succeeds();
+        assert_eq!(started, "whole\n", "{step}");
+        scene.env.kelp(&update).succeeds();
+        let format = "{{.HostConfig.RestartPolicy.Name}} {{join .Config.Env \" \"}}";
+        let shown = scene.env.kelp(&["inspect", "-f", format, "victim"]);
+        let shown = shown.succeeds();
+        assert!(
+            shown.starts_with("on-failure ") && shown.ends_with(" A=1\n"),
+            "{step}: {shown}"
+        );
+        recovers(&scene, &image, step);
+    });
+    scene.end();
+}
+
 /// What is done to a container that runs can be done again, and the container runs on.
 #[test]
 fn what_is_killed_beside_a_container_does_it_no_harm() {
