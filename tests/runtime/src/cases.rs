@@ -1,10 +1,19 @@
 //! Every case, by theme.
 
+mod devices;
+mod hooks;
+mod host;
 mod lifecycle;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod privileges;
 mod process;
+mod propagation;
+mod root;
+mod scheduling;
+mod time;
+mod users;
 
 use crate::case::{Case, Theme};
 
@@ -19,4 +28,13 @@ pub(crate) const THEMES: &[Theme] = &[
     theme("mounts", mounts::CASES),
     theme("mount_options", mount_options::CASES),
     theme("process", process::CASES),
+    theme("hooks", hooks::CASES),
+    theme("users", users::CASES),
+    theme("time", time::CASES),
+    theme("root", root::CASES),
+    theme("propagation", propagation::CASES),
+    theme("devices", devices::CASES),
+    theme("privileges", privileges::CASES),
+    theme("host", host::CASES),
+    theme("scheduling", scheduling::CASES),
 ];

@@ -43,6 +43,10 @@ pub(crate) fn not_applicable<T>(why: impl Into<String>) -> Outcome<T> {
 }
 
 /// Asserts equality.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "literals read better without a reference"
+)]
 pub(crate) fn same<A: PartialEq<B> + Debug, B: Debug>(
     what: &str,
     found: A,

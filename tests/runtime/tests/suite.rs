@@ -44,4 +44,7 @@ macro_rules! themes {
     };
 }
 
-themes! { lifecycle namespaces mounts mount_options process }
+themes! {
+    lifecycle namespaces mounts mount_options process hooks users time root propagation devices
+    privileges host scheduling
+}
