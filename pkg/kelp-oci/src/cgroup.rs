@@ -5,11 +5,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use kelp_runtime::cgroup::{Cgroup, Parent};
+use kelp_runtime::device_filter::DeviceFilter;
 use kelp_runtime::resources::{self, Setting};
 use kelp_systemd::{Manager, Scope};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxResources, Spec};
 
 use crate::error::Error;
+use crate::root::is_host_root;
 
 /// A cgroup, and the scope that it is in.
 #[derive(Debug, Default)]
@@ -24,15 +26,38 @@ pub(crate) fn make(id: &str, directory: &Path, spec: &Spec, systemd: bool) -> Re
     let linux = spec.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().as_ref());
     let settings = resources.map_or(Ok(Vec::new()), resources::settings)?;
+    let filter = device_filter(resources)?;
     let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-    if systemd {
-        return in_scope(id, path, &settings);
-    }
+    let place = if systemd {
+        in_scope(id, path, &settings)?
+    } else {
+        at_path(id, directory, path, &settings)?
+    };
+    let Some(filter) = filter else {
+        return Ok(place);
+    };
+    let Some(cgroup) = &place.cgroup else {
+        return Err(Error::Invalid(
+            "linux.resources.devices can't be in force: there is no cgroup v2 for the container, \
+             mount it or leave the rules out"
+                .to_owned(),
+        ));
+    };
+    filter.attach(cgroup).inspect_err(|_| cgroup.remove())?;
+    Ok(place)
+}
+
+fn at_path(
+    id: &str,
+    directory: &Path,
+    path: Option<&Path>,
+    settings: &[Setting],
+) -> Result<Place, Error> {
     let cgroup = match path.filter(|path| !path.as_os_str().is_empty()) {
         // An id is one below one state root only; its directory's number is one of the machine's.
         None => {
             let number = fs::metadata(directory).map_or(0, |metadata| metadata.ino());
-            Cgroup::create(&Parent::Nearest, &format!("{id}.{number}"), &settings)?
+            Cgroup::create(&Parent::Nearest, &format!("{id}.{number}"), settings)?
         }
         Some(path) => {
             let name = path
@@ -42,13 +67,24 @@ pub(crate) fn make(id: &str, directory: &Path, spec: &Spec, systemd: bool) -> Re
                     Error::Invalid(format!("linux.cgroupsPath {}: no name", path.display()))
                 })?;
             let parent = path.parent().unwrap_or(Path::new("/"));
-            Cgroup::create(&Parent::At(parent.display().to_string()), name, &settings)?
+            Cgroup::create(&Parent::At(parent.display().to_string()), name, settings)?
         }
     };
     Ok(Place {
         cgroup,
         scope: None,
     })
+}
+
+/// What `resources` say about devices, where that can be in force. The kernel takes it from the machine's root
+/// alone; in anybody else's container there are only devices that were that user's before, and it is left
+/// out, as crun and runc do.
+pub(crate) fn device_filter(
+    resources: Option<&LinuxResources>,
+) -> Result<Option<DeviceFilter>, Error> {
+    let rules = resources.and_then(|resources| resources.devices().as_deref());
+    let filter = DeviceFilter::new(rules.unwrap_or_default())?;
+    Ok(filter.filter(|_| is_host_root()))
 }
 
 fn in_scope(id: &str, path: Option<&Path>, settings: &[Setting]) -> Result<Place, Error> {

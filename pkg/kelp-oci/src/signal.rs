@@ -9,6 +9,7 @@ use kelp_sys::signal::pidfd_send;
 use oci_spec::runtime::LinuxResources;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::cgroup::device_filter;
 use crate::error::Error;
 use crate::record::{Container, Status};
 
@@ -84,7 +85,12 @@ impl Container {
     /// Changes its limits.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
         let cgroup = self.own_cgroup("limited")?;
-        Ok(cgroup.apply(&resources::settings(resources)?)?)
+        let filter = device_filter(Some(resources))?;
+        cgroup.apply(&resources::settings(resources)?)?;
+        if let Some(filter) = filter {
+            filter.attach(&cgroup)?;
+        }
+        Ok(())
     }
 
     fn own_cgroup(&self, verb: &str) -> Result<Cgroup, Error> {

@@ -4,6 +4,7 @@
 //! itself; here stands the rest.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod clone;
 pub mod exec;
 pub mod fd;

@@ -1,5 +1,6 @@
 //! Every case, by theme.
 
+mod device_list;
 mod devices;
 mod hooks;
 mod host;
@@ -37,4 +38,5 @@ pub(crate) const THEMES: &[Theme] = &[
     theme("privileges", privileges::CASES),
     theme("host", host::CASES),
     theme("scheduling", scheduling::CASES),
+    theme("device_list", device_list::CASES),
 ];

@@ -46,5 +46,5 @@ macro_rules! themes {
 
 themes! {
     lifecycle namespaces mounts mount_options process hooks users time root propagation devices
-    privileges host scheduling
+    privileges host scheduling device_list
 }
