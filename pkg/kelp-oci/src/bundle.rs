@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use kelp_userns::{IdMap, IdMapping};
 use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
 
+use rustix::process::{getegid, geteuid};
+
 use crate::error::Error;
 use crate::lenient;
+use crate::root::is_host_root;
 
 /// A bundle that was read.
 #[derive(Debug)]
@@ -122,6 +125,21 @@ pub(crate) fn user_namespace(spec: &Spec) -> Result<(Option<PathBuf>, Option<IdM
                 .to_owned(),
         )),
         Some(Some(path)) => Ok((Some(path), None)),
+        // As crun has it: whoever is not root becomes root, and has no other ids.
+        Some(None) if uids.is_empty() && gids.is_empty() && !is_host_root() => {
+            let own = |host| {
+                vec![IdMapping {
+                    container: 0,
+                    host,
+                    size: 1,
+                }]
+            };
+            let map = IdMap {
+                uids: own(geteuid().as_raw()),
+                gids: own(getegid().as_raw()),
+            };
+            Ok((None, Some(map)))
+        }
         Some(None) if uids.is_empty() || gids.is_empty() => Err(Error::Invalid(
             "a new user namespace needs linux.uidMappings and linux.gidMappings".to_owned(),
         )),

@@ -131,7 +131,7 @@ impl Root {
             if plan.pauses() {
                 run(&bundle.spec, "prestart", &state)?;
                 run(&bundle.spec, "createRuntime", &state)?;
-                starting = starting.enter(&state.to_json())?;
+                starting = starting.enter(&state.inside().to_json())?;
             }
             container.terminal = options.terminal.take(starting.terminal.take())?;
             starting.prepared(agent.as_ref())?;

@@ -112,6 +112,18 @@ pub struct State {
 }
 
 impl State {
+    /// The same as seen in the container: its processes have other numbers there (runtime-spec, runtime.md,
+    /// "State").
+    pub(crate) fn inside(&self) -> Self {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
+        let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+        let inner = numbers.and_then(|numbers| numbers.split_ascii_whitespace().last());
+        Self {
+            pid: inner.and_then(|pid| pid.parse().ok()).unwrap_or(self.pid),
+            ..self.clone()
+        }
+    }
+
     /// As a document.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("strings and numbers are always a document")

@@ -39,8 +39,15 @@ impl Container {
         let created = self.state_as(&spec, Status::Created);
         let listening = Listening::open(&spec)?;
         let agent = listening.map(|listening| listening.about(self.record.pid, &created));
+        let hooks = spec.hooks().as_ref();
+        let is_told = hooks.is_some_and(|hooks| hooks.start_container().is_some());
+        let told = if is_told {
+            created.inside().to_json()
+        } else {
+            Vec::new()
+        };
         let gate = self.come_to_the_gate()?;
-        let started = go(&gate, &program, &created.to_json(), agent.as_ref());
+        let started = go(&gate, &program, &told, agent.as_ref());
         // Whether it runs or has ended, it waits no longer.
         let _ = fs::remove_file(self.directory.join(GATE));
         let state = self.state_as(&spec, Status::Running);

@@ -91,10 +91,8 @@ pub fn run(name: &str, hooks: &[Hook], state: &[u8]) -> Result<(), Error> {
 
 fn one(hook: &Hook, state: &[u8]) -> Result<(), String> {
     let failed = |error: io::Error| plain(&error);
-    let mut stdin = memory().map_err(failed)?;
-    stdin.write_all(state).map_err(failed)?;
-    stdin.rewind().map_err(failed)?;
-    let stderr = memory().map_err(failed)?;
+    let stdin = memory(state).map_err(failed)?;
+    let stderr = memory(&[]).map_err(failed)?;
     let mut command = Command::new(hook.path());
     if let [name, arguments @ ..] = hook.args().as_deref().unwrap_or_default() {
         command.arg0(name).args(arguments);
@@ -127,8 +125,12 @@ fn one(hook: &Hook, state: &[u8]) -> Result<(), String> {
     })
 }
 
-fn memory() -> io::Result<File> {
-    Ok(memfd_create(c"hook", MemfdFlags::CLOEXEC)?.into())
+/// A file in memory that has this to be read.
+pub(crate) fn memory(content: &[u8]) -> io::Result<File> {
+    let mut file: File = memfd_create(c"hook", MemfdFlags::CLOEXEC)?.into();
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 fn ends_within(child: &Child, limit: Duration) -> io::Result<bool> {

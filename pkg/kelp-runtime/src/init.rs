@@ -17,7 +17,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::console::Console;
 use crate::error::{Failure, Step};
-use crate::launch::{HOOK_STATE, MOUNTED, READY, Surroundings};
+use crate::launch::{MOUNTED, READY, Surroundings};
 use crate::message::send;
 use crate::mount_plan::{MountPlan, Source};
 use crate::mounts::Made;
@@ -62,11 +62,19 @@ fn prepare(
         kelp_sys::net::bring_up(c"lo").step(|| "bring the loopback interface up".to_owned())?;
     }
 
+    // What is shared with the host is what was opened before the host's mounts are let go.
+    let shared = plan.mounts.iter().map(|mount| {
+        let is_shared = mount.is_shared();
+        is_shared.then(|| source::open_source(mount)).transpose()
+    });
+    let shared = shared.collect::<Result<Vec<_>, _>>()?;
     // Mounts made here must not reach the host; the host's may come in until the pivot.
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", slave).step(|| "make / a slave mount".to_owned())?;
     let parts = rootfs::open_parts(&plan.rootfs, &plan.attach)?;
-    let sources = plan.mounts.iter().map(source::open_source);
+    let sources = plan.mounts.iter().zip(shared);
+    let sources =
+        sources.map(|(mount, shared)| shared.map_or_else(|| source::open_source(mount), Ok));
     let sources = sources.collect::<Result<Vec<_>, _>>()?;
     let origins = plan.mounts.iter().map(source::open_origin);
     let origins = origins.collect::<Result<Vec<_>, _>>()?;
@@ -106,7 +114,7 @@ fn prepare(
     device_nodes::add(&root, &plan.devices, &plan.host_devices, makes_devices)?;
     if plan.hooks.pauses {
         send(parent, &[MOUNTED], &[]).step(|| "report to the parent".to_owned())?;
-        let state = process::wait_for_go(parent, HOOK_STATE)?;
+        let state = process::wait_for_go(parent)?;
         hooks::run("createContainer", &plan.hooks.create_container, &state)
             .map_err(|error| Failure::hook(&error))?;
     }

@@ -98,9 +98,6 @@ pub(crate) const MOUNTED: u8 = 0x13;
 /// A descriptor comes along by which a seccomp filter asks about calls.
 pub(crate) const LISTENER: u8 = 0x14;
 
-/// The longest state that hooks in the container are told.
-pub(crate) const HOOK_STATE: usize = 128 << 10;
-
 /// What a container's first process gets beside its plan.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Surroundings<'a> {
@@ -349,16 +346,15 @@ fn failure(message: &[u8], program: &str) -> Error {
     Failure::to_error(message, program)
 }
 
-/// Says the word. A send to one that is gone is no failure: its message, or its absence, says why.
+/// Says the word, with a file in memory that has the state, where there is one to be told: it may be longer than a
+/// message. A send to one that is gone is no failure: its message, or its absence, says why.
 fn say_go(socket: &OwnedFd, state: &[u8]) -> Result<(), Error> {
-    if state.len() > HOOK_STATE {
-        return Err(Error::Spec(format!(
-            "the state is too long for hooks in the container: {} bytes of {HOOK_STATE}: give it \
-             shorter annotations",
-            state.len()
-        )));
+    if state.is_empty() {
+        let _ = send(socket.as_fd(), &[GO], &[]);
+        return Ok(());
     }
-    let _ = send(socket.as_fd(), &[&[GO], state].concat(), &[]);
+    let file = crate::hooks::memory(state).map_err(Error::io("keep the state for hooks"))?;
+    let _ = send(socket.as_fd(), &[GO], &[file.as_fd()]);
     Ok(())
 }
 

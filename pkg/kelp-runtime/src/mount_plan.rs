@@ -280,6 +280,13 @@ impl MountPlan {
         }
     }
 
+    /// Whether what is mounted in it is to be seen on both sides.
+    pub(crate) fn is_shared(&self) -> bool {
+        [self.attr, self.recursive_attr]
+            .iter()
+            .any(|attr| attr.propagation == attr::MS_SHARED)
+    }
+
     /// Whether it is a /dev to be filled.
     pub(crate) fn is_dev(&self) -> bool {
         self.target == Path::new("/dev") && self.is_tmpfs()

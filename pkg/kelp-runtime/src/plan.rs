@@ -21,7 +21,6 @@ use crate::device_nodes::Device;
 use crate::devices;
 use crate::error::Error;
 use crate::hooks::HookPlan;
-use crate::launch::HOOK_STATE;
 use crate::mount_plan::{MountPlan, cstring, propagation};
 use crate::namespace_plan::Namespaces;
 use crate::scheduling::Scheduling;
@@ -144,15 +143,6 @@ pub struct ProcessPlan {
 }
 
 impl ProcessPlan {
-    /// How long the state can be that comes with the word to go on.
-    pub(crate) fn state_size(&self) -> usize {
-        if self.start_hooks.is_empty() {
-            0
-        } else {
-            HOOK_STATE
-        }
-    }
-
     /// The program as it was asked for.
     pub fn program(&self) -> String {
         self.argv
@@ -174,6 +164,12 @@ impl Plan {
             .process()
             .as_ref()
             .ok_or_else(|| Error::Spec("the specification has no process".to_owned()))?;
+        if linux.intel_rdt().is_some() {
+            return Err(Error::Spec(
+                "linux.intelRdt: Intel's RDT is not set up by this runtime: leave it out"
+                    .to_owned(),
+            ));
+        }
         let hooks = HookPlan::new(spec)?;
         let namespaces = Namespaces::new(&linux)?;
         if !namespaces.create.contains(CloneFlags::NEWNS) {
@@ -265,7 +261,7 @@ impl ProcessPlan {
     fn of_first(self, linux: &Linux) -> Result<Self, Error> {
         Ok(Self {
             makes_cwd: self.extras.user.is_some(),
-            personality: linux.personality().as_ref().map(persona),
+            personality: linux.personality().as_ref().map(persona).transpose()?,
             scheduling: self
                 .scheduling
                 .with_memory(linux.memory_policy().as_ref())?,
@@ -342,11 +338,16 @@ impl ProcessPlan {
     }
 }
 
-fn persona(personality: &LinuxPersonality) -> u32 {
-    match personality.domain() {
+fn persona(personality: &LinuxPersonality) -> Result<u32, Error> {
+    if let Some(flag) = personality.flags().iter().flatten().next() {
+        return Err(Error::Spec(format!(
+            "linux.personality: the flag {flag:?} is none that there is"
+        )));
+    }
+    Ok(match personality.domain() {
         LinuxPersonalityDomain::PerLinux => 0,
         LinuxPersonalityDomain::PerLinux32 => 8,
-    }
+    })
 }
 
 fn mounts(

@@ -3,7 +3,8 @@
 //! The last part of the init, and all of what exec does inside a container.
 
 use std::ffi::{CStr, CString, OsString};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -388,7 +389,7 @@ fn run_program(
             Err(failure) => failure,
         };
     }
-    let state = match wait_for_go(parent, plan.state_size()) {
+    let state = match wait_for_go(parent) {
         Ok(state) => state,
         Err(failure) => return failure,
     };
@@ -413,7 +414,7 @@ fn wait_at(
     plan: &ProcessPlan,
 ) -> Result<(OwnedFd, Vec<u8>), Failure> {
     send(parent, &[HELD], &[]).step(|| "report to the parent".to_owned())?;
-    wait_for_go(parent, 0)?;
+    wait_for_go(parent)?;
     close_but(3 + plan.extras.preserved_fds, &[gate, parent])
         .step(|| "close descriptors".to_owned())?;
     untie()?;
@@ -423,7 +424,7 @@ fn wait_at(
             Err(Errno::INTR | Errno::CONNABORTED) => continue,
             starter => starter.step(|| "wait to be started".to_owned())?,
         };
-        if let Ok(state) = wait_for_go(starter.as_fd(), plan.state_size()) {
+        if let Ok(state) = wait_for_go(starter.as_fd()) {
             return Ok((starter, state));
         }
     }
@@ -459,17 +460,19 @@ fn become_program(
     exec_in_path(name, &plan.argv, prepared)
 }
 
-/// Waits for the word to go on, and what comes with it, at most `size` bytes.
-pub(crate) fn wait_for_go(parent: BorrowedFd<'_>, size: usize) -> Result<Vec<u8>, Failure> {
-    let mut message = vec![0_u8; 1 + size];
-    let (length, _) = receive(parent, &mut message, RecvFlags::empty())
-        .step(|| "wait for the parent".to_owned())?;
-    if length == 0 || message[0] != GO {
+/// Waits for the word to go on, and the state that comes with it, if any does.
+pub(crate) fn wait_for_go(parent: BorrowedFd<'_>) -> Result<Vec<u8>, Failure> {
+    let what = || "wait for the parent".to_owned();
+    let mut byte = [0_u8; 1];
+    let (length, mut fds) = receive(parent, &mut byte, RecvFlags::empty()).step(what)?;
+    if length == 0 || byte[0] != GO {
         return Err(parent_has_gone());
     }
-    message.truncate(length);
-    message.remove(0);
-    Ok(message)
+    let mut state = Vec::new();
+    if let Some(file) = fds.pop() {
+        File::from(file).read_to_end(&mut state).step(what)?;
+    }
+    Ok(state)
 }
 
 /// Whether there is a program to be executed, as [`exec_in_path`] would find it.

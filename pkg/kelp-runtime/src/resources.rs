@@ -2,6 +2,8 @@
 //!
 //! The specification was written for v1; the conversions are those that crun and runc agree on.
 
+use std::fmt::Write;
+
 use oci_spec::runtime::LinuxResources;
 
 use crate::error::Error;
@@ -128,7 +130,7 @@ fn rdma(resources: &LinuxResources, list: &mut Vec<Setting>) {
         ];
         for (key, number) in parts {
             if let Some(number) = number {
-                value.push_str(&format!(" {key}={number}"));
+                let _ = write!(value, " {key}={number}");
             }
         }
         list.push(Setting::new("rdma.max", &value, "rdma limit"));

@@ -45,6 +45,7 @@ impl Instruction {
     }
 
     /// The same with another offset.
+    #[must_use]
     pub const fn with_offset(self, offset: i16) -> Self {
         Self { offset, ..self }
     }
