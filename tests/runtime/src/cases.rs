@@ -1,18 +1,26 @@
 //! Every case, by theme.
 
+mod bad_input;
+mod cgroups;
+mod command_line;
 mod device_list;
 mod devices;
+mod exec;
 mod hooks;
 mod host;
 mod lifecycle;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod net_devices;
+mod notify;
 mod privileges;
 mod process;
 mod propagation;
 mod root;
 mod scheduling;
+mod seccomp;
+mod terminal;
 mod time;
 mod users;
 
@@ -39,4 +47,12 @@ pub(crate) const THEMES: &[Theme] = &[
     theme("host", host::CASES),
     theme("scheduling", scheduling::CASES),
     theme("device_list", device_list::CASES),
+    theme("terminal", terminal::CASES),
+    theme("seccomp", seccomp::CASES),
+    theme("notify", notify::CASES),
+    theme("cgroups", cgroups::CASES),
+    theme("net_devices", net_devices::CASES),
+    theme("bad_input", bad_input::CASES),
+    theme("exec", exec::CASES),
+    theme("command_line", command_line::CASES),
 ];

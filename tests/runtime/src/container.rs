@@ -10,6 +10,7 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions, pidfd_open, waitid
 use serde_json::Value;
 
 use crate::command::{self, LIMIT, readable};
+use crate::left;
 use crate::outcome::{Outcome, fails, same};
 use crate::stage::Stage;
 
@@ -112,6 +113,7 @@ impl<'a> Container<'a> {
 
     /// Waits for the end of its first process, which has become a child of the suite's; its code.
     pub(crate) fn wait(&self) -> Outcome<i32> {
+        left::reap_others(self.pid);
         if !readable(self.pidfd.as_fd(), LIMIT)? {
             return fails(format!("{} does not end", self.id));
         }

@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::UnmountFlags;
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, waitid,
@@ -90,6 +91,34 @@ pub(crate) fn processes() -> Vec<String> {
 fn reap() {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
     while let Ok(Some(_)) = waitid(WaitId::All, options) {}
+}
+
+/// Reaps what ends besides a container's first process, until that one does: a pid namespace is
+/// not at its end while somebody outside has not reaped a process of it.
+pub(crate) fn reap_others(first: Pid) {
+    let end = Instant::now() + GRACE;
+    while Instant::now() < end {
+        let open = |pid| Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?));
+        let pidfds: Vec<_> = children().into_iter().filter_map(open).collect();
+        let mut polled: Vec<_> = pidfds
+            .iter()
+            .map(|(_, fd)| PollFd::new(fd, PollFlags::IN))
+            .collect();
+        let limit = Timespec {
+            tv_sec: GRACE.as_secs() as i64,
+            tv_nsec: 0,
+        };
+        if poll(&mut polled, Some(&limit)).is_err() {
+            return;
+        }
+        let ended = polled.iter().map(|fd| !fd.revents().is_empty());
+        for ((pid, pidfd), _) in pidfds.iter().zip(ended).filter(|(_, ended)| *ended) {
+            if *pid == first {
+                return;
+            }
+            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+        }
+    }
 }
 
 fn children() -> Vec<Pid> {

@@ -15,6 +15,7 @@ mod mountinfo;
 mod outcome;
 mod report;
 mod runtime;
+mod socket;
 mod spec;
 mod stage;
 

@@ -73,19 +73,25 @@ impl Runtime {
 
     /// Its name and version, in a line.
     pub(crate) fn version(&self) -> String {
-        let output = Command::new(&self.path).arg("--version").output();
-        let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
-        text.unwrap_or_default()
-            .lines()
-            .next()
-            .unwrap_or("(says no version)")
-            .to_owned()
+        self.says(&["--version"]).map_or_else(
+            || "says no version".to_owned(),
+            |text| text.lines().next().unwrap_or_default().to_owned(),
+        )
     }
 
     /// Whether it knows a command, by what its --help says of it.
     pub(crate) fn knows(&self, verb: &str) -> bool {
-        let output = Command::new(&self.path).args([verb, "--help"]).output();
-        output.is_ok_and(|output| output.status.success())
+        self.says(&[verb, "--help"]).is_some()
+    }
+
+    fn says(&self, words: &[&str]) -> Option<String> {
+        let output = Command::new(&self.path)
+            .args(words)
+            .env("XDG_RUNTIME_DIR", self.directory.path())
+            .output()
+            .ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        output.status.success().then_some(text)
     }
 
     /// Maps of 65536 ids with the caller, or as root the ids from 100000, at their beginning.

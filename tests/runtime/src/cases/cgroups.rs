@@ -1,0 +1,346 @@
+//! config-linux.md, "Control groups": where the container is, and what core files can do.
+
+use std::fs;
+
+use serde_json::json;
+
+use crate::case::{Case, Needs};
+use crate::outcome::{Outcome, has, holds, not_applicable, same};
+use crate::stage::Stage;
+
+const PATH: &str = "config-linux.md: Cgroups Path";
+const UNIFIED: &str = "config-linux.md: Unified";
+
+pub(crate) const CASES: &[Case] = &[
+    Case::new("absolute_path", PATH, absolute),
+    Case::new("path_is_made_and_removed", PATH, made),
+    Case::new("nested_path", PATH, nested),
+    Case::new("relative_path_is_consistent", PATH, relative),
+    Case::new("no_path", PATH, no_path),
+    Case::new("exec_is_in_it", PATH, exec),
+    Case::new("what_was_there_stays", "runtime.md: Delete", stays),
+    Case::new(
+        "frozen_at_create",
+        "config-linux.md: Control groups",
+        frozen,
+    ),
+    Case::new("pause_and_resume", "runtime.md: State", pause),
+    Case::new("paused_can_be_killed", "runtime.md: Kill", kill_paused),
+    Case::new("path_that_leads_upward", PATH, upward),
+    Case::new("unified_core_files", UNIFIED, unified),
+    Case::new("unified_file_that_is_missing", UNIFIED, unified_missing),
+    Case::new("unified_without_the_controller", UNIFIED, no_controller),
+    Case::new("unified_stays_in_the_cgroup", UNIFIED, unified_outside),
+    Case::new(
+        "limit_without_the_controller",
+        "runtime.md: Create",
+        limit_without,
+    ),
+    Case::new("memory_limit", "config-linux.md: Memory", |stage| {
+        let memory = json!({"limit": 67_108_864, "reservation": 33_554_432, "swap": 100_663_296});
+        let files = [
+            ("memory.max", "67108864"),
+            ("memory.low", "33554432"),
+            ("memory.swap.max", "33554432"),
+        ];
+        resources(stage, json!({"memory": memory}), &files)
+    })
+    .needs(Needs::Controller("memory")),
+    Case::new("memory_unlimited", "config-linux.md: Memory", |stage| {
+        resources(
+            stage,
+            json!({"memory": {"limit": -1}}),
+            &[("memory.max", "max")],
+        )
+    })
+    .needs(Needs::Controller("memory")),
+    Case::new("cpu_quota_and_shares", "config-linux.md: CPU", |stage| {
+        let cpu = json!({"quota": 50_000, "period": 200_000, "burst": 10_000});
+        let files = [("cpu.max", "50000 200000"), ("cpu.max.burst", "10000")];
+        resources(stage, json!({"cpu": cpu}), &files)
+    })
+    .needs(Needs::Controller("cpu")),
+    Case::new("cpu_idle", "config-linux.md: CPU", |stage| {
+        resources(stage, json!({"cpu": {"idle": 1}}), &[("cpu.idle", "1")])
+    })
+    .needs(Needs::Controller("cpu")),
+    Case::new("cpuset", "config-linux.md: CPU", |stage| {
+        let files = [("cpuset.cpus", "0"), ("cpuset.mems", "0")];
+        resources(stage, json!({"cpu": {"cpus": "0", "mems": "0"}}), &files)
+    })
+    .needs(Needs::Controller("cpuset")),
+    Case::new("pids_limit", "config-linux.md: PIDs", |stage| {
+        resources(stage, json!({"pids": {"limit": 77}}), &[("pids.max", "77")])
+    })
+    .needs(Needs::Controller("pids")),
+    Case::new("pids_unlimited", "config-linux.md: PIDs", |stage| {
+        resources(
+            stage,
+            json!({"pids": {"limit": -1}}),
+            &[("pids.max", "max")],
+        )
+    })
+    .needs(Needs::Controller("pids")),
+    Case::new("block_io_weight", "config-linux.md: Block IO", |stage| {
+        resources(
+            stage,
+            json!({"blockIO": {"weight": 500}}),
+            &[("io.weight", "default 4950")],
+        )
+    })
+    .needs(Needs::Controller("io")),
+    Case::new("unified_of_a_controller", UNIFIED, |stage| {
+        resources(
+            stage,
+            json!({"unified": {"pids.max": "55"}}),
+            &[("pids.max", "55")],
+        )
+    })
+    .needs(Needs::Controller("pids")),
+    Case::new("update", "runtime.md: Operations", update).needs(Needs::Controller("pids")),
+];
+
+fn cgroup_of(pid: i32) -> Outcome<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let own = text.lines().find_map(|line| line.strip_prefix("0::"));
+    Ok(own.unwrap_or_default().to_owned())
+}
+
+fn absolute(stage: &Stage<'_>) -> Outcome {
+    let container = stage.running(&mut stage.spec())?;
+    same(
+        "cgroup",
+        cgroup_of(container.pid())?,
+        stage.cgroup(container.id()),
+    )?;
+    container.end()
+}
+
+fn made(stage: &Stage<'_>) -> Outcome {
+    let directory = stage.cgroup_directory(&stage.id());
+    let container = stage.running(&mut stage.spec())?;
+    holds(directory.is_dir(), "it was not made")?;
+    container.kill("KILL")?;
+    container.wait()?;
+    container.delete()?;
+    holds(!directory.exists(), "it was not removed")
+}
+
+fn nested(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.spec();
+    let path = format!("{}/one/two", stage.cgroup(&stage.id()));
+    spec["linux"]["cgroupsPath"] = path.clone().into();
+    let container = stage.running(&mut spec)?;
+    let found = cgroup_of(container.pid())?;
+    container.end()?;
+    let deepest = stage.cgroup_directory(&stage.id()).join("one/two");
+    holds(!deepest.exists(), "it was not removed")?;
+    // Those on the way were made by this container too; whether they stay is the runtime's to say.
+    crate::left::remove_cgroups(stage.runtime().own_cgroup(), &stage.id());
+    same("cgroup", found, path)
+}
+
+fn relative(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.spec();
+    spec["linux"]["cgroupsPath"] = stage.id().into();
+    let mut found = Vec::new();
+    for _ in 0..2 {
+        let container = match stage.running(&mut spec) {
+            Err(_) if stage.rootless() => return not_applicable("that place is not the user's"),
+            container => container?,
+        };
+        found.push(cgroup_of(container.pid())?);
+        container.end()?;
+    }
+    same("the second time", &found[1], &found[0])?;
+    holds(
+        found[0].contains(&stage.id()),
+        format!("cgroup {}", found[0]),
+    )
+}
+
+fn no_path(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.spec();
+    if let Some(linux) = spec["linux"].as_object_mut() {
+        linux.remove("cgroupsPath");
+    }
+    let container = stage.running(&mut spec)?;
+    container.is("running")?;
+    container.end()
+}
+
+fn exec(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.spec();
+    // So that the path can be seen from inside.
+    spec.without_namespace("cgroup");
+    let container = stage.running(&mut spec)?;
+    let out = container.exec(&[], "sed -n s/^0:://p /proc/self/cgroup")?;
+    same(
+        "cgroup of exec",
+        out.trim_end(),
+        stage.cgroup(container.id()).as_str(),
+    )?;
+    container.end()
+}
+
+/// "Resources associated with the container, but not created by this container, MUST NOT be deleted."
+fn stays(stage: &Stage<'_>) -> Outcome {
+    let parent = stage.cgroup_directory(&stage.id());
+    fs::create_dir(&parent)?;
+    let mut spec = stage.spec();
+    spec["linux"]["cgroupsPath"] = format!("{}/inner", stage.cgroup(&stage.id())).into();
+    let container = stage.running(&mut spec)?;
+    container.end()?;
+    let is_there = parent.is_dir();
+    let _ = fs::remove_dir(&parent);
+    holds(is_there, "the cgroup above it was removed")
+}
+
+/// A runtime may look, and then it is an error; what it must not do is hang.
+fn frozen(stage: &Stage<'_>) -> Outcome {
+    let directory = stage.cgroup_directory(&stage.id());
+    fs::create_dir(&directory)?;
+    fs::write(directory.join("cgroup.freeze"), "1")?;
+    stage.write(&stage.spec())?;
+    stage.remember(&stage.id());
+    let done = stage.call(&["create", &stage.id()]);
+    fs::write(directory.join("cgroup.freeze"), "0")?;
+    let done = done?;
+    if done.code == 0 {
+        stage.call(&["delete", "--force", &stage.id()])?;
+        let _ = fs::remove_dir(&directory);
+        return not_applicable("it is not looked at");
+    }
+    let _ = fs::remove_dir(&directory);
+    stage.says_why(&done.err)
+}
+
+fn pause(stage: &Stage<'_>) -> Outcome {
+    let container = stage.running(&mut stage.spec())?;
+    let events = stage.cgroup_directory(container.id()).join("cgroup.events");
+    stage.call(&["pause", container.id()])?.succeeds()?;
+    container.is("paused")?;
+    has("cgroup.events", &fs::read_to_string(&events)?, "frozen 1")?;
+    stage.call(&["resume", container.id()])?.succeeds()?;
+    container.is("running")?;
+    has("cgroup.events", &fs::read_to_string(&events)?, "frozen 0")?;
+    container.end()
+}
+
+fn kill_paused(stage: &Stage<'_>) -> Outcome {
+    let container = stage.running(&mut stage.spec())?;
+    stage.call(&["pause", container.id()])?.succeeds()?;
+    container.end()
+}
+
+/// "Runtimes MAY consider certain values to be invalid": nothing is made outside of the hierarchy.
+fn upward(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.spec();
+    let outside = stage.path("outside").display().to_string();
+    spec["linux"]["cgroupsPath"] = format!("/../../../..{outside}").into();
+    let done = stage.run(&spec)?;
+    holds(
+        !stage.path("outside").exists(),
+        "a directory was made outside of the cgroups",
+    )?;
+    if done.code != 0 {
+        return stage.says_why(&done.err);
+    }
+    Ok(())
+}
+
+fn unified(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.spec();
+    spec["linux"]["resources"]["unified"] =
+        json!({"cgroup.max.depth": "3", "cgroup.max.descendants": "17"});
+    let container = stage.running(&mut spec)?;
+    let directory = stage.cgroup_directory(container.id());
+    let read = |name: &str| fs::read_to_string(directory.join(name));
+    same("depth", read("cgroup.max.depth")?.trim_end(), "3")?;
+    same(
+        "descendants",
+        read("cgroup.max.descendants")?.trim_end(),
+        "17",
+    )?;
+    container.end()
+}
+
+fn unified_missing(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.spec();
+    spec["linux"]["resources"]["unified"] = json!({"cgroup.nosuch": "1"});
+    stage.refuses(&spec)?;
+    Ok(())
+}
+
+fn without(stage: &Stage<'_>, controller: &str) -> Outcome<bool> {
+    let own = stage.runtime().own_cgroup();
+    let list = fs::read_to_string(format!("/sys/fs/cgroup{own}/cgroup.controllers"))?;
+    Ok(!list.split_whitespace().any(|name| name == controller))
+}
+
+fn no_controller(stage: &Stage<'_>) -> Outcome {
+    if !without(stage, "memory")? {
+        return not_applicable("the controller is there");
+    }
+    let mut spec = stage.spec();
+    spec["linux"]["resources"]["unified"] = json!({"memory.max": "100000000"});
+    stage.refuses(&spec)?;
+    Ok(())
+}
+
+fn unified_outside(stage: &Stage<'_>) -> Outcome {
+    for name in ["../cgroup.max.depth", "a/b", ""] {
+        let mut spec = stage.spec();
+        spec["linux"]["resources"]["unified"] = json!({name: "3"});
+        stage.refuses(&spec)?;
+    }
+    Ok(())
+}
+
+fn limit_without(stage: &Stage<'_>) -> Outcome {
+    if !without(stage, "memory")? || !without(stage, "pids")? {
+        return not_applicable("the controllers are there");
+    }
+    for limit in [
+        json!({"memory": {"limit": 100_000_000}}),
+        json!({"pids": {"limit": 50}}),
+    ] {
+        let mut spec = stage.spec();
+        spec["linux"]["resources"] = limit;
+        stage.refuses(&spec)?;
+    }
+    Ok(())
+}
+
+fn resources(stage: &Stage<'_>, resources: serde_json::Value, files: &[(&str, &str)]) -> Outcome {
+    let mut spec = stage.spec();
+    spec["linux"]["resources"] = resources;
+    let container = stage.running(&mut spec)?;
+    let directory = stage.cgroup_directory(container.id());
+    for (name, expected) in files {
+        same(
+            name,
+            fs::read_to_string(directory.join(name))?.trim_end(),
+            *expected,
+        )?;
+    }
+    container.end()
+}
+
+fn update(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.spec();
+    spec["linux"]["resources"] = json!({"pids": {"limit": 50}});
+    let container = stage.running(&mut spec)?;
+    let file = stage.cgroup_directory(container.id()).join("pids.max");
+    stage
+        .call(&["update", "--pids-limit", "60", container.id()])?
+        .succeeds()?;
+    same("pids.max", fs::read_to_string(&file)?.trim_end(), "60")?;
+    let path = stage.path("resources").display().to_string();
+    fs::write(&path, json!({"pids": {"limit": 70}}).to_string())?;
+    stage
+        .call(&["update", "--resources", &path, container.id()])?
+        .succeeds()?;
+    same("pids.max", fs::read_to_string(&file)?.trim_end(), "70")?;
+    container.end()
+}
