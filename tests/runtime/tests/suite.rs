@@ -46,7 +46,6 @@ macro_rules! themes {
 
 themes! {
     lifecycle namespaces mounts mount_options process hooks users time root propagation devices
-    privileges host scheduling device_list
-    privileges host scheduling terminal seccomp notify cgroups net_devices bad_input exec
-    command_line
+    privileges host scheduling device_list terminal seccomp notify cgroups net_devices bad_input
+    exec command_line
 }
