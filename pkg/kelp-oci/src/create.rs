@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use kelp_runtime::cgroup::Cgroup;
 use kelp_runtime::launch::{Stdio, Surroundings, launch};
+use kelp_runtime::net_devices::Moved;
 use kelp_runtime::plan::{Extras, Plan, Rootfs};
 use kelp_state::file;
 use kelp_state::record::start_time;
@@ -23,6 +24,7 @@ use crate::bundle::{self, Bundle};
 use crate::cgroup::{self, Place};
 use crate::console::Terminal;
 use crate::error::Error;
+use crate::net_devices;
 use crate::record::{self, Container, GATE, Record, Status};
 use crate::root::{self, Root};
 use crate::start::{run, run_poststop};
@@ -68,6 +70,17 @@ impl Drop for Undo<'_> {
 impl Root {
     /// Makes a container that waits to be started.
     pub fn create(&self, id: &str, options: &Options) -> Result<Container, Error> {
+        let mut moved = None;
+        self.create_with(id, options, &mut moved)
+            .map_err(|error| net_devices::put_back(moved, error))
+    }
+
+    fn create_with(
+        &self,
+        id: &str,
+        options: &Options,
+        moved: &mut Option<Moved>,
+    ) -> Result<Container, Error> {
         let directory = self.directory(id)?;
         let mut bundle = Bundle::open(&options.bundle)?;
         bundle.tell_of_sockets(options.listen_fds);
@@ -75,6 +88,7 @@ impl Root {
         let terminal = process.and_then(oci_spec::runtime::Process::terminal);
         options.terminal.check(terminal.unwrap_or(false))?;
         let listening = Listening::open(&bundle.spec)?;
+        let devices = net_devices::planned(&bundle.spec)?;
         match fs::DirBuilder::new().mode(0o700).create(&directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(Error::Exists(id.to_owned()));
@@ -124,6 +138,7 @@ impl Root {
         // Before it lives on by itself, so that one whose maker is killed can be found.
         container.write_spec(&bundle.text)?;
         container.write_record()?;
+        net_devices::take(&devices, pid, moved)?;
         let state = container.state_as(&bundle.spec, Status::Creating);
         let agent = listening.map(|listening| listening.about(pid, &state));
         let held = || {

@@ -15,6 +15,7 @@ mod delete;
 mod error;
 mod exec;
 mod lenient;
+mod net_devices;
 mod record;
 mod relay;
 mod root;

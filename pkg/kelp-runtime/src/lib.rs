@@ -25,6 +25,8 @@ pub mod message;
 pub mod mount_plan;
 mod mounts;
 mod namespace_plan;
+pub mod net_devices;
+mod netlink;
 pub mod overlay;
 pub mod plan;
 mod process;
