@@ -1,5 +1,15 @@
 //! Attacks that runtimes fell to. A test is named after its case; each also asserts that legitimate
 //! use still works.
+//!
+//! Where they are: `bundles` has the cases of `kelp-runtime`, `races` those that need somebody who
+//! swaps two names ten thousand times meanwhile; `copy` has links and archives for `cp`; `files`
+//! kelp's own directories, logs, sockets and digests; `mounts` mounts, masks, sysctls and cgroups;
+//! `process` descriptors, variables, groups, the binary itself, and what is executed for an image;
+//! `seccomp` filters and what is kept of them; and here working directories, links in the place of
+//! mount points, hostile passwd and group files, ids out of range, and layers. Some cases are
+//! elsewhere: pipes swapped under a copy in `copy_race`, what a start meets on its way in
+//! `life::hostile`, a manifest read as two kinds and credentials for another host in the registry
+//! tests of kelp-image.
 
 mod bundles;
 mod copy;
