@@ -1,7 +1,8 @@
 //! What filters do where they are loaded: each action, flag and comparison, in the kernel.
 
 use std::io;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -12,7 +13,11 @@ use serde_json::{Value, json};
 
 use super::interpreter::{Call, run};
 use super::tests::{built, profile};
-use super::{Arch, compile};
+use super::{Arch, compile, default_profile};
+use crate::capabilities::CapSet;
+
+/// The program that the process of [`a_program_of_32_bits_is_of_another_architecture`] becomes.
+const PROGRAM: &str = "KELP_TEST_SECCOMP_PROGRAM";
 
 /// The profile that a test program of its own process loads.
 const PROFILE: &str = "KELP_TEST_SECCOMP_PROFILE";
@@ -216,6 +221,106 @@ fn tsync_is_for_every_thread() {
     filtered(document, || ());
     assert_eq!(mkdir(), Err(Errno::OPNOTSUPP));
     std::process::exit(LIVES);
+}
+
+/// A program of 32-bit x86 that ends with 7: its headers (elf(5)), and exit(2) by `int 0x80`.
+fn program_of_32_bits() -> Vec<u8> {
+    let half = |numbers: &[u16]| {
+        numbers
+            .iter()
+            .flat_map(|it| it.to_le_bytes())
+            .collect::<Vec<_>>()
+    };
+    let word = |numbers: &[u32]| {
+        numbers
+            .iter()
+            .flat_map(|it| it.to_le_bytes())
+            .collect::<Vec<_>>()
+    };
+    [
+        b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec(),
+        half(&[2, 3]),
+        word(&[1, 0x0804_8054, 52, 0, 0]),
+        half(&[52, 32, 1, 0, 0, 0]),
+        word(&[1, 0, 0x0804_8000, 0x0804_8000, 96, 96, 5, 0x1000]),
+        b"\xb8\x01\0\0\0\xbb\x07\0\0\0\xcd\x80".to_vec(),
+    ]
+    .concat()
+}
+
+#[test]
+fn a_program_of_32_bits_is_of_another_architecture() {
+    if let (Some(document), Some(program)) = (std::env::var_os(PROFILE), std::env::var_os(PROGRAM))
+    {
+        let document = serde_json::from_str(document.to_str().unwrap()).unwrap();
+        set_no_new_privs(true).unwrap();
+        built(document).unwrap().program.load().unwrap();
+        panic!("{}", Command::new(program).exec());
+    }
+    if !native() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("exits-with-7");
+    let source = directory.path().join("source");
+    std::fs::write(&source, program_of_32_bits()).unwrap();
+    std::fs::set_permissions(&source, std::fs::Permissions::from_mode(0o755)).unwrap();
+    // Another process writes the program: a child of another test's could have it open here, and then
+    // it can't be executed.
+    let copied = Command::new("cp")
+        .args([&source, &program])
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    match Command::new(&program).status() {
+        Ok(status) => assert_eq!(status.code(), Some(7)),
+        Err(error) => {
+            assert_eq!(error.raw_os_error(), Some(Errno::NOEXEC.raw_os_error()));
+            eprintln!("skipped: the kernel runs no programs of 32 bits");
+            return;
+        }
+    }
+    let sigsys = Some(rustix::process::Signal::SYS.as_raw());
+    let allowing = json!({ "defaultAction": "SCMP_ACT_ALLOW" });
+    let listing = |architectures: Value| {
+        let mut document = allowing.clone();
+        document["architectures"] = architectures;
+        document
+    };
+    let standard = serde_json::to_value(default_profile(CapSet::DEFAULT)).unwrap();
+    let mut refusing = listing(json!(["SCMP_ARCH_X86"]));
+    // A call of another number there.
+    refusing["syscalls"] = json!([{ "names": ["exit"], "action": "SCMP_ACT_KILL_PROCESS" }]);
+    let mut wide = standard.clone();
+    wide["architectures"] = json!(["SCMP_ARCH_X86_64"]);
+    for (document, code, signal) in [
+        (standard, Some(7), None),
+        (listing(json!(["SCMP_ARCH_X86"])), Some(7), None),
+        (refusing, None, sigsys),
+        // What is not listed is killed.
+        (allowing.clone(), None, sigsys),
+        (
+            listing(json!(["SCMP_ARCH_X32", "SCMP_ARCH_AARCH64"])),
+            None,
+            sigsys,
+        ),
+        (wide, None, sigsys),
+    ] {
+        let name = "seccomp::kernel_tests::a_program_of_32_bits_is_of_another_architecture";
+        let status = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name])
+            .env(PROFILE, document.to_string())
+            .env(PROGRAM, &program)
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        let architectures = &document["architectures"];
+        assert_eq!(
+            (status.code(), status.signal()),
+            (code, signal),
+            "{architectures}"
+        );
+    }
 }
 
 const OPERATORS: [&str; 6] = [
