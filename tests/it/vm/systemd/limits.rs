@@ -115,7 +115,7 @@ fn limits_change_while_the_container_runs_and_stay_changed() {
         ("memory.low", "16777216"),
         ("pids.max", "50"),
         ("cpu.max", "50000 100000"),
-        ("cpu.weight", "20"),
+        ("cpu.weight", "59"),
         ("cpuset.cpus", "1"),
         ("cpuset.mems", "0"),
         ("io.weight", "default 1920"),
@@ -166,7 +166,7 @@ fn limits_change_while_the_container_runs_and_stay_changed() {
         ("pids.max", "max"),
         ("cpu.max", "max 100000"),
         ("io.max", ""),
-        ("cpu.weight", "20"),
+        ("cpu.weight", "59"),
     ] {
         assert_eq!(read(&cgroup, file), value, "{file}");
     }
