@@ -66,7 +66,10 @@ fn at_path(
                 .ok_or_else(|| {
                     Error::Invalid(format!("linux.cgroupsPath {}: no name", path.display()))
                 })?;
-            let parent = path.parent().unwrap_or(Path::new("/"));
+            // A relative one is below the caller's own (runtime-spec, config-linux.md, "Cgroups Path").
+            let own = path.is_relative().then(kelp_runtime::cgroup::own).flatten();
+            let base = own.unwrap_or_else(|| "/".to_owned());
+            let parent = Path::new(&base).join(path.parent().unwrap_or(Path::new("/")));
             Cgroup::create(&Parent::At(parent.display().to_string()), name, settings)?
         }
     };

@@ -19,7 +19,7 @@ use rustix::net::{
 };
 use rustix::process::geteuid;
 
-use crate::agent::Listening;
+use crate::agent;
 use crate::bundle::{self, Bundle};
 use crate::cgroup::{self, Place};
 use crate::console::Terminal;
@@ -87,7 +87,7 @@ impl Root {
         let process = bundle.spec.process().as_ref();
         let terminal = process.and_then(oci_spec::runtime::Process::terminal);
         options.terminal.check(terminal.unwrap_or(false))?;
-        let listening = Listening::open(&bundle.spec)?;
+        agent::check(&bundle.spec)?;
         let devices = net_devices::planned(&bundle.spec)?;
         match fs::DirBuilder::new().mode(0o700).create(&directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -140,7 +140,7 @@ impl Root {
         container.write_record()?;
         net_devices::take(&devices, pid, moved)?;
         let state = container.state_as(&bundle.spec, Status::Creating);
-        let agent = listening.map(|listening| listening.about(pid, &state));
+        let agent = agent::agent(&bundle.spec, pid, &state);
         let held = || {
             let mut starting = starting;
             if plan.pauses() {

@@ -9,7 +9,7 @@ use kelp_runtime::plan::{Extras, ProcessPlan};
 use kelp_state::file;
 use oci_spec::runtime::Process;
 
-use crate::agent::{self, Listening};
+use crate::agent;
 use crate::console::Terminal;
 use crate::create::own_streams;
 use crate::error::Error;
@@ -17,6 +17,7 @@ use crate::lenient;
 use crate::record::{Container, Status};
 use crate::relay::{self, Signals};
 use crate::root::SECCOMP;
+use crate::root::is_host_root;
 
 /// How to add a process.
 #[derive(Debug, Default)]
@@ -44,6 +45,14 @@ impl Container {
             Status::Paused => options.although_paused,
             Status::Creating | Status::Stopped => false,
         };
+        // What waits to be started is undumpable, and its namespaces are root's to enter: else what exec adds
+        // could reach the program by it that this runtime is.
+        if status == Status::Created && !is_host_root() {
+            return Err(Error::State(format!(
+                "container \"{}\" is created: start it first, without root nothing can be added to it before",
+                self.id
+            )));
+        }
         let Some(init) = self.init().filter(|_| fits) else {
             return Err(Error::State(format!(
                 "container \"{}\" is {status}: a process can be added to one that runs",
@@ -67,11 +76,10 @@ impl Container {
             pid: self.record.pid.cast_unsigned(),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
         };
-        let listening = Listening::open(&spec)?;
         let mut starting = exec(&plan, &target, (!terminal).then(own_streams))?;
         let outer = options.terminal.take(starting.terminal.take())?;
         let pid = starting.child.pid.as_raw_nonzero().get();
-        let agent = listening.map(|listening| listening.about(pid, &self.state_as(&spec, status)));
+        let agent = agent::agent(&spec, pid, &self.state_as(&spec, status));
         if let Some(path) = &options.pid_file {
             file::write_pid(path, pid.cast_unsigned())?;
         }

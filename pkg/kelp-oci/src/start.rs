@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::net::{SocketType, connect};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::agent::Listening;
+use crate::agent::agent;
 use crate::create::{gate_address, socket};
 use crate::error::Error;
 use crate::record::{Container, GATE, State, Status};
@@ -37,8 +37,7 @@ impl Container {
             .cloned()
             .unwrap_or_default();
         let created = self.state_as(&spec, Status::Created);
-        let listening = Listening::open(&spec)?;
-        let agent = listening.map(|listening| listening.about(self.record.pid, &created));
+        let agent = agent(&spec, self.record.pid, &created);
         let hooks = spec.hooks().as_ref();
         let is_told = hooks.is_some_and(|hooks| hooks.start_container().is_some());
         let told = if is_told {

@@ -1,14 +1,19 @@
 //! Starting a container's first process: the parent's side.
 
+use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use kelp_sys::clone::{Child, clone3, clone3_sibling};
 use kelp_sys::process::wait_pidfd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
+    socketpair,
+};
 use rustix::process::{Signal, pidfd_send_signal};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -115,20 +120,28 @@ pub struct Surroundings<'a> {
 /// Container Process State").
 #[derive(Debug)]
 pub struct Agent {
-    /// A connection to it.
-    pub socket: OwnedFd,
+    /// Its socket.
+    pub path: PathBuf,
     /// What it is told of the process.
     pub state: Vec<u8>,
 }
 
 impl Agent {
+    /// Connects, and hands the descriptor over; a connection is about one filter.
     fn give(agent: Option<&Self>, listener: Option<OwnedFd>) -> Result<(), Error> {
         let (Some(agent), Some(listener)) = (agent, listener) else {
             let text = "seccomp: nobody is there to be asked: give linux.seccomp a listenerPath";
             return Err(Error::Init(text.to_owned()));
         };
-        send(agent.socket.as_fd(), &agent.state, &[listener.as_fd()])
-            .map_err(Error::io("seccomp: hand the listener over"))
+        let what = || format!("ask linux.seccomp.listenerPath {}", agent.path.display());
+        let told = || -> io::Result<()> {
+            let address = SocketAddrUnix::new(&agent.path)?;
+            let (kind, flags) = (SocketType::STREAM, SocketFlags::CLOEXEC);
+            let socket = socket_with(AddressFamily::UNIX, kind, flags, None)?;
+            connect(&socket, &address)?;
+            send(socket.as_fd(), &agent.state, &[listener.as_fd()])
+        };
+        told().map_err(Error::io(what()))
     }
 }
 
@@ -168,7 +181,7 @@ pub fn launch(plan: &Plan, around: Surroundings<'_>) -> Result<Starting, Error> 
     starting.ready()
 }
 
-fn clone_error(error: std::io::Error) -> Error {
+fn clone_error(error: io::Error) -> Error {
     match error.raw_os_error() {
         Some(code) if code == Errno::NOSPC.raw_os_error() => Error::Init(
             "too many namespaces: raise the sysctls user.max_*_namespaces, or remove containers"

@@ -2,12 +2,13 @@
 //! made, those that are joined, and the clocks of a new one.
 
 use std::fmt::Write;
-use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use kelp_sys::clone::CloneFlags;
 use kelp_sys::namespace;
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType as Type};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::thread::LinkNameSpaceType as Link;
 
 use crate::error::{Error, plain};
@@ -73,10 +74,13 @@ impl Namespaces {
             (None, None) => self.time = Some(String::new()),
             (Some(path), _) => {
                 let typ = namespace.typ();
-                let file = File::open(path)
+                // What is a fifo is not waited for.
+                let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+                let file = open(path, flags, Mode::empty())
+                    .map_err(io::Error::from)
                     .map_err(Error::io(format!("open namespace {}", path.display())))?;
                 match namespace::kind(file.as_fd()) {
-                    Ok(kind) if kind == link as u32 => self.join.push((link, file.into())),
+                    Ok(kind) if kind == link as u32 => self.join.push((link, file)),
                     Ok(_) => {
                         return Err(Error::Spec(format!(
                             "{} is a namespace, and no {typ} namespace",

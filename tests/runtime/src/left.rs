@@ -17,12 +17,12 @@ use crate::mountinfo;
 /// A process that was killed gets this long to be gone.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What is in a state root; a runtime's own caches begin with a dot.
+/// What is in a state root; a runtime's own caches begin with a dot or a colon.
 pub(crate) fn entries(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| !name.starts_with('.'))
+        .filter(|name| !name.starts_with(['.', ':']))
         .map(|name| format!("state {name}"))
         .collect()
 }
