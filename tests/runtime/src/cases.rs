@@ -3,6 +3,7 @@
 mod bad_input;
 mod cgroups;
 mod command_line;
+mod controllers;
 mod device_list;
 mod devices;
 mod exec;
@@ -51,6 +52,7 @@ pub(crate) const THEMES: &[Theme] = &[
     theme("seccomp", seccomp::CASES),
     theme("notify", notify::CASES),
     theme("cgroups", cgroups::CASES),
+    theme("controllers", controllers::CASES),
     theme("net_devices", net_devices::CASES),
     theme("bad_input", bad_input::CASES),
     theme("exec", exec::CASES),

@@ -489,7 +489,7 @@ fn missing(stage: &Stage<'_>) -> Outcome {
 
 fn unread(stage: &Stage<'_>) -> Outcome {
     let mut spec = stage.spec();
-    spec["annotations"] = json!({"org.example.long": "x".repeat(200_000)});
+    spec["annotations"] = json!({"org.example.long": "x".repeat(100_000)});
     for name in ALL {
         spec["hooks"][name] = json!([{"path": "/bin/true"}]);
     }

@@ -97,6 +97,7 @@ fn both_ways(stage: &Stage<'_>) -> Outcome {
     let found = sharing(stage, |source| {
         let mut spec = stage.spec();
         spec.mount(json!({"destination": "/m", "source": source, "options": ["rbind", "rshared"]}));
+        spec["linux"]["rootfsPropagation"] = "shared".into();
         spec.capabilities(&["CAP_SYS_ADMIN"]);
         let container = stage.running(&mut spec)?;
         container.exec(&[], "mount -t tmpfs tmpfs /m/inner")?;

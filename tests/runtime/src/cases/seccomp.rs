@@ -74,6 +74,10 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// Everything is allowed but for this.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "rules are made where they are passed"
+)]
 fn with(stage: &Stage<'_>, syscalls: Value) -> Spec {
     let mut spec = stage.spec();
     spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": syscalls});
@@ -276,7 +280,9 @@ fn args(stage: &Stage<'_>, op: &str, value: u64, second: Option<u64>, refused: &
         arg["valueTwo"] = second.into();
     }
     let rule = json!({"names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": [arg]});
-    let expected: String = refused.iter().map(|number| format!("{number}\n")).collect();
+    let mut lines: Vec<String> = refused.iter().map(u64::to_string).collect();
+    lines.push(String::new());
+    let expected = lines.join("\n");
     stage.prints(&mut with(stage, json!([rule])), SIGNALS, &expected)
 }
 
