@@ -2,8 +2,8 @@
 //!
 //! It parses and prints; kelp-oci does.
 
+mod events;
 mod exec;
-mod features;
 mod list;
 mod log;
 mod run;
@@ -82,6 +82,8 @@ enum Verb {
     Resume(One),
     /// Change a container's limits
     Update(update::Args),
+    /// Tell what a container uses, and when memory runs out in it
+    Events(events::Args),
     /// Write a specification to begin with
     Spec(spec::Args),
     /// Tell what this runtime can do
@@ -246,8 +248,9 @@ fn act(root: &Root, runtime: Runtime, log: &Log) -> anyhow::Result<i32> {
         Verb::Pause(One { id }) => root.container(&id)?.pause(true)?,
         Verb::Resume(One { id }) => root.container(&id)?.pause(false)?,
         Verb::Update(args) => update::run(root, &args)?,
+        Verb::Events(args) => events::run(root, &args)?,
         Verb::Spec(args) => spec::run(&args)?,
-        Verb::Features => output::line(serde_json::to_string_pretty(&features::features())?)?,
+        Verb::Features => output::line(serde_json::to_string_pretty(&kelp_oci::features())?)?,
     }
     Ok(0)
 }

@@ -13,7 +13,9 @@ mod console;
 mod create;
 mod delete;
 mod error;
+mod events;
 mod exec;
+mod features;
 mod lenient;
 mod net_devices;
 mod record;
@@ -21,23 +23,16 @@ mod relay;
 mod root;
 mod signal;
 mod start;
+mod usage;
 
 pub use console::{ConsoleSocket, Terminal};
 pub use create::Options as CreateOptions;
 pub use error::Error;
+pub use events::Event;
 pub use exec::{Options as ExecOptions, read_process};
+pub use features::features;
 pub use kelp_runtime::OCI_VERSION;
 pub use lenient::parse as parse_document;
 pub use record::{Container, State, Status};
 pub use relay::Signals;
 pub use root::Root;
-
-/// The names of the options that mounts can have.
-pub fn mount_options() -> Vec<String> {
-    kelp_runtime::mount_plan::option_names()
-}
-
-/// The capabilities that the kernel knows, by name.
-pub fn capabilities() -> Vec<String> {
-    kelp_runtime::capabilities::known_names()
-}

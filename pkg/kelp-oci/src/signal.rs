@@ -93,7 +93,7 @@ impl Container {
         Ok(())
     }
 
-    fn own_cgroup(&self, verb: &str) -> Result<Cgroup, Error> {
+    pub(crate) fn own_cgroup(&self, verb: &str) -> Result<Cgroup, Error> {
         self.cgroup().ok_or_else(|| {
             Error::State(format!(
                 "container \"{}\" can't be {verb}: it has no cgroup, because none was delegated to \

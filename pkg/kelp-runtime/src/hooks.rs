@@ -62,6 +62,11 @@ pub fn all(hooks: &Hooks) -> [(&'static str, &[Hook]); 6] {
     .map(|(name, list)| (name, list.as_deref().unwrap_or_default()))
 }
 
+/// Their names, in that order.
+pub fn names() -> [&'static str; 6] {
+    all(&Hooks::default()).map(|(name, _)| name)
+}
+
 fn before_pivot(name: &str) -> bool {
     matches!(name, "prestart" | "createRuntime" | "createContainer")
 }

@@ -34,7 +34,7 @@ mod reaper;
 pub mod resources;
 pub mod rootfd;
 mod rootfs;
-mod scheduling;
+pub mod scheduling;
 pub mod seccomp;
 mod source;
 pub mod statistics;

@@ -10,6 +10,36 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::error::{Error, Failure, Step};
 
+/// Memory policies and the kernel's numbers (linux/mempolicy.h).
+const MEMORY_MODES: [(MemoryMode, i32); 7] = [
+    (MemoryMode::MpolDefault, 0),
+    (MemoryMode::MpolPreferred, 1),
+    (MemoryMode::MpolBind, 2),
+    (MemoryMode::MpolInterleave, 3),
+    (MemoryMode::MpolLocal, 4),
+    (MemoryMode::MpolPreferredMany, 5),
+    (MemoryMode::MpolWeightedInterleave, 6),
+];
+
+/// Their flags and the kernel's bits.
+const MEMORY_FLAGS: [(MemoryFlag, i32); 3] = [
+    (MemoryFlag::MpolFNumaBalancing, 1 << 13),
+    (MemoryFlag::MpolFRelativeNodes, 1 << 14),
+    (MemoryFlag::MpolFStaticNodes, 1 << 15),
+];
+
+/// The names of memory policies.
+pub fn memory_modes() -> Vec<String> {
+    let names = MEMORY_MODES.iter().map(|(mode, _)| mode.to_string());
+    names.collect()
+}
+
+/// The names of their flags.
+pub fn memory_flags() -> Vec<String> {
+    let names = MEMORY_FLAGS.iter().map(|(flag, _)| flag.to_string());
+    names.collect()
+}
+
 /// What a process asks for; most ask for nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Scheduling {
@@ -127,21 +157,15 @@ fn scheduler(asked: &Scheduler) -> Result<SchedAttr, Error> {
 
 /// The kernel's mode with its flags, and a bit for each node (set_mempolicy(2)).
 fn memory_policy(policy: &LinuxMemoryPolicy) -> Result<(i32, Vec<u64>), Error> {
-    let mut mode = match policy.mode() {
-        MemoryMode::MpolDefault => 0,
-        MemoryMode::MpolPreferred => 1,
-        MemoryMode::MpolBind => 2,
-        MemoryMode::MpolInterleave => 3,
-        MemoryMode::MpolLocal => 4,
-        MemoryMode::MpolPreferredMany => 5,
-        MemoryMode::MpolWeightedInterleave => 6,
-    };
+    let unknown = |name: String| Error::Spec(format!("memoryPolicy: {name} is not known here"));
+    let asked = policy.mode();
+    let mut modes = MEMORY_MODES.iter();
+    let mode = modes.find(|(known, _)| *known == asked);
+    let &(_, mut mode) = mode.ok_or_else(|| unknown(asked.to_string()))?;
     for flag in policy.flags().iter().flatten() {
-        mode |= match flag {
-            MemoryFlag::MpolFNumaBalancing => 1 << 13,
-            MemoryFlag::MpolFRelativeNodes => 1 << 14,
-            MemoryFlag::MpolFStaticNodes => 1 << 15,
-        };
+        let bit = MEMORY_FLAGS.iter().find(|(known, _)| known == flag);
+        let &(_, bit) = bit.ok_or_else(|| unknown(flag.to_string()))?;
+        mode |= bit;
     }
     let mut nodes = Vec::new();
     let text = policy.nodes().as_deref().unwrap_or_default();

@@ -15,6 +15,7 @@ mod compile;
 pub mod default;
 pub mod engine_profile;
 mod errno;
+pub mod names;
 mod rules;
 pub mod single_id;
 
@@ -36,6 +37,17 @@ use rules::{ALLOW, KILL_PROCESS, NOTIFY, Rules};
 
 /// First in a stored program; the last byte counts versions of what a profile means.
 const MAGIC: [u8; 8] = *b"kelpbpf\x01";
+
+/// The flags and the kernel's bits.
+const FLAGS: [(Flag, u32); 4] = [
+    (Flag::SeccompFilterFlagLog, sys::FLAG_LOG),
+    (Flag::SeccompFilterFlagSpecAllow, sys::FLAG_SPEC_ALLOW),
+    (Flag::SeccompFilterFlagTsync, sys::FLAG_TSYNC),
+    (
+        Flag::SeccompFilterFlagWaitKillableRecv,
+        sys::FLAG_WAIT_KILLABLE_RECV,
+    ),
+];
 
 /// A filter, ready to load.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,19 +178,15 @@ fn flags(
         None => bits |= sys::FLAG_SPEC_ALLOW,
         Some(flags) => {
             for flag in flags {
-                bits |= match flag {
-                    Flag::SeccompFilterFlagLog => sys::FLAG_LOG,
-                    Flag::SeccompFilterFlagTsync => sys::FLAG_TSYNC,
-                    Flag::SeccompFilterFlagSpecAllow => sys::FLAG_SPEC_ALLOW,
+                if *flag == Flag::SeccompFilterFlagWaitKillableRecv && !notifies {
                     // The kernel takes it with a listener only.
-                    Flag::SeccompFilterFlagWaitKillableRecv if notifies => {
-                        sys::FLAG_WAIT_KILLABLE_RECV
-                    }
-                    Flag::SeccompFilterFlagWaitKillableRecv => {
-                        notes.push(format!("seccomp: {flag} is for filters that notify"));
-                        0
-                    }
-                };
+                    notes.push(format!("seccomp: {flag} is for filters that notify"));
+                    continue;
+                }
+                let bit = FLAGS.iter().find(|(known, _)| known == flag);
+                let &(_, bit) =
+                    bit.ok_or_else(|| Error::Spec(format!("seccomp: {flag} is not known here")))?;
+                bits |= bit;
             }
         }
     }

@@ -69,6 +69,26 @@ pub fn set_mode_filter(flags: u32, program: &[SockFilter]) -> io::Result<Option<
     }
 }
 
+/// Whether the kernel has a flag: it looks at flags before the program, and without one says `EFAULT`.
+pub fn has_flag(flag: u32) -> bool {
+    // This one goes with a listener only (seccomp(2)).
+    let others = if flag == FLAG_WAIT_KILLABLE_RECV {
+        FLAG_NEW_LISTENER
+    } else {
+        0
+    };
+    // SAFETY: there is no program, which the kernel refuses without having changed anything.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flag | others,
+            std::ptr::null::<libc::sock_fprog>(),
+        )
+    };
+    result == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
+}
+
 const _: () = {
     assert!(size_of::<SockFilter>() == size_of::<libc::sock_filter>());
     assert!(align_of::<SockFilter>() == align_of::<libc::sock_filter>());

@@ -6,6 +6,7 @@ mod command_line;
 mod controllers;
 mod device_list;
 mod devices;
+mod events;
 mod exec;
 mod hooks;
 mod host;
@@ -57,4 +58,5 @@ pub(crate) const THEMES: &[Theme] = &[
     theme("bad_input", bad_input::CASES),
     theme("exec", exec::CASES),
     theme("command_line", command_line::CASES),
+    theme("events", events::CASES),
 ];

@@ -121,6 +121,18 @@ const IPC_CALLS: [(&str, u64); 12] = [
 ];
 
 impl Arch {
+    /// Every one.
+    pub const ALL: [Self; 8] = [
+        Self::X86_64,
+        Self::X86,
+        Self::X32,
+        Self::Aarch64,
+        Self::Arm,
+        Self::Riscv64,
+        Self::S390x,
+        Self::Ppc64le,
+    ];
+
     /// What kelp itself was built for, if it is known here.
     pub const NATIVE: Option<Self> = if cfg!(target_arch = "x86_64") {
         Some(Self::X86_64)

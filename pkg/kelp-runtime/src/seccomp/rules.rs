@@ -43,6 +43,30 @@ pub(super) const TRACE: u32 = 0x7ff0_0000;
 pub(super) const LOG: u32 = 0x7ffc_0000;
 pub(super) const ALLOW: u32 = 0x7fff_0000;
 
+/// The actions and what a filter returns for each.
+pub(super) const ACTIONS: [(Action, u32); 9] = [
+    (Action::ScmpActAllow, ALLOW),
+    (Action::ScmpActErrno, ERRNO),
+    (Action::ScmpActKill, KILL_THREAD),
+    (Action::ScmpActKillProcess, KILL_PROCESS),
+    (Action::ScmpActKillThread, KILL_THREAD),
+    (Action::ScmpActLog, LOG),
+    (Action::ScmpActNotify, NOTIFY),
+    (Action::ScmpActTrace, TRACE),
+    (Action::ScmpActTrap, TRAP),
+];
+
+/// How arguments are compared; by a mask, only what it has.
+pub(super) const OPERATORS: [(Operator, Compare); 7] = [
+    (Operator::ScmpCmpEq, Compare::Equal),
+    (Operator::ScmpCmpGe, Compare::NotLess),
+    (Operator::ScmpCmpGt, Compare::Greater),
+    (Operator::ScmpCmpLe, Compare::NotGreater),
+    (Operator::ScmpCmpLt, Compare::Less),
+    (Operator::ScmpCmpMaskedEq, Compare::Equal),
+    (Operator::ScmpCmpNe, Compare::NotEqual),
+];
+
 pub(super) const EPERM: u32 = 1;
 pub(super) const ENOSYS: u32 = 38;
 /// The largest error number that a call can return (linux/err.h).
@@ -268,19 +292,17 @@ fn condition(arg: &LinuxSeccompArg) -> Result<Condition, Error> {
             arg.index()
         )));
     }
-    let (mask, compare, value) = match arg.op() {
-        Operator::ScmpCmpNe => (u64::MAX, Compare::NotEqual, arg.value()),
-        Operator::ScmpCmpLt => (u64::MAX, Compare::Less, arg.value()),
-        Operator::ScmpCmpLe => (u64::MAX, Compare::NotGreater, arg.value()),
-        Operator::ScmpCmpEq => (u64::MAX, Compare::Equal, arg.value()),
-        Operator::ScmpCmpGe => (u64::MAX, Compare::NotLess, arg.value()),
-        Operator::ScmpCmpGt => (u64::MAX, Compare::Greater, arg.value()),
+    let mut operators = OPERATORS.iter();
+    let compare = operators.find(|(known, _)| *known == arg.op());
+    let &(operator, compare) =
+        compare.ok_or_else(|| Error::Spec(format!("seccomp: {} is not known here", arg.op())))?;
+    let (mask, value) = match operator {
         // Both sides are masked (seccomp_rule_add(3)).
         Operator::ScmpCmpMaskedEq => (
             arg.value(),
-            Compare::Equal,
             arg.value_two().unwrap_or_default() & arg.value(),
         ),
+        _ => (u64::MAX, arg.value()),
     };
     Ok(Condition {
         argument: arg.index() as u8,
@@ -292,25 +314,19 @@ fn condition(arg: &LinuxSeccompArg) -> Result<Condition, Error> {
 
 /// The filter's return value for an action (runtime-spec, config-linux.md, "Seccomp").
 fn result(action: Action, errno: Option<u32>) -> Result<u32, Error> {
-    let base = match action {
-        Action::ScmpActErrno => ERRNO,
-        Action::ScmpActTrace => TRACE,
-        _ => {
-            if errno.is_some() {
-                return Err(Error::Spec(format!(
-                    "seccomp: {action} does not take an error number"
-                )));
-            }
-            return Ok(match action {
-                Action::ScmpActKill | Action::ScmpActKillThread => KILL_THREAD,
-                Action::ScmpActKillProcess => KILL_PROCESS,
-                Action::ScmpActTrap => TRAP,
-                Action::ScmpActNotify => NOTIFY,
-                Action::ScmpActLog => LOG,
-                _ => ALLOW,
-            });
+    let mut actions = ACTIONS.iter();
+    let base = actions.find(|(known, _)| *known == action);
+    // The enumeration has no other ones; one that comes to it is refused until it is in the table.
+    let &(_, base) =
+        base.ok_or_else(|| Error::Spec(format!("seccomp: {action} is not known here")))?;
+    if !matches!(base, ERRNO | TRACE) {
+        if errno.is_some() {
+            return Err(Error::Spec(format!(
+                "seccomp: {action} does not take an error number"
+            )));
         }
-    };
+        return Ok(base);
+    }
     let number = errno.unwrap_or(EPERM);
     // A tracer's is any 16-bit message.
     let max = if base == TRACE { 0xffff } else { MAX_ERRNO };
