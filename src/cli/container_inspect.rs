@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use kelp_args::RestartPolicy;
 use kelp_args::Signal;
-use kelp_engine::container::config::Config;
+use kelp_engine::container::config::{Config, Systemd};
 use kelp_engine::container::inspect::Inspection;
 use kelp_engine::network::{Mode, PublishedPort};
 use kelp_engine::{Engine, Status};
@@ -354,6 +354,7 @@ fn container_config(inspection: &Inspection, spec: &Value) -> Value {
         "Annotations": options.annotations,
         "StopSignal": Signal::new(config.stop_signal).map(|signal| signal.to_string()),
         "CreateCommand": options.create_command,
+        "SystemdMode": options.systemd == Systemd::Always,
         "Umask": format!("{:04o}", options.umask.unwrap_or(0o022)),
         "Timeout": options.timeout.unwrap_or(0),
         "Timezone": options.timezone.as_deref().unwrap_or_default(),

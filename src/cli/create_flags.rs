@@ -7,6 +7,7 @@ pub mod limits;
 mod process;
 mod resources;
 mod storage;
+mod system;
 pub mod unsupported;
 mod user;
 
@@ -45,6 +46,8 @@ pub struct CreateFlags {
     retry: RetryFlags,
     #[command(flatten)]
     compatible: compatible::CompatibleFlags,
+    #[command(flatten)]
+    system: system::SystemFlags,
     /// Remove the container, and volumes without a name, when it has ended
     #[arg(long)]
     pub rm: bool,
@@ -162,6 +165,7 @@ impl CreateFlags {
         self.user.apply(&mut options)?;
         self.isolation.apply(&mut options)?;
         self.storage.apply(&mut options)?;
+        self.system.apply(&mut options);
         self.resources.apply_to_processes(&mut options)?;
         defaults::fill(self, conf, &mut options)?;
         isolation::discard_ports(&mut options);

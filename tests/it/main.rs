@@ -46,6 +46,7 @@ mod skip;
 mod start_fails;
 mod stats;
 mod streams_stuck;
+mod system;
 mod terminal;
 mod update;
 mod userns;

@@ -17,6 +17,7 @@ use kelp_network::Mode;
 
 use crate::container::config::{CreateOptions, Namespace};
 use crate::container::environment::environment;
+use crate::container::system;
 
 /// Namespaces that are joined, and their files.
 pub type Joined = HashMap<LinuxNamespaceType, PathBuf>;
@@ -330,7 +331,7 @@ fn read_only(options: &CreateOptions) -> Option<Vec<String>> {
     Some(usual.filter(|path| !is_unmasked(options, path)).collect())
 }
 
-fn mount(target: &str, kind: &str, source: &Path, options: &[&str]) -> Mount {
+pub(crate) fn mount(target: &str, kind: &str, source: &Path, options: &[&str]) -> Mount {
     let mut mount = Mount::default();
     mount
         .set_destination(PathBuf::from(target))
@@ -466,6 +467,7 @@ fn mounts(options: &CreateOptions, record: &Path) -> Vec<Mount> {
             ));
         }
     }
+    list.extend(system::file_systems(options, &list));
     list.extend(own_files(options, record));
     // A request for a place that is already there replaces it.
     list.retain(|own| {
@@ -478,5 +480,8 @@ fn mounts(options: &CreateOptions, record: &Path) -> Vec<Mount> {
     let mut asked = options.mounts.clone();
     asked.sort_by_key(|mount| mount.destination().components().count());
     list.extend(asked);
+    if system::is_one(options) {
+        system::mount_cgroup(&mut list);
+    }
     list
 }

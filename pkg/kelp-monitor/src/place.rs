@@ -61,6 +61,12 @@ impl Choice {
             })
         };
         match wanted.mode {
+            CgroupMode::Disabled if launch.extras.system => {
+                return refuse(
+                    "--cgroups=disabled: systemd in the container needs a cgroup; leave that out, or \
+                     run it as any other program with --systemd=false",
+                );
+            }
             CgroupMode::Disabled if launch.resources.is_empty() => return Ok(Self::None),
             CgroupMode::Disabled => {
                 return refuse(
@@ -124,7 +130,9 @@ impl Choice {
         match job.and_then(|job| wait_for(job, record, launch, runtime)) {
             Ok(()) => {}
             Err(error) if launch.cgroups.mode == CgroupMode::Systemd => return Err(error.into()),
-            Err(error) if !launch.resources.is_empty() => return Err(error.into()),
+            Err(error) if !launch.resources.is_empty() || launch.extras.system => {
+                return Err(error.into());
+            }
             Err(_) => return Ok(None),
         }
         let own = cgroup::own().unwrap_or_default();

@@ -1,10 +1,11 @@
 //! Starting the container: cgroup, pipes, init, network, program.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use kelp_network::Network;
-use kelp_runtime::cgroup::Cgroup;
+use kelp_runtime::cgroup::{Cgroup, Parent};
+use kelp_runtime::delegation;
 use kelp_runtime::launch::{Guarded, Starting, Stdio, Surroundings, launch};
 use kelp_runtime::plan::{Extras, Plan};
 use kelp_state::Paths;
@@ -85,7 +86,16 @@ pub(crate) fn start(
         None => None,
     };
     let cgroup = OwnCgroup(cgroup);
-    let (child, streams, network) = start_in(launch_config, &plan, cgroup.get(), starter)?;
+    let payload = if launch_config.extras.system {
+        // The nearest cgroup is one of the user's, in which kelp is a guest.
+        let moves = place.is_some_and(|place| place.parent != Parent::Nearest);
+        Some(delegation::payload(cgroup.get(), moves)?)
+    } else {
+        None
+    };
+    let payload = payload.as_ref().map(AsFd::as_fd);
+    let inner = payload.or_else(|| cgroup.get().map(AsFd::as_fd));
+    let (child, streams, network) = start_in(launch_config, &plan, inner, starter)?;
     Ok(Running {
         network,
         child,
@@ -105,11 +115,11 @@ struct Streams {
 fn start_in(
     config: &Launch,
     plan: &Plan,
-    cgroup: Option<&Cgroup>,
+    cgroup: Option<BorrowedFd<'_>>,
     starter: Option<&Starter>,
 ) -> Result<(Guarded, Streams, Network), Error> {
     let around = Surroundings {
-        cgroup: cgroup.map(AsFd::as_fd),
+        cgroup,
         ..Surroundings::default()
     };
     let with = |stdio| Surroundings {
@@ -164,12 +174,18 @@ fn start_in(
         stdout: out_write.as_fd(),
         stderr: err_write.as_fd(),
     };
-    let (child, network) = go(config, launch(plan, with(stdio))?, starter)?;
+    let mut starting = launch(plan, with(stdio))?;
+    let mut outputs = vec![
+        Output::new(out_read, Stream::Stdout, false),
+        Output::new(err_read, Stream::Stderr, false),
+    ];
+    if let Some(console) = starting.terminal.take() {
+        ioctl_fionbio(&console, true).map_err(Error::io("read the container's console"))?;
+        outputs.push(Output::new(console, Stream::Stdout, true));
+    }
+    let (child, network) = go(config, starting, starter)?;
     let streams = Streams {
-        outputs: vec![
-            Output::new(out_read, Stream::Stdout, false),
-            Output::new(err_read, Stream::Stderr, false),
-        ],
+        outputs,
         input: Input::to_pipe(sink),
         terminal: None,
     };

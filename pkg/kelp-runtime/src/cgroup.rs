@@ -31,7 +31,7 @@ pub struct Cgroup {
 const SUPERVISOR: &str = "supervisor";
 
 /// What the user has to change so that limits can be set.
-const HINT: &str = "this session has no delegated cgroup: start kelp in a systemd user session, \
+pub(crate) const HINT: &str = "this session has no delegated cgroup: start kelp in a systemd user session, \
                     or in a unit with Delegate=yes (for a login shell: `systemd-run --user --scope \
                     -p Delegate=yes SHELL`)";
 
@@ -100,6 +100,11 @@ impl Cgroup {
         let mount = Place::mount().unwrap_or_default();
         let relative = self.path.strip_prefix(&mount).unwrap_or(&self.path);
         format!("/{}", relative.display())
+    }
+
+    /// Whether the calling process may move processes into it, if it may move them away from where they are.
+    pub fn is_writable(&self) -> bool {
+        access(self.path.join("cgroup.procs"), Access::WRITE_OK).is_ok()
     }
 
     /// Its directory.
@@ -370,7 +375,7 @@ pub fn may_enter(path: &str) -> bool {
 }
 
 /// cgroup files take one write(2) and no truncation.
-fn write_file(path: &Path, value: &str) -> io::Result<()> {
+pub(crate) fn write_file(path: &Path, value: &str) -> io::Result<()> {
     fs::OpenOptions::new()
         .write(true)
         .open(path)?

@@ -119,7 +119,8 @@ fn prepare(
             .map_err(|error| Failure::hook(&error))?;
     }
     write_sysctls(plan, &root)?;
-    let console = if plan.process.terminal {
+    let has_terminal = plan.process.terminal;
+    let console = if has_terminal || plan.process.extras.console {
         let console = Console::open(&root, plan.process.terminal_size)?;
         console.mount(&root)?;
         Some(console)
@@ -155,16 +156,16 @@ fn prepare(
             .step(|| format!("set the domain name {name}"))?;
     }
 
-    match (&console, around.stdio) {
-        (Some(console), _) => {
-            send(parent, &[READY], &[console.master.as_fd()])
-                .step(|| "send the terminal".to_owned())?;
-            console.adopt(identity.uid)?;
-        }
-        (None, stdio) => {
-            send(parent, &[READY], &[]).step(|| "report to the parent".to_owned())?;
+    match &console {
+        Some(console) => send(parent, &[READY], &[console.master.as_fd()])
+            .step(|| "send the terminal".to_owned())?,
+        None => send(parent, &[READY], &[]).step(|| "report to the parent".to_owned())?,
+    }
+    match console.filter(|_| has_terminal) {
+        Some(console) => console.adopt(identity.uid)?,
+        None => {
             rustix::process::setsid().step(|| "start a session".to_owned())?;
-            if let Some(stdio) = stdio {
+            if let Some(stdio) = around.stdio {
                 process::place_stdio(stdio)?;
             }
         }

@@ -10,6 +10,7 @@ pub mod capabilities;
 pub mod cgroup;
 mod chown;
 pub mod console;
+pub mod delegation;
 pub mod device_filter;
 mod device_nodes;
 pub mod devices;

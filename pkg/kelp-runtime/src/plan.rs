@@ -81,6 +81,10 @@ pub struct Extras {
     pub preserved_fds: i32,
     /// Whether it has the host's devices, those that are there when it is started.
     pub host_devices: bool,
+    /// Whether its program is an init such as systemd, which divides the container's cgroup.
+    pub system: bool,
+    /// Whether it has a console that is not its standard streams, as an init without a terminal has.
+    pub console: bool,
     /// Whether the caller is the machine's root, and the container is in no user namespace: it has devices of
     /// its own.
     pub makes_devices: bool,

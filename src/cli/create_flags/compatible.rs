@@ -18,9 +18,6 @@ pub struct CompatibleFlags {
     /// Where the seccomp profile comes from: default
     #[arg(long, value_name = "POLICY")]
     seccomp_policy: Option<String>,
-    /// Set up what systemd needs as the program: false
-    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    systemd: Option<String>,
     /// How the start is told to systemd: ignore
     #[arg(long, value_name = "HOW")]
     sdnotify: Option<String>,
@@ -36,7 +33,6 @@ impl CompatibleFlags {
                 "default",
                 &["image"][..],
             ),
-            ("--systemd", &self.systemd, "false", &["true", "always"]),
             (
                 "--sdnotify",
                 &self.sdnotify,

@@ -49,7 +49,6 @@ const CREATE: &[(&str, &str)] = &[
         "--secret",
         "there is no store of secrets; mount a file with --volume",
     ),
-    ("--shm-size-systemd", SYSTEMD),
     ("--subgidname", "use --gidmap, or --userns=keep-id"),
     ("--subuidname", "use --uidmap, or --userns=keep-id"),
 ];
@@ -250,7 +249,6 @@ const V2: &str = "cgroup v2 has no such limit";
 const HEALTH: &str = "no health checks are run";
 const ADDRESS: &str = "it needs a network whose addresses kelp gives, and there is none";
 const PODS: &str = "there are no pods";
-const SYSTEMD: &str = "nothing is set up for systemd as the program";
 
 type List = &'static [(&'static str, &'static str)];
 

@@ -9,6 +9,7 @@ use kelp_args::RestartPolicy;
 pub use kelp_monitor::launch::{CgroupMode, Cgroups, LogDriver};
 
 pub use crate::container::limits::Limits;
+pub use crate::container::system::Systemd;
 use kelp_network::{Mode, PublishedPort};
 use kelp_state::file;
 use kelp_state::{ContainerId, Paths, Record};
@@ -98,6 +99,10 @@ pub struct CreateOptions {
     pub seccomp_path: Option<PathBuf>,
     /// Whether kelp's own reaper is process 1.
     pub init: bool,
+    /// Whether what systemd needs as the program is set up.
+    pub systemd: Systemd,
+    /// The size of the file systems that systemd has at /run and its like, in bytes; 0 for no limit.
+    pub system_tmpfs_size: Option<u64>,
     /// Namespaces.
     pub namespaces: Namespaces,
     /// Bind mounts, volumes and tmpfs that are asked for; part of [`CreateOptions::mounts`] once the

@@ -23,7 +23,7 @@ use crate::container::config::{
     CgroupMode, Cgroups, Config, CreateOptions, ImageVolumes, Namespace, UserMode,
 };
 use crate::container::remove::RemoveOptions;
-use crate::container::{accounts, limits, network};
+use crate::container::{accounts, limits, network, system};
 use crate::image::{Base, BaseRoot, Held};
 use crate::layered::Mounting;
 use crate::spec;
@@ -153,6 +153,7 @@ impl Engine {
         anonymous: &mut Vec<PathBuf>,
     ) -> Result<Launch, Error> {
         let image = &base.config;
+        system::settle(options, image)?;
         let mut mounting = Mounting {
             id: &record.id,
             record: &record.data,
@@ -173,6 +174,11 @@ impl Engine {
         let hostname = self.hostname(options, &record.id);
         let joined = self.joined_namespaces(options)?;
         let mut spec = spec::build(options, image, &record.data, &hostname, &joined, self.tell)?;
+        if system::is_one(options)
+            && let Some(process) = spec.process_mut()
+        {
+            system::name_machine(process, &record.id);
+        }
         if map.host_gid(5).is_none() {
             spec::forget_tty_group(&mut spec);
         }
@@ -221,6 +227,8 @@ impl Engine {
                 default_seccomp: !options.privileged && !options.seccomp_unconfined,
                 seccomp_cache: None,
                 host_devices: options.privileged,
+                system: system::is_one(options),
+                console: system::has_console(options),
                 makes_devices: false,
                 makes_idmaps: false,
                 preserved_fds: 0,
@@ -255,10 +263,7 @@ impl Engine {
             cid_file: options.cid_file.clone(),
             restart: restart(options.restart),
             timeout: options.timeout,
-            stop_signal: options
-                .stop_signal
-                .or_else(|| stop_signal(image))
-                .unwrap_or(SIGTERM),
+            stop_signal: stop_signal(options, image),
             anonymous_volumes,
         })
     }
@@ -447,10 +452,19 @@ fn config(
     }
 }
 
-/// The image's; one that nobody knows is left out, as podman does.
-fn stop_signal(image: &ImageConfig) -> Option<i32> {
-    let signal: Signal = image.stop_signal().as_ref()?.parse().ok()?;
-    Some(signal.number())
+/// The request's, or the image's, or the usual one. One of the image's that nobody knows is left out, as
+/// podman does.
+fn stop_signal(options: &CreateOptions, image: &ImageConfig) -> i32 {
+    let usual = if system::is_one(options) {
+        system::HALT
+    } else {
+        SIGTERM
+    };
+    let of_image = || {
+        let signal: Signal = image.stop_signal().as_ref()?.parse().ok()?;
+        Some(signal.number())
+    };
+    options.stop_signal.or_else(of_image).unwrap_or(usual)
 }
 
 /// Seconds between the request to stop and SIGKILL.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use kelp_monitor::Launch;
 use kelp_runtime::cgroup::{self, Cgroup};
+use kelp_runtime::delegation;
 use kelp_runtime::exec::{Target, exec};
 use kelp_runtime::launch::{Starting, Stdio};
 use kelp_runtime::plan::{Extras, ProcessPlan};
@@ -128,22 +129,32 @@ impl Engine {
     ) -> Result<Starting, Error> {
         let plan = self.exec_plan(id, options)?;
         let scope = Scope::of(&run.cgroup).filter(|_| !cgroup::may_enter(&run.cgroup));
+        let place = delegation::of_init(run.pid, &run.cgroup);
         let cgroup = if run.cgroup.is_empty() || scope.is_some() {
             None
         } else {
             // Outside of it the process would have no limits, and not be paused.
-            Some(Cgroup::open(&run.cgroup).map_err(Error::io("open the container's cgroup"))?)
+            Some(Cgroup::open(&place).map_err(Error::io("open the container's cgroup"))?)
+        };
+        // One that an init has made may be none of the user's.
+        let (mine, others) = match &cgroup {
+            Some(cgroup) if !cgroup.is_writable() => (None, Some(cgroup.path())),
+            cgroup => (cgroup.as_ref().map(AsFd::as_fd), None),
         };
         let target = Target {
             init: pidfd.as_fd(),
             pid: run.pid,
-            cgroup: cgroup.as_ref().map(AsFd::as_fd),
+            cgroup: mine,
+            inner_cgroup: others,
         };
         let starting = exec(&plan, &target, stdio)?;
         if let Some(scope) = scope {
             let pid = starting.child.pid.as_raw_nonzero().get().unsigned_abs();
             Manager::connect(self.paths.session())
-                .and_then(|mut manager| manager.attach(scope.unit, scope.below, pid))
+                .and_then(|mut manager| {
+                    let below = place.strip_prefix(&run.cgroup).unwrap_or_default();
+                    manager.attach(scope.unit, &format!("{}{below}", scope.below), pid)
+                })
                 .map_err(|error| Error::caused_by(&format!("enter {}", scope.unit), error))?;
         }
         Ok(starting)

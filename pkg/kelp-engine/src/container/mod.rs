@@ -23,6 +23,7 @@ mod select;
 pub mod signal;
 pub mod start;
 pub mod statistics;
+pub mod system;
 pub mod top;
 pub mod update;
 mod user_namespace;
