@@ -325,3 +325,41 @@ fn what_can_not_be_is_refused_in_one_line() {
         );
     }
 }
+
+/// Leaves orphans to process 1 and waits until none is a zombie; then until it is told to end.
+const ORPHANS: &str = "trap 'exit 7' USR1; trap 'exit 9' INT
+    for i in 1 2 3 4 5 6 7 8 9; do (sh -c true &); done
+    while grep -q '^State:.Z' /proc/[0-9]*/status 2>/dev/null; do :; done
+    echo reaped $(tr '\\0' ' ' < /proc/$$/cmdline | cut -c1-2) $$
+    while :; do sleep 0.05; done";
+
+#[test]
+fn a_reaper_reaps_and_passes_signals_and_the_exit_code_on() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let words = [
+        "run", "-d", "--name=x", "--init", &image, "sh", "-c", ORPHANS,
+    ];
+    env.kelp(&words).succeeds();
+    let mut logs = env.kelp(&["logs", "-f", "x"]).start();
+    let mut lines = BufReader::new(logs.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "reaped sh 2");
+    env.kelp(&["kill", "-s", "USR1", "x"]).succeeds();
+    assert_eq!(env.kelp(&["wait", "x"]).succeeds(), "7\n");
+    logs.wait().unwrap();
+    env.kelp(&["rm", "x"]).succeeds();
+
+    let words = [
+        "run", "--rm", "-t", "-i", "--init", &image, "sh", "-c", ORPHANS,
+    ];
+    let mut terminal = Terminal::start(env.kelp(&words));
+    terminal.expect("reaped sh 2");
+    terminal.send(b"\x03");
+    assert_eq!(terminal.finish().0, 9);
+
+    // One that a signal ends, and one that is not there.
+    let words = ["run", "--rm", "--init", &image, "sh", "-c", "kill -KILL $$"];
+    env.kelp(&words).done().exits(137);
+    env.kelp(&["run", "--rm", "--init", &image, "no-such"])
+        .fails(127);
+}

@@ -6,4 +6,5 @@
 
 mod older;
 mod reboot;
+mod system;
 mod systemd;

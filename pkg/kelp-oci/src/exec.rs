@@ -75,7 +75,6 @@ impl Container {
             init: init.as_fd(),
             pid: self.record.pid.cast_unsigned(),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
-            inner_cgroup: None,
         };
         let mut starting = exec(&plan, &target, (!terminal).then(own_streams))?;
         let outer = options.terminal.take(starting.terminal.take())?;

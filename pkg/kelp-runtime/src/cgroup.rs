@@ -30,6 +30,9 @@ pub struct Cgroup {
 /// The cgroup for processes that are in the way of a container's beside it.
 const SUPERVISOR: &str = "supervisor";
 
+/// The same as a path below the parent's.
+const IN_SUPERVISOR: &str = "/supervisor";
+
 /// What the user has to change so that limits can be set.
 pub(crate) const HINT: &str = "this session has no delegated cgroup: start kelp in a systemd user session, \
                     or in a unit with Delegate=yes (for a login shell: `systemd-run --user --scope \
@@ -360,6 +363,18 @@ pub fn nearest() -> Option<String> {
     let found = place.writable_ancestors();
     let relative = found.first()?.strip_prefix(&place.mount).ok()?;
     Some(format!("/{}", relative.display()))
+}
+
+/// Where in a scope a process can be that does not belong into the container's cgroup, which is `below` it.
+pub fn beside(container: &str, below: &str) -> &'static str {
+    let scope = container.strip_suffix(below).unwrap_or(container);
+    let mount = Place::mount().unwrap_or_default();
+    let supervisor = mount.join(scope.trim_start_matches('/')).join(SUPERVISOR);
+    if supervisor.is_dir() {
+        IN_SUPERVISOR
+    } else {
+        ""
+    }
 }
 
 /// Whether the calling process may move itself and its children into this cgroup: it takes the right

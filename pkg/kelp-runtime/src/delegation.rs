@@ -19,6 +19,8 @@ use kelp_sys::clone::{CloneFlags, clone3};
 use kelp_sys::process::{Exit, wait_pidfd};
 use rustix::fs::{Mode, OFlags, RawMode, fchmod, fstat, mkdirat, open, openat};
 use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Pid, set_dumpable_behavior};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::cgroup::{self, Cgroup, HINT, write_file};
 use crate::error::Error;
@@ -96,20 +98,12 @@ fn make(place: BorrowedFd<'_>) -> io::Result<()> {
 }
 
 fn make_as_root(place: BorrowedFd<'_>) -> io::Result<()> {
-    let child = clone3(CloneFlags::empty(), None, || {
-        if become_root().is_err() {
-            return Errno::PERM.raw_os_error();
-        }
+    in_child(|| {
+        become_root().map_err(|_| Errno::PERM)?;
         // The umask is whatever started the monitor has.
         crate::process::usual_umask();
-        let mode = Mode::from_raw_mode(0o755);
-        mkdirat(place, PAYLOAD, mode).map_or_else(Errno::raw_os_error, |()| 0)
-    })?;
-    match wait_pidfd(child.pidfd.as_fd())? {
-        Exit::Code(0) => Ok(()),
-        Exit::Code(code) => Err(io::Error::from_raw_os_error(code)),
-        Exit::Signal(_) => Err(io::Error::other("the process that makes it was killed")),
-    }
+        mkdirat(place, PAYLOAD, Mode::from_raw_mode(0o755))
+    })
 }
 
 /// The cgroup that a container's init is in: one of those that it has made below the container's own, or
@@ -126,15 +120,32 @@ fn below<'a>(text: &'a str, own: &str) -> Option<&'a str> {
         .then_some(path)
 }
 
-/// Moves the calling process into a cgroup that it has entered the user namespace for.
-pub(crate) fn enter(path: &Path) -> io::Result<()> {
-    let procs = open(
-        path.join("cgroup.procs"),
-        OFlags::WRONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    rustix::io::write(procs, b"0")?;
-    Ok(())
+/// Moves a process that is in one of the user's cgroups into one that is a container's root's: somebody has
+/// to have the capabilities of the user namespace of `init` for it, and still be in the user's cgroup
+/// namespace, from where both are seen.
+///
+/// The caller has one thread.
+pub fn enter(init: BorrowedFd<'_>, path: &Path, process: Pid) -> io::Result<()> {
+    let number = process.as_raw_nonzero().to_string();
+    in_child(|| {
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        move_into_thread_name_spaces(init, ThreadNameSpaceType::USER)?;
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let procs = open(path.join("cgroup.procs"), flags, Mode::empty())?;
+        rustix::io::write(procs, number.as_bytes()).map(drop)
+    })
+}
+
+/// Does something in a process of its own.
+fn in_child(body: impl FnOnce() -> Result<(), Errno>) -> io::Result<()> {
+    let child = clone3(CloneFlags::empty(), None, || {
+        body().map_or_else(Errno::raw_os_error, |()| 0)
+    })?;
+    match wait_pidfd(child.pidfd.as_fd())? {
+        Exit::Code(0) => Ok(()),
+        Exit::Code(code) => Err(io::Error::from_raw_os_error(code)),
+        Exit::Signal(_) => Err(io::Error::other("the process that does it was killed")),
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@
 //! it runs from.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use kelp_sys::clone::{Child, CloneFlags, clone3_sibling};
 use rustix::fs::{Mode, OFlags, open};
@@ -17,7 +16,6 @@ use rustix::process::{
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::console::Console;
-use crate::delegation;
 use crate::error::{Error, Failure, Step};
 use crate::joiner::through_joiner;
 use crate::launch::{READY, Starting, Stdio, pair};
@@ -35,8 +33,6 @@ pub struct Target<'a> {
     pub pid: u32,
     /// Its cgroup.
     pub cgroup: Option<BorrowedFd<'a>>,
-    /// A cgroup that only the container's root may enter, instead.
-    pub inner_cgroup: Option<&'a Path>,
 }
 
 const KINDS: &[(&str, ThreadNameSpaceType)] = &[
@@ -106,19 +102,8 @@ fn join(
     // Before it is undumpable: what /proc has of an undumpable process is the host's root's.
     process::set_by_proc(plan)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "become undumpable".to_owned())?;
-    let what = || "enter the container's namespaces".to_owned();
-    let mut kinds = kinds;
-    if let Some(path) = target.inner_cgroup {
-        // By the capabilities that the user namespace gives, and as long as the cgroup namespace is the
-        // caller's: from there nobody sees where this process is now.
-        let user = ThreadNameSpaceType::USER;
-        if kinds.contains(user) {
-            move_into_thread_name_spaces(target.init, user).step(what)?;
-            kinds.remove(user);
-        }
-        delegation::enter(path).step(|| format!("enter the cgroup {}", path.display()))?;
-    }
-    move_into_thread_name_spaces(target.init, kinds).step(what)?;
+    move_into_thread_name_spaces(target.init, kinds)
+        .step(|| "enter the container's namespaces".to_owned())?;
     clone3_sibling(CloneFlags::empty(), None, || {
         let failure = match prepare(plan, stdio, parent.as_fd()) {
             Ok(identity) => process::execute(plan, &identity, parent.as_fd(), Tie::Start),

@@ -156,18 +156,18 @@ fn prepare(
             .step(|| format!("set the domain name {name}"))?;
     }
 
-    match &console {
-        Some(console) => send(parent, &[READY], &[console.master.as_fd()])
-            .step(|| "send the terminal".to_owned())?,
-        None => send(parent, &[READY], &[]).step(|| "report to the parent".to_owned())?,
+    if let Some(console) = &console {
+        let outer = [console.master.as_fd()];
+        send(parent, &[READY], &outer).step(|| "send the terminal".to_owned())?;
+    } else {
+        send(parent, &[READY], &[]).step(|| "report to the parent".to_owned())?;
     }
-    match console.filter(|_| has_terminal) {
-        Some(console) => console.adopt(identity.uid)?,
-        None => {
-            rustix::process::setsid().step(|| "start a session".to_owned())?;
-            if let Some(stdio) = around.stdio {
-                process::place_stdio(stdio)?;
-            }
+    if let Some(console) = console.filter(|_| has_terminal) {
+        console.adopt(identity.uid)?;
+    } else {
+        rustix::process::setsid().step(|| "start a session".to_owned())?;
+        if let Some(stdio) = around.stdio {
+            process::place_stdio(stdio)?;
         }
     }
     Ok(identity)

@@ -122,7 +122,7 @@ fn systemctl(words: &[&str]) -> String {
 }
 
 /// Waits until the user's manager has no unit of this name.
-fn wait_until_collected(unit: &str) {
+pub(super) fn wait_until_collected(unit: &str) {
     let end = std::time::Instant::now() + crate::kelp::LIMIT;
     while systemctl(&["show", "--property=LoadState", "--value", unit]) != "not-found" {
         assert!(std::time::Instant::now() < end, "{unit} is still there");

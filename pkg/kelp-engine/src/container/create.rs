@@ -9,7 +9,6 @@ use std::time::SystemTime;
 
 use kelp_args::RestartPolicy;
 use kelp_args::mount::Source;
-use kelp_args::signal::Signal;
 use kelp_monitor::launch::{Launch, LogConfig, LogDriver};
 use kelp_monitor::restart::Restart;
 use kelp_network::Mode;
@@ -29,9 +28,6 @@ use crate::layered::Mounting;
 use crate::spec;
 use crate::storage::Storage;
 use crate::{Engine, Error, host, volume};
-
-/// Signal 15, unless the image or the request says otherwise.
-const SIGTERM: i32 = 15;
 
 impl Engine {
     /// Makes a container from a request whose image is present; its id.
@@ -174,11 +170,7 @@ impl Engine {
         let hostname = self.hostname(options, &record.id);
         let joined = self.joined_namespaces(options)?;
         let mut spec = spec::build(options, image, &record.data, &hostname, &joined, self.tell)?;
-        if system::is_one(options)
-            && let Some(process) = spec.process_mut()
-        {
-            system::name_machine(process, &record.id);
-        }
+        system::name_machine(&mut spec, options, &record.id);
         if map.host_gid(5).is_none() {
             spec::forget_tty_group(&mut spec);
         }
@@ -263,7 +255,7 @@ impl Engine {
             cid_file: options.cid_file.clone(),
             restart: restart(options.restart),
             timeout: options.timeout,
-            stop_signal: stop_signal(options, image),
+            stop_signal: system::stop_signal(options, image),
             anonymous_volumes,
         })
     }
@@ -450,21 +442,6 @@ fn config(
         stop_timeout: stop_timeout(&options),
         options,
     }
-}
-
-/// The request's, or the image's, or the usual one. One of the image's that nobody knows is left out, as
-/// podman does.
-fn stop_signal(options: &CreateOptions, image: &ImageConfig) -> i32 {
-    let usual = if system::is_one(options) {
-        system::HALT
-    } else {
-        SIGTERM
-    };
-    let of_image = || {
-        let signal: Signal = image.stop_signal().as_ref()?.parse().ok()?;
-        Some(signal.number())
-    };
-    options.stop_signal.or_else(of_image).unwrap_or(usual)
 }
 
 /// Seconds between the request to stop and SIGKILL.

@@ -130,32 +130,35 @@ impl Engine {
         let plan = self.exec_plan(id, options)?;
         let scope = Scope::of(&run.cgroup).filter(|_| !cgroup::may_enter(&run.cgroup));
         let place = delegation::of_init(run.pid, &run.cgroup);
-        let cgroup = if run.cgroup.is_empty() || scope.is_some() {
+        let cgroup = if run.cgroup.is_empty() {
             None
         } else {
             // Outside of it the process would have no limits, and not be paused.
             Some(Cgroup::open(&place).map_err(Error::io("open the container's cgroup"))?)
         };
         // One that an init has made may be none of the user's.
-        let (mine, others) = match &cgroup {
-            Some(cgroup) if !cgroup.is_writable() => (None, Some(cgroup.path())),
-            cgroup => (cgroup.as_ref().map(AsFd::as_fd), None),
-        };
+        let others = cgroup.as_ref().filter(|cgroup| !cgroup.is_writable());
+        let own = cgroup.as_ref().filter(|_| others.is_none());
         let target = Target {
             init: pidfd.as_fd(),
             pid: run.pid,
-            cgroup: mine,
-            inner_cgroup: others,
+            cgroup: own.filter(|_| scope.is_none()).map(AsFd::as_fd),
         };
         let starting = exec(&plan, &target, stdio)?;
+        let pid = starting.child.pid;
         if let Some(scope) = scope {
-            let pid = starting.child.pid.as_raw_nonzero().get().unsigned_abs();
+            let number = pid.as_raw_nonzero().get().unsigned_abs();
+            let below = match place.strip_prefix(&run.cgroup) {
+                Some(rest) if others.is_none() => format!("{}{rest}", scope.below),
+                _ => cgroup::beside(&run.cgroup, scope.below).to_owned(),
+            };
             Manager::connect(self.paths.session())
-                .and_then(|mut manager| {
-                    let below = place.strip_prefix(&run.cgroup).unwrap_or_default();
-                    manager.attach(scope.unit, &format!("{}{below}", scope.below), pid)
-                })
+                .and_then(|mut manager| manager.attach(scope.unit, &below, number))
                 .map_err(|error| Error::caused_by(&format!("enter {}", scope.unit), error))?;
+        }
+        if let Some(cgroup) = others {
+            let what = "move the process into the container's cgroup";
+            delegation::enter(pidfd.as_fd(), cgroup.path(), pid).map_err(Error::io(what))?;
         }
         Ok(starting)
     }

@@ -7,10 +7,11 @@
 
 use std::path::Path;
 
+use kelp_args::signal::Signal;
 use kelp_monitor::launch::LogDriver;
 use kelp_state::ContainerId;
 use oci_spec::image::Config as ImageConfig;
-use oci_spec::runtime::{Mount, Process};
+use oci_spec::runtime::{Mount, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -18,7 +19,10 @@ use crate::container::config::{CreateOptions, Namespace};
 use crate::spec::{command, mount};
 
 /// SIGRTMIN+3 as libc counts, by which systemd halts the machine (systemd(1), "Signals").
-pub(crate) const HALT: i32 = 37;
+const HALT: i32 = 37;
+
+/// SIGTERM.
+const TERM: i32 = 15;
 
 /// Where the container's cgroup is.
 const CGROUP: &str = "/sys/fs/cgroup";
@@ -133,9 +137,23 @@ pub(crate) fn mount_cgroup(mounts: &mut Vec<Mount>) {
     mounts.insert(place, own);
 }
 
+/// The request's signal to stop, or the image's, or the usual one. One of the image's that nobody knows is
+/// left out, as podman does.
+pub(crate) fn stop_signal(options: &CreateOptions, image: &ImageConfig) -> i32 {
+    let of_image = || {
+        let signal: Signal = image.stop_signal().as_ref()?.parse().ok()?;
+        Some(signal.number())
+    };
+    let usual = if is_one(options) { HALT } else { TERM };
+    options.stop_signal.or_else(of_image).unwrap_or(usual)
+}
+
 /// Tells systemd the machine's id, from which it makes /etc/machine-id where the image leaves that open
 /// (machine-id(5)).
-pub(crate) fn name_machine(process: &mut Process, id: &ContainerId) {
+pub(crate) fn name_machine(spec: &mut Spec, options: &CreateOptions, id: &ContainerId) {
+    let Some(process) = spec.process_mut().as_mut().filter(|_| is_one(options)) else {
+        return;
+    };
     let mut env = process.env().clone().unwrap_or_default();
     if !env.iter().any(|entry| entry.starts_with("container_uuid=")) {
         env.push(format!("container_uuid={}", &id.as_str()[..32]));
@@ -145,6 +163,7 @@ pub(crate) fn name_machine(process: &mut Process, id: &ContainerId) {
 
 #[cfg(test)]
 mod tests {
+    use super::Systemd::{Always, IfInit, Never};
     use super::*;
 
     fn words(text: &str) -> Vec<String> {
@@ -198,7 +217,6 @@ mod tests {
             },
             ..CreateOptions::default()
         };
-        use Systemd::{Always, IfInit, Never};
         for (systemd, command, entrypoint, cmd, is) in [
             (IfInit, "", "", "/sbin/init", Always),
             (IfInit, "", "/sbin/init", "", Always),
@@ -221,9 +239,9 @@ mod tests {
             init: true,
             ..CreateOptions::default()
         };
-        let found = settled(reaped(Systemd::IfInit), "", "/sbin/init");
-        assert_eq!(found, Ok(Systemd::Never));
-        let refused = settled(reaped(Systemd::Always), "", "/sbin/init").unwrap_err();
+        let found = settled(reaped(IfInit), "", "/sbin/init");
+        assert_eq!(found, Ok(Never));
+        let refused = settled(reaped(Always), "", "/sbin/init").unwrap_err();
         assert!(refused.starts_with("--init and --systemd=always exclude"));
     }
 
@@ -233,19 +251,19 @@ mod tests {
         options.namespaces.cgroup = Namespace::Host;
         let refused = settled(options.clone(), "", "/sbin/init").unwrap_err();
         assert!(refused.contains("--systemd=false"), "{refused}");
-        options.systemd = Systemd::Never;
-        assert_eq!(settled(options, "", "/sbin/init"), Ok(Systemd::Never));
+        options.systemd = Never;
+        assert_eq!(settled(options, "", "/sbin/init"), Ok(Never));
     }
 
     fn system() -> CreateOptions {
         CreateOptions {
-            systemd: Systemd::Always,
+            systemd: Always,
             ..CreateOptions::default()
         }
     }
 
     fn places(mounts: &[Mount]) -> Vec<String> {
-        let places = mounts.iter().map(|mount| mount.destination());
+        let places = mounts.iter().map(Mount::destination);
         places.map(|place| place.display().to_string()).collect()
     }
 
@@ -262,7 +280,7 @@ mod tests {
             assert!(options.contains(&"size=4096".to_owned()), "{options:?}");
             assert!(options.contains(&"tmpcopyup".to_owned()), "{options:?}");
         }
-        options.systemd = Systemd::Never;
+        options.systemd = Never;
         assert_eq!(file_systems(&options, &[]), []);
     }
 
@@ -301,14 +319,19 @@ mod tests {
     #[test]
     fn the_machines_id_is_the_containers_unless_another_is_given() {
         let id = ContainerId::random();
-        let mut process = Process::default();
-        process.set_env(Some(vec!["A=b".to_owned()]));
-        name_machine(&mut process, &id);
+        let named = |options: &CreateOptions, before: &str| {
+            let mut process = oci_spec::runtime::Process::default();
+            process.set_env(Some(vec![before.to_owned()]));
+            let mut spec = Spec::default();
+            spec.set_process(Some(process));
+            name_machine(&mut spec, options, &id);
+            spec.process().as_ref().unwrap().env().clone().unwrap()
+        };
         let uuid = format!("container_uuid={}", &id.as_str()[..32]);
-        assert_eq!(process.env().clone().unwrap(), ["A=b".to_owned(), uuid]);
-        process.set_env(Some(vec!["container_uuid=mine".to_owned()]));
-        name_machine(&mut process, &id);
-        assert_eq!(process.env().clone().unwrap(), ["container_uuid=mine"]);
+        assert_eq!(named(&system(), "A=b"), ["A=b".to_owned(), uuid]);
+        let mine = "container_uuid=mine";
+        assert_eq!(named(&system(), mine), [mine]);
+        assert_eq!(named(&CreateOptions::default(), "A=b"), ["A=b"]);
     }
 
     #[test]
