@@ -59,7 +59,7 @@ mod tests {
         let policy = linux.memory_policy().as_ref().unwrap();
         assert_eq!(policy.modes().as_ref().unwrap().len(), 7);
         let devices = linux.net_devices().as_ref().unwrap();
-        assert_eq!(devices.enabled(), Some(true));
+        assert_eq!(*devices.enabled(), Some(true));
         // Nothing in it was passed over.
         assert_eq!(serde_json::to_value(read).unwrap(), features());
     }
