@@ -25,7 +25,8 @@ pub(crate) struct Place {
 pub(crate) fn make(id: &str, directory: &Path, spec: &Spec, systemd: bool) -> Result<Place, Error> {
     let linux = spec.linux().as_ref();
     let resources = linux.and_then(|linux| linux.resources().as_ref());
-    let settings = resources.map_or(Ok(Vec::new()), resources::settings)?;
+    let mut settings = resources.map_or(Ok(Vec::new()), resources::settings)?;
+    settings.retain(|setting| !setting.is_usual());
     let filter = device_filter(resources)?;
     let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
     let place = if systemd {

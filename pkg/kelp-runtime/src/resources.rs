@@ -28,6 +28,19 @@ impl Setting {
         }
     }
 
+    /// Whether a new cgroup has it without being told, so that it takes no controller to have it in force.
+    pub fn is_usual(&self) -> bool {
+        let value = self.value.as_str();
+        match self.file.as_str() {
+            "memory.max" | "memory.swap.max" | "pids.max" => value == "max",
+            "cpu.max" => value == "max 100000",
+            "cpu.weight" => value == "100",
+            "cpu.idle" | "cpu.max.burst" => value == "0",
+            "io.max" => value.ends_with("ps=max"),
+            file => file.starts_with("hugetlb.") && value == "max",
+        }
+    }
+
     /// The controller that the file belongs to.
     pub fn controller(&self) -> &str {
         self.file.split('.').next().unwrap_or_default()

@@ -167,18 +167,8 @@ pub(crate) fn of_new_cgroup(resources: Option<&LinuxResources>) -> Result<Vec<Se
         return Ok(Vec::new());
     };
     let mut list = settings(resources)?;
-    list.retain(|setting| !is_usual(setting));
+    list.retain(|setting| !setting.is_usual());
     Ok(list)
-}
-
-fn is_usual(setting: &Setting) -> bool {
-    let value = setting.value.as_str();
-    match setting.file.as_str() {
-        "memory.max" | "memory.swap.max" | "pids.max" => value == "max",
-        "cpu.max" => value == "max 100000",
-        "io.max" => value.ends_with("ps=max"),
-        _ => false,
-    }
 }
 
 fn throttles(rates: &[DeviceRate]) -> Result<Option<Vec<LinuxThrottleDevice>>, Error> {
