@@ -7,6 +7,8 @@ pub(crate) enum Kind {
     Number,
     Text,
     List,
+    /// A table of lists.
+    Lists,
     /// Of no meaning to kelp: what it has instead is always as it is.
     Ignored,
 }
@@ -18,6 +20,7 @@ impl Kind {
             Self::Number => "a whole number",
             Self::Text => "a text",
             Self::List => "a list of texts",
+            Self::Lists => "lists of texts by name",
             Self::Ignored => "anything",
         }
     }
@@ -127,12 +130,12 @@ const ENGINE: &[Entry] = &[
     ("remote", Kind::Ignored),
     ("retry", Kind::Number),
     ("retry_delay", Kind::Text),
-    ("runtime", Kind::Ignored),
+    ("runtime", Kind::Text),
     ("runtime_supports_json", Kind::Ignored),
     ("runtime_supports_kvm", Kind::Ignored),
     ("runtime_supports_nocgroups", Kind::Ignored),
-    ("runtimes", Kind::Ignored),
-    ("runtimes_flags", Kind::Ignored),
+    ("runtimes", Kind::Lists),
+    ("runtimes_flags", Kind::Lists),
     ("service_destinations", Kind::Ignored),
     ("service_timeout", Kind::Ignored),
     ("set_options", Kind::Ignored),

@@ -55,6 +55,8 @@ enum Value {
     Text(String),
     /// Texts, and whether those of later files come behind them instead of in their place.
     List(Vec<String>, bool),
+    /// The same, by name.
+    Lists(BTreeMap<String, (Vec<String>, bool)>),
 }
 
 impl<T> Setting<T> {
@@ -114,6 +116,15 @@ impl Conf {
         let setting = self.get(table, key)?;
         match &setting.value {
             Value::List(values, _) => Some(setting.with(values.clone())),
+            _ => None,
+        }
+    }
+
+    /// The texts of one list among those that a table has by name.
+    pub fn entry(&self, table: &str, key: &str, name: &str) -> Option<Setting<Vec<String>>> {
+        let setting = self.get(table, key)?;
+        match &setting.value {
+            Value::Lists(lists) => Some(setting.with(lists.get(name)?.0.clone())),
             _ => None,
         }
     }

@@ -1,5 +1,6 @@
 //! Reading the files, and putting what they say together.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use crate::keys::{self, Kind};
 use crate::{Conf, Place, Setting, Sources, Value};
@@ -118,24 +119,50 @@ impl Conf {
                     Some(Value::List(before, append)) => (before.clone(), *append),
                     _ => (Vec::new(), false),
                 };
-                let mut own = Vec::new();
-                let mut append = before.1;
-                for entry in entries {
-                    match entry.get_ref() {
-                        DeValue::String(text) => own.push(text.to_string()),
-                        DeValue::Table(attributes) => append = attribute(attributes, append),
-                        _ => return Err(wrong("a list of anything else")),
-                    }
-                }
-                let mut all = if append { before.0 } else { Vec::new() };
-                all.extend(own);
+                let (all, append) = list(before, entries).map_err(wrong)?;
                 Value::List(all, append)
+            }
+            (Kind::Lists, DeValue::Table(entries)) => {
+                let before = self.settings.get(&key).map(|setting| &setting.value);
+                let mut lists = match before {
+                    Some(Value::Lists(before)) => before.clone(),
+                    _ => BTreeMap::new(),
+                };
+                for (name, value) in entries {
+                    let name: &str = name.get_ref();
+                    let DeValue::Array(entries) = value.get_ref() else {
+                        return Err(wrong(type_name(value.get_ref())));
+                    };
+                    let before = lists.get(name).cloned().unwrap_or_default();
+                    let all = list(before, entries).map_err(wrong)?;
+                    lists.insert(name.to_owned(), all);
+                }
+                Value::Lists(lists)
             }
             (_, other) => return Err(wrong(type_name(other))),
         };
         self.settings.insert(key, Setting { value, place });
         Ok(())
     }
+}
+
+/// A list over what was said before, and whether the next one comes behind it; or what is in it that is no text.
+fn list(
+    before: (Vec<String>, bool),
+    entries: &DeArray<'_>,
+) -> Result<(Vec<String>, bool), &'static str> {
+    let (before, mut append) = before;
+    let mut own = Vec::new();
+    for entry in entries {
+        match entry.get_ref() {
+            DeValue::String(text) => own.push(text.to_string()),
+            DeValue::Table(attributes) => append = attribute(attributes, append),
+            _ => return Err("a list of anything else"),
+        }
+    }
+    let mut all = if append { before } else { Vec::new() };
+    all.extend(own);
+    Ok((all, append))
 }
 
 /// `{append=true}` in a list.

@@ -15,6 +15,8 @@ pub struct Sources {
     pub user: Option<PathBuf>,
     /// The user's id; none for root, whom the files for other users are not about.
     pub uid: Option<u32>,
+    /// The directories of `kelp.conf`, a file of the same shape that only kelp reads, the machine's first.
+    pub own: Vec<PathBuf>,
     /// `$CONTAINERS_CONF`: this file instead of all others.
     pub only: Option<PathBuf>,
     /// `$CONTAINERS_CONF_OVERRIDE`: this file after all others.
@@ -29,12 +31,16 @@ impl Sources {
             value.map(PathBuf::from)
         };
         let home = || variable("HOME").map(|home| home.join(".config"));
+        let config = variable("XDG_CONFIG_HOME").or_else(home);
+        let own = config.as_ref().map(|config| config.join("kelp"));
         Self {
             vendor: "/usr/share/containers".into(),
             machine: "/etc/containers".into(),
-            user: variable("XDG_CONFIG_HOME")
-                .or_else(home)
-                .map(|config| config.join("containers")),
+            user: config.map(|config| config.join("containers")),
+            own: [PathBuf::from("/etc/kelp")]
+                .into_iter()
+                .chain(own)
+                .collect(),
             uid: Some(uid).filter(|&uid| uid != 0),
             only: variable("CONTAINERS_CONF"),
             last: variable("CONTAINERS_CONF_OVERRIDE"),
@@ -61,6 +67,7 @@ impl Sources {
                 files.push(file(user, "containers.conf"));
                 files.extend(parts(&user.join("containers.conf.d")));
             }
+            files.extend(self.own.iter().map(|own| file(own, "kelp.conf")));
         }
         files.extend(self.last.clone().map(|last| (last, true)));
         files

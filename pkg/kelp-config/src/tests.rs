@@ -70,6 +70,23 @@ fn what_is_wrong_is_told_with_its_line() {
 }
 
 #[test]
+fn lists_by_name_are_put_together_name_by_name() {
+    let conf = of(&[
+        "[engine.runtimes]\ncrun = ['/a/crun', '/b/crun']\nrunc = ['/a/runc']\n",
+        "[engine.runtimes]\ncrun = ['/c/crun']\n[engine.runtimes_flags]\ncrun = ['debug']\n",
+    ])
+    .unwrap();
+    let entry = |key, name| conf.entry("engine", key, name).map(|entry| entry.value);
+    assert_eq!(entry("runtimes", "crun").unwrap(), ["/c/crun"]);
+    assert_eq!(entry("runtimes", "runc").unwrap(), ["/a/runc"]);
+    assert_eq!(entry("runtimes_flags", "crun").unwrap(), ["debug"]);
+    assert_eq!(entry("runtimes", "youki"), None);
+    let error = of(&["[engine.runtimes]\ncrun = '/a/crun'\n"]).unwrap_err();
+    let said = "/0:1: runtimes is lists of texts by name, not a text";
+    assert_eq!(error.to_string(), said);
+}
+
+#[test]
 fn what_nobody_knows_is_a_warning() {
     let conf = of(&["[containers]\ntzz = 7\n[planets]\n[machine]\ncpus = 'x'\n"]).unwrap();
     assert_eq!(
@@ -95,6 +112,8 @@ fn files_are_read_in_podmans_order() {
         "machine/containers.rootless.d/1000/a.conf",
         "user/containers.conf",
         "user/containers.conf.d/a.conf",
+        "etc/kelp.conf",
+        "own/kelp.conf",
         "last.conf",
     ];
     for name in names {
@@ -109,6 +128,7 @@ fn files_are_read_in_podmans_order() {
         machine: path("machine"),
         user: Some(path("user")),
         uid: Some(1000),
+        own: vec![path("etc"), path("own")],
         only: None,
         last: Some(path("last.conf")),
     };
@@ -118,7 +138,7 @@ fn files_are_read_in_podmans_order() {
     };
     assert_eq!(read(&sources), names);
     sources.uid = None;
-    assert_eq!(read(&sources).len(), 7);
+    assert_eq!(read(&sources).len(), 9);
     sources.only = Some(path(names[1]));
     assert_eq!(read(&sources), [names[1], "last.conf"]);
     sources.only = Some(path("nosuch.conf"));
