@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use kelp_engine::Engine;
 
+use super::runtime_flags::RuntimeFlags;
 use super::{
     attach, container_exists, container_prune, cp, create, diff, exec, inspect, kill, logs, pause,
     port, ps, rename, restart, rm, run, start, stats, stop, top, unpause, update, wait,
@@ -54,11 +55,11 @@ enum GroupCommand {
     Prune(container_prune::Args),
 }
 
-/// Runs a command on containers; the exit code.
-pub fn run(engine: &Engine, command: Command) -> anyhow::Result<i32> {
+/// Runs a command on containers; the exit code. `before` is what was said of the runtime before the command.
+pub fn run(engine: &Engine, before: &RuntimeFlags, command: Command) -> anyhow::Result<i32> {
     match command {
         Command::Attach(args) => attach::run(engine, &args),
-        Command::Create(args) => create::run(engine, &args),
+        Command::Create(args) => create::run(engine, before, &args),
         Command::Cp(args) => cp::run(engine, &args),
         Command::Diff(args) => diff::run(engine, &args),
         Command::Exec(args) => exec::run(engine, args),
@@ -70,7 +71,7 @@ pub fn run(engine: &Engine, command: Command) -> anyhow::Result<i32> {
         Command::Rename(args) => rename::run(engine, &args),
         Command::Restart(args) => restart::run(engine, &args),
         Command::Rm(args) => rm::run(engine, &args),
-        Command::Run(args) => run::run(engine, &args),
+        Command::Run(args) => run::run(engine, before, &args),
         Command::Start(args) => start::run(engine, &args),
         Command::Stats(args) => stats::run(engine, &args),
         Command::Stop(args) => stop::run(engine, &args),
@@ -82,9 +83,9 @@ pub fn run(engine: &Engine, command: Command) -> anyhow::Result<i32> {
 }
 
 /// Runs `kelp container …`; the exit code.
-pub fn run_group(engine: &Engine, args: Args) -> anyhow::Result<i32> {
+pub fn run_group(engine: &Engine, before: &RuntimeFlags, args: Args) -> anyhow::Result<i32> {
     match args.command {
-        GroupCommand::Command(command) => run(engine, command),
+        GroupCommand::Command(command) => run(engine, before, command),
         GroupCommand::Exists(args) => container_exists::run(engine, &args),
         GroupCommand::Inspect(args) => inspect::run(engine, args.into()),
         GroupCommand::Ls(args) => ps::run(engine, &args),

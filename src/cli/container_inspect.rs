@@ -72,7 +72,7 @@ fn container(engine: &Engine, inspection: &Inspection) -> Value {
         "HostsPath": file("hosts"),
         "StaticDir": text(&inspection.directory),
         "OCIConfigPath": file("launch.json"),
-        "OCIRuntime": "kelp",
+        "OCIRuntime": kelp_engine::runtime::name(config.options.runtime.as_ref()),
         "ConmonPidFile": monitor_file,
         "PidFile": config.options.pid_file.as_deref().map(text).unwrap_or_default(),
         "Name": config.name,

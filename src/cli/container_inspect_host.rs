@@ -71,7 +71,7 @@ pub fn host_config(engine: &Engine, inspection: &Inspection) -> Value {
         "UTSMode": namespace(&names.uts),
         "UsernsMode": user_namespace(&names.user),
         "ShmSize": options.shm_size.unwrap_or(64_000 << 10),
-        "Runtime": "kelp",
+        "Runtime": kelp_engine::runtime::name(options.runtime.as_ref()),
         "Devices": devices,
         "Cgroup": "",
         "Cgroups": if options.cgroups.mode == CgroupMode::Disabled { "disabled" } else { "default" },

@@ -4,6 +4,7 @@ use kelp_engine::Engine;
 
 use super::create_flags::CreateFlags;
 use super::output;
+use super::runtime_flags::RuntimeFlags;
 
 /// Create a container without starting it
 #[derive(clap::Args)]
@@ -17,8 +18,8 @@ pub struct Args {
 }
 
 /// Creates it and prints its id.
-pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
-    let (options, pull) = args.create.requests()?;
+pub fn run(engine: &Engine, runtime: &RuntimeFlags, args: &Args) -> anyhow::Result<i32> {
+    let (options, pull) = args.create.requests(runtime)?;
     if options.rootfs.is_none() {
         engine.ensure_image(&options.image, &pull)?;
     }

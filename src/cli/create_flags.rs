@@ -24,6 +24,7 @@ use kelp_engine::image::pull::{PullPolicy, PullRequest};
 pub use process::{host_variables, variables};
 
 use super::pull_flags::{PlatformFlags, PullFlags, RetryFlags};
+use super::runtime_flags::RuntimeFlags;
 
 /// The flags.
 #[derive(clap::Args, Debug)]
@@ -44,6 +45,8 @@ pub struct CreateFlags {
     platform: PlatformFlags,
     #[command(flatten)]
     retry: RetryFlags,
+    #[command(flatten)]
+    runtime: RuntimeFlags,
     #[command(flatten)]
     compatible: compatible::CompatibleFlags,
     #[command(flatten)]
@@ -129,9 +132,12 @@ impl CreateFlags {
     }
 
     /// The engine's requests for the container and for its image.
-    pub fn requests(&self) -> anyhow::Result<(CreateOptions, PullRequest)> {
+    ///
+    /// `before` is what stood before the command.
+    pub fn requests(&self, before: &RuntimeFlags) -> anyhow::Result<(CreateOptions, PullRequest)> {
         let conf = defaults::load()?;
-        let options = self.options(&conf)?;
+        let mut options = self.options(&conf)?;
+        options.runtime = self.runtime.over(before).choose(&conf)?;
         let pull = self.pull_request(&options, &conf)?;
         Ok((options, pull))
     }

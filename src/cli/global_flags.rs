@@ -5,6 +5,7 @@ use kelp_engine::container::config::CgroupMode;
 use kelp_engine::storage::Storage;
 
 use super::output;
+use super::runtime_flags::RuntimeFlags;
 
 /// The flags.
 #[derive(clap::Args)]
@@ -18,6 +19,8 @@ pub struct GlobalFlags {
     /// How root file systems are made: overlay, or vfs (a copy); also $STORAGE_DRIVER
     #[arg(long, value_name = "DRIVER")]
     storage_driver: Option<StorageDriver>,
+    #[command(flatten)]
+    runtime: RuntimeFlags,
     /// Print the version
     #[arg(short, short_alias = 'V', long, action = clap::ArgAction::Version)]
     version: Option<bool>,
@@ -49,6 +52,11 @@ enum StorageDriver {
 }
 
 impl GlobalFlags {
+    /// What they say of the runtime.
+    pub fn runtime(&self) -> &RuntimeFlags {
+        &self.runtime
+    }
+
     /// What they and the environment say of the engine.
     pub fn apply(&self, engine: &mut Engine) -> anyhow::Result<()> {
         let _ = self.version;

@@ -2,11 +2,14 @@
 
 use kelp_engine::Engine;
 use kelp_engine::info::Info;
+use kelp_engine::runtime::Foreign;
 use kelp_format::render::{json, object};
 use serde_json::{Value, json as value};
 
+use super::create_flags::defaults;
 use super::outline::outline;
 use super::output;
+use super::runtime_flags::RuntimeFlags;
 use super::version;
 
 /// Show what kelp runs on and where it keeps things
@@ -18,8 +21,11 @@ pub struct Args {
 }
 
 /// Prints it.
-pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
-    let info = describe(engine, &engine.info()?);
+///
+/// `before` is what was said of the runtime before the command.
+pub fn run(engine: &Engine, before: &RuntimeFlags, args: &Args) -> anyhow::Result<i32> {
+    let runtime = before.choose(&defaults::load()?)?;
+    let info = describe(engine, &engine.info()?, runtime.as_ref());
     match args.format.as_deref().map(str::trim) {
         None | Some("") => output::text(outline(&info))?,
         Some("json") => output::line(json(&info)?)?,
@@ -28,7 +34,18 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     Ok(0)
 }
 
-fn describe(engine: &Engine, info: &Info) -> Value {
+/// The runtime of a container that asks for no other.
+fn oci_runtime(runtime: Option<&Foreign>) -> Value {
+    let own = || env!("CARGO_PKG_VERSION").to_owned();
+    value!({
+        "name": kelp_engine::runtime::name(runtime),
+        "package": "",
+        "path": runtime.map_or("kelp-runtime".into(), |runtime| runtime.path.to_string_lossy()),
+        "version": runtime.map_or_else(own, kelp_engine::runtime::version),
+    })
+}
+
+fn describe(engine: &Engine, info: &Info, runtime: Option<&Foreign>) -> Value {
     let map = |lines: &[_]| -> Vec<Value> {
         let line = |line: &kelp_engine::info::IdMapping| value!({ "container_id": line.container, "host_id": line.host, "size": line.size });
         lines.iter().map(line).collect()
@@ -57,12 +74,7 @@ fn describe(engine: &Engine, info: &Info) -> Value {
             "memFree": info.memory.1,
             "memTotal": info.memory.0,
             "networkBackend": "kelp",
-            "ociRuntime": {
-                "name": "kelp",
-                "package": "",
-                "path": "kelp-runtime",
-                "version": env!("CARGO_PKG_VERSION"),
-            },
+            "ociRuntime": oci_runtime(runtime),
             "os": "linux",
             "pasta": { "executable": pasta.0, "package": "", "version": pasta.1 },
             "rootlessNetworkCmd": "pasta",

@@ -43,6 +43,7 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod runtime_flags;
 mod selection;
 mod start;
 mod stats;
@@ -159,24 +160,24 @@ pub fn main() -> ExitCode {
         .map_err(anyhow::Error::from)
         .and_then(|mut engine| {
             kelp.global.apply(&mut engine)?;
-            Ok(engine)
+            Ok((engine, kelp.global.runtime()))
         })
-        .and_then(|engine| match kelp.command {
+        .and_then(|(engine, before)| match kelp.command {
             Command::Completion(args) => completion::run(Kelp::command(), &args),
-            Command::Container(args) => container::run_group(&engine, args),
-            Command::OnContainers(command) => container::run(&engine, command),
+            Command::Container(args) => container::run_group(&engine, before, args),
+            Command::OnContainers(command) => container::run(&engine, before, command),
             Command::Doctor(args) => doctor::run(&engine, &args),
             Command::Events(args) => events::run(&engine, &args),
             Command::History(args) => history::run(&engine, &args),
             Command::Image(args) => image::run(&engine, args),
             Command::Images(args) => images::run(&engine, &args),
-            Command::Info(args) => info::run(&engine, &args),
+            Command::Info(args) => info::run(&engine, before, &args),
             Command::Inspect(args) => inspect::run(&engine, args),
             Command::Login(args) => login::login(&engine, args),
             Command::Logout(args) => login::logout(&engine, &args),
             Command::Pull(args) => pull::run(&engine, args),
             Command::Rmi(args) => rmi::run(&engine, args),
-            Command::System(args) => system::run(&engine, &args),
+            Command::System(args) => system::run(&engine, before, &args),
             Command::Tag(args) => tag::tag(&engine, &args),
             Command::Untag(args) => tag::untag(&engine, &args),
             Command::Unshare(args) => unshare::run(&engine, args),

@@ -6,6 +6,7 @@ use kelp_engine::{Engine, Kind};
 
 use super::create_flags::{CreateFlags, Stream};
 use super::output;
+use super::runtime_flags::RuntimeFlags;
 
 /// Run a command in a new container
 #[derive(clap::Args)]
@@ -28,14 +29,14 @@ pub struct Args {
 }
 
 /// Runs it; the exit code.
-pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+pub fn run(engine: &Engine, runtime: &RuntimeFlags, args: &Args) -> anyhow::Result<i32> {
     if args.detach && args.create.names_streams() {
         anyhow::bail!("--attach and --detach exclude each other");
     }
     if args.detach && args.rmi {
         anyhow::bail!("--rmi and --detach exclude each other: nobody waits to remove the image");
     }
-    let (mut options, pull) = args.create.requests()?;
+    let (mut options, pull) = args.create.requests(runtime)?;
     if args.rmi && options.restart != RestartPolicy::No {
         anyhow::bail!(
             "--rmi and --restart exclude each other: a container that is gone can't start again"

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 use kelp_engine::Engine;
 
+use super::runtime_flags::RuntimeFlags;
 use super::{events, info, system_df, system_prune};
 
 /// Manage kelp itself
@@ -21,11 +22,11 @@ enum Command {
 }
 
 /// Runs the command of the group.
-pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+pub fn run(engine: &Engine, before: &RuntimeFlags, args: &Args) -> anyhow::Result<i32> {
     match &args.command {
         Command::Df(args) => system_df::run(engine, args),
         Command::Events(args) => events::run(engine, args),
-        Command::Info(args) => info::run(engine, args),
+        Command::Info(args) => info::run(engine, before, args),
         Command::Prune(args) => system_prune::run(engine, args),
     }
 }

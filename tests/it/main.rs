@@ -40,6 +40,7 @@ mod removal;
 mod run_exit;
 mod run_process;
 mod run_streams;
+mod runtimes;
 mod security;
 mod show;
 mod skip;

@@ -20,7 +20,7 @@ fn connected() -> Option<Env> {
 }
 
 /// Asks a server by HTTP until it answers; the body.
-fn get(port: u16) -> String {
+pub(crate) fn get(port: u16) -> String {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let end = Instant::now() + LIMIT;
     loop {
@@ -40,7 +40,7 @@ fn get(port: u16) -> String {
     }
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap().port()
 }

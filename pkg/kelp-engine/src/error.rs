@@ -127,10 +127,16 @@ impl From<kelp_userns::Error> for Error {
 impl From<kelp_runtime::Error> for Error {
     fn from(error: kelp_runtime::Error) -> Self {
         use kelp_runtime::Error as E;
+        use kelp_runtime::foreign::Refusal;
         let kind = match &error {
             E::Spec(_) => Kind::Invalid,
             E::ProgramNotFound(_) | E::DirectoryNotFound(_) => Kind::ProgramNotFound,
             E::ProgramNotExecutable { .. } => Kind::ProgramNotExecutable,
+            E::Refused { refusal, .. } => match refusal {
+                Refusal::Setup => Kind::Failed,
+                Refusal::NotFound => Kind::ProgramNotFound,
+                Refusal::NotExecutable => Kind::ProgramNotExecutable,
+            },
             E::Hook(_) | E::Init(_) | E::Io { .. } => Kind::Failed,
         };
         Self::with(kind, error)

@@ -21,6 +21,7 @@ pub mod internal;
 mod layered;
 mod own_terminal;
 mod relay;
+pub mod runtime;
 pub mod spec;
 pub mod storage;
 pub mod terminal;

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use kelp_runtime::foreign::Stage;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
@@ -112,7 +113,9 @@ impl Connection {
         match self.reply()? {
             Reply::Started { pid } => Ok(pid),
             Reply::Failed { kind, text } => Err(Error::Failed { kind, text }),
-            Reply::Done | Reply::Rest(_) | Reply::Exited { .. } => Err(Error::MonitorGone),
+            Reply::Done | Reply::Rest(_) | Reply::Stage { .. } | Reply::Exited { .. } => {
+                Err(Error::MonitorGone)
+            }
         }
     }
 
@@ -147,6 +150,20 @@ impl Connection {
         let mut answered = [PollFd::new(&self.socket, PollFlags::IN)];
         if sent.is_ok() {
             let _ = poll(&mut answered, Some(&ANSWER));
+        }
+    }
+
+    /// Where the runtime that has made the container is called: its stage, and the user namespace.
+    pub fn stage(&self) -> Result<(Stage, OwnedFd), Error> {
+        send(self.socket.as_fd(), &Request::Stage, &[]).map_err(|_| Error::MonitorGone)?;
+        let reply = receive::<Reply>(self.socket.as_fd(), RecvFlags::empty());
+        match reply.ok().flatten() {
+            Some((Reply::Stage { place }, fds)) => {
+                let [stage, user] = fds.try_into().map_err(|_| Error::MonitorGone)?;
+                Ok((Stage::new(stage, place), user))
+            }
+            Some((Reply::Failed { kind, text }, _)) => Err(Error::Failed { kind, text }),
+            _ => Err(Error::MonitorGone),
         }
     }
 

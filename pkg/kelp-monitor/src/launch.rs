@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use kelp_runtime::foreign::Foreign;
 use kelp_runtime::plan::{Extras, Rootfs};
 use kelp_runtime::resources::Setting;
 use oci_spec::runtime::Spec;
@@ -19,6 +20,12 @@ pub struct Launch {
     pub rootfs: Rootfs,
     /// What the specification can't say.
     pub extras: Extras,
+    /// The runtime that makes it, if that is not kelp's own.
+    #[serde(default)]
+    pub runtime: Option<Foreign>,
+    /// Whether the user has no id in the container, whose root then has no right to what is the user's.
+    #[serde(default)]
+    pub unmapped_user: bool,
     /// Limits.
     pub resources: Vec<Setting>,
     /// What cgroup is made for it.

@@ -9,6 +9,8 @@ pub mod attach;
 mod door;
 pub mod error;
 mod finish;
+mod foreign;
+mod guard;
 mod input;
 mod joined;
 pub mod launch;

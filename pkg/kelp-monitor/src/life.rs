@@ -127,8 +127,6 @@ impl Life<'_> {
         let (record, launch) = (self.record, Rc::clone(&self.launch));
         let launch = &*launch;
         let started = SystemTime::now();
-        // The overlay has its scratch directory open by the time the root is attached over it.
-        let attach = record.data.join("work");
         // What a monitor that was killed has left would be seen by this run.
         let left = overlays::put_away(self.paths, record);
         let left = left.map_err(Error::io("empty the container's overlays"))?;
@@ -139,7 +137,7 @@ impl Life<'_> {
         let joined = joined::resolve(self.paths, &launch.spec)?;
         let spec = joined.as_ref().unwrap_or(&launch.spec);
         let place = self.place.as_ref();
-        let running = start(self.paths, launch, spec, place, &attach, first.as_ref())?;
+        let running = start(self.paths, launch, spec, place, record, first.as_ref())?;
         drop(joined);
         let run = self.write_run(&running, started)?;
         self.catch_up(&running)?;
@@ -172,6 +170,7 @@ impl Life<'_> {
             child,
             cgroup,
             network,
+            kept,
             ..
         } = seen.running;
         drop(child.release());
@@ -181,7 +180,8 @@ impl Life<'_> {
         } else {
             (exit.code(), "")
         };
-        // Its ports are free before anybody is told of the end.
+        // Nobody has its root mounted, and its ports are free, before anybody is told of the end.
+        drop(kept);
         let _ = network.tear_down();
         Ok(End {
             exit: ExitRecord {

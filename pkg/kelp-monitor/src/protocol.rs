@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use kelp_runtime::message;
 use rustix::net::RecvFlags;
@@ -32,6 +33,8 @@ pub enum Request {
     Paused(bool),
     /// The container has other limits now, and perhaps counters that it did not have before.
     Updated,
+    /// Somebody is about to call the runtime that has made the container.
+    Stage,
 }
 
 /// Which streams come as descriptors with the message, in this order, each the end of a pipe.
@@ -66,6 +69,12 @@ pub enum Reply {
     },
     /// The streams are attached, or the request is done.
     Done,
+    /// The mount namespace in which the runtime that has made the container is called comes along, and the user
+    /// namespace that goes with it.
+    Stage {
+        /// Where in it what the runtime needs is.
+        place: PathBuf,
+    },
     /// What the program wrote at last and the client's pipe had no room for, to be read from the file
     /// that comes along after the pipe.
     Rest(Stream),

@@ -157,7 +157,13 @@ fn listener(runtime: &Path) -> Result<OwnedFd, Error> {
 
 pub(crate) fn failure_kind(error: &Error) -> FailureKind {
     use kelp_runtime::Error as Runtime;
+    use kelp_runtime::foreign::Refusal;
     match error {
+        Error::Runtime(Runtime::Refused { refusal, .. }) => match refusal {
+            Refusal::Setup => FailureKind::Setup,
+            Refusal::NotFound => FailureKind::NotFound,
+            Refusal::NotExecutable => FailureKind::NotExecutable,
+        },
         Error::Runtime(Runtime::ProgramNotFound(_)) => FailureKind::NotFound,
         Error::Runtime(Runtime::ProgramNotExecutable { .. }) => FailureKind::NotExecutable,
         _ => FailureKind::Setup,

@@ -1,14 +1,13 @@
 //! Starting the container: cgroup, pipes, init, network, program.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use kelp_network::Network;
 use kelp_runtime::cgroup::{Cgroup, Parent};
 use kelp_runtime::delegation;
 use kelp_runtime::launch::{Guarded, Starting, Stdio, Surroundings, launch};
 use kelp_runtime::plan::{Extras, Plan};
-use kelp_state::Paths;
+use kelp_state::{Paths, Record};
 use kelp_sys::clone::Child;
 use kelp_sys::fd::has_gone;
 use oci_spec::runtime::Spec;
@@ -17,6 +16,7 @@ use rustix::io::ioctl_fionbio;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use crate::error::Error;
+use crate::foreign::{self, Kept};
 use crate::input::Input;
 use crate::launch::Launch;
 use crate::life::Starter;
@@ -35,6 +35,8 @@ pub(crate) struct Running {
     pub(crate) input: Input,
     pub(crate) terminal: Option<OwnedFd>,
     pub(crate) network: Network,
+    /// Where another runtime has made it: what that keeps. The last to go.
+    pub(crate) kept: Option<Kept>,
 }
 
 /// The container's cgroup, where it has one. What is left in it is killed, and it is removed, when
@@ -62,16 +64,17 @@ impl Drop for OwnCgroup {
     }
 }
 
-/// Starts it, by its specification as it is today, for `starter` if that is not a restart. `attach` is a
-/// directory of the container's own to attach its root to.
+/// Starts it, by its specification as it is today, for `starter` if that is not a restart.
 pub(crate) fn start(
     paths: &Paths,
     launch_config: &Launch,
     spec: &Spec,
     place: Option<&Place>,
-    attach: &Path,
+    record: &Record,
     starter: Option<&Starter>,
 ) -> Result<Running, Error> {
+    // The overlay has its scratch directory open by the time the root is attached over it.
+    let attach = &record.data.join("work");
     let plan = Plan::new(
         spec,
         launch_config.rootfs.clone(),
@@ -86,6 +89,16 @@ pub(crate) fn start(
         None => None,
     };
     let cgroup = OwnCgroup(cgroup);
+    if let Some(runtime) = &launch_config.runtime {
+        return foreign::start(
+            launch_config,
+            (spec, &plan),
+            runtime,
+            record,
+            cgroup,
+            starter,
+        );
+    }
     let payload = if launch_config.extras.system {
         // The nearest cgroup is one of the user's, in which kelp is a guest.
         let moves = place.is_some_and(|place| place.parent != Parent::Nearest);
@@ -103,59 +116,44 @@ pub(crate) fn start(
         outputs: streams.outputs,
         input: streams.input,
         terminal: streams.terminal,
+        kept: None,
     })
 }
 
-struct Streams {
-    outputs: Vec<Output>,
-    input: Input,
-    terminal: Option<OwnedFd>,
+/// The program's ends of its streams, and the monitor's.
+pub(crate) enum Ends {
+    /// A terminal, which the container has and the monitor gets.
+    Terminal,
+    /// Those of whoever started the monitor.
+    Own,
+    /// Pipes.
+    Pipes(Box<Pipes>),
 }
 
-fn start_in(
-    config: &Launch,
-    plan: &Plan,
-    cgroup: Option<BorrowedFd<'_>>,
-    starter: Option<&Starter>,
-) -> Result<(Guarded, Streams, Network), Error> {
-    let around = Surroundings {
-        cgroup,
-        ..Surroundings::default()
-    };
-    let with = |stdio| Surroundings {
-        stdio: Some(stdio),
-        ..around
-    };
-    let terminal = config
-        .spec
-        .process()
-        .as_ref()
-        .and_then(oci_spec::runtime::Process::terminal)
-        .unwrap_or(false);
-    if terminal {
-        let starting = launch(plan, around)?;
-        let master = starting
-            .terminal
-            .as_ref()
-            .ok_or(Error::MonitorGone)?
-            .try_clone()
-            .map_err(Error::io("copy the terminal's descriptor"))?;
-        // Before the program can ask for it.
-        if let Some(size) = starter.and_then(|starter| starter.streams.size) {
-            let _ = kelp_runtime::console::set_size(&master, size);
-        }
-        let streams = terminal_streams(config, master)?;
-        let (child, network) = go(config, starting, starter)?;
-        return Ok((child, streams, network));
+/// Both ends of the streams of a program without a terminal.
+pub(crate) struct Pipes {
+    stdin: OwnedFd,
+    sink: Option<OwnedFd>,
+    stdout: (OwnedFd, OwnedFd),
+    stderr: (OwnedFd, OwnedFd),
+}
+
+/// The monitor's ends.
+pub(crate) struct Streams {
+    pub(crate) outputs: Vec<Output>,
+    pub(crate) input: Input,
+    pub(crate) terminal: Option<OwnedFd>,
+}
+
+/// Makes what the program's streams are made of.
+pub(crate) fn ends(config: &Launch) -> Result<Ends, Error> {
+    let process = config.spec.process().as_ref();
+    let terminal = process.and_then(oci_spec::runtime::Process::terminal);
+    if terminal.unwrap_or(false) {
+        return Ok(Ends::Terminal);
     }
     if config.log.driver.passes_streams() {
-        let own = Stdio {
-            stdin: rustix::stdio::stdin(),
-            stdout: rustix::stdio::stdout(),
-            stderr: rustix::stdio::stderr(),
-        };
-        let (child, network) = go(config, launch(plan, with(own))?, starter)?;
-        return Ok((child, no_streams(), network));
+        return Ok(Ends::Own);
     }
     let what = "make the container's pipes";
     let (stdin, sink) = if config.stdin {
@@ -167,28 +165,94 @@ fn start_in(
             .map_err(Error::io("open /dev/null"))?;
         (null, None)
     };
-    let (out_read, out_write) = output_pipe().map_err(Error::io(what))?;
-    let (err_read, err_write) = output_pipe().map_err(Error::io(what))?;
-    let stdio = Stdio {
-        stdin: stdin.as_fd(),
-        stdout: out_write.as_fd(),
-        stderr: err_write.as_fd(),
-    };
-    let mut starting = launch(plan, with(stdio))?;
-    let mut outputs = vec![
-        Output::new(out_read, Stream::Stdout, false),
-        Output::new(err_read, Stream::Stderr, false),
-    ];
-    if let Some(console) = starting.terminal.take() {
-        ioctl_fionbio(&console, true).map_err(Error::io("read the container's console"))?;
-        outputs.push(Output::new(console, Stream::Stdout, true));
+    Ok(Ends::Pipes(Box::new(Pipes {
+        stdin,
+        sink,
+        stdout: output_pipe().map_err(Error::io(what))?,
+        stderr: output_pipe().map_err(Error::io(what))?,
+    })))
+}
+
+impl Ends {
+    /// The program's.
+    pub(crate) fn stdio(&self) -> Option<Stdio<'_>> {
+        match self {
+            Self::Terminal => None,
+            Self::Own => Some(Stdio {
+                stdin: rustix::stdio::stdin(),
+                stdout: rustix::stdio::stdout(),
+                stderr: rustix::stdio::stderr(),
+            }),
+            Self::Pipes(pipes) => Some(Stdio {
+                stdin: pipes.stdin.as_fd(),
+                stdout: pipes.stdout.1.as_fd(),
+                stderr: pipes.stderr.1.as_fd(),
+            }),
+        }
     }
-    let (child, network) = go(config, starting, starter)?;
-    let streams = Streams {
-        outputs,
-        input: Input::to_pipe(sink),
-        terminal: None,
+
+    /// Where what is written to standard error can be read, though nobody has it yet.
+    pub(crate) fn complaints(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Terminal | Self::Own => None,
+            Self::Pipes(pipes) => Some(pipes.stderr.0.as_fd()),
+        }
+    }
+
+    /// The monitor's, once the program has its own; the program's are closed here. `terminal` is the outer end of its
+    /// terminal.
+    pub(crate) fn streams(
+        self,
+        config: &Launch,
+        terminal: Option<OwnedFd>,
+        starter: Option<&Starter>,
+    ) -> Result<Streams, Error> {
+        match self {
+            Self::Terminal => {
+                let master = terminal.ok_or(Error::MonitorGone)?;
+                // Before the program can ask for it.
+                if let Some(size) = starter.and_then(|starter| starter.streams.size) {
+                    let _ = kelp_runtime::console::set_size(&master, size);
+                }
+                terminal_streams(config, master)
+            }
+            Self::Own => Ok(no_streams()),
+            Self::Pipes(pipes) => {
+                let mut outputs = vec![
+                    Output::new(pipes.stdout.0, Stream::Stdout, false),
+                    Output::new(pipes.stderr.0, Stream::Stderr, false),
+                ];
+                if let Some(console) = terminal {
+                    ioctl_fionbio(&console, true)
+                        .map_err(Error::io("read the container's console"))?;
+                    outputs.push(Output::new(console, Stream::Stdout, true));
+                }
+                Ok(Streams {
+                    outputs,
+                    input: Input::to_pipe(pipes.sink),
+                    terminal: None,
+                })
+            }
+        }
+    }
+}
+
+fn start_in(
+    config: &Launch,
+    plan: &Plan,
+    cgroup: Option<BorrowedFd<'_>>,
+    starter: Option<&Starter>,
+) -> Result<(Guarded, Streams, Network), Error> {
+    let ends = ends(config)?;
+    let around = Surroundings {
+        stdio: ends.stdio(),
+        cgroup,
+        ..Surroundings::default()
     };
+    let mut starting = launch(plan, around)?;
+    let terminal = starting.terminal.take();
+    let streams = ends.streams(config, terminal, starter)?;
+    let (child, network) = go(config, starting, starter)?;
     Ok((child, streams, network))
 }
 
@@ -225,19 +289,30 @@ fn no_streams() -> Streams {
     }
 }
 
-/// Does what has to be done before the program runs, and lets it run, unless whoever waits for that has
-/// given up.
+/// Does what has to be done before the program runs, and lets it run.
 fn go(
     config: &Launch,
     starting: Starting,
     starter: Option<&Starter>,
 ) -> Result<(Guarded, Network), Error> {
-    let network = match set_up_network(config, &starting.child) {
-        Ok(network) => network,
+    match surround(config, &starting.child, starter) {
+        Ok(network) => Ok((starting.execute()?, network)),
         // An init that has failed meanwhile has no namespace left to set up: its own reason counts.
-        Err(error) => return Err(starting.failure().map_or(error, Error::from)),
-    };
-    let pid = starting.child.pid.as_raw_nonzero().get().unsigned_abs();
+        Err(error @ (Error::Network(_) | Error::Io { .. })) => {
+            Err(starting.failure().map_or(error, Error::from))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Does what has to be done before the program runs, unless whoever waits for that has given up.
+pub(crate) fn surround(
+    config: &Launch,
+    child: &Child,
+    starter: Option<&Starter>,
+) -> Result<Network, Error> {
+    let network = set_up_network(config, child)?;
+    let pid = child.pid.as_raw_nonzero().get().unsigned_abs();
     for (path, pid) in [
         (&config.pid_file, pid),
         (&config.monitor_pid_file, std::process::id()),
@@ -252,7 +327,7 @@ fn go(
             text: "whoever started the container has gone before it ran".to_owned(),
         });
     }
-    Ok((starting.execute()?, network))
+    Ok(network)
 }
 
 /// The init waits for the word to go on: what it runs finds its network ready.

@@ -399,6 +399,7 @@ impl<'a> Watch<'a> {
                 return;
             }
             Request::Stop => self.stopped = true,
+            Request::Stage => return self.show_stage(number),
             Request::Paused(paused) => {
                 self.run.paused = paused;
                 let _ = self.of.record.write_run(&self.run);
@@ -407,6 +408,25 @@ impl<'a> Watch<'a> {
         }
         if let Some(client) = self.clients.iter().find(|client| client.number == number) {
             let _ = send(client.socket.as_fd(), &Reply::Done, &[]);
+        }
+    }
+
+    /// Hands over what it takes to call the runtime that has made the container.
+    fn show_stage(&mut self, number: u64) {
+        let Some(kept) = &self.running.kept else {
+            return self.refuse(number, "no other runtime has made the container");
+        };
+        let user = match File::open("/proc/self/ns/user") {
+            Ok(user) => user,
+            Err(error) => {
+                return self.refuse(number, &format!("open the user namespace: {error}"));
+            }
+        };
+        let stage = kept.stage();
+        let place = stage.place().to_owned();
+        if let Some(client) = self.clients.iter().find(|client| client.number == number) {
+            let fds = [stage.as_fd(), user.as_fd()];
+            let _ = send(client.socket.as_fd(), &Reply::Stage { place }, &fds);
         }
     }
 

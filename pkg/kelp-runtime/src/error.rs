@@ -28,6 +28,14 @@ pub enum Error {
     /// A step between the clone and the program failed.
     #[error("{0}")]
     Init(String),
+    /// Another runtime refuses, in its own words.
+    #[error("{text}")]
+    Refused {
+        /// What that means for the exit code.
+        refusal: crate::foreign::Refusal,
+        /// The words.
+        text: String,
+    },
     /// The container's root file system needs something that the host lacks.
     #[error("{what}")]
     Io {

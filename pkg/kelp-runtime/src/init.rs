@@ -242,7 +242,7 @@ pub(crate) fn mount_id(file: impl AsFd) -> Option<u64> {
 ///
 /// Only in the root itself: what the user has mounted there, or what the image leads to by a link, is
 /// not written. And only to a file: a fifo would wait for a reader.
-fn settle_apt(root: &Root) -> Result<(), Failure> {
+pub(crate) fn settle_apt(root: &Root) -> Result<(), Failure> {
     let (path, content) = crate::seccomp::single_id::APT_SANDBOX;
     let what = || format!("write {path}");
     let Ok((directory, name)) = root.parent(std::path::Path::new(path)) else {
@@ -273,7 +273,7 @@ fn settle_apt(root: &Root) -> Result<(), Failure> {
 }
 
 /// Gives what mounts marked `U` show to the container's user.
-fn give_mounts(
+pub(crate) fn give_mounts(
     given: &[(&MountPlan, OwnedFd)],
     identity: &process::Identity,
 ) -> Result<(), Failure> {

@@ -17,6 +17,7 @@ pub mod devices;
 pub mod error;
 pub mod exec;
 mod filling;
+pub mod foreign;
 pub mod hooks;
 mod idmap;
 mod init;

@@ -134,8 +134,6 @@ const GLOBAL: &[(&str, &str)] = &[
     ("--remote", REMOTE),
     ("--root", ROOT),
     ("--runroot", "XDG_RUNTIME_DIR says what it is in"),
-    ("--runtime", "kelp is its own runtime"),
-    ("--runtime-flag", "kelp is its own runtime"),
     ("--ssh", REMOTE),
     ("--storage-opt", ""),
     ("--syslog", ""),

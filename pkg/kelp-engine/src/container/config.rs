@@ -11,6 +11,7 @@ pub use kelp_monitor::launch::{CgroupMode, Cgroups, LogDriver};
 pub use crate::container::limits::Limits;
 pub use crate::container::system::Systemd;
 use kelp_network::{Mode, PublishedPort};
+use kelp_runtime::foreign::Foreign;
 use kelp_state::file;
 use kelp_state::{ContainerId, Paths, Record};
 pub use oci_spec::runtime::LinuxPersonalityDomain;
@@ -103,6 +104,8 @@ pub struct CreateOptions {
     pub systemd: Systemd,
     /// The size of the file systems that systemd has at /run and its like, in bytes; 0 for no limit.
     pub system_tmpfs_size: Option<u64>,
+    /// The runtime that makes it, if that is not kelp's own.
+    pub runtime: Option<Foreign>,
     /// Namespaces.
     pub namespaces: Namespaces,
     /// Bind mounts, volumes and tmpfs that are asked for; part of [`CreateOptions::mounts`] once the

@@ -12,6 +12,7 @@ use kelp_args::mount::Source;
 use kelp_monitor::launch::{Launch, LogConfig, LogDriver};
 use kelp_monitor::restart::Restart;
 use kelp_network::Mode;
+use kelp_runtime::foreign;
 use kelp_runtime::plan::{Extras, Rootfs};
 use kelp_state::file::{self, Durability};
 use kelp_state::{ContainerId, Record, name, trash};
@@ -205,26 +206,34 @@ impl Engine {
         let user = user
             .filter(|user| !user.is_empty())
             .or_else(|| kept_user(options, map));
+        let runtime = options.runtime.clone();
+        let extras = Extras {
+            groups: options.groups.clone(),
+            keep_groups: options.keep_groups,
+            accounts: accounts::plan(options, map, user.as_deref())?,
+            user: Some(user.unwrap_or_default()),
+            set_home: true,
+            init: options.init,
+            single_id: map.is_single(),
+            default_seccomp: !options.privileged && !options.seccomp_unconfined,
+            seccomp_cache: None,
+            host_devices: options.privileged,
+            system: system::is_one(options),
+            console: system::has_console(options),
+            makes_devices: false,
+            makes_idmaps: false,
+            preserved_fds: 0,
+        };
+        if let Some(runtime) = &runtime {
+            let no_cgroup = options.cgroups.mode == CgroupMode::Disabled;
+            foreign::check(runtime, &spec, &extras, no_cgroup)?;
+        }
         Ok(Launch {
             spec,
             rootfs,
-            extras: Extras {
-                groups: options.groups.clone(),
-                keep_groups: options.keep_groups,
-                accounts: accounts::plan(options, map, user.as_deref())?,
-                user: Some(user.unwrap_or_default()),
-                set_home: true,
-                init: options.init,
-                single_id: map.is_single(),
-                default_seccomp: !options.privileged && !options.seccomp_unconfined,
-                seccomp_cache: None,
-                host_devices: options.privileged,
-                system: system::is_one(options),
-                console: system::has_console(options),
-                makes_devices: false,
-                makes_idmaps: false,
-                preserved_fds: 0,
-            },
+            extras,
+            runtime,
+            unmapped_user: !host::maps_user(map),
             resources,
             cgroups: Cgroups {
                 mode: match options.cgroups.mode {

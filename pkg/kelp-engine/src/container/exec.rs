@@ -1,5 +1,6 @@
 //! `exec`: another process in a running container.
 
+mod foreign;
 pub(crate) mod keeper;
 
 use std::io;
@@ -11,12 +12,15 @@ use kelp_monitor::Launch;
 use kelp_runtime::cgroup::{self, Cgroup};
 use kelp_runtime::delegation;
 use kelp_runtime::exec::{Target, exec};
-use kelp_runtime::launch::{Starting, Stdio};
+use kelp_runtime::foreign::Foreign;
+use kelp_runtime::launch::Stdio;
 use kelp_runtime::plan::{Extras, ProcessPlan};
 use kelp_state::{ContainerId, Record, RunRecord, file};
 use kelp_systemd::Manager;
+use oci_spec::runtime::{LinuxSeccomp, Process};
 use serde::{Deserialize, Serialize};
 
+use crate::container::exec::foreign::Begun;
 use crate::container::signal::ends_within;
 use crate::terminal::{End, Options, Other, Session};
 use crate::{Engine, Error, Kind};
@@ -60,8 +64,8 @@ impl Engine {
                 stdout: or_null(pipes.stdout.as_ref()),
                 stderr: or_null(pipes.stderr.as_ref()),
             };
-            let starting = self.begin_exec(id, &options, &target, Some(stdio))?;
-            starting.execute()?.release()
+            self.begin_exec(id, &options, &target, (Some(stdio), None))?
+                .execute()?
         };
         drop(pipes);
         self.note_id("exec", id, None);
@@ -100,15 +104,15 @@ impl Engine {
         Ok((run, pidfd))
     }
 
-    /// Starts the process up to where it waits to be let go.
+    /// Starts the process up to where it waits to be let go, with its streams, or with a terminal of a size.
     fn begin_exec(
         &self,
         id: &ContainerId,
         options: &ExecOptions,
         target: &(RunRecord, OwnedFd),
-        stdio: Option<Stdio<'_>>,
-    ) -> Result<Starting, Error> {
-        let begun = self.enter(id, options, target, stdio);
+        streams: (Option<Stdio<'_>>, Option<(u16, u16)>),
+    ) -> Result<Begun, Error> {
+        let begun = self.enter(id, options, target, streams);
         // What was there a moment ago goes with the container.
         begun.map_err(|error| {
             if is_ending(target) {
@@ -124,10 +128,11 @@ impl Engine {
         &self,
         id: &ContainerId,
         options: &ExecOptions,
-        (run, pidfd): &(RunRecord, OwnedFd),
-        stdio: Option<Stdio<'_>>,
-    ) -> Result<Starting, Error> {
-        let plan = self.exec_plan(id, options)?;
+        target: &(RunRecord, OwnedFd),
+        (stdio, size): (Option<Stdio<'_>>, Option<(u16, u16)>),
+    ) -> Result<Begun, Error> {
+        let (run, pidfd) = target;
+        let mut wanted = self.wanted(id, options)?;
         let scope = Scope::of(&run.cgroup).filter(|_| !cgroup::may_enter(&run.cgroup));
         let place = delegation::of_init(run.pid, &run.cgroup);
         let cgroup = if run.cgroup.is_empty() {
@@ -139,6 +144,15 @@ impl Engine {
         // One that an init has made may be none of the user's.
         let others = cgroup.as_ref().filter(|cgroup| !cgroup.is_writable());
         let own = cgroup.as_ref().filter(|_| others.is_none());
+        if let Some(runtime) = wanted.runtime.take() {
+            if let Some(size) = size {
+                foreign::set_size(&mut wanted.process, size);
+            }
+            let place = (own.filter(|_| scope.is_none()), scope);
+            let made = self.enter_by(&runtime, id, wanted, target, place, stdio)?;
+            return Ok(Begun::Running(made));
+        }
+        let plan = ProcessPlan::new(&wanted.process, wanted.seccomp.as_ref(), wanted.extras)?;
         let target = Target {
             init: pidfd.as_fd(),
             pid: run.pid,
@@ -152,18 +166,24 @@ impl Engine {
                 Some(rest) if others.is_none() => format!("{}{rest}", scope.below),
                 _ => cgroup::beside(&run.cgroup, scope.below).to_owned(),
             };
-            Manager::connect(self.paths.session())
-                .and_then(|mut manager| manager.attach(scope.unit, &below, number))
-                .map_err(|error| Error::caused_by(&format!("enter {}", scope.unit), error))?;
+            self.attach(scope.unit, &below, number)?;
         }
         if let Some(cgroup) = others {
             let what = "move the process into the container's cgroup";
             delegation::enter(pidfd.as_fd(), cgroup.path(), pid).map_err(Error::io(what))?;
         }
-        Ok(starting)
+        Ok(Begun::Waiting(starting))
     }
 
-    fn exec_plan(&self, id: &ContainerId, options: &ExecOptions) -> Result<ProcessPlan, Error> {
+    /// Has systemd move a process into a scope.
+    fn attach(&self, unit: &str, below: &str, pid: u32) -> Result<(), Error> {
+        Manager::connect(self.paths.session())
+            .and_then(|mut manager| manager.attach(unit, below, pid))
+            .map_err(|error| Error::caused_by(&format!("enter {unit}"), error))
+    }
+
+    /// The process as the container and the request say.
+    fn wanted(&self, id: &ContainerId, options: &ExecOptions) -> Result<Wanted, Error> {
         let record = Record::new(&self.paths, id.clone());
         let launch: Launch = file::read_json(&record.data.join("launch.json"))?
             .ok_or_else(|| Error::new(Kind::NotFound, format!("no such container: {id}")))?;
@@ -206,16 +226,23 @@ impl Engine {
             seccomp_cache: Some(self.paths.seccomp()),
             ..launch.extras
         };
-        Ok(ProcessPlan::new(
-            &process,
-            launch
-                .spec
-                .linux()
-                .as_ref()
-                .and_then(|linux| linux.seccomp().as_ref()),
+        let linux = launch.spec.linux().as_ref();
+        Ok(Wanted {
+            process,
+            seccomp: linux.and_then(|linux| linux.seccomp().clone()),
             extras,
-        )?)
+            runtime: launch.runtime,
+        })
     }
+}
+
+/// A process that is wanted in a container.
+struct Wanted {
+    process: Process,
+    seccomp: Option<LinuxSeccomp>,
+    extras: Extras,
+    /// The runtime that has made the container, if that is not kelp's own.
+    runtime: Option<Foreign>,
 }
 
 /// Whether the init is on its way out: its namespaces go a little before its end can be waited for.

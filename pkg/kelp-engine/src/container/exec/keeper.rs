@@ -175,8 +175,9 @@ fn begin(engine: &Engine, id: &ContainerId, request: &Request) -> Result<Begun, 
         stdout: null,
         stderr: null,
     });
-    let mut starting = engine.begin_exec(id, &request.options, &target, stdio)?;
-    let terminal = starting.terminal.take();
+    let streams = (stdio, request.size);
+    let mut begun = engine.begin_exec(id, &request.options, &target, streams)?;
+    let terminal = begun.take_terminal();
     // Before the program can ask for it.
     if let (Some(terminal), Some(size)) = (&terminal, request.size) {
         let _ = set_size(terminal, size);
@@ -185,7 +186,7 @@ fn begin(engine: &Engine, id: &ContainerId, request: &Request) -> Result<Begun, 
     let inner = terminal.as_ref().and_then(|it| inner_end(it.as_fd()));
     Ok(Begun {
         init: target.1,
-        child: starting.execute()?.release(),
+        child: begun.execute()?,
         terminal,
         inner,
     })
