@@ -231,8 +231,8 @@ fn help_is_a_command_and_what_is_missing_is_said_to_be() {
             "Error: image save is not supported by kelp yet",
         ),
         (
-            &["--runtime", "crun", "ps"],
-            "Error: --runtime is not supported by kelp yet: kelp is its own runtime",
+            &["--runroot", "/x", "ps"],
+            "Error: --runroot is not supported by kelp yet: XDG_RUNTIME_DIR says what it is in",
         ),
     ] {
         assert_eq!(env.kelp(words).fails(125), said);

@@ -146,7 +146,8 @@ impl Conf {
     }
 }
 
-/// A list over what was said before, and whether the next one comes behind it; or what is in it that is no text.
+/// A list over what was said before, and whether the next one comes behind it; or what is in it that is
+/// no text.
 fn list(
     before: (Vec<String>, bool),
     entries: &DeArray<'_>,

@@ -23,8 +23,8 @@ const DIRECTORIES: &[&str] = &[
     "/run/current-system/sw/bin",
 ];
 
-/// Finds the runtime that `wanted` names; `None` for kelp's own. With a slash it is a path. Where `configured` says
-/// where a runtime of that name is, it is nowhere else: the first that is there counts.
+/// Finds the runtime that `wanted` names; `None` for kelp's own. With a slash it is a path. Where
+/// `configured` says where a runtime of that name is, it is nowhere else: the first that is there counts.
 ///
 /// # Errors
 /// One that is not there; the text says where it was looked for.

@@ -79,8 +79,8 @@ pub(crate) fn start(
         },
         ..Around::default()
     };
-    // The container's first process becomes a child of the monitor's when the runtime ends. What is left behind later, by
-    // a container in the host's pid namespace, is not for the monitor to reap.
+    // The container's first process becomes a child of the monitor's when the runtime ends. What is left
+    // behind later, by a container in the host's pid namespace, is not for the monitor to reap.
     set_child_subreaper(Some(getpid())).map_err(Error::io("become a sub-reaper"))?;
     let made = kept.stage.create(runtime, &kept.id, &program, around);
     set_child_subreaper(None).map_err(Error::io("be a sub-reaper no longer"))?;
@@ -112,15 +112,15 @@ enum Place {
     Made(Cgroup),
 }
 
-/// Takes back the cgroup that has been made to find out that it can be, with its limits: some runtimes make it, and a
-/// limit of the container's is none of those who set it up.
+/// Takes back the cgroup that has been made to find out that it can be, with its limits: some runtimes
+/// make it, and a limit of the container's is none of those who set it up.
 fn make_way(cgroup: &Cgroup, runtime: &Foreign, unmapped_user: bool) -> Result<Place, Error> {
     let path = cgroup.path();
     let what = |verb: &str| format!("{verb} cgroup {}", path.display());
     fs::remove_dir(path).map_err(Error::io(what("remove")))?;
     let relative = cgroup.relative_path();
-    // Where the cgroup is only the user's to make, the container stays in the one that it is called in: a runtime
-    // that is told of none goes on without.
+    // Where the cgroup is only the user's to make, the container stays in the one that it is called in: a
+    // runtime that is told of none goes on without.
     if !runtime.inherits_cgroup() && !unmapped_user {
         return Ok(Place::Runtimes(relative));
     }

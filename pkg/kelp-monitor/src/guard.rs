@@ -1,8 +1,9 @@
 //! The process that takes a container of another runtime along when its monitor is killed.
 //!
 //! A container of kelp's own has a parent-death signal for that (prctl(2)), which a process can only set
-//! for itself. A process of another runtime does not, so this one waits beside it. It is a copy of the monitor with
-//! nothing open but a socket and the container's cgroup, and does nothing until the monitor has gone.
+//! for itself. A process of another runtime does not, so this one waits beside it. It is a copy of the
+//! monitor with nothing open but a socket and the container's cgroup, and does nothing until the monitor
+//! has gone.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -62,7 +63,8 @@ fn wait(socket: BorrowedFd<'_>, monitor: BorrowedFd<'_>, cgroup: Option<&Cgroup>
     while let Ok((1.., mut fds)) = receive(socket, &mut buffer, RecvFlags::empty()) {
         init = fds.pop().or(init);
     }
-    // It closes its end before it lets go of its lock: who sees the end of the program finds no monitor either.
+    // It closes its end before it lets go of its lock: who sees the end of the program finds no monitor
+    // either.
     let _ = wait_input(monitor, MONITORS_TIME);
     if let Some(cgroup) = cgroup {
         let _ = cgroup.kill();

@@ -199,8 +199,8 @@ impl Ends {
         }
     }
 
-    /// The monitor's, once the program has its own; the program's are closed here. `terminal` is the outer end of its
-    /// terminal.
+    /// The monitor's, once the program has its own; the program's are closed here. `terminal` is the
+    /// outer end of its terminal.
     pub(crate) fn streams(
         self,
         config: &Launch,

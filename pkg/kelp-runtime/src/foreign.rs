@@ -42,9 +42,9 @@ impl Foreign {
         name.unwrap_or(&self.name)
     }
 
-    /// Whether it leaves its processes in the cgroup that it is called in. crun can be told to: else it tries for
-    /// seconds to hand controllers to the container's cgroup where processes beside it, as the monitor is
-    /// one, keep it from that (cgroup-v2.rst, "No Internal Process Constraint").
+    /// Whether it leaves its processes in the cgroup that it is called in. crun can be told to: else it
+    /// tries for seconds to hand controllers to the container's cgroup where processes beside it, as the
+    /// monitor is one, keep it from that (cgroup-v2.rst, "No Internal Process Constraint").
     pub fn inherits_cgroup(&self) -> bool {
         self.program() == "crun" && !self.has_flag(CGROUP_MANAGER)
     }

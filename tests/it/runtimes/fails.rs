@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::World;
+use crate::archive::Layer;
 use crate::env::Env;
+use crate::image::Image;
 use crate::skip::{has_program, skip};
 
 /// A runtime that is a shell script.
@@ -121,6 +123,31 @@ fn a_container_that_can_t_be_started_after_its_making_is_unmade() {
         .fails(125);
     assert_eq!(line, "Error: half: not today");
     env.kelp(&["rm", "c"]).succeeds();
+}
+
+#[test]
+fn a_link_in_the_image_leads_no_mount_into_proc() {
+    for world in World::each() {
+        let image = world.env.image("data-is-proc", &|| {
+            Image::busybox().layer(Layer::default().symlink("data", "/proc"))
+        });
+        let fake = world.env.path("h/fake");
+        fs::create_dir(&fake).unwrap();
+        let mount = format!("{}:/data", fake.display());
+        let words = [
+            "run",
+            "--network=none",
+            "-v",
+            &mount,
+            "--runtime",
+            &world.runtime,
+        ];
+        let words = [&words[..], &["--rm", &image, "true"]].concat();
+        assert_eq!(
+            world.env.kelp(&words).fails(125),
+            "Error: mount /data: a link in the image leads into /proc or /sys: refusing to mount there"
+        );
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub mod inspect;
 pub mod limits;
 pub mod list;
 pub mod logs;
+mod making;
 mod names;
 mod network;
 pub mod prune;

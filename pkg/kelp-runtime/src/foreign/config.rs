@@ -89,8 +89,8 @@ pub(super) fn begin(
     Ok(spec)
 }
 
-/// Refuses what would be lost on the way to the runtime; `no_cgroup` is whether the container is to have none of its
-/// own.
+/// Refuses what would be lost on the way to the runtime; `no_cgroup` is whether the container is to have
+/// none of its own.
 ///
 /// # Errors
 /// [`Error::Spec`] names it, and the runtime.
@@ -191,8 +191,8 @@ fn pretend(profile: Option<LinuxSeccomp>) -> Result<LinuxSeccomp, Error> {
     Ok(profile)
 }
 
-/// A mount of the stage in the place of one that kelp has made. It has its attributes already, which are said all the
-/// same: a runtime that mounts it again clears what is not.
+/// A mount of the stage in the place of one that kelp has made. It has its attributes already, which are
+/// said all the same: a runtime that mounts it again clears what is not.
 pub(super) fn staged(place: &Path, number: usize, mount: &Mount, attributes: u64) -> Mount {
     const PROPAGATION: &[&str] = &[
         "private",

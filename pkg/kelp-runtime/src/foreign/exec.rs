@@ -34,8 +34,8 @@ pub struct Request<'a> {
     pub extras: Extras,
 }
 
-/// Has the runtime start a process; when this returns it runs, and is the caller's child. For that the caller is a
-/// sub-reaper meanwhile.
+/// Has the runtime start a process; when this returns it runs, and is the caller's child. For that the
+/// caller is a sub-reaper meanwhile.
 ///
 /// The caller must have one thread.
 pub fn exec(

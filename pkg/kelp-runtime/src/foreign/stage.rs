@@ -166,8 +166,8 @@ fn make(plan: &Plan, mut spec: Spec, place: &Path) -> Result<OwnedFd, Failure> {
     .step(|| "open the mount namespace".to_owned())
 }
 
-/// Whether a mount is of a kind that shows the container's own namespaces, or is simply new: the runtime makes
-/// it. Of the host's processes a user namespace can only bind what the host shows.
+/// Whether a mount is of a kind that shows the container's own namespaces, or is simply new: the runtime
+/// makes it. Of the host's processes a user namespace can only bind what the host shows.
 fn is_runtimes(mount: &MountPlan, own_pids: bool) -> bool {
     match &mount.source {
         Source::Cgroup { .. } | Source::Remount { .. } => true,
@@ -186,11 +186,22 @@ fn has_own_pids(spec: &Spec) -> bool {
     namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::Pid)
 }
 
-/// Mounts an empty directory where the runtime will mount, so that what belongs below it finds the place as it will be,
-/// and leaves nothing in the image.
+/// Mounts something where the runtime will mount, so that what belongs below it finds the place as it
+/// will be, and leaves nothing in the image: of the kernel's files those of the host, which can be
+/// told from an image's like the container's own, else an empty directory.
 fn keep_place(root: &Root, mount: &MountPlan) -> Result<Made, Failure> {
     let what = || format!("mount {}", mount.target.display());
-    let tree = tmpfs("0755").step(what)?;
+    let kind = match &mount.source {
+        Source::FileSystem { kind, .. } => kind.as_c_str(),
+        _ => c"",
+    };
+    let tree = if kind == c"proc" {
+        source::bind(c"/proc", false)?
+    } else if kind == c"sysfs" {
+        source::bind(c"/sys", false)?
+    } else {
+        tmpfs("0755").step(what)?
+    };
     let (target, _) = mounts::target(root, &mount.target, true)?;
     attach(tree.as_fd(), target.as_fd()).step(what)?;
     Ok(Made {

@@ -1,9 +1,10 @@
 //! Calling a runtime.
 //!
 //! It runs as root of the user namespace, in the mount namespace of its stage, as the child of a process
-//! that is there for the call alone: that process waits for it, reads what it has written to the stage, and hands
-//! over the process that it has made and the terminal. A process that a runtime leaves behind becomes
-//! the child of the nearest sub-reaper above (prctl(2), `PR_SET_CHILD_SUBREAPER`), which is the caller.
+//! that is there for the call alone: that process waits for it, reads what it has written to the stage,
+//! and hands over the process that it has made and the terminal. A process that a runtime leaves behind
+//! becomes the child of the nearest sub-reaper above (prctl(2), `PR_SET_CHILD_SUBREAPER`), which is the
+//! caller.
 
 use std::ffi::{CString, OsString};
 use std::fs;
