@@ -17,7 +17,7 @@ use crate::mountinfo;
 /// A process that was killed gets this long to be gone.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What is in a state root; a runtime's own caches begin with a dot or a colon.
+/// What is in a state root. A runtime's own caches have names that no container can have.
 pub(crate) fn entries(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     entries
