@@ -157,6 +157,7 @@ fn what_another_runtime_can_t_do_names_it() {
             (&["--init"][..], "--init"),
             (&["--group-add=keep-groups"], "--group-add keep-groups"),
             (&["--cgroups=disabled"], "--cgroups=disabled"),
+            (&["--systemd=always"], "--systemd"),
             (&["--personality=LINUX32"], "--personality"),
             (
                 &["--sysctl=kernel.domainname=x"],
@@ -164,7 +165,7 @@ fn what_another_runtime_can_t_do_names_it() {
             ),
         ] {
             let can = match world.name {
-                "crun" => what != "--init",
+                "crun" => !matches!(what, "--init" | "--systemd"),
                 "kelp-runtime" => matches!(what, "--personality" | "--sysctl kernel.domainname"),
                 _ => false,
             };
