@@ -69,6 +69,14 @@ pub(crate) fn table(columns: &[Column]) {
     }
     println!();
     differences(columns, &names);
+    println!();
+    println!("kelp-runtime differs on purpose:");
+    println!();
+    for (theme, case) in crate::case::chosen(&[]) {
+        if let Some(why) = crate::deviations::reason((theme, case)) {
+            println!("- {}/{}: {why}.", theme.name, case.name);
+        }
+    }
 }
 
 /// `passed of played` of a theme.
