@@ -62,6 +62,7 @@ pub struct Args {
 
 /// Adds the process; its exit code, or 0 if it is left running.
 pub fn run(root: &Root, args: Args) -> anyhow::Result<i32> {
+    super::check_open(args.preserve_fds.into())?;
     let container = root.container(&args.id)?;
     let process = match &args.process {
         Some(path) => {
@@ -107,7 +108,13 @@ fn of_flags(args: &Args, mut process: Process) -> anyhow::Result<Process> {
         process.set_cwd(cwd.clone());
     }
     let mut env = process.env().clone().unwrap_or_default();
-    env.extend(args.env.iter().cloned());
+    for entry in &args.env {
+        let name = entry
+            .split_once('=')
+            .map_or(entry.as_str(), |(name, _)| name);
+        env.retain(|old| old.split_once('=').is_none_or(|(known, _)| known != name));
+        env.push(entry.clone());
+    }
     process.set_env(Some(env));
     if args.no_new_privs {
         process.set_no_new_privileges(Some(true));

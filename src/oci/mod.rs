@@ -260,6 +260,7 @@ impl Made {
     fn options(self, systemd: bool, terminal: Terminal) -> anyhow::Result<CreateOptions> {
         let _ = (self.no_pivot, self.no_new_keyring);
         let listen_fds = listen_fds();
+        check_open(i32::from(self.preserve_fds) + listen_fds)?;
         Ok(CreateOptions {
             bundle: self.bundle,
             terminal: match self.console_socket {
@@ -275,11 +276,23 @@ impl Made {
     }
 }
 
+/// Refuses to pass on what is not open: this process's own would be passed on in its place.
+pub fn check_open(preserved: i32) -> anyhow::Result<()> {
+    let is_closed =
+        |number: &i32| !std::path::Path::new(&format!("/proc/self/fd/{number}")).exists();
+    match (3..3 + preserved).find(is_closed) {
+        Some(number) => anyhow::bail!(
+            "descriptor {number} is not open: --preserve-fds and LISTEN_FDS count from 3 on"
+        ),
+        None => Ok(()),
+    }
+}
+
 /// How many sockets the caller has opened for the program, if they are meant for this process
 /// (sd_listen_fds(3)).
 fn listen_fds() -> i32 {
     let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
-    if number("LISTEN_PID").is_some_and(|pid| pid != std::process::id()) {
+    if number("LISTEN_PID") != Some(std::process::id()) {
         return 0;
     }
     let fds = number("LISTEN_FDS").and_then(|fds| u16::try_from(fds).ok());

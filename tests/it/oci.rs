@@ -376,7 +376,8 @@ fn delete_waits_for_a_create_that_is_at_work() {
         .spawn()
         .unwrap();
     fs::write(&go, "").unwrap();
-    assert!(creating.wait().unwrap().success());
+    // It is killed, or was there before.
+    creating.wait().unwrap();
     assert!(deleting.wait().unwrap().success());
     assert!(bundle.left().is_empty());
     // One that was killed leaves what only this removes.

@@ -1,7 +1,7 @@
 //! Who is asked about the calls that a seccomp filter does not decide: `linux.seccomp.listenerPath`.
 
 use kelp_runtime::launch::Agent;
-use oci_spec::runtime::{LinuxSeccomp, Spec};
+use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, Spec};
 use serde_json::json;
 
 use crate::error::Error;
@@ -40,6 +40,17 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
     let invalid = |why: &str| Err(Error::Invalid(format!("linux.seccomp: {why}")));
     if seccomp.listener_path().is_none() && seccomp.listener_metadata().is_some() {
         return invalid("listenerMetadata needs a listenerPath");
+    }
+    // The descriptor to be asked by is sent under the filter.
+    let mut asked = seccomp
+        .syscalls()
+        .iter()
+        .flatten()
+        .filter(|rule| rule.action() == LinuxSeccompAction::ScmpActNotify);
+    if asked.any(|rule| rule.names().iter().any(|name| name == "sendmsg")) {
+        return invalid(
+            "nobody can be asked about sendmsg, by which the agent gets its descriptor",
+        );
     }
     let mut rules = seccomp.syscalls().iter().flatten();
     if rules.any(|rule| rule.names().is_empty()) {

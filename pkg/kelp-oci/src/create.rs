@@ -153,9 +153,10 @@ impl Root {
             if let Some(path) = &options.pid_file {
                 file::write_pid(path, pid.cast_unsigned())?;
             }
-            starting.held()?;
             container.record.creating = false;
-            container.write_record()
+            container.write_record()?;
+            starting.held()?;
+            Ok(())
         };
         if let Err(error) = held() {
             drop(undo);

@@ -46,8 +46,15 @@ impl Root {
 
 impl Container {
     fn delete(&self, force: bool) -> Result<Vec<String>, Error> {
-        let _lock = self.lock()?;
-        self.delete_locked(force)
+        if force && let Some(init) = self.init() {
+            // Whoever has the lock may wait for it: what is made of it is to go in any case.
+            let _ = pidfd_send(init.as_fd(), 9);
+        }
+        let (fresh, _lock) = match self.lock() {
+            Err(Error::NotFound(_)) if force => return Ok(Vec::new()),
+            locked => locked?,
+        };
+        fresh.delete_locked(force)
     }
 
     pub(crate) fn delete_locked(&self, force: bool) -> Result<Vec<String>, Error> {

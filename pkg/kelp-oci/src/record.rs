@@ -12,7 +12,7 @@ use kelp_state::file::{self, Durability};
 use kelp_state::record::start_time;
 use kelp_sys::fd::has_input;
 use oci_spec::runtime::Spec;
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, open, stat};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
@@ -234,29 +234,33 @@ impl Container {
         }
     }
 
-    /// Keeps other verbs from changing it meanwhile.
-    pub(crate) fn lock(&self) -> Result<OwnedFd, Error> {
-        lock(&self.directory).map_err(|error| match error {
+    /// Keeps other verbs from changing it meanwhile, and reads again what they have changed before.
+    pub(crate) fn lock(&self) -> Result<(Self, OwnedFd), Error> {
+        let lock = lock(&self.directory).map_err(|error| match error {
             Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Error::NotFound(self.id.clone())
             }
             error => error,
-        })
+        })?;
+        Ok((Self::open(&self.id, self.directory.clone())?, lock))
     }
 }
 
-/// Locks a container's directory; released when the descriptor is closed.
+/// Locks a container's directory; released when the descriptor is closed. One that was removed meanwhile, and
+/// perhaps made again, is not the one that was locked.
 pub(crate) fn lock(directory: &Path) -> Result<OwnedFd, Error> {
     let what = || format!("lock {}", directory.display());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let lock = open(directory, flags, Mode::empty()).map_err(Error::io(what()))?;
     loop {
+        let lock = open(directory, flags, Mode::empty()).map_err(Error::io(what()))?;
         match flock(&lock, FlockOperation::LockExclusive) {
-            Err(rustix::io::Errno::INTR) => {}
-            locked => {
-                locked.map_err(Error::io(what()))?;
-                return Ok(lock);
-            }
+            Err(rustix::io::Errno::INTR) => continue,
+            locked => locked.map_err(Error::io(what()))?,
+        }
+        let locked = fstat(&lock).map_err(Error::io(what()))?;
+        let named = stat(directory).map_err(Error::io(what()))?;
+        if (locked.st_dev, locked.st_ino) == (named.st_dev, named.st_ino) {
+            return Ok(lock);
         }
     }
 }

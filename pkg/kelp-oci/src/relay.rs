@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use kelp_runtime::console::set_size;
+use kelp_runtime::console::{inner_end, set_size};
 use kelp_sys::process::{Exit, wait_pidfd};
 use kelp_sys::signal::{SignalSet, pidfd_send, read_signal, signalfd};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -16,6 +16,11 @@ use crate::error::Error;
 /// SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGCONT, SIGWINCH.
 const PASSED: &[i32] = &[1, 2, 3, 10, 12, 14, 15, 18, 28];
 const SIGWINCH: i32 = 28;
+
+/// How much is moved at once.
+const BUFFER: usize = 4096;
+/// How much is shown once the program has ended: more than a terminal keeps.
+const LEFT: usize = 64 << 10;
 
 /// The signals that are passed on, which have no effect on this process from here on: one that comes before
 /// the program runs reaches it too.
@@ -48,7 +53,8 @@ pub(crate) fn wait(
             PollFd::new(signals, PollFlags::IN),
         ];
         if let Some(relay) = &relay {
-            fds.extend(relay.interests());
+            fds.push(relay.output());
+            fds.extend(relay.input());
         }
         match poll(&mut fds, None) {
             Err(Errno::INTR) => continue,
@@ -62,10 +68,12 @@ pub(crate) fn wait(
             }
         }
         if let Some(relay) = &mut relay {
-            relay.turn(&ready[2..]).map_err(Error::io(what))?;
+            relay
+                .turn(ready[2], ready.get(3).copied().unwrap_or(false))
+                .map_err(Error::io(what))?;
         }
         if ready[0] {
-            if let Some(relay) = &mut relay {
+            if let Some(relay) = &relay {
                 relay.drain();
             }
             return wait_pidfd(child).map_err(Error::io(what));
@@ -79,9 +87,10 @@ struct Relay {
     old: Option<Termios>,
     /// What was typed and is not taken yet.
     typed: Vec<u8>,
-    /// Whether there can be more from either side.
+    /// Whether more can be typed.
     has_input: bool,
-    has_output: bool,
+    /// Keeps the terminal from hanging up while the program has no end of it open.
+    _inner: Option<OwnedFd>,
 }
 
 impl Relay {
@@ -93,12 +102,13 @@ impl Relay {
             raw.make_raw();
             tcsetattr(stdin(), OptionalActions::Now, &raw)?;
         }
+        let inner = inner_end(outer.as_fd());
         let relay = Self {
             outer,
             old,
             typed: Vec::new(),
             has_input: true,
-            has_output: true,
+            _inner: inner,
         };
         relay.resize();
         Ok(relay)
@@ -111,31 +121,27 @@ impl Relay {
         }
     }
 
-    /// What is waited for: output, and then input or room for it.
-    fn interests(&self) -> [PollFd<'_>; 2] {
-        let mut outer = PollFlags::empty();
-        outer.set(PollFlags::IN, self.has_output);
-        outer.set(PollFlags::OUT, !self.typed.is_empty());
-        let typed = self.has_input && self.typed.is_empty();
-        let input = if typed {
-            PollFlags::IN
-        } else {
-            PollFlags::empty()
-        };
-        [
-            PollFd::new(&self.outer, outer),
-            PollFd::from_borrowed_fd(stdin(), input),
-        ]
+    /// Output, and room for what was typed.
+    fn output(&self) -> PollFd<'_> {
+        let mut flags = PollFlags::IN;
+        flags.set(PollFlags::OUT, !self.typed.is_empty());
+        PollFd::new(&self.outer, flags)
     }
 
-    /// Moves what is there; `ready` says of what is waited for which has something.
-    fn turn(&mut self, ready: &[bool]) -> io::Result<()> {
-        if ready[0] {
+    /// What is typed, once all before it is taken. At its end it is asked for no more.
+    fn input(&self) -> Option<PollFd<'_>> {
+        let is_asked = self.has_input && self.typed.is_empty();
+        is_asked.then(|| PollFd::from_borrowed_fd(stdin(), PollFlags::IN))
+    }
+
+    /// Moves what is there.
+    fn turn(&mut self, output: bool, input: bool) -> io::Result<()> {
+        if output {
             self.show();
             self.pass_on();
         }
-        if ready[1] && self.has_input && self.typed.is_empty() {
-            let mut bytes = [0; 4096];
+        if input && self.typed.is_empty() {
+            let mut bytes = [0; BUFFER];
             match read(stdin(), &mut bytes) {
                 Ok(0) | Err(Errno::IO) => {
                     self.has_input = false;
@@ -162,8 +168,8 @@ impl Relay {
     }
 
     /// Writes what the program has written; whether there was anything.
-    fn show(&mut self) -> bool {
-        let mut bytes = [0; 4096];
+    fn show(&self) -> bool {
+        let mut bytes = [0; BUFFER];
         match read(&self.outer, &mut bytes) {
             Ok(length) if length > 0 => {
                 let mut left = &bytes[..length];
@@ -177,17 +183,17 @@ impl Relay {
                 }
                 true
             }
-            Err(Errno::AGAIN | Errno::INTR) => false,
-            // EIO: the last inner end is closed.
-            _ => {
-                self.has_output = false;
-                false
-            }
+            _ => false,
         }
     }
 
-    fn drain(&mut self) {
-        while self.show() {}
+    /// Shows what the program has left; somebody whom it has left behind may go on for ever.
+    fn drain(&self) {
+        for _ in 0..LEFT / BUFFER {
+            if !self.show() {
+                return;
+            }
+        }
     }
 }
 

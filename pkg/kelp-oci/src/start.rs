@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use kelp_runtime::hooks;
 use kelp_runtime::launch::go;
+use kelp_sys::signal::pidfd_send;
 use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::net::{SocketType, connect};
@@ -19,7 +20,11 @@ use crate::relay::{self, Signals};
 impl Container {
     /// Lets the program go; returns once it runs.
     pub fn start(&self) -> Result<(), Error> {
-        let _lock = self.lock()?;
+        let (fresh, _lock) = self.lock()?;
+        fresh.start_locked()
+    }
+
+    fn start_locked(&self) -> Result<(), Error> {
         let status = self.status();
         if status != Status::Created {
             return Err(Error::State(format!(
@@ -53,7 +58,13 @@ impl Container {
         let told = match &started {
             Ok(()) => run(&spec, "poststart", &state),
             Err(kelp_runtime::Error::Hook(_)) => started,
-            Err(_) => return Ok(started?),
+            Err(_) => {
+                // Nothing may run that is said not to: it may have got past what failed here.
+                if let Some(init) = self.init() {
+                    let _ = pidfd_send(init.as_fd(), 9);
+                }
+                return Ok(started?);
+            }
         };
         // "If any hook fails, the runtime MUST stop the container and continue the lifecycle" with its
         // destruction (runtime-spec, runtime.md, "Lifecycle").

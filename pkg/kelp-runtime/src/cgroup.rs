@@ -277,7 +277,11 @@ fn hand_out<'a>(parent: &Path, controllers: &[&'a str]) -> Result<Vec<&'a str>, 
             delegate_hint(missing)
         )));
     }
-    make_room(parent)?;
+    // The machine's root may have processes and hand out controllers as well (cgroup-v2.rst, "No Internal
+    // Process Constraint"); it has no type.
+    if parent.join("cgroup.type").exists() {
+        make_room(parent)?;
+    }
     // At once: the kernel hands out all of them, or none.
     let words: Vec<_> = wanted.iter().map(|name| format!("+{name}")).collect();
     write_file(&parent.join("cgroup.subtree_control"), &words.join(" ")).map_err(|_| {

@@ -3,18 +3,19 @@
 //! The machine's root makes devices. Nobody can in a user namespace: there the host's are bound, each checked
 //! to be the device that is meant.
 
+use std::ffi::OsStr;
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, chmodat, chownat, fstat, major, makedev, minor, mknodat,
-    openat, statat, symlinkat,
+    AtFlags, CWD, FileType, Mode, OFlags, chownat, fstat, major, makedev, minor, mknodat, openat,
+    statat, symlinkat,
 };
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
-use rustix::process::{Gid, Uid};
+use rustix::process::{Gid, Uid, umask};
 
 use crate::error::{Error, Failure, Step};
 use crate::mounts::{attach, target};
@@ -100,22 +101,21 @@ pub(crate) fn fill(root: &Root, makes_devices: bool) -> Result<(), Failure> {
         .step(|| "open /dev".to_owned())?;
     for &(name, number) in DEVICES {
         if makes_devices {
-            let (major, minor) = number;
-            let (kind, mode) = (FileType::CharacterDevice, Mode::from_raw_mode(0o666));
+            let node = Node {
+                kind: FileType::CharacterDevice,
+                number,
+                mode: 0o666,
+                owner: (None, None),
+            };
             let what = || format!("make /dev/{name}");
-            match mknodat(&dev, name, kind, mode, makedev(major, minor)) {
-                // Of an earlier run, where /dev is the image's.
-                Err(Errno::EXIST) => {}
-                made => made.step(what)?,
-            }
-            chmodat(&dev, name, mode, AtFlags::empty()).step(what)?;
+            make_node(dev.as_fd(), name.as_ref(), &node, &what)?;
             continue;
         }
         let source = device(name, number)?;
         let place = openat(
             &dev,
             name,
-            OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY,
+            OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::RDONLY,
             Mode::from_raw_mode(0o644),
         )
         .step(|| format!("create /dev/{name}"))?;
@@ -188,13 +188,34 @@ fn make(root: &Root, path: &Path, node: &Node, makes_devices: bool) -> Result<()
     if node.kind != FileType::Fifo && !makes_devices {
         return bind_at(root, path, &find(path, node)?);
     }
-    let (major, minor) = node.number;
-    let mode = Mode::from_raw_mode(node.mode);
-    mknodat(&parent, name, node.kind, mode, makedev(major, minor)).step(what)?;
-    chmodat(&parent, name, mode, AtFlags::empty()).step(what)?;
+    make_node(parent.as_fd(), name, node, &what)?;
     let (uid, gid) = node.owner;
     let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
     chownat(&parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW).step(what)
+}
+
+/// Makes a device of exactly this mode. What is there already is left as it is, if it is that device, and is
+/// never followed: the host is still around it, and it is for the image to say where a link leads.
+fn make_node(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    node: &Node,
+    what: &impl Fn() -> String,
+) -> Result<(), Failure> {
+    let (major, minor) = node.number;
+    let mode = Mode::from_raw_mode(node.mode);
+    let usual = umask(Mode::empty());
+    let made = mknodat(parent, name, node.kind, mode, makedev(major, minor));
+    umask(usual);
+    if made != Err(Errno::EXIST) {
+        return made.step(what);
+    }
+    let there = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).step(what)?;
+    if node.is(there.st_mode, there.st_rdev) {
+        return Ok(());
+    }
+    let why = "something else is there";
+    Err(Failure::setup(format!("{}: {why}", what())))
 }
 
 impl Node {

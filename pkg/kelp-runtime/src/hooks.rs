@@ -111,7 +111,7 @@ fn one(hook: &Hook, state: &[u8]) -> Result<(), String> {
         .stderr(stderr.try_clone().map_err(failed)?);
     let mut child = command.spawn().map_err(failed)?;
     if let Some(seconds) = hook.timeout()
-        && !ends_within(&child, Duration::from_secs(seconds.unsigned_abs())).map_err(failed)?
+        && !ends_within(&child, Duration::from_secs(seconds.unsigned_abs())).unwrap_or(false)
     {
         let _ = child.kill();
         let _ = child.wait();

@@ -85,7 +85,13 @@ fn remount(root: &Root, mount: &MountPlan, parameters: &Parameters) -> Result<Ma
         set_parameters(context.as_fd(), parameters).step(what)?;
         fsconfig_reconfigure(context.as_fd()).step(what)?;
     }
-    set_attributes(tree.as_fd(), mount).step(what)?;
+    match set_attributes(tree.as_fd(), mount) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
+            let why = "nothing is mounted there";
+            return Err(Failure::setup(format!("{}: {why}", what())));
+        }
+        result => result.step(what)?,
+    }
     Ok(Made {
         tree,
         new_place: None,
@@ -208,15 +214,17 @@ fn new_file_system(kind: &CStr, source: &CStr, parameters: &Parameters) -> Resul
 /// The cgroup namespace's tree; where there is no cgroup v2 to mount, an empty directory. In the host's
 /// namespace only root may mount it, and what is mounted there is bound.
 fn cgroup(own: bool, what: &impl Fn() -> String) -> Result<OwnedFd, Failure> {
-    match new_file_system(c"cgroup2", c"cgroup", &[]) {
-        Err(Errno::PERM | Errno::NODEV | Errno::BUSY) => {}
-        result => return result.step(what),
-    }
+    // A mount of one's own in the host's namespace would change the options of the host's.
     if !own
         && let Ok(bound) = bind(c"/sys/fs/cgroup", true)
         && fstatfs(&bound).step(what)?.f_type == CGROUP2_MAGIC
     {
         return Ok(bound);
+    }
+    match new_file_system(c"cgroup2", c"cgroup", &[]) {
+        Err(Errno::PERM | Errno::NODEV | Errno::BUSY) => {}
+        mounted if own => return mounted.step(what),
+        _ => {}
     }
     new_file_system(c"tmpfs", c"cgroup", &[(c"size".into(), Some(c"0".into()))]).step(what)
 }
@@ -246,7 +254,7 @@ fn set_attributes(tree: BorrowedFd<'_>, mount: &MountPlan) -> std::io::Result<()
         Source::Bind {
             recursive: true,
             ..
-        }
+        } | Source::Cgroup { own: false }
     );
     // A read-only volume whose sub-mounts can be written would not be read-only: `ro` goes down.
     let down = recursive_bind && attr.set & RDONLY != 0;
