@@ -20,8 +20,9 @@ mod socket;
 mod spec;
 mod stage;
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use case::Result as Passed;
 use runtime::Runtime;
@@ -76,6 +77,7 @@ fn act(arguments: &Arguments) -> Result<bool, String> {
         report::list(&chosen);
         return Ok(true);
     }
+    own_mounts()?;
     rustix::process::set_child_subreaper(rustix::process::Pid::from_raw(1))
         .map_err(|error| format!("become a subreaper: {error}"))?;
     if arguments.table.is_empty() {
@@ -101,6 +103,23 @@ fn act(arguments: &Arguments) -> Result<bool, String> {
     let own = |(name, _, _): &&report::Column| name == "kelp-runtime";
     let own = columns.iter().find(own);
     Ok(own.is_none_or(|(_, _, results)| deviations::are_as_listed(results)))
+}
+
+/// Root's cases mount, and look for what is left mounted: the program goes on in a mount namespace
+/// that nobody else is in, another suite that runs at the same time least of all.
+fn own_mounts() -> Result<(), String> {
+    const MARK: &str = "KELP_SUITE_OWN_MOUNTS";
+    if !rustix::process::geteuid().is_root() || std::env::var_os(MARK).is_some() {
+        return Ok(());
+    }
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let error = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "--"])
+        .arg(own)
+        .args(std::env::args_os().skip(1))
+        .env(MARK, "1")
+        .exec();
+    Err(format!("unshare: {error}"))
 }
 
 /// `RUNTIME`, else the kelp that tests are to use, else the one that was built beside this program.
