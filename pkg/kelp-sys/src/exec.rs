@@ -60,10 +60,21 @@ pub fn fexecve(fd: BorrowedFd<'_>, argv: &CStringArray, envp: &CStringArray) -> 
 /// Sets every signal to its default action and unblocks all of them: ignored signals and the mask
 /// survive execve(2), and the Rust runtime ignores SIGPIPE.
 pub fn reset_signals() {
+    // Of the kernel itself: the C library keeps signals 32 and 33, and its posix_spawn(3) ignores them.
+    // All zeroes is a struct sigaction with SIG_DFL, no flags and an empty mask.
+    let default = [0_u64; 8];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL runs no code. Errors (SIGKILL, SIGSTOP, numbers the C library keeps) mean
-        // that there is nothing to reset.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: SIG_DFL runs no code; the array is longer than the kernel's structure. Errors (SIGKILL,
+        // SIGSTOP) mean that there is nothing to reset.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                8,
+            )
+        };
     }
     crate::signal::set_mask(&crate::signal::SignalSet::empty());
 }
