@@ -112,12 +112,9 @@ fn pid_inherited(stage: &Stage<'_>) -> Outcome {
     let mut spec = stage.spec();
     spec.without_namespace("pid");
     spec.bind_instead("/proc", stage.rootless());
-    let suite = std::process::id();
-    stage.prints(
-        &mut spec,
-        &format!("cat /proc/{suite}/comm"),
-        "kelp-runtime-su\n",
-    )
+    let own = fs::read_to_string("/proc/self/comm")?;
+    let script = format!("cat /proc/{}/comm", std::process::id());
+    stage.prints(&mut spec, &script, &own)
 }
 
 fn network_new(stage: &Stage<'_>) -> Outcome {
