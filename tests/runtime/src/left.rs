@@ -57,10 +57,17 @@ pub(crate) fn remove_cgroups(own: &str, prefix: &str) {
     }
 }
 
+/// Where `cgroupsPath` is relative or not said, root's containers are at the top of the hierarchy.
 fn named(own: &str, prefix: &str) -> Vec<PathBuf> {
-    let own = Path::new("/sys/fs/cgroup").join(own.trim_start_matches('/'));
-    let entries = fs::read_dir(own).into_iter().flatten().flatten();
+    let top = Path::new("/sys/fs/cgroup");
+    let mut parents = vec![top.to_owned(), top.join(own.trim_start_matches('/'))];
+    parents.dedup();
+    let entries = parents
+        .iter()
+        .filter_map(|parent| fs::read_dir(parent).ok());
     entries
+        .flatten()
+        .flatten()
         .filter(|entry| entry.file_name().to_string_lossy().contains(prefix))
         .map(|entry| entry.path())
         .collect()
