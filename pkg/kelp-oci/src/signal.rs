@@ -82,13 +82,17 @@ impl Container {
         )))
     }
 
-    /// Changes its limits.
+    /// Changes its limits: all, or none if one is refused.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
         let cgroup = self.own_cgroup("limited")?;
         let filter = device_filter(Some(resources))?;
-        cgroup.apply(&resources::settings(resources)?)?;
-        if let Some(filter) = filter {
-            filter.attach(&cgroup)?;
+        let before = cgroup.change(&resources::settings(resources)?)?;
+        let Some(filter) = filter else {
+            return Ok(());
+        };
+        if let Err(error) = filter.attach(&cgroup) {
+            before.restore();
+            return Err(error.into());
         }
         Ok(())
     }
