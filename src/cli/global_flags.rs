@@ -20,7 +20,7 @@ pub struct GlobalFlags {
     #[arg(long, value_name = "DRIVER")]
     storage_driver: Option<StorageDriver>,
     #[command(flatten)]
-    runtime: RuntimeFlags,
+    pub runtime: RuntimeFlags,
     /// Print the version
     #[arg(short, short_alias = 'V', long, action = clap::ArgAction::Version)]
     version: Option<bool>,
@@ -52,11 +52,6 @@ enum StorageDriver {
 }
 
 impl GlobalFlags {
-    /// What they say of the runtime.
-    pub fn runtime(&self) -> &RuntimeFlags {
-        &self.runtime
-    }
-
     /// What they and the environment say of the engine.
     pub fn apply(&self, engine: &mut Engine) -> anyhow::Result<()> {
         let _ = self.version;

@@ -160,7 +160,7 @@ pub fn main() -> ExitCode {
         .map_err(anyhow::Error::from)
         .and_then(|mut engine| {
             kelp.global.apply(&mut engine)?;
-            Ok((engine, kelp.global.runtime()))
+            Ok((engine, &kelp.global.runtime))
         })
         .and_then(|(engine, before)| match kelp.command {
             Command::Completion(args) => completion::run(Kelp::command(), &args),

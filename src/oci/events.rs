@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::bail;
-use kelp_oci::{Event, Root, Status};
+use kelp_format::units;
+use kelp_oci::{Event, Root};
 use serde_json::json;
 
 use crate::cli::output;
@@ -23,9 +23,6 @@ pub struct Args {
 /// Prints what happens, until the container has ended.
 pub fn run(root: &Root, args: &Args) -> anyhow::Result<()> {
     let container = root.container(&args.id)?;
-    if container.status() == Status::Stopped {
-        bail!("container \"{}\" is not running", args.id);
-    }
     let print = |event: Event| -> anyhow::Result<()> {
         let event = match event {
             Event::Usage(data) => json!({"type": "stats", "id": args.id, "data": data}),
@@ -41,30 +38,10 @@ pub fn run(root: &Root, args: &Args) -> anyhow::Result<()> {
 
 /// A duration as Go writes it: numbers, each with its unit.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is no duration: write it like 500ms, 5s or 1m30s");
-    let mut total = 0.0;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let unit = rest.find(|c: char| !c.is_ascii_digit() && c != '.');
-        let (number, after) = rest.split_at(unit.ok_or_else(wrong)?);
-        let end = after.find(|c: char| c.is_ascii_digit() || c == '.');
-        let (unit, after) = after.split_at(end.unwrap_or(after.len()));
-        let factor = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(wrong()),
-        };
-        total += number.parse::<f64>().map_err(|_| wrong())? * factor;
-        rest = after;
-    }
-    Duration::try_from_secs_f64(total)
-        .ok()
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(wrong)
+    // parse_span passes over a sign.
+    units::parse_span(text)
+        .filter(|span| !span.is_zero() && !text.starts_with('-'))
+        .ok_or_else(|| format!("{text:?} is no duration: write it like 500ms, 5s or 1m30s"))
 }
 
 #[cfg(test)]

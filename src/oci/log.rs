@@ -12,7 +12,7 @@ use crate::cli::output;
 /// How a line of it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// `time="…" level={level} msg="…"`.
+    /// `time="…" level=LEVEL msg="…"`.
     Text,
     /// A JSON object.
     Json,
@@ -49,7 +49,7 @@ impl Log {
         };
         let time = units::rfc3339(SystemTime::now());
         let line = match self.format {
-            Format::Text => format!("time={time:?} level=error msg={text:?}\n"),
+            Format::Text => format!("time={time:?} level={level} msg={text:?}\n"),
             Format::Json => {
                 let line = serde_json::json!({"level": level, "msg": text, "time": time});
                 format!("{line}\n")
@@ -57,5 +57,29 @@ impl Log {
         };
         let file = OpenOptions::new().append(true).create(true).open(path);
         let _ = file.and_then(|mut file| file.write_all(line.as_bytes()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_level_in_both_formats() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let log = Log::new(Some(path.clone()), Format::Text);
+        log.warn(&["small".to_owned()]);
+        log.error("large");
+        Log::new(Some(path.clone()), Format::Json).error("larger");
+        let text = std::fs::read_to_string(path).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert!(
+            lines[0].ends_with(r#" level=warning msg="small""#),
+            "{text}"
+        );
+        assert!(lines[1].ends_with(r#" level=error msg="large""#), "{text}");
+        assert!(lines[2].contains(r#""level":"error""#), "{text}");
+        assert_eq!(lines.len(), 3);
     }
 }

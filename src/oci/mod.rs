@@ -277,7 +277,7 @@ impl Made {
 }
 
 /// Refuses to pass on what is not open: this process's own would be passed on in its place.
-pub fn check_open(preserved: i32) -> anyhow::Result<()> {
+fn check_open(preserved: i32) -> anyhow::Result<()> {
     let is_closed =
         |number: &i32| !std::path::Path::new(&format!("/proc/self/fd/{number}")).exists();
     match (3..3 + preserved).find(is_closed) {

@@ -75,10 +75,10 @@ pub struct Args {
     /// How many processes it may have
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pids_limit: Option<i64>,
-    /// Only root may set Intel's RDT up
+    /// Intel's RDT is not set up by this runtime
     #[arg(long, value_name = "SCHEMA", hide = true)]
     l3_cache_schema: Option<String>,
-    /// Only root may set Intel's RDT up
+    /// Intel's RDT is not set up by this runtime
     #[arg(long, value_name = "SCHEMA", hide = true)]
     mem_bw_schema: Option<String>,
     /// The container's id

@@ -1,4 +1,4 @@
-//! containers.conf(5): defaults that a machine and a user have for containers.
+//! containers.conf(5) and kelp.conf, which has its shape: defaults that a machine and a user have for containers.
 //!
 //! Every file is read to its end before anything is made of it. A value that is not of its key's
 //! type is an error with file and line; a key that nobody knows is told of, since a newer podman may

@@ -270,7 +270,6 @@ fn linux(options: &CreateOptions, joined: &Joined, seccomp: Option<LinuxSeccomp>
     }));
     linux
         .set_namespaces(Some(namespaces))
-        .set_resources(options.resources.clone())
         .set_sysctl(Some(sysctls(options)))
         .set_masked_paths(masked(options))
         .set_readonly_paths(read_only(options))

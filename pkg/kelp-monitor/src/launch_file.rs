@@ -15,7 +15,8 @@ use crate::launch::Launch;
 pub(crate) struct LaunchFile {
     path: PathBuf,
     identity: Identity,
-    launch: Rc<Launch>,
+    /// What it said when it was read last.
+    pub(crate) launch: Rc<Launch>,
 }
 
 /// A file that is replaced is another inode, or at least a later one of the same number.
@@ -35,11 +36,6 @@ impl LaunchFile {
             identity,
             launch: Rc::new(launch),
         }))
-    }
-
-    /// What it said when it was read last.
-    pub(crate) fn launch(&self) -> Rc<Launch> {
-        Rc::clone(&self.launch)
     }
 
     /// Reads it again if somebody has changed it; whether somebody has.

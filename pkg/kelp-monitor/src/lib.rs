@@ -17,7 +17,6 @@ pub mod launch;
 mod launch_file;
 mod life;
 pub mod log;
-mod oom;
 pub mod overlays;
 pub mod place;
 pub mod protocol;

@@ -12,7 +12,6 @@ use kelp_state::{ExitRecord, Paths, Record, RunRecord, record};
 
 use crate::error::Error;
 use crate::finish::{self, exit_record, finish, note};
-use crate::launch::Launch;
 use crate::launch_file::LaunchFile;
 use crate::log::LogWriter;
 use crate::place::{Choice, Place};
@@ -30,8 +29,7 @@ const TIMED_OUT: i32 = 255;
 pub(crate) struct Life<'a> {
     pub(crate) paths: &'a Paths,
     pub(crate) record: &'a Record,
-    pub(crate) launch: Rc<Launch>,
-    /// What it is from, to be looked at again.
+    /// What is to be done, which others may change meanwhile.
     pub(crate) file: LaunchFile,
     pub(crate) log: LogWriter,
     pub(crate) listener: OwnedFd,
@@ -74,7 +72,7 @@ impl Life<'_> {
             let end = match self.run(&mut first) {
                 Err(error) if is_first => {
                     let exit = self.failure(&error);
-                    let trash = finish(self.paths, self.record, &self.launch, &exit, None);
+                    let trash = finish(self.paths, self.record, &self.file.launch, &exit, None);
                     finish::empty(&trash);
                     return Err(error);
                 }
@@ -89,12 +87,12 @@ impl Life<'_> {
             let code = end.exit.code;
             // A policy may have been changed while the program ran.
             self.refresh();
-            let policy = self.launch.restart.filter(|_| !end.stopped);
+            let policy = self.file.launch.restart.filter(|_| !end.stopped);
             let again = policy.is_some_and(|policy| policy.applies(code, self.restarts));
             let trash = finish(
                 self.paths,
                 self.record,
-                &self.launch,
+                &self.file.launch,
                 &end.exit,
                 end.cgroup.as_ref(),
             );
@@ -124,7 +122,7 @@ impl Life<'_> {
 
     /// One run of the program.
     fn run(&mut self, first: &mut Option<Starter>) -> Result<End, Error> {
-        let (record, launch) = (self.record, Rc::clone(&self.launch));
+        let (record, launch) = (self.record, Rc::clone(&self.file.launch));
         let launch = &*launch;
         let started = SystemTime::now();
         // What a monitor that was killed has left would be seen by this run.
@@ -216,20 +214,18 @@ impl Life<'_> {
     /// Reads what has been changed since it was read last. What can't be read stays as it was: a program
     /// that runs is not ended for that.
     fn refresh(&mut self) -> bool {
-        let changed = self.file.refresh().unwrap_or(false);
-        if changed {
-            self.launch = self.file.launch();
-        }
-        changed
+        self.file.refresh().unwrap_or(false)
     }
 
     /// Sets limits that were changed while the container was being started: whoever changed them found
     /// nothing that runs.
     fn catch_up(&mut self, running: &Running) -> Result<(), Error> {
+        let before = Rc::clone(&self.file.launch);
         if self.refresh()
+            && before.resources != self.file.launch.resources
             && let Some(cgroup) = running.cgroup.get()
         {
-            cgroup.change(&self.launch.resources)?;
+            cgroup.change(&self.file.launch.resources)?;
         }
         Ok(())
     }

@@ -74,7 +74,7 @@ fn watch(
         let _ = std::fs::remove_dir_all(&record.runtime);
         return Err(kelp_state::Error::NotFound(record.id.to_string()).into());
     };
-    record.begin(if file.launch().remove {
+    record.begin(if file.launch.remove {
         Durability::None
     } else {
         Durability::Synced
@@ -96,9 +96,9 @@ fn live(
     (streams, fds): (Streams, Vec<OwnedFd>),
     alive: Alive,
 ) -> Result<(), Error> {
-    let launch = file.launch();
+    let launch = &file.launch;
     place::clear(record);
-    let choice = Choice::begin(record, &launch, paths.session())?;
+    let choice = Choice::begin(record, launch, paths.session())?;
     let _registration =
         kelp_userns::shared::register(&paths.runtime, &launch.map_key, std::process::id())?;
     let log = LogWriter::open(&launch.log)
@@ -111,7 +111,6 @@ fn live(
     let life = Life {
         paths,
         record,
-        launch,
         file,
         log,
         listener,

@@ -127,7 +127,7 @@ pub(crate) enum Ends {
     /// Those of whoever started the monitor.
     Own,
     /// Pipes.
-    Pipes(Box<Pipes>),
+    Pipes(Pipes),
 }
 
 /// Both ends of the streams of a program without a terminal.
@@ -165,12 +165,12 @@ pub(crate) fn ends(config: &Launch) -> Result<Ends, Error> {
             .map_err(Error::io("open /dev/null"))?;
         (null, None)
     };
-    Ok(Ends::Pipes(Box::new(Pipes {
+    Ok(Ends::Pipes(Pipes {
         stdin,
         sink,
         stdout: output_pipe().map_err(Error::io(what))?,
         stderr: output_pipe().map_err(Error::io(what))?,
-    })))
+    }))
 }
 
 impl Ends {

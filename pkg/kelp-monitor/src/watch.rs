@@ -8,6 +8,7 @@ use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use kelp_runtime::cgroup::OomKills;
 use kelp_state::{Paths, Record, RunRecord};
 use kelp_sys::process::{Exit, wait_pidfd};
 use kelp_sys::signal::{pidfd_send, read_signal};
@@ -21,7 +22,6 @@ use crate::door::Door;
 use crate::finish::{current_name, note};
 use crate::launch::Launch;
 use crate::log::{LogWriter, Stream};
-use crate::oom::OomKills;
 use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
 use crate::restart::timespec;
 use crate::start::Running;

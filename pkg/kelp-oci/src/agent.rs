@@ -11,6 +11,7 @@ use crate::record::State;
 /// nothing where none is named.
 pub(crate) fn agent(spec: &Spec, pid: i32, state: &State) -> Option<Agent> {
     let seccomp = profile(spec)?;
+    let path = seccomp.listener_path().clone()?;
     let mut told = json!({
         "ociVersion": kelp_runtime::OCI_VERSION,
         "fds": ["seccompFd"],
@@ -21,7 +22,7 @@ pub(crate) fn agent(spec: &Spec, pid: i32, state: &State) -> Option<Agent> {
         told["metadata"] = metadata.as_str().into();
     }
     Some(Agent {
-        path: seccomp.listener_path().clone()?,
+        path,
         state: told.to_string().into_bytes(),
     })
 }

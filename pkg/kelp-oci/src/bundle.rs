@@ -3,8 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kelp_userns::{IdMap, IdMapping};
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Mount, Spec};
+use kelp_runtime::mount_plan::mappings;
+use kelp_userns::IdMap;
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
 
 use rustix::process::{getegid, geteuid};
 
@@ -115,8 +116,8 @@ pub(crate) fn user_namespace(spec: &Spec) -> Result<(Option<PathBuf>, Option<IdM
     let mut namespaces = linux.namespaces().iter().flatten();
     let user = namespaces.find(|namespace| namespace.typ() == LinuxNamespaceType::User);
     let (uids, gids) = (
-        side(linux.uid_mappings().as_ref()),
-        side(linux.gid_mappings().as_ref()),
+        mappings(linux.uid_mappings().as_ref()),
+        mappings(linux.gid_mappings().as_ref()),
     );
     match user.map(|user| user.path().clone()) {
         None if uids.is_empty() && gids.is_empty() => Ok((None, None)),
@@ -127,17 +128,7 @@ pub(crate) fn user_namespace(spec: &Spec) -> Result<(Option<PathBuf>, Option<IdM
         Some(Some(path)) => Ok((Some(path), None)),
         // As crun has it: whoever is not root becomes root, and has no other ids.
         Some(None) if uids.is_empty() && gids.is_empty() && !is_host_root() => {
-            let own = |host| {
-                vec![IdMapping {
-                    container: 0,
-                    host,
-                    size: 1,
-                }]
-            };
-            let map = IdMap {
-                uids: own(geteuid().as_raw()),
-                gids: own(getegid().as_raw()),
-            };
+            let map = IdMap::single(geteuid().as_raw(), getegid().as_raw());
             Ok((None, Some(map)))
         }
         Some(None) if uids.is_empty() || gids.is_empty() => Err(Error::Invalid(
@@ -145,17 +136,6 @@ pub(crate) fn user_namespace(spec: &Spec) -> Result<(Option<PathBuf>, Option<IdM
         )),
         Some(None) => Ok((None, Some(IdMap { uids, gids }))),
     }
-}
-
-fn side(lines: Option<&Vec<LinuxIdMapping>>) -> Vec<IdMapping> {
-    let lines = lines.into_iter().flatten();
-    lines
-        .map(|line| IdMapping {
-            container: line.container_id(),
-            host: line.host_id(),
-            size: line.size(),
-        })
-        .collect()
 }
 
 #[cfg(test)]

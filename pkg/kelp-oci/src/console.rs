@@ -3,10 +3,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use kelp_runtime::message::send;
-use rustix::net::{SocketAddrUnix, SocketType, connect};
+use kelp_runtime::message::{connect, send};
 
-use crate::create::socket;
 use crate::error::Error;
 
 /// Who gets the outer end of a terminal.
@@ -54,12 +52,10 @@ impl ConsoleSocket {
     /// Connects to it: before there is a container, so that a wrong path leaves none.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let what = || format!("connect to the console socket {}", path.display());
-        let socket = socket(SocketType::STREAM).map_err(Error::io(what()))?;
-        let address = SocketAddrUnix::new(path).map_err(Error::io(what()))?;
-        connect(&socket, &address).map_err(Error::io(what()))?;
+        let connection = connect(path).map_err(Error::io(what()))?;
         Ok(Self {
             path: path.to_owned(),
-            connection: socket,
+            connection,
         })
     }
 

@@ -101,12 +101,13 @@ impl Root {
             is_done: false,
         };
         let _lock = record::lock(&directory)?;
+        let is_root = root::is_host_root();
         let (joined, map) = bundle::user_namespace(&bundle.spec)?;
         let extras = Extras {
             set_home: true,
             preserved_fds: options.preserved_fds,
-            makes_devices: root::is_host_root() && map.is_none() && joined.is_none(),
-            makes_idmaps: root::is_host_root(),
+            makes_devices: is_root && map.is_none() && joined.is_none(),
+            makes_idmaps: is_root,
             seccomp_cache: Some(self.seccomp_cache()),
             ..Extras::default()
         };
@@ -144,8 +145,14 @@ impl Root {
         let held = || {
             let mut starting = starting;
             if plan.pauses() {
-                run(&bundle.spec, "prestart", &state)?;
-                run(&bundle.spec, "createRuntime", &state)?;
+                let hooks = bundle.spec.hooks().as_ref();
+                run(
+                    "prestart",
+                    hooks.and_then(|hooks| hooks.prestart().as_ref()),
+                    &state,
+                )?;
+                let list = hooks.and_then(|hooks| hooks.create_runtime().as_ref());
+                run("createRuntime", list, &state)?;
                 starting = starting.enter(&state.inside().to_json())?;
             }
             container.terminal = options.terminal.take(starting.terminal.take())?;

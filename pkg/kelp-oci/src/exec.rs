@@ -1,6 +1,5 @@
 //! `exec`: another process in a running container.
 
-use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -16,8 +15,7 @@ use crate::error::Error;
 use crate::lenient;
 use crate::record::{Container, Status};
 use crate::relay::{self, Signals};
-use crate::root::SECCOMP;
-use crate::root::is_host_root;
+use crate::root::{is_host_root, seccomp_cache};
 
 /// How to add a process.
 #[derive(Debug, Default)]
@@ -66,7 +64,7 @@ impl Container {
         let extras = Extras {
             set_home: true,
             preserved_fds: options.preserved_fds,
-            seccomp_cache: self.directory.parent().map(|root| root.join(SECCOMP)),
+            seccomp_cache: self.directory.parent().map(seccomp_cache),
             ..Extras::default()
         };
         let plan = ProcessPlan::new(&options.process, profile, extras)?;
@@ -96,8 +94,5 @@ impl Container {
 
 /// Reads a process.json.
 pub fn read_process(path: &Path) -> Result<Process, Error> {
-    let text = fs::read(path).map_err(Error::io(format!("read {}", path.display())))?;
-    let (process, _) = lenient::parse(&text)
-        .map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?;
-    Ok(process)
+    lenient::read(path)
 }

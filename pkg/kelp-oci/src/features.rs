@@ -4,7 +4,7 @@ use kelp_runtime::seccomp::names;
 use kelp_runtime::{OCI_VERSION, capabilities, hooks, mount_plan, scheduling};
 use serde_json::{Value, json};
 
-/// The document. Names come from the tables that configurations are read with.
+/// The document. Most names come from the tables that configurations are read with.
 pub fn features() -> Value {
     json!({
         "ociVersionMin": "1.0.0",

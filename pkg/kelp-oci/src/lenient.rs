@@ -5,14 +5,27 @@
 //! "Linux Process"). A document is read as it stands first; what is unknown is looked for only where that
 //! fails.
 
+use std::fs;
+use std::path::Path;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use crate::error::Error;
 
 /// What the specification calls them, and what the types that it is read into do.
 const RENAMED: &[(&str, &str)] = &[
     ("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"),
     ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN"),
 ];
+
+/// Reads a file. What was passed over in it is not told.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    let text = fs::read(path).map_err(Error::io(format!("read {}", path.display())))?;
+    let (document, _) =
+        parse(&text).map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?;
+    Ok(document)
+}
 
 /// The document, and a line for each thing that was passed over.
 pub fn parse<T: DeserializeOwned>(text: &[u8]) -> serde_json::Result<(T, Vec<String>)> {

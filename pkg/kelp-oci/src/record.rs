@@ -163,11 +163,7 @@ impl Container {
 
     /// The specification that it was made from.
     pub fn spec(&self) -> Result<Spec, Error> {
-        let path = self.directory.join(SPEC);
-        let text = fs::read(&path).map_err(Error::io(format!("read {}", path.display())))?;
-        let (spec, _) = lenient::parse(&text)
-            .map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?;
-        Ok(spec)
+        lenient::read(&self.directory.join(SPEC))
     }
 
     /// A pidfd of its first process, unless that has ended.
@@ -202,7 +198,11 @@ impl Container {
         if path.is_empty() {
             return None;
         }
-        Cgroup::open(path).ok()
+        let cgroup = Cgroup::open(path).ok()?;
+        Some(match self.record.scope {
+            Some(_) => cgroup.in_scope(),
+            None => cgroup,
+        })
     }
 
     /// What the specification calls its state.

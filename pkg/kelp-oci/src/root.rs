@@ -62,9 +62,9 @@ impl Root {
         Container::open(id, self.directory(id)?)
     }
 
-    /// Where compiled seccomp filters are kept: a name that no container can have.
+    /// Where compiled seccomp filters are kept.
     pub(crate) fn seccomp_cache(&self) -> PathBuf {
-        self.path.join(SECCOMP)
+        seccomp_cache(&self.path)
     }
 
     /// Every container, by id; one whose record can't be read is left out.
@@ -83,6 +83,11 @@ impl Root {
             .filter_map(|id| self.container(id).ok())
             .collect())
     }
+}
+
+/// Where compiled seccomp filters are kept below a state root: a name that no container can have.
+pub(crate) fn seccomp_cache(root: &Path) -> PathBuf {
+    root.join(SECCOMP)
 }
 
 fn usual() -> PathBuf {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use kelp_runtime::hooks;
 use kelp_runtime::launch::go;
 use kelp_sys::signal::pidfd_send;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Hook, Spec};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::net::{SocketType, connect};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -56,7 +56,11 @@ impl Container {
         let _ = fs::remove_file(self.directory.join(GATE));
         let state = self.state_as(&spec, Status::Running);
         let told = match &started {
-            Ok(()) => run(&spec, "poststart", &state),
+            Ok(()) => run(
+                "poststart",
+                hooks.and_then(|hooks| hooks.poststart().as_ref()),
+                &state,
+            ),
             Err(kelp_runtime::Error::Hook(_)) => started,
             Err(_) => {
                 // Nothing may run that is said not to: it may have got past what failed here.
@@ -96,16 +100,16 @@ impl Container {
     }
 }
 
-/// Runs the hooks of one kind; the first that fails ends it.
-pub(crate) fn run(spec: &Spec, name: &str, state: &State) -> Result<(), kelp_runtime::Error> {
-    let Some(all) = spec.hooks() else {
-        return Ok(());
-    };
-    let text = state.to_json();
-    let mut lists = hooks::all(all)
-        .into_iter()
-        .filter(|(kind, _)| *kind == name);
-    lists.try_for_each(|(name, list)| hooks::run(name, list, &text))
+/// Runs hooks of one kind; the first that fails ends it.
+pub(crate) fn run(
+    name: &str,
+    list: Option<&Vec<Hook>>,
+    state: &State,
+) -> Result<(), kelp_runtime::Error> {
+    match list {
+        Some(list) => hooks::run(name, list, &state.to_json()),
+        None => Ok(()),
+    }
 }
 
 /// Runs the poststop hooks, whose failure keeps nothing from going on; a line for each that has failed.

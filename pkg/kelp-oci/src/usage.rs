@@ -3,6 +3,7 @@
 //! Units are runc's: nanoseconds and bytes; a limit that is none is the largest number. What the kernel keeps
 //! no file of is left out, or zero where runc always has a number (cgroup-v2.rst, "Controllers").
 
+use kelp_runtime::scheduling::list;
 use serde_json::{Map, Value, json};
 
 /// Reads a file of a container's cgroup.
@@ -13,8 +14,8 @@ pub(crate) fn usage(read: Read<'_>, files: &[String]) -> Value {
     let mut usage = json!({
         "cpu": processor(read),
         "cpuset": {
-            "cpus": list(&read("cpuset.cpus.effective").unwrap_or_default()),
-            "mems": list(&read("cpuset.mems.effective").unwrap_or_default()),
+            "cpus": numbers(read("cpuset.cpus.effective")),
+            "mems": numbers(read("cpuset.mems.effective")),
         },
         "memory": memory(read),
         "pids": {
@@ -192,16 +193,9 @@ fn limit(text: &str) -> u64 {
     }
 }
 
-/// The numbers of a list like `0-2,4` (cpuset(7)).
-fn list(text: &str) -> Vec<u16> {
-    let mut numbers = Vec::new();
-    for part in text.trim().split(',') {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        if let (Ok(first), Ok(last)) = (first.parse::<u16>(), last.parse::<u16>()) {
-            numbers.extend(first..=last);
-        }
-    }
-    numbers
+fn numbers(text: Option<String>) -> Vec<usize> {
+    let text = text.unwrap_or_default();
+    list(text.trim(), 1 << 16).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@
 //! host that delegates nothing is no obstacle (cgroup-v2.rst, "Delegation").
 
 mod change;
+mod oom;
 
 pub use change::Undo;
+pub use oom::OomKills;
 
 use std::fs;
 use std::io::{self, Write};
@@ -25,6 +27,8 @@ use crate::resources::Setting;
 pub struct Cgroup {
     path: PathBuf,
     directory: OwnedFd,
+    /// Whether it is in a scope of systemd's that is the container's alone.
+    in_scope: bool,
 }
 
 /// The cgroup for processes that are in the way of a container's beside it.
@@ -95,7 +99,15 @@ impl Cgroup {
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )?;
-        Ok(Self { path, directory })
+        let parent = path.parent().and_then(Path::file_name).unwrap_or_default();
+        let parent = parent.as_encoded_bytes();
+        // As a monitor names it.
+        let in_scope = parent.starts_with(b"kelp-") && parent.ends_with(b".scope");
+        Ok(Self {
+            path,
+            directory,
+            in_scope,
+        })
     }
 
     /// Its path below the cgroup v2 mount, as /proc/<pid>/cgroup shows it.
@@ -154,15 +166,23 @@ impl Cgroup {
         write_file(&self.path.join("cgroup.kill"), "1")
     }
 
-    /// Where one of its counters is kept. In a scope of systemd's that is the container's alone, the
-    /// scope has the controllers that nothing has asked for below it; its monitor counts there as well.
+    /// The same, in a scope of systemd's that is the container's alone.
+    #[must_use]
+    pub fn in_scope(self) -> Self {
+        Self {
+            in_scope: true,
+            ..self
+        }
+    }
+
+    /// Where one of its counters is kept. A scope that is the container's alone has the controllers that
+    /// nothing has asked for below it; a monitor counts there as well.
     pub fn counter(&self, name: &str) -> PathBuf {
         let own = self.path.join(name);
-        let scope = self.path.parent().filter(|_| !own.exists());
-        let scope = scope.filter(|path| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            name.starts_with("kelp-") && name.ends_with(".scope")
-        });
+        let scope = self
+            .path
+            .parent()
+            .filter(|_| self.in_scope && !own.exists());
         scope.map_or(own, |scope| scope.join(name))
     }
 
@@ -277,9 +297,7 @@ fn hand_out<'a>(parent: &Path, controllers: &[&'a str]) -> Result<Vec<&'a str>, 
             delegate_hint(missing)
         )));
     }
-    // The machine's root may have processes and hand out controllers as well (cgroup-v2.rst, "No Internal
-    // Process Constraint"); it has no type.
-    if parent.join("cgroup.type").exists() {
+    if !may_have_processes(parent) {
         make_room(parent)?;
     }
     // At once: the kernel hands out all of them, or none.
@@ -292,6 +310,12 @@ fn hand_out<'a>(parent: &Path, controllers: &[&'a str]) -> Result<Vec<&'a str>, 
         ))
     })?;
     Ok(wanted)
+}
+
+/// Whether a cgroup may have processes and hand out controllers as well: the machine's root, which has no type
+/// (cgroup-v2.rst, "No Internal Process Constraint").
+pub(crate) fn may_have_processes(path: &Path) -> bool {
+    !path.join("cgroup.type").exists()
 }
 
 /// Moves the processes of a cgroup into one below it, because a cgroup that hands out controllers may

@@ -27,7 +27,7 @@ use crate::error::Error;
 use crate::init::become_root;
 
 /// The cgroup that is given away.
-pub const PAYLOAD: &str = "payload";
+const PAYLOAD: &str = "payload";
 
 /// The controllers by which systemd limits units (systemd.resource-control(5)).
 const CONTROLLERS: &[&str] = &["cpu", "cpuset", "io", "memory", "pids"];
@@ -69,11 +69,8 @@ fn hand_down(path: &Path, moves: bool) {
     if missing.is_empty() {
         return;
     }
-    // The machine's root has no type, and may have processes (cgroup-v2.rst, "No Internal Process
-    // Constraint").
-    let is_machines = !path.join("cgroup.type").exists();
-    let has_processes = !is_machines && !read("cgroup.procs").is_empty();
-    if has_processes && (!moves || cgroup::make_room(path).is_err()) {
+    let is_in_the_way = !cgroup::may_have_processes(path) && !read("cgroup.procs").is_empty();
+    if is_in_the_way && (!moves || cgroup::make_room(path).is_err()) {
         return;
     }
     for name in missing {

@@ -51,16 +51,15 @@ const KINDS: &[(&str, ThreadNameSpaceType)] = &[
 fn namespaces(pid: u32) -> Result<ThreadNameSpaceType, Error> {
     let mut set = ThreadNameSpaceType::empty();
     for &(name, kind) in KINDS {
-        let look = |path: String| {
-            rustix::fs::stat(&path)
-                .map_err(|error| Error::io(format!("look at {path}"))(error.into()))
-        };
-        let theirs = match rustix::fs::stat(format!("/proc/{pid}/ns/{name}")) {
+        let look = |path: String| rustix::fs::stat(&path).map_err(|error| (path, error));
+        let failed =
+            |(path, error): (String, Errno)| Error::io(format!("look at {path}"))(error.into());
+        let theirs = match look(format!("/proc/{pid}/ns/{name}")) {
             // A kernel without time namespaces.
-            Err(Errno::NOENT) if kind == ThreadNameSpaceType::TIME => continue,
-            _ => look(format!("/proc/{pid}/ns/{name}"))?,
+            Err((_, Errno::NOENT)) if kind == ThreadNameSpaceType::TIME => continue,
+            theirs => theirs.map_err(failed)?,
         };
-        let ours = look(format!("/proc/self/ns/{name}"))?;
+        let ours = look(format!("/proc/self/ns/{name}")).map_err(failed)?;
         if (theirs.st_dev, theirs.st_ino) != (ours.st_dev, ours.st_ino) {
             set |= kind;
         }

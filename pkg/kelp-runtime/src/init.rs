@@ -24,6 +24,7 @@ use crate::mounts::Made;
 use crate::plan::Plan;
 use crate::process::{self, Tie};
 use crate::rootfd::Root;
+use crate::source::Bound;
 use crate::{accounts, chown, device_nodes, hooks, mounts, rootfs, source};
 
 /// Runs the plan; returns only if a step failed.
@@ -62,28 +63,11 @@ fn prepare(
         kelp_sys::net::bring_up(c"lo").step(|| "bring the loopback interface up".to_owned())?;
     }
 
-    // What is shared with the host is what was opened before the host's mounts are let go.
-    let shared = plan.mounts.iter().map(|mount| {
-        let is_shared = mount.is_shared();
-        is_shared.then(|| source::open_source(mount)).transpose()
-    });
-    let shared = shared.collect::<Result<Vec<_>, _>>()?;
-    // Mounts made here must not reach the host; the host's may come in until the pivot.
-    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    mount_change("/", slave).step(|| "make / a slave mount".to_owned())?;
-    let parts = rootfs::open_parts(&plan.rootfs, &plan.attach)?;
-    let sources = plan.mounts.iter().zip(shared);
-    let sources =
-        sources.map(|(mount, shared)| shared.map_or_else(|| source::open_source(mount), Ok));
-    let sources = sources.collect::<Result<Vec<_>, _>>()?;
-    let origins = plan.mounts.iter().map(source::open_origin);
-    let origins = origins.collect::<Result<Vec<_>, _>>()?;
-    become_root()?;
-    let sources = sources
-        .into_iter()
-        .map(|opened| opened.mount(parts.place()));
-    let sources = sources.collect::<Result<Vec<_>, _>>()?;
-    let root = Root::new(rootfs::mount(parts)?);
+    let Opened {
+        root,
+        sources,
+        origins,
+    } = open_mounts(plan)?;
     mounts::check_real_directories(&root)?;
     let mut dev = None;
     let mut given = Vec::new();
@@ -171,6 +155,45 @@ fn prepare(
         }
     }
     Ok(identity)
+}
+
+/// The root, and what is to be mounted in it.
+pub(crate) struct Opened {
+    pub(crate) root: Root,
+    /// A mount each, made so far as it is of the host's.
+    pub(crate) sources: Vec<Bound>,
+    /// What each gives to the container's user, where that is not what it shows.
+    pub(crate) origins: Vec<Option<OwnedFd>>,
+}
+
+/// Opens all that a plan has of the host's by the user's own rights, lets go of the host's mounts, and attaches
+/// the root; the caller is the container's root after it.
+pub(crate) fn open_mounts(plan: &Plan) -> Result<Opened, Failure> {
+    // What is shared with the host is what was opened before the host's mounts are let go.
+    let shared = plan.mounts.iter().map(|mount| {
+        let is_shared = mount.is_shared();
+        is_shared.then(|| source::open_source(mount)).transpose()
+    });
+    let shared = shared.collect::<Result<Vec<_>, _>>()?;
+    // Mounts made here must not reach the host; the host's may come in until the pivot.
+    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", slave).step(|| "make / a slave mount".to_owned())?;
+    let parts = rootfs::open_parts(&plan.rootfs, &plan.attach)?;
+    let sources = plan.mounts.iter().zip(shared);
+    let sources =
+        sources.map(|(mount, shared)| shared.map_or_else(|| source::open_source(mount), Ok));
+    let sources = sources.collect::<Result<Vec<_>, _>>()?;
+    let origins = plan.mounts.iter().map(source::open_origin);
+    let origins = origins.collect::<Result<Vec<_>, _>>()?;
+    become_root()?;
+    let sources = sources
+        .into_iter()
+        .map(|opened| opened.mount(parts.place()));
+    Ok(Opened {
+        sources: sources.collect::<Result<Vec<_>, _>>()?,
+        root: Root::new(rootfs::mount(parts)?),
+        origins,
+    })
 }
 
 /// User and group 0 of the namespace, so that what is made for the container is its root's. A

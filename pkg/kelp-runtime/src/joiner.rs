@@ -2,8 +2,8 @@
 //!
 //! setns(2) with a pid namespace moves nobody: it says where children will be. One who enters it in a
 //! user namespace of its own can't go back, nor can one who enters a user namespace: so the caller
-//! forks a joiner, which enters, clones the process as the caller's child (`CLONE_PARENT`), and ends. The caller waits for the process, and
-//! its own other children stay where it is itself.
+//! forks a joiner, which enters, clones the process as the caller's child (`CLONE_PARENT`), and ends.
+//! The caller waits for the process, and its own other children stay where it is itself.
 
 use std::os::fd::{AsFd, BorrowedFd};
 

@@ -10,16 +10,13 @@ use kelp_sys::process::wait_pidfd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
-    socketpair,
-};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
 use rustix::process::{Signal, pidfd_send_signal};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Error, Failure, Step, plain};
 use crate::joiner::through_joiner;
-use crate::message::{receive, send};
+use crate::message::{connect, receive, send};
 use crate::plan::Plan;
 use crate::process;
 
@@ -134,14 +131,9 @@ impl Agent {
             return Err(Error::Init(text.to_owned()));
         };
         let what = || format!("ask linux.seccomp.listenerPath {}", agent.path.display());
-        let told = || -> io::Result<()> {
-            let address = SocketAddrUnix::new(&agent.path)?;
-            let (kind, flags) = (SocketType::STREAM, SocketFlags::CLOEXEC);
-            let socket = socket_with(AddressFamily::UNIX, kind, flags, None)?;
-            connect(&socket, &address)?;
-            send(socket.as_fd(), &agent.state, &[listener.as_fd()])
-        };
-        told().map_err(Error::io(what()))
+        connect(&agent.path)
+            .and_then(|socket| send(socket.as_fd(), &agent.state, &[listener.as_fd()]))
+            .map_err(Error::io(what()))
     }
 }
 
@@ -198,7 +190,7 @@ fn clone_among(
     init: impl FnOnce() -> i32,
 ) -> Result<Child, Failure> {
     let time = plan.namespaces.time.as_deref();
-    let clocks = time.map(open_clocks).transpose()?;
+    let clocks = time.map(|_| open_clocks()).transpose()?;
     if let Some(user) = around.user {
         // In another user namespace this process is undumpable, and what /proc has of it is the host's
         // root's.
@@ -231,7 +223,7 @@ fn clone_among(
 }
 
 /// Opens the calling process's file for the clocks of its children. The kernel looks at who has opened it.
-fn open_clocks(_offsets: &str) -> Result<OwnedFd, Failure> {
+fn open_clocks() -> Result<OwnedFd, Failure> {
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     match open("/proc/self/timens_offsets", flags, Mode::empty()) {
         Err(Errno::NOENT) => Err(Failure::setup(
@@ -302,7 +294,7 @@ impl Starting {
     }
 
     /// Waits until the process is all but the program, and waits for [`Starting::held`].
-    pub fn prepared(&mut self, agent: Option<&Agent>) -> Result<(), Error> {
+    pub fn prepared(&self, agent: Option<&Agent>) -> Result<(), Error> {
         let message = self.hear(agent)?;
         if message.first() != Some(&HELD) {
             return Err(failure(&message, &self.program));

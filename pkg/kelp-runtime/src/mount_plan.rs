@@ -354,20 +354,11 @@ impl Options {
         }
         Ok(())
     }
-}
 
-impl Options {
     /// The mapping of a mount: as its options and its own maps say.
     fn idmap(&mut self, mount: &Mount) -> Result<Option<Idmap>, Error> {
-        let side = |lines: &Option<Vec<LinuxIdMapping>>| {
-            let lines = lines.iter().flatten().map(|line| IdMapping {
-                container: line.container_id(),
-                host: line.host_id(),
-                size: line.size(),
-            });
-            lines.collect::<Vec<_>>()
-        };
-        let (uids, gids) = (side(mount.uid_mappings()), side(mount.gid_mappings()));
+        let uids = mappings(mount.uid_mappings().as_ref());
+        let gids = mappings(mount.gid_mappings().as_ref());
         if uids.is_empty() != gids.is_empty() {
             return Err(Error::Spec(format!(
                 "mount {}: uidMappings and gidMappings are given together",
@@ -380,6 +371,16 @@ impl Options {
         }
         Ok(idmap)
     }
+}
+
+/// One side of a map, as the specification has it.
+pub fn mappings(lines: Option<&Vec<LinuxIdMapping>>) -> Vec<IdMapping> {
+    let lines = lines.into_iter().flatten().map(|line| IdMapping {
+        container: line.container_id(),
+        host: line.host_id(),
+        size: line.size(),
+    });
+    lines.collect()
 }
 
 fn process_of(option: &str, target: &Path) -> Result<u32, Error> {

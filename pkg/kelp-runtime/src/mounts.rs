@@ -43,9 +43,6 @@ pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Bound) -> Result<Made,
         tree: bound,
         filling,
     } = bound;
-    if let Source::Remount { parameters } = &mount.source {
-        return remount(root, mount, parameters);
-    }
     let tree = match &mount.source {
         Source::Bind { .. } | Source::Overlay { .. } => {
             bound.ok_or_else(|| Failure::setup(format!("{}: it was not opened", what())))?
@@ -56,7 +53,7 @@ pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Bound) -> Result<Made,
             parameters,
         } => file_system(kind, source, parameters, &what)?,
         Source::Cgroup { own } => cgroup(*own, &what)?,
-        Source::Remount { .. } => unreachable!("it has returned"),
+        Source::Remount { parameters } => return remount(root, mount, parameters),
     };
     let is_directory = is_directory(tree.as_fd()).step(what)?;
     let (target, is_new) = target(root, &mount.target, is_directory)?;

@@ -194,7 +194,7 @@ pub(crate) fn attributes(body: &[u8], after: usize) -> Vec<(u16, &[u8])> {
     found
 }
 
-pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 

@@ -174,7 +174,7 @@ impl Plan {
                     .to_owned(),
             ));
         }
-        let hooks = HookPlan::new(spec)?;
+        let mut hooks = HookPlan::new(spec)?;
         let namespaces = Namespaces::new(&linux)?;
         if !namespaces.create.contains(CloneFlags::NEWNS) {
             return Err(Error::Spec(
@@ -232,7 +232,7 @@ impl Plan {
             hostname: spec.hostname().clone(),
             domainname: domain.or_else(|| spec.domainname().clone()),
             process: ProcessPlan {
-                start_hooks: hooks.start_container.clone(),
+                start_hooks: std::mem::take(&mut hooks.start_container),
                 ..ProcessPlan::new(process, linux.seccomp().as_ref(), extras)?.of_first(&linux)?
             },
             hooks,

@@ -52,8 +52,13 @@ impl Identity {
                     .flatten(),
             });
         };
-        let user = user::resolve(root, text, &extras.groups)
-            .map_err(|error| Failure::setup(error.to_string()))?;
+        Self::look_up(root, text, &extras.groups)
+    }
+
+    /// Of a user by name or number, from the container's own files.
+    pub(crate) fn look_up(root: &Root, text: &str, groups: &[String]) -> Result<Self, Failure> {
+        let user =
+            user::resolve(root, text, groups).map_err(|error| Failure::setup(error.to_string()))?;
         Ok(Self {
             uid: user.uid,
             gid: user.gid,

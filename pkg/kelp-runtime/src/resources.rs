@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxCpu, LinuxNetwork, LinuxResources};
 
 use crate::error::Error;
 
@@ -89,8 +89,7 @@ pub fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Error> {
 /// What only cgroup v1 has. It is refused: an explicit limit that is not in force would be none.
 fn refuse_old(resources: &LinuxResources) -> Result<(), Error> {
     let memory = resources.memory().unwrap_or_default();
-    let cpu = resources.cpu().clone().unwrap_or_default();
-    let network = resources.network().clone().unwrap_or_default();
+    let (cpu, network) = (resources.cpu().as_ref(), resources.network().as_ref());
     let is_set = |value: Option<i64>| value.is_some_and(|value| value > 0);
     let kernel = is_set(memory.kernel());
     for (asked, name) in [
@@ -105,19 +104,24 @@ fn refuse_old(resources: &LinuxResources) -> Result<(), Error> {
             memory.disable_oom_killer() == Some(true),
             "memory.disableOOMKiller",
         ),
-        (is_set(cpu.realtime_runtime()), "cpu.realtimeRuntime"),
         (
-            cpu.realtime_period().is_some_and(|period| period > 0),
+            is_set(cpu.and_then(LinuxCpu::realtime_runtime)),
+            "cpu.realtimeRuntime",
+        ),
+        (
+            cpu.and_then(LinuxCpu::realtime_period)
+                .is_some_and(|period| period > 0),
             "cpu.realtimePeriod",
         ),
         (
-            network.class_id().is_some_and(|id| id > 0),
+            network
+                .and_then(LinuxNetwork::class_id)
+                .is_some_and(|id| id > 0),
             "network.classID",
         ),
         (
             network
-                .priorities()
-                .as_ref()
+                .and_then(|network| network.priorities().as_ref())
                 .is_some_and(|it| !it.is_empty()),
             "network.priorities",
         ),
@@ -268,12 +272,12 @@ fn io(resources: &LinuxResources, list: &mut Vec<Setting>) {
     ];
     for (devices, key, option) in throttles {
         for device in devices.iter().flatten() {
-            let value = format!(
-                "{}:{} {key}={}",
-                device.major(),
-                device.minor(),
-                device.rate()
-            );
+            // A rate of nothing is no limit, as it is in podman.
+            let rate = match device.rate() {
+                0 => "max".to_owned(),
+                rate => rate.to_string(),
+            };
+            let value = format!("{}:{} {key}={rate}", device.major(), device.minor());
             list.push(Setting::new("io.max", &value, option));
         }
     }

@@ -200,7 +200,7 @@ fn processors(text: Option<&str>) -> Result<Option<CpuSet>, Error> {
 }
 
 /// The numbers of a list like `0-2,4`, each below `limit` (cpuset(7), "List format").
-fn list(text: &str, limit: usize) -> Option<Vec<usize>> {
+pub fn list(text: &str, limit: usize) -> Option<Vec<usize>> {
     let mut numbers = Vec::new();
     for part in text.split(',').filter(|_| !text.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));

@@ -73,10 +73,7 @@ pub struct Compiled {
 /// # Errors
 /// [`Error::Spec`] for a profile that can't be.
 pub fn plan(profile: Option<&LinuxSeccomp>, single_id: bool) -> Result<Option<Program>, Error> {
-    if profile.is_none() && !single_id {
-        return Ok(None);
-    }
-    compiled_plan(profile, single_id).map(Some)
+    plan_cached(profile, None, single_id, None)
 }
 
 /// The filter, whether or not there is anything to filter.

@@ -67,7 +67,7 @@ impl Cgroup {
                 current.saturating_sub(value(&stat, "inactive_file").unwrap_or(0))
             }),
             memory_limit: self.memory_limit(),
-            tasks: Some(tasks(self.path())),
+            tasks: tasks(self.path()),
             io: read("io.stat").as_deref().map(devices),
             processor_pressure: pressure("cpu.pressure"),
             memory_pressure: pressure("memory.pressure"),
@@ -85,15 +85,16 @@ impl Cgroup {
     }
 }
 
-/// How many tasks are in a cgroup and below it.
-fn tasks(path: &Path) -> u64 {
+/// How many tasks are in a cgroup and below it; nothing of one that can't be read.
+fn tasks(path: &Path) -> Option<u64> {
     if let Ok(text) = fs::read_to_string(path.join("pids.current")) {
-        return text.trim().parse().unwrap_or(0);
+        return text.trim().parse().ok();
     }
-    let list = fs::read_to_string(path.join("cgroup.threads")).unwrap_or_default();
+    let list = fs::read_to_string(path.join("cgroup.threads")).ok()?;
     let below = fs::read_dir(path).into_iter().flatten().flatten();
     let below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    list.lines().count() as u64 + below.map(|entry| tasks(&entry.path())).sum::<u64>()
+    let below = below.filter_map(|entry| tasks(&entry.path())).sum::<u64>();
+    Some(list.lines().count() as u64 + below)
 }
 
 /// The bytes that the interfaces of a process's network namespace have received and sent, but for those

@@ -36,7 +36,7 @@ pub fn unshare_mounts() -> io::Result<()> {
     // SAFETY: CLONE_NEWNS changes what paths mean, and touches no memory. It unshares the thread's
     // working directory and root too, which are only values of the kernel's.
     let result = unsafe { libc::unshare(libc::CLONE_NEWNS) };
-    check(libc::c_long::from(result)).map(drop)
+    check(libc::c_long::from(result))
 }
 
 /// Gives the children that the calling thread will make a time namespace of their own. Until the first of
@@ -44,7 +44,7 @@ pub fn unshare_mounts() -> io::Result<()> {
 pub fn unshare_time() -> io::Result<()> {
     // SAFETY: CLONE_NEWTIME concerns children that are yet to be, and touches no memory.
     let result = unsafe { libc::unshare(0x80) };
-    check(libc::c_long::from(result)).map(drop)
+    check(libc::c_long::from(result))
 }
 
 /// Which kind of namespace a descriptor is of, as a `CLONE_NEW*` bit.

@@ -1,4 +1,4 @@
-//! What containers.conf says where the command line says nothing.
+//! What containers.conf and kelp.conf say where the command line says nothing.
 
 use std::net::IpAddr;
 

@@ -2,8 +2,6 @@
 
 /// Of run and create: the option, and why, where more is to be said than "not yet".
 const CREATE: &[(&str, &str)] = &[
-    ("--cpu-rt-period", V2),
-    ("--cpu-rt-runtime", V2),
     ("--decryption-key", "encrypted images can't be read"),
     (
         "--device-cgroup-rule",
@@ -13,20 +11,6 @@ const CREATE: &[(&str, &str)] = &[
         "--gpus",
         "devices of the Container Device Interface are not known",
     ),
-    ("--health-cmd", HEALTH),
-    ("--health-interval", HEALTH),
-    ("--health-log-destination", HEALTH),
-    ("--health-max-log-count", HEALTH),
-    ("--health-max-log-size", HEALTH),
-    ("--health-on-failure", HEALTH),
-    ("--health-retries", HEALTH),
-    ("--health-start-period", HEALTH),
-    ("--health-startup-cmd", HEALTH),
-    ("--health-startup-interval", HEALTH),
-    ("--health-startup-retries", HEALTH),
-    ("--health-startup-success", HEALTH),
-    ("--health-startup-timeout", HEALTH),
-    ("--health-timeout", HEALTH),
     (
         "--init-path",
         "--init runs kelp's own reaper, which no file replaces",
@@ -35,7 +19,6 @@ const CREATE: &[(&str, &str)] = &[
     ("--ip6", ADDRESS),
     ("--link-local-ip", ADDRESS),
     ("--mac-address", ADDRESS),
-    ("--memory-swappiness", V2),
     ("--network-alias", ADDRESS),
     ("--oom-kill-disable", V2),
     ("--pod", PODS),
@@ -53,14 +36,8 @@ const CREATE: &[(&str, &str)] = &[
     ("--subuidname", "use --uidmap, or --userns=keep-id"),
 ];
 
-/// Of create alone.
-const ONLY_CREATE: &[(&str, &str)] = &[("--init-ctr", PODS)];
-
-/// Of run alone.
-const RUN: &[(&str, &str)] = &[("--preserve-fd", ""), ("--preserve-fds", "")];
-
-/// Of update.
-const UPDATE: &[(&str, &str)] = &[
+/// Of run, create and update.
+const LIMITS_AND_HEALTH: &[(&str, &str)] = &[
     ("--cpu-rt-period", V2),
     ("--cpu-rt-runtime", V2),
     ("--health-cmd", HEALTH),
@@ -78,8 +55,16 @@ const UPDATE: &[(&str, &str)] = &[
     ("--health-startup-timeout", HEALTH),
     ("--health-timeout", HEALTH),
     ("--memory-swappiness", V2),
-    ("--no-healthcheck", HEALTH),
 ];
+
+/// Of create alone.
+const ONLY_CREATE: &[(&str, &str)] = &[("--init-ctr", PODS)];
+
+/// Of run alone.
+const RUN: &[(&str, &str)] = &[("--preserve-fd", ""), ("--preserve-fds", "")];
+
+/// Of update alone.
+const UPDATE: &[(&str, &str)] = &[("--no-healthcheck", HEALTH)];
 
 /// Of exec.
 const EXEC: &[(&str, &str)] = &[
@@ -250,30 +235,30 @@ const PODS: &str = "there are no pods";
 
 type List = &'static [(&'static str, &'static str)];
 
-fn of(path: &str) -> [List; 2] {
+fn of(path: &str) -> &'static [List] {
     let command = path.strip_prefix("kelp ").unwrap_or(path);
     let group = ["container ", "image "].iter();
     let mut inner = group.filter_map(|group| command.strip_prefix(group));
     let command = inner.next().unwrap_or(command);
     match command {
-        "kelp" => [GLOBAL, &[]],
-        "volume create" => [VOLUME, &[]],
-        "create" => [CREATE, ONLY_CREATE],
-        "run" => [CREATE, RUN],
-        "update" => [UPDATE, &[]],
-        "exec" => [EXEC, &[]],
-        "pull" => [PULL, &[]],
-        "images" | "list" | "ls" => [IMAGES, &[]],
-        "login" | "logout" => [LOGIN, &[]],
-        "unshare" => [UNSHARE, &[]],
-        _ => [&[], &[]],
+        "kelp" => &[GLOBAL],
+        "volume create" => &[VOLUME],
+        "create" => &[CREATE, LIMITS_AND_HEALTH, ONLY_CREATE],
+        "run" => &[CREATE, LIMITS_AND_HEALTH, RUN],
+        "update" => &[LIMITS_AND_HEALTH, UPDATE],
+        "exec" => &[EXEC],
+        "pull" => &[PULL],
+        "images" | "list" | "ls" => &[IMAGES],
+        "login" | "logout" => &[LOGIN],
+        "unshare" => &[UNSHARE],
+        _ => &[],
     }
 }
 
 /// What is said of an option that podman's command has and kelp's has not. A command is named as it is
 /// written, with the group that it is in.
 pub fn refusal(command: &str, shown: &str) -> Option<String> {
-    let mut options = of(command).into_iter().flatten();
+    let mut options = of(command).iter().copied().flatten();
     let (name, why) = options.find(|(name, _)| *name == shown)?;
     let why = if why.is_empty() {
         String::new()
@@ -335,6 +320,7 @@ mod tests {
     fn lists_are_sorted_and_belong_to_their_commands() {
         for list in [
             CREATE,
+            LIMITS_AND_HEALTH,
             ONLY_CREATE,
             RUN,
             EXEC,

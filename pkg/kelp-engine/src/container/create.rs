@@ -201,7 +201,9 @@ impl Engine {
             options, &network, record, base, &hostname,
         )?);
         self.give_to_root(map, &own)?;
-        let resources = limits::of_new_cgroup(options.resources.as_ref())?;
+        let resources = options.resources.as_ref();
+        let resources = resources.map_or_else(|| Ok(Vec::new()), limits::settings)?;
+        let resources = limits::of_new_cgroup(resources);
         let user = options.user.clone().or_else(|| image.user().clone());
         let user = user
             .filter(|user| !user.is_empty())
@@ -216,13 +218,10 @@ impl Engine {
             init: options.init,
             single_id: map.is_single(),
             default_seccomp: !options.privileged && !options.seccomp_unconfined,
-            seccomp_cache: None,
             host_devices: options.privileged,
             system: system::is_one(options),
             console: system::has_console(options),
-            makes_devices: false,
-            makes_idmaps: false,
-            preserved_fds: 0,
+            ..Extras::default()
         };
         if let Some(runtime) = &runtime {
             let no_cgroup = options.cgroups.mode == CgroupMode::Disabled;

@@ -50,6 +50,13 @@ impl Variables {
         }
         expanded + rest
     }
+
+    fn into_list(self) -> Vec<String> {
+        let variables = self.0.into_iter();
+        variables
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect()
+    }
 }
 
 /// The environment: kelp's own, the host's where it is asked for, the image's, the request's; later
@@ -80,10 +87,7 @@ pub fn environment(options: &CreateOptions, image: &ImageConfig, hostname: &str)
     for entry in &options.env {
         variables.set(entry);
     }
-    let variables = variables.0.into_iter();
-    variables
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect()
+    variables.into_list()
 }
 
 /// An environment with other variables: `set` has `KEY=VALUE`, `unset` names.
@@ -93,10 +97,7 @@ pub(crate) fn changed(list: &[String], set: &[String], unset: &[String]) -> Vec<
         variables.set(entry);
     }
     variables.0.retain(|(key, _)| !unset.contains(key));
-    let variables = variables.0.into_iter();
-    variables
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect()
+    variables.into_list()
 }
 
 #[cfg(test)]

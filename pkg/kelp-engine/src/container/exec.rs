@@ -20,7 +20,8 @@ use kelp_systemd::Manager;
 use oci_spec::runtime::{LinuxSeccomp, Process};
 use serde::{Deserialize, Serialize};
 
-use crate::container::exec::foreign::Begun;
+use crate::container::environment;
+use crate::container::exec::foreign::Entered;
 use crate::container::signal::ends_within;
 use crate::terminal::{End, Options, Other, Session};
 use crate::{Engine, Error, Kind};
@@ -111,7 +112,7 @@ impl Engine {
         options: &ExecOptions,
         target: &(RunRecord, OwnedFd),
         streams: (Option<Stdio<'_>>, Option<(u16, u16)>),
-    ) -> Result<Begun, Error> {
+    ) -> Result<Entered, Error> {
         let begun = self.enter(id, options, target, streams);
         // What was there a moment ago goes with the container.
         begun.map_err(|error| {
@@ -130,19 +131,22 @@ impl Engine {
         options: &ExecOptions,
         target: &(RunRecord, OwnedFd),
         (stdio, size): (Option<Stdio<'_>>, Option<(u16, u16)>),
-    ) -> Result<Begun, Error> {
+    ) -> Result<Entered, Error> {
         let (run, pidfd) = target;
         let mut wanted = self.wanted(id, options)?;
         let scope = Scope::of(&run.cgroup).filter(|_| !cgroup::may_enter(&run.cgroup));
-        let place = delegation::of_init(run.pid, &run.cgroup);
-        let cgroup = if run.cgroup.is_empty() {
-            None
+        let (place, cgroup) = if run.cgroup.is_empty() {
+            (String::new(), None)
         } else {
+            let place = delegation::of_init(run.pid, &run.cgroup);
             // Outside of it the process would have no limits, and not be paused.
-            Some(Cgroup::open(&place).map_err(Error::io("open the container's cgroup"))?)
+            let cgroup = Cgroup::open(&place).map_err(Error::io("open the container's cgroup"))?;
+            (place, Some(cgroup))
         };
-        // One that an init has made may be none of the user's.
-        let others = cgroup.as_ref().filter(|cgroup| !cgroup.is_writable());
+        // One that an init has made may be none of the user's; the container's own is.
+        let others = cgroup
+            .as_ref()
+            .filter(|cgroup| place != run.cgroup && !cgroup.is_writable());
         let own = cgroup.as_ref().filter(|_| others.is_none());
         if let Some(runtime) = wanted.runtime.take() {
             if let Some(size) = size {
@@ -150,7 +154,7 @@ impl Engine {
             }
             let place = (own.filter(|_| scope.is_none()), scope);
             let made = self.enter_by(&runtime, id, wanted, target, place, stdio)?;
-            return Ok(Begun::Running(made));
+            return Ok(Entered::Running(made));
         }
         let plan = ProcessPlan::new(&wanted.process, wanted.seccomp.as_ref(), wanted.extras)?;
         let target = Target {
@@ -172,7 +176,7 @@ impl Engine {
             let what = "move the process into the container's cgroup";
             delegation::enter(pidfd.as_fd(), cgroup.path(), pid).map_err(Error::io(what))?;
         }
-        Ok(Begun::Waiting(starting))
+        Ok(Entered::Waiting(starting))
     }
 
     /// Has systemd move a process into a scope.
@@ -185,7 +189,7 @@ impl Engine {
     /// The process as the container and the request say.
     fn wanted(&self, id: &ContainerId, options: &ExecOptions) -> Result<Wanted, Error> {
         let record = Record::new(&self.paths, id.clone());
-        let launch: Launch = file::read_json(&record.data.join("launch.json"))?
+        let mut launch: Launch = file::read_json(&record.data.join("launch.json"))?
             .ok_or_else(|| Error::new(Kind::NotFound, format!("no such container: {id}")))?;
         let mut process = launch.spec.process().clone().unwrap_or_default();
         process.set_terminal(Some(options.streams.tty));
@@ -193,21 +197,12 @@ impl Engine {
         if let Some(workdir) = &options.workdir {
             process.set_cwd(workdir.clone());
         }
-        let mut env = process.env().clone().unwrap_or_default();
+        let env = process.env().clone().unwrap_or_default();
         let mut more = options.env.clone();
         if options.streams.tty && !env.iter().any(|entry| entry.starts_with("TERM=")) {
             more.insert(0, "TERM=xterm".to_owned());
         }
-        for entry in more {
-            let key = entry
-                .split_inclusive('=')
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            env.retain(|old| !old.starts_with(&key));
-            env.push(entry);
-        }
-        process.set_env(Some(env));
+        process.set_env(Some(environment::changed(&env, &more, &[])));
         if options.privileged {
             let known = kelp_runtime::capabilities::CapSet::known()
                 .map_err(Error::io("read /proc/sys/kernel/cap_last_cap"))?;
@@ -226,10 +221,10 @@ impl Engine {
             seccomp_cache: Some(self.paths.seccomp()),
             ..launch.extras
         };
-        let linux = launch.spec.linux().as_ref();
+        let linux = launch.spec.linux_mut().as_mut();
         Ok(Wanted {
             process,
-            seccomp: linux.and_then(|linux| linux.seccomp().clone()),
+            seccomp: linux.and_then(|linux| linux.seccomp_mut().take()),
             extras,
             runtime: launch.runtime,
         })

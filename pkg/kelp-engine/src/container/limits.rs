@@ -67,7 +67,10 @@ impl Limits {
             memory
                 .set_limit(self.memory)
                 .set_reservation(self.memory_reservation)
-                .set_swap(self.memory_swap.or_else(|| usual_swap(self.memory?)));
+                .set_swap(self.memory_swap.or_else(|| {
+                    let memory = self.memory?;
+                    counts_swap().then(|| usual_swap(memory))
+                }));
             resources.set_memory(Some(memory));
         }
         let mut cpu = LinuxCpu::default();
@@ -119,16 +122,19 @@ impl Limits {
 }
 
 /// Memory and swap together, where only memory was asked for: twice as much, as podman has it, or none
-/// where that has no limit. Nothing on a kernel that does not count swap.
-fn usual_swap(memory: i64) -> Option<i64> {
-    let counted = fs::exists("/proc/swaps").unwrap_or(false)
-        && !fs::read_to_string("/proc/cmdline").is_ok_and(|text| text.contains("swapaccount=0"));
-    let swap = if memory > 0 {
+/// where that has no limit.
+fn usual_swap(memory: i64) -> i64 {
+    if memory > 0 {
         memory.saturating_mul(2)
     } else {
         -1
-    };
-    counted.then_some(swap)
+    }
+}
+
+/// Whether the kernel counts swap.
+fn counts_swap() -> bool {
+    fs::exists("/proc/swaps").unwrap_or(false)
+        && !fs::read_to_string("/proc/cmdline").is_ok_and(|text| text.contains("swapaccount=0"))
 }
 
 /// The settings for `resources`.
@@ -146,29 +152,20 @@ pub(crate) fn settings(resources: &LinuxResources) -> Result<Vec<Setting>, Error
     let swap_is_usual = memory.is_some_and(|memory| {
         memory
             .limit()
-            .is_some_and(|limit| memory.swap() == usual_swap(limit))
+            .is_some_and(|limit| memory.swap() == Some(usual_swap(limit)))
     });
     for setting in &mut list {
         if setting.file == "memory.swap.max" && swap_is_usual {
             "--memory".clone_into(&mut setting.option);
         }
-        // A rate of nothing is no limit, as it is in podman.
-        if setting.file == "io.max" && setting.value.ends_with("ps=0") {
-            setting.value.truncate(setting.value.len() - 1);
-            setting.value.push_str("max");
-        }
     }
     Ok(list)
 }
 
-/// The settings that a new cgroup has to be given: that there is no limit need not be said.
-pub(crate) fn of_new_cgroup(resources: Option<&LinuxResources>) -> Result<Vec<Setting>, Error> {
-    let Some(resources) = resources else {
-        return Ok(Vec::new());
-    };
-    let mut list = settings(resources)?;
+/// Of settings those that a new cgroup has to be given: that there is no limit need not be said.
+pub(crate) fn of_new_cgroup(mut list: Vec<Setting>) -> Vec<Setting> {
     list.retain(|setting| !setting.is_usual());
-    Ok(list)
+    list
 }
 
 fn throttles(rates: &[DeviceRate]) -> Result<Option<Vec<LinuxThrottleDevice>>, Error> {
@@ -206,7 +203,8 @@ mod tests {
 
     fn files(limits: &Limits) -> Vec<(String, String)> {
         let resources = limits.to_oci().unwrap();
-        let list = of_new_cgroup(resources.as_ref()).unwrap().into_iter();
+        let list = resources.map_or(Ok(Vec::new()), |resources| settings(&resources));
+        let list = of_new_cgroup(list.unwrap()).into_iter();
         list.map(|setting| (setting.file, setting.value)).collect()
     }
 
@@ -223,7 +221,7 @@ mod tests {
         let list = files(&limits);
         assert!(list.contains(&pair("memory.max", "1048576")), "{list:?}");
         // As far as the kernel that runs this counts swap.
-        if usual_swap(1).is_some() {
+        if counts_swap() {
             assert!(
                 list.contains(&pair("memory.swap.max", "1048576")),
                 "{list:?}"

@@ -1,7 +1,8 @@
 //! The list of containers: read-only, cheap, and never waiting for a container's lock.
 //!
-//! What runs is known from the runtime directory, so a list of what runs costs nothing for what does
-//! not; and a record is read only for the few fields that a list shows.
+//! What was started and has not ended has a link in its record ([`Record::had_begun`]): of what does not
+//! run, a list of what runs reads that link and nothing else; and a record is read only for the few
+//! fields that a list shows.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -112,7 +113,7 @@ impl Engine {
 
     /// One container as a list shows it. A container whose monitor was killed is settled first; while
     /// somebody works on it, it is shown as it will be.
-    fn listed(&self, record: &Record) -> Result<Option<Listed>, Error> {
+    pub(crate) fn listed(&self, record: &Record) -> Result<Option<Listed>, Error> {
         let mut run = if record.had_begun {
             record.run()?
         } else {

@@ -24,7 +24,7 @@ mod select;
 pub mod signal;
 pub mod start;
 pub mod statistics;
-pub mod system;
+pub(crate) mod system;
 pub mod top;
 pub mod update;
 mod user_namespace;

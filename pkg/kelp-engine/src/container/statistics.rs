@@ -43,17 +43,11 @@ impl Engine {
 
     /// What one container uses.
     pub fn sample_container(&self, id: &ContainerId) -> Result<Sample, Error> {
-        // One whose monitor was killed uses nothing any more.
-        self.status(id)?;
-        let config = self.config(id)?;
         let record = Record::new(&self.paths, id.clone());
-        let run = record.run()?;
-        let mode = config.options.namespaces.network.as_ref();
-        Ok(Sample {
-            id: config.id,
-            name: config.name,
-            usage: run.map(|run| usage(&run, mode)),
-        })
+        let listed = self.listed(&record)?;
+        listed
+            .map(sample)
+            .ok_or_else(|| kelp_state::Error::NotFound(id.to_string()).into())
     }
 }
 

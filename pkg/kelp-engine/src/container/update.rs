@@ -95,9 +95,12 @@ impl Documents {
                 ));
             }
             Some(asked) => {
-                let all = merged(options.resources.as_ref(), &asked)?;
-                let settings = changed(&limits::settings(&all)?, &self.launch.resources, &asked)?;
-                self.launch.resources = limits::of_new_cgroup(Some(&all))?;
+                let before = options.resources.as_ref();
+                let all = merged(before, &asked)?;
+                let before = before.map_or_else(|| Ok(Vec::new()), limits::settings)?;
+                let list = limits::settings(&all)?;
+                let settings = changed(&list, &before, &asked)?;
+                self.launch.resources = limits::of_new_cgroup(list);
                 options.resources = Some(all);
                 settings
             }

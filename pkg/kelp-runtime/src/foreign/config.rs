@@ -10,6 +10,7 @@ use oci_spec::runtime::{
 
 use super::{Foreign, MOUNTS, ROOTFS};
 use crate::error::Error;
+use crate::mount_plan::propagation;
 use crate::plan::{Extras, Plan};
 use crate::process::Identity;
 use crate::seccomp;
@@ -128,14 +129,14 @@ pub fn check(
     let linux = spec.linux().as_ref();
     let personality = linux.is_some_and(|linux| linux.personality().is_some());
     if personality && !matches!(program, "crun" | "kelp-runtime") {
-        return cant("--personality", "crun and kelp know it");
+        return cant("--personality", "only crun and kelp know it");
     }
     let domain = spec.domainname().is_some()
         || linux
             .and_then(|linux| linux.sysctl().as_ref())
             .is_some_and(|sysctl| sysctl.contains_key("kernel.domainname"));
     if domain && !matches!(program, "crun" | "kelp-runtime") {
-        return cant("--sysctl kernel.domainname", "crun and kelp know it");
+        return cant("--sysctl kernel.domainname", "only crun and kelp know it");
     }
     Ok(())
 }
@@ -194,16 +195,6 @@ fn pretend(profile: Option<LinuxSeccomp>) -> Result<LinuxSeccomp, Error> {
 /// A mount of the stage in the place of one that kelp has made. It has its attributes already, which are
 /// said all the same: a runtime that mounts it again clears what is not.
 pub(super) fn staged(place: &Path, number: usize, mount: &Mount, attributes: u64) -> Mount {
-    const PROPAGATION: &[&str] = &[
-        "private",
-        "rprivate",
-        "shared",
-        "rshared",
-        "slave",
-        "rslave",
-        "unbindable",
-        "runbindable",
-    ];
     const ATTRIBUTES: &[(u64, &str)] = &[
         (RDONLY, "ro"),
         (NOSUID, "nosuid"),
@@ -214,11 +205,7 @@ pub(super) fn staged(place: &Path, number: usize, mount: &Mount, attributes: u64
     let set = ATTRIBUTES.iter().filter(|(bit, _)| attributes & bit != 0);
     options.extend(set.map(|(_, name)| (*name).to_owned()));
     let asked = mount.options().iter().flatten();
-    options.extend(
-        asked
-            .filter(|option| PROPAGATION.contains(&option.as_str()))
-            .cloned(),
-    );
+    options.extend(asked.filter(|option| propagation(option).is_ok()).cloned());
     bind(
         &place.join(MOUNTS).join(number.to_string()),
         mount.destination(),

@@ -17,7 +17,6 @@ use crate::error::{Error, Failure, Step};
 use crate::plan::Extras;
 use crate::process::Identity;
 use crate::rootfd::Root;
-use crate::user;
 
 /// The process that is wanted.
 #[derive(Debug)]
@@ -49,7 +48,8 @@ pub fn exec(
     let args = request.process.args().clone().unwrap_or_default();
     let program = args.first().cloned().unwrap_or_default();
     let id = request.id;
-    let made = stage.made(runtime, id, &program, around, || call(request));
+    let caller = stage.caller(runtime, id, &program, around);
+    let made = caller.made(|| call(request));
     set_child_subreaper(None)
         .map_err(|error| Error::io("be a sub-reaper no longer")(error.into()))?;
     made
@@ -71,14 +71,7 @@ fn call(request: Request<'_>) -> Result<Call, Failure> {
         if has_input(init) {
             return Err(Failure::setup("the container has ended"));
         }
-        let user = user::resolve(&root, user, &extras.groups)
-            .map_err(|error| Failure::setup(error.to_string()))?;
-        let identity = Identity {
-            uid: user.uid,
-            gid: user.gid,
-            groups: user.groups,
-            home: Some(user.home.into_bytes()),
-        };
+        let identity = Identity::look_up(&root, user, &extras.groups)?;
         become_user(&mut process, &extras, &identity);
     }
     let what = || "write the process for the runtime".to_owned();

@@ -13,15 +13,15 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use rustix::fs::{FileType, Mode, OFlags, fstat, mkdirat, open, openat};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, fsconfig_create,
-    fsconfig_set_string, fsmount, fsopen, mount_change,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
+    fsopen,
 };
 use rustix::net::RecvFlags;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::{BUNDLE, Foreign, MOUNTS, ROOTFS, STATE, Stage, config};
 use crate::error::{Error, Failure, Step};
-use crate::init::{become_root, give_mounts, mount_id, settle_apt};
+use crate::init::{Opened, give_mounts, mount_id, open_mounts, settle_apt};
 use crate::launch::{Guarded, READY, pair};
 use crate::message::{receive, send};
 use crate::mount_plan::{MountPlan, Source};
@@ -29,7 +29,7 @@ use crate::mounts::{Made, attach, check_real_directories};
 use crate::plan::Plan;
 use crate::process::{Identity, usual_umask};
 use crate::rootfd::Root;
-use crate::{accounts, chown, mounts, rootfs, source};
+use crate::{accounts, chown, mounts, source};
 
 /// Where the tmpfs is mounted: a directory that every system has and that no runtime needs, and to which
 /// a container's root gets, who may have no rights on the way to any of the user's.
@@ -91,19 +91,11 @@ fn make(plan: &Plan, mut spec: Spec, place: &Path) -> Result<OwnedFd, Failure> {
     set_parent_process_death_signal(Some(Signal::KILL))
         .step(|| "set the parent death signal".to_owned())?;
     usual_umask();
-    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-    mount_change("/", slave).step(|| "make / a slave mount".to_owned())?;
-    let parts = rootfs::open_parts(&plan.rootfs, &plan.attach)?;
-    let sources = plan.mounts.iter().map(source::open_source);
-    let sources = sources.collect::<Result<Vec<_>, _>>()?;
-    let origins = plan.mounts.iter().map(source::open_origin);
-    let mut origins = origins.collect::<Result<Vec<_>, _>>()?;
-    become_root()?;
-    let sources = sources
-        .into_iter()
-        .map(|opened| opened.mount(parts.place()));
-    let sources = sources.collect::<Result<Vec<_>, _>>()?;
-    let root = Root::new(rootfs::mount(parts)?);
+    let Opened {
+        root,
+        sources,
+        mut origins,
+    } = open_mounts(plan)?;
     let own_pids = has_own_pids(&spec);
     check_real_directories(&root)?;
     let mut laid = Vec::new();

@@ -11,7 +11,7 @@ use std::fs;
 use std::io::{Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use kelp_sys::clone::{Child, CloneFlags, clone3};
 use kelp_sys::exec::CStringArray;
@@ -83,12 +83,8 @@ impl Stage {
         program: &str,
         around: Around<'_>,
     ) -> Result<Made, Error> {
-        let bundle = self.place().join(BUNDLE);
-        let words = [
-            "create".to_owned(),
-            "--bundle".to_owned(),
-            bundle.display().to_string(),
-        ];
+        let bundle = self.place().join(BUNDLE).display().to_string();
+        let words = ["create".to_owned(), "--bundle".to_owned(), bundle];
         let call = || {
             Ok(Call {
                 words: words.to_vec(),
@@ -96,108 +92,34 @@ impl Stage {
                 file: None,
             })
         };
-        self.made(runtime, id, program, around, call)
+        self.caller(runtime, id, program, around).made(call)
     }
 
     /// Has the program run.
     pub fn start(&self, runtime: &Foreign, id: &str, program: &str) -> Result<(), Error> {
-        self.call(runtime, id, program, &["start"])
+        let caller = self.caller(runtime, id, program, Around::default());
+        caller.done(&["start"])
     }
 
     /// Has everything removed that the runtime keeps of the container, whose processes are killed.
     pub fn delete(&self, runtime: &Foreign, id: &str) -> Result<(), Error> {
-        self.call(runtime, id, "", &["delete", "--force"])
+        let caller = self.caller(runtime, id, "", Around::default());
+        caller.done(&["delete", "--force"])
     }
 
-    fn call(
-        &self,
-        runtime: &Foreign,
-        id: &str,
-        program: &str,
-        words: &[&str],
-    ) -> Result<(), Error> {
-        let call = || {
-            Ok(Call {
-                words: words.iter().map(|word| (*word).to_owned()).collect(),
-                makes: false,
-                file: None,
-            })
-        };
-        self.run(runtime, id, program, Around::default(), call)
-            .map(drop)
-    }
-
-    /// Has a process made.
-    pub(super) fn made(
-        &self,
-        runtime: &Foreign,
-        id: &str,
-        program: &str,
-        around: Around<'_>,
-        call: impl FnOnce() -> Result<Call, Failure>,
-    ) -> Result<Made, Error> {
-        let mut fds = self.run(runtime, id, program, around, call)?.into_iter();
-        let gone = || Error::Init(format!("{}: the process has ended", runtime.name));
-        let pidfd = fds.next().ok_or_else(gone)?;
-        Ok(Made {
-            child: Child {
-                pid: pid_of(pidfd.as_fd()).ok_or_else(gone)?,
-                pidfd,
-            },
-            terminal: fds.next(),
-        })
-    }
-
-    /// Calls the runtime, with what `call` says once it is asked in the stage.
-    fn run(
-        &self,
-        runtime: &Foreign,
-        id: &str,
-        program: &str,
-        around: Around<'_>,
-        call: impl FnOnce() -> Result<Call, Failure>,
-    ) -> Result<Vec<OwnedFd>, Error> {
-        let (parent_end, child_end) = pair()?;
-        let mut parent_end = Some(parent_end);
-        let caller = clone3(CloneFlags::empty(), around.cgroup, || {
-            drop(parent_end.take());
-            let caller = Caller {
-                stage: self,
-                runtime,
-                id,
-                program,
-                around,
-            };
-            match caller.act(child_end.as_fd(), call) {
-                Ok(fds) => {
-                    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-                    i32::from(send(child_end.as_fd(), &[READY], &fds).is_err())
-                }
-                Err(said) => {
-                    let _ = send(child_end.as_fd(), &said.to_bytes(), &[]);
-                    1
-                }
-            }
-        });
-        let caller = Guarded::new(caller.map_err(Error::io("fork"))?);
-        drop(child_end);
-        let parent_end = parent_end.expect("the child took its own copy");
-        if let Some(before) = around.before {
-            let pid = caller.pid.as_raw_nonzero().get().unsigned_abs();
-            before(pid).map_err(Error::Init)?;
-        }
-        // A failed send means that it is gone; then so is its message, or its absence.
-        let _ = send(parent_end.as_fd(), &[GO], &[]);
-        let mut buffer = vec![0; 4096];
-        let (length, fds) = receive(parent_end.as_fd(), &mut buffer, RecvFlags::empty())
-            .map_err(Error::io(format!("hear from {}", runtime.name)))?;
-        match buffer[..length].first() {
-            Some(&READY) => Ok(fds),
-            Some(_) => Err(Said::to_error(&buffer[..length])),
-            None => Err(Error::Init(format!(
-                "the caller of {} was killed",
-                runtime.name
-            ))),
+    pub(super) fn caller<'a>(
+        &'a self,
+        runtime: &'a Foreign,
+        id: &'a str,
+        program: &'a str,
+        around: Around<'a>,
+    ) -> Caller<'a> {
+        Caller {
+            stage: self,
+            runtime,
+            id,
+            program,
+            around,
         }
     }
 }
@@ -240,8 +162,8 @@ impl Said {
     }
 }
 
-/// The process that is there for one call.
-struct Caller<'a> {
+/// One call, and the process that is there for it.
+pub(super) struct Caller<'a> {
     stage: &'a Stage,
     runtime: &'a Foreign,
     id: &'a str,
@@ -250,6 +172,69 @@ struct Caller<'a> {
 }
 
 impl Caller<'_> {
+    /// Has a process made.
+    pub(super) fn made(&self, call: impl FnOnce() -> Result<Call, Failure>) -> Result<Made, Error> {
+        let mut fds = self.run(call)?.into_iter();
+        let gone = || Error::Init(format!("{}: the process has ended", self.runtime.name));
+        let pidfd = fds.next().ok_or_else(gone)?;
+        Ok(Made {
+            child: Child {
+                pid: pid_of(pidfd.as_fd()).ok_or_else(gone)?,
+                pidfd,
+            },
+            terminal: fds.next(),
+        })
+    }
+
+    /// Has something done that makes none.
+    fn done(&self, words: &[&str]) -> Result<(), Error> {
+        let call = || {
+            Ok(Call {
+                words: words.iter().map(|word| (*word).to_owned()).collect(),
+                makes: false,
+                file: None,
+            })
+        };
+        self.run(call).map(drop)
+    }
+
+    /// Calls the runtime, with what `call` says once it is asked in the stage.
+    fn run(&self, call: impl FnOnce() -> Result<Call, Failure>) -> Result<Vec<OwnedFd>, Error> {
+        let name = &self.runtime.name;
+        let (parent_end, child_end) = pair()?;
+        let mut parent_end = Some(parent_end);
+        let caller = clone3(CloneFlags::empty(), self.around.cgroup, || {
+            drop(parent_end.take());
+            match self.act(child_end.as_fd(), call) {
+                Ok(fds) => {
+                    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+                    i32::from(send(child_end.as_fd(), &[READY], &fds).is_err())
+                }
+                Err(said) => {
+                    let _ = send(child_end.as_fd(), &said.to_bytes(), &[]);
+                    1
+                }
+            }
+        });
+        let caller = Guarded::new(caller.map_err(Error::io("fork"))?);
+        drop(child_end);
+        let parent_end = parent_end.expect("the child took its own copy");
+        if let Some(before) = self.around.before {
+            let pid = caller.pid.as_raw_nonzero().get().unsigned_abs();
+            before(pid).map_err(Error::Init)?;
+        }
+        // A failed send means that it is gone; then so is its message, or its absence.
+        let _ = send(parent_end.as_fd(), &[GO], &[]);
+        let mut buffer = vec![0; 4096];
+        let (length, fds) = receive(parent_end.as_fd(), &mut buffer, RecvFlags::empty())
+            .map_err(Error::io(format!("hear from {name}")))?;
+        match buffer[..length].first() {
+            Some(&READY) => Ok(fds),
+            Some(_) => Err(Said::to_error(&buffer[..length])),
+            None => Err(Error::Init(format!("the caller of {name} was killed"))),
+        }
+    }
+
     /// Calls the runtime; the pidfd of the process that it has made, and the terminal.
     fn act(
         &self,
@@ -455,7 +440,7 @@ impl Listening {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket =
             socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).step(what)?;
-        bind(&socket, &address(&path).step(what)?).step(what)?;
+        bind(&socket, &SocketAddrUnix::new(&path).step(what)?).step(what)?;
         listen(&socket, 1).step(what)?;
         Ok(Self { socket, path })
     }
@@ -472,8 +457,4 @@ impl Listening {
         fds.pop()
             .ok_or_else(|| Failure::setup(format!("{}: it has sent none", what())))
     }
-}
-
-fn address(path: &Path) -> rustix::io::Result<SocketAddrUnix> {
-    SocketAddrUnix::new(path)
 }

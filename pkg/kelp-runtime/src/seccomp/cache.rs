@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use oci_spec::runtime::LinuxSeccomp;
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use sha2::{Digest, Sha256};
@@ -121,21 +121,11 @@ fn write(at: &OwnedFd, key: &str, program: &Program) -> io::Result<()> {
     let file = rustix::fs::openat(at, &temporary, flags, Mode::RUSR | Mode::WUSR)?;
     let written = std::fs::File::from(file)
         .write_all(&bytes)
-        .and_then(|()| rename(at, &temporary, key));
+        .and_then(|()| Ok(rustix::fs::renameat(at, &temporary, at, key)?));
     if written.is_err() {
         let _ = rustix::fs::unlinkat(at, &temporary, AtFlags::empty());
     }
     written
-}
-
-fn rename(at: &OwnedFd, from: &str, to: &str) -> io::Result<()> {
-    Ok(rustix::fs::renameat_with(
-        at,
-        from,
-        at,
-        to,
-        RenameFlags::empty(),
-    )?)
 }
 
 /// Removes all that is kept where it has become much, with what killed writers have left.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use kelp_monitor::attach::Connection;
 use kelp_runtime::cgroup::Cgroup;
 use kelp_runtime::foreign::{Around, Foreign, Made, Request, exec};
-use kelp_runtime::launch::{Guarded, Starting, Stdio};
+use kelp_runtime::launch::{Starting, Stdio};
 use kelp_state::{ContainerId, Record, RunRecord};
 use kelp_sys::clone::Child;
 use oci_spec::runtime::{BoxBuilder, Process};
@@ -14,14 +14,14 @@ use super::{Scope, Wanted};
 use crate::{Engine, Error};
 
 /// A process that has been begun.
-pub(crate) enum Begun {
+pub(crate) enum Entered {
     /// It waits to be let go.
     Waiting(Starting),
     /// It runs, for another runtime has started it.
     Running(Made),
 }
 
-impl Begun {
+impl Entered {
     /// The outer end of its terminal.
     pub(crate) fn take_terminal(&mut self) -> Option<OwnedFd> {
         match self {
@@ -34,7 +34,7 @@ impl Begun {
     pub(crate) fn execute(self) -> Result<Child, Error> {
         match self {
             Self::Waiting(starting) => Ok(starting.execute()?.release()),
-            Self::Running(made) => Ok(Guarded::new(made.child).release()),
+            Self::Running(made) => Ok(made.child),
         }
     }
 }
