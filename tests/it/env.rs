@@ -10,7 +10,7 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use crate::image::Image;
-use crate::kelp::Kelp;
+use crate::kelp::{Kelp, beside};
 use crate::leaks;
 use crate::registry::Registry;
 use crate::skip;
@@ -175,19 +175,20 @@ impl Env {
     /// A kelp command that a shell becomes after `first`, which changes limits or the umask.
     pub(crate) fn kelp_after(&self, first: &str, arguments: &[&str]) -> Kelp {
         let kelp = self.kelp(arguments).into_command();
-        let mut command = Command::new("sh");
+        let mut command = beside(&kelp, "sh");
         command
             .args(["-c", &format!("{first}; exec \"$0\" \"$@\"")])
             .arg(kelp.get_program())
-            .args(kelp.get_args())
-            .env_clear()
-            .envs(
-                kelp.get_envs()
-                    .filter_map(|(name, value)| Some((name, value?))),
-            )
-            .current_dir(self.path("h"))
-            .stdin(Stdio::null());
+            .args(kelp.get_args());
         Kelp::new(command)
+    }
+
+    /// Starts a container that waits; its id.
+    pub(crate) fn waiting(&self, name: &str, flags: &[&str]) -> String {
+        let image = self.busybox();
+        let program = [image.as_str(), "sleep", "1000"];
+        let words = [&["run", "-d", "--name", name], flags, &program].concat();
+        self.kelp(&words).succeeds().trim().to_owned()
     }
 
     /// `kelp run --rm` of the busybox image with a shell command; what it prints.

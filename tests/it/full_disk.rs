@@ -91,11 +91,7 @@ fn is_half_done(line: &str) -> bool {
 fn a_log_that_does_not_fit_is_the_logs_loss() {
     let Some(env) = Env::new() else { return };
     let root = env.path("h/root");
-    for directory in ["bin", "dev", "etc", "proc", "sys"] {
-        std::fs::create_dir_all(root.join(directory)).unwrap();
-    }
-    let busybox = crate::image::static_busybox().unwrap();
-    std::fs::copy(busybox, root.join("bin/busybox")).unwrap();
+    crate::image::busybox_root(&root, &["dev", "etc", "proc", "sys"], &[]);
     let script = "/bin/busybox yes line | /bin/busybox head -n 400000; exit 4";
     let run = ["run", "--name", "chatty", "--network", "none", "--rootfs"];
     let program = [root.to_str().unwrap(), "/bin/busybox", "sh", "-c", script];

@@ -2,7 +2,8 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use flate2::Compression;
@@ -203,4 +204,15 @@ fn probe() -> PathBuf {
     candidates
         .find(|path| path.is_file())
         .expect("kelp-probe is built: cargo build --package kelp-probe")
+}
+
+/// A root file system of the host's with these directories, busybox, and these names for it.
+pub(crate) fn busybox_root(root: &Path, directories: &[&str], applets: &[&str]) {
+    for directory in directories.iter().chain(&["bin"]) {
+        fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    fs::copy(static_busybox().unwrap(), root.join("bin/busybox")).unwrap();
+    for applet in applets {
+        symlink("busybox", root.join("bin").join(applet)).unwrap();
+    }
 }

@@ -1,15 +1,25 @@
 //! Running a kelp command with a time limit, and judging what it did.
 
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 /// More than any command takes on a slow machine.
 pub(crate) const LIMIT: Duration = Duration::from_mins(1);
+
+/// Waits for what nothing tells of.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !holds() {
+        assert!(Instant::now() < end, "{what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
 
 /// A command to be run.
 pub(crate) struct Kelp {
@@ -121,6 +131,23 @@ impl Done {
         assert_eq!(self.code, code, "{self:#?}");
         self.stdout
     }
+}
+
+/// Another program in the place of a command's, with its environment and its directory.
+pub(crate) fn beside(inner: &Command, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .envs(
+            inner
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .stdin(Stdio::null());
+    if let Some(directory) = inner.get_current_dir() {
+        command.current_dir(directory);
+    }
+    command
 }
 
 /// Reads a stream to its end, elsewhere.

@@ -8,7 +8,6 @@ mod hostile;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
@@ -17,7 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::env::Env;
-use crate::kelp::LIMIT;
+use crate::kelp::{LIMIT, wait_until};
 use crate::kill::Scene;
 use crate::terminal::Terminal;
 
@@ -40,15 +39,6 @@ fn traced(env: &Env, flags: &[&str], command: &[&str]) -> Command {
         strace.envs(value.map(|value| (name, value)));
     }
     strace
-}
-
-/// Waits for what nothing tells of.
-fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
-    let end = Instant::now() + LIMIT;
-    while !holds() {
-        assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 fn pid(text: &str) -> Pid {

@@ -3,12 +3,19 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::env::{Env, kelp_program};
-use crate::image::static_busybox;
-use crate::kelp::Kelp;
+use crate::image::busybox_root;
+use crate::kelp::{Kelp, LIMIT};
+
+/// What scripts call.
+const APPLETS: &[&str] = &[
+    "cat", "cp", "echo", "find", "grep", "head", "id", "ls", "mkdir", "pwd", "readlink", "sh",
+    "sleep", "stat", "test", "true", "tty",
+];
 
 /// A bundle with busybox for its root, and a state root of its own.
 pub(crate) struct Bundle<'a> {
@@ -21,16 +28,9 @@ impl<'a> Bundle<'a> {
     /// With `spec --rootless`, and this command.
     pub(crate) fn new(env: &'a Env, args: &[&str]) -> Self {
         let directory = env.path("h/bundle");
-        for name in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
-            fs::create_dir_all(directory.join("rootfs").join(name)).unwrap();
-        }
-        fs::write(directory.join("rootfs/etc/passwd"), "").unwrap();
-        let busybox = static_busybox().unwrap();
-        fs::copy(busybox, directory.join("rootfs/bin/busybox")).unwrap();
-        for applet in ["sh", "true", "sleep", "cat", "id", "echo", "tty"] {
-            let link = directory.join("rootfs/bin").join(applet);
-            std::os::unix::fs::symlink("busybox", link).unwrap();
-        }
+        let root = directory.join("rootfs");
+        busybox_root(&root, &["dev", "etc", "proc", "sys", "tmp"], APPLETS);
+        fs::write(root.join("etc/passwd"), "").unwrap();
         let program = env.path("h/kelp-runtime");
         std::os::unix::fs::symlink(kelp_program(), program).unwrap();
         let bundle = Self { env, directory };
@@ -100,7 +100,10 @@ impl<'a> Bundle<'a> {
 
     /// Waits until a container has ended; nothing tells of it but its state.
     pub(crate) fn wait(&self, id: &str) {
-        while self.status(id) != "stopped" {}
+        let end = Instant::now() + LIMIT;
+        while self.status(id) != "stopped" {
+            assert!(Instant::now() < end, "{id} has not ended");
+        }
     }
 
     /// What is left in the state root.
@@ -136,7 +139,10 @@ fn a_container_goes_through_its_life() {
     );
     runtime(&["start", "one"]).succeeds();
     assert_eq!(bundle.status("one"), "running");
-    while !ran.exists() {}
+    let end = Instant::now() + LIMIT;
+    while !ran.exists() {
+        assert!(Instant::now() < end, "the program does not run");
+    }
     assert_eq!(
         bundle.fails(&["start", "one"]),
         "container \"one\" is running: only one that was created can be started"

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::env::{Env, kelp_program};
-use crate::image::static_busybox;
+use crate::image::busybox_root;
 use crate::kelp::{Done, Kelp};
 use crate::skip;
 
@@ -23,13 +23,8 @@ impl<'a> Podman<'a> {
             return None;
         }
         let root = env.path("h/root");
-        for directory in ["bin", "tmp"] {
-            fs::create_dir_all(root.join(directory)).unwrap();
-        }
-        fs::copy(static_busybox().unwrap(), root.join("bin/busybox")).unwrap();
-        for applet in ["sh", "cat", "id", "sleep", "true", "tty", "stty", "grep"] {
-            std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
-        }
+        let applets = ["sh", "cat", "id", "sleep", "true", "tty", "grep"];
+        busybox_root(&root, &["tmp"], &applets);
         let archive = env.path("h/root.tar");
         let tar = Command::new("tar")
             .arg("-C")

@@ -43,11 +43,6 @@ impl Report {
         part.unwrap_or_else(|| panic!("no {pointer} in {self:#?}"))
     }
 
-    /// Whether the probe tells of a subject.
-    pub(crate) fn has(&self, pointer: &str) -> bool {
-        self.subjects.contains_key(&pointer[1..])
-    }
-
     /// A text of it.
     pub(crate) fn text(&self, pointer: &str) -> &str {
         let value = self.get(pointer);

@@ -162,18 +162,7 @@ fn cve_2024_40635_a_user_out_of_range_is_an_error() {
     let (code, text) = run(&env, &[], &wrapped, "id -u");
     assert_eq!((code, text.as_str()), (125, ""));
     assert_eq!(env.shell(&["--user", "65535"], "id -u"), "65535\n");
-    let run = [
-        "run",
-        "-d",
-        "--name",
-        "box",
-        "--network",
-        "none",
-        &image,
-        "sleep",
-        "1000",
-    ];
-    env.kelp(&run).succeeds();
+    env.waiting("box", &["--network", "none"]);
     for user in ["4294967296", "4294967295", "-1", "1:4294967295"] {
         let done = env.kelp(&["exec", "-u", user, "box", "id", "-u"]).done();
         assert!(

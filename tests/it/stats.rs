@@ -8,17 +8,6 @@ use crate::env::Env;
 use crate::skip;
 use crate::terminal::Terminal;
 
-/// Starts a container that waits.
-fn start(env: &Env, name: &str, flags: &[&str]) -> String {
-    let image = env.busybox();
-    let words = [
-        &["run", "-d", "--name", name],
-        flags,
-        &[image.as_str(), "sleep", "1000"],
-    ];
-    env.kelp(&words.concat()).succeeds().trim().to_owned()
-}
-
 fn json(env: &Env, words: &[&str]) -> Value {
     let all = [&["stats", "--no-stream", "--format=json"], words].concat();
     serde_json::from_str(&env.kelp(&all).succeeds()).unwrap()
@@ -27,7 +16,7 @@ fn json(env: &Env, words: &[&str]) -> Value {
 #[test]
 fn one_look_has_podmans_columns_and_keys() {
     let Some(env) = Env::new() else { return };
-    let id = start(&env, "busy", &["--network=none"]);
+    let id = env.waiting("busy", &["--network=none"]);
     let image = env.busybox();
     env.kelp(&["create", "--name=idle", &image]).succeeds();
     let table = env.kelp(&["stats", "--no-stream"]).succeeds();
@@ -83,7 +72,7 @@ fn one_look_has_podmans_columns_and_keys() {
 #[test]
 fn processor_time_is_that_of_the_cgroup() {
     let Some(env) = Env::new() else { return };
-    start(&env, "spins", &["--network=none"]);
+    env.waiting("spins", &["--network=none"]);
     let spin = "i=0; while [ $i -lt 20000 ]; do i=$((i + 1)); done";
     env.kelp(&["exec", "spins", "sh", "-c", spin]).succeeds();
     let path = env
@@ -117,8 +106,8 @@ fn processor_time_is_that_of_the_cgroup() {
 #[test]
 fn a_network_of_its_own_is_counted_and_the_hosts_is_not() {
     let Some(env) = Env::new() else { return };
-    start(&env, "host", &["--network=host"]);
-    start(&env, "none", &["--network=none"]);
+    env.waiting("host", &["--network=host"]);
+    env.waiting("none", &["--network=none"]);
     assert_eq!(json(&env, &["host"])[0]["net_io"], "-- / --");
     assert_eq!(json(&env, &["none"])[0]["net_io"], "0B / 0B");
     // What it sends itself is no traffic.
@@ -130,7 +119,7 @@ fn a_network_of_its_own_is_counted_and_the_hosts_is_not() {
         skip::skip(missing);
         return;
     }
-    start(&env, "own", &["--network=pasta"]);
+    env.waiting("own", &["--network=pasta"]);
     let sends = "echo hello | nc -u -w 1 192.0.2.1 9 || true";
     env.kelp(&["exec", "own", "sh", "-c", sends]).done();
     let format = ["stats", "--no-stream", "--format", "{{.NetOutput}}", "own"];
@@ -142,7 +131,7 @@ fn a_network_of_its_own_is_counted_and_the_hosts_is_not() {
 #[test]
 fn without_a_cgroup_nothing_is_made_up() {
     let Some(env) = Env::new() else { return };
-    start(&env, "bare", &["--network=host", "--cgroups=disabled"]);
+    env.waiting("bare", &["--network=host", "--cgroups=disabled"]);
     let list = json(&env, &["bare"]);
     for (key, value) in list[0].as_object().unwrap() {
         let expected = match key.as_str() {
@@ -158,7 +147,7 @@ fn without_a_cgroup_nothing_is_made_up() {
 #[test]
 fn a_stream_goes_on_until_its_containers_are_gone() {
     let Some(env) = Env::new() else { return };
-    start(&env, "seen", &["--network=none"]);
+    env.waiting("seen", &["--network=none"]);
     let words = [
         "stats",
         "-i",
@@ -183,7 +172,7 @@ fn a_stream_goes_on_until_its_containers_are_gone() {
 #[test]
 fn a_terminal_is_cleared_for_each_look_unless_that_is_not_wanted() {
     let Some(env) = Env::new() else { return };
-    start(&env, "shown", &["--network=none"]);
+    env.waiting("shown", &["--network=none"]);
     for (flags, clears) in [
         (&["-i1"][..], true),
         (&["-i1", "--no-reset"], false),

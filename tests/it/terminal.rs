@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 
-use crate::kelp::{Kelp, LIMIT, wait, wait_status};
+use crate::kelp::{Kelp, LIMIT, beside, wait, wait_status};
 
 /// The command and our side of its terminal.
 pub(crate) struct Terminal {
@@ -43,17 +43,11 @@ impl Terminal {
         let copy = |slave: &OwnedFd| slave.try_clone().unwrap();
         let inner = kelp.into_command();
         // Rust can't make it a controlling terminal without unsafe code; setsid(1) can.
-        let mut command = Command::new("setsid");
+        let mut command = beside(&inner, "setsid");
         command
             .args(["--ctty", "--wait"])
             .arg(inner.get_program())
             .args(inner.get_args())
-            .env_clear()
-            .envs(
-                inner
-                    .get_envs()
-                    .filter_map(|(name, value)| Some((name, value?))),
-            )
             .env("TERM", "xterm")
             .stdin(copy(&slave))
             .stdout(copy(&slave))

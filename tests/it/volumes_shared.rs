@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, mkdirat, openat};
 use rustix::process::{Pid, Signal, kill_process};
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::archive::Layer;
 use crate::env::Env;
-use crate::image::{Image, static_busybox};
+use crate::image::{Image, busybox_root};
 use crate::kelp::{Done, wait};
 
 const FILES: usize = 3000;
@@ -237,11 +237,7 @@ fn a_kept_layer_stays_what_the_container_made_of_it() {
 fn a_deep_tree_is_copied_and_given_away_with_few_descriptors() {
     let Some(env) = Env::new() else { return };
     let root = env.path("h/root");
-    for directory in ["bin", "proc", "sys", "dev", "etc", "data"] {
-        fs::create_dir_all(root.join(directory)).unwrap();
-    }
-    fs::copy(static_busybox().unwrap(), root.join("bin/busybox")).unwrap();
-    symlink("busybox", root.join("bin/sh")).unwrap();
+    busybox_root(&root, &["proc", "sys", "dev", "etc", "data"], &["sh"]);
     let open = |at: &OwnedFd, name: &str| {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         openat(at, name, flags, Mode::empty()).unwrap()

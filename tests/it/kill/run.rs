@@ -88,17 +88,26 @@ fn a_killed_run_in_the_background_is_no_obstacle() {
     each_step(&["-d"]);
 }
 
-#[test]
-fn a_killed_start_is_no_obstacle() {
+/// Kills a command at each of its steps, where a container `victim` was created before; `after` looks at what
+/// that has left.
+fn each_step_of(who: Who, command: &[&str], after: &dyn Fn(&Scene, &str, &str)) {
     let Some((scene, image)) = scene() else {
         return;
     };
-    let create = ["create", "--name", "victim"];
-    let create = scene.container(&create, &image, &["cat", "/marker"]);
+    let create = scene.container(&["create", "--name", "victim"], &image, &["cat", "/marker"]);
     let before = || {
         scene.env.kelp(&create).succeeds();
     };
-    scene.each_step(Who::Anybody, &["start", "victim"], &before, &|step| {
+    scene.each_step(who, command, &before, &|step| {
+        after(&scene, &image, step);
+        recovers(&scene, &image, step);
+    });
+    scene.end();
+}
+
+#[test]
+fn a_killed_start_is_no_obstacle() {
+    each_step_of(Who::Anybody, &["start", "victim"], &|scene, _, step| {
         scene.list(step);
         // As often as one likes.
         let done = scene.env.kelp(&["start", "-a", "victim"]).done();
@@ -107,23 +116,13 @@ fn a_killed_start_is_no_obstacle() {
             (0, "whole\n"),
             "{step}: {done:#?}"
         );
-        recovers(&scene, &image, step);
     });
-    scene.end();
 }
 
 #[test]
 fn a_killed_rename_loses_nothing() {
-    let Some((scene, image)) = scene() else {
-        return;
-    };
-    let create = ["create", "--name", "victim"];
-    let create = scene.container(&create, &image, &["cat", "/marker"]);
-    let before = || {
-        scene.env.kelp(&create).succeeds();
-    };
     let rename = ["rename", "victim", "other"];
-    scene.each_step(Who::Command, &rename, &before, &|step| {
+    each_step_of(Who::Command, &rename, &|scene, image, step| {
         let list = scene.list(step);
         assert_eq!(list.len(), 1, "{step}");
         // By whichever name it has.
@@ -131,24 +130,14 @@ fn a_killed_rename_loses_nothing() {
         let started = scene.env.kelp(&["start", "-a", name]).succeeds();
         assert_eq!(started, "whole\n", "{step}");
         scene.env.kelp(&["rm", name]).succeeds();
-        scene.check("other", &image, step);
-        recovers(&scene, &image, step);
+        scene.check("other", image, step);
     });
-    scene.end();
 }
 
 #[test]
 fn a_killed_update_can_be_repeated() {
-    let Some((scene, image)) = scene() else {
-        return;
-    };
-    let create = ["create", "--name", "victim"];
-    let create = scene.container(&create, &image, &["cat", "/marker"]);
-    let before = || {
-        scene.env.kelp(&create).succeeds();
-    };
     let update = ["update", "--restart=on-failure:2", "-e", "A=1", "victim"];
-    scene.each_step(Who::Command, &update, &before, &|step| {
+    each_step_of(Who::Command, &update, &|scene, _, step| {
         let started = scene.env.kelp(&["start", "-a", "victim"]).succeeds();
         assert_eq!(started, "whole\n", "{step}");
         scene.env.kelp(&update).succeeds();
@@ -159,9 +148,7 @@ fn a_killed_update_can_be_repeated() {
             shown.starts_with("on-failure ") && shown.ends_with(" A=1\n"),
             "{step}: {shown}"
         );
-        recovers(&scene, &image, step);
     });
-    scene.end();
 }
 
 /// What is done to a container that runs can be done again, and the container runs on.

@@ -1,13 +1,12 @@
 //! A monitor that is killed takes the container along, though another runtime has made it.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use super::World;
-use crate::kelp::LIMIT;
+use crate::kelp::{LIMIT, wait_until};
 
 impl World {
     fn pid(&self, format: &str) -> Pid {
@@ -22,7 +21,7 @@ impl World {
         // A pidfd is readable once its process has ended.
         let mut ended = [PollFd::new(&init, PollFlags::IN)];
         let limit = Timespec {
-            tv_sec: 20,
+            tv_sec: LIMIT.as_secs() as i64,
             tv_nsec: 0,
         };
         assert_eq!(poll(&mut ended, Some(&limit)), Ok(1), "{}", self.name);
@@ -73,16 +72,12 @@ fn a_start_that_hangs_in_a_runtime_is_ended_by_rm() {
         "true",
     ];
     let mut starting = world.env.kelp(&words).start();
-    let end = Instant::now() + LIMIT;
     let containers = world.env.path("d/kelp/containers");
     let begun = || {
         let entries = fs::read_dir(&containers).into_iter().flatten().flatten();
         entries.count() == 1 && world.env.kelp(&["inspect", "c"]).done().code == 0
     };
-    while !begun() {
-        assert!(Instant::now() < end);
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_until("the container is there", begun);
     world.end();
     assert_ne!(starting.wait().unwrap().code(), Some(0));
 }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::races::swapping;
 use crate::env::{Env, kelp_program};
-use crate::kelp::Kelp;
+use crate::kelp::{Kelp, beside};
 use crate::oci::Bundle;
 use crate::terminal::Terminal;
 
@@ -19,14 +19,6 @@ use crate::terminal::Terminal;
 fn bundle<'a>(env: &'a Env, script: &str) -> Bundle<'a> {
     let bundle = Bundle::new(env, &["sh", "-c", script]);
     bundle.change(|spec| spec["root"]["readonly"] = false.into());
-    for applet in [
-        "ls", "grep", "stat", "test", "head", "pwd", "mkdir", "readlink", "cp", "find",
-    ] {
-        let link = bundle.directory.join("rootfs/bin").join(applet);
-        if !link.is_symlink() {
-            symlink("busybox", link).unwrap();
-        }
-    }
     bundle
 }
 
@@ -70,15 +62,8 @@ fn cve_2019_5736_a_runtime_of_the_users_own_is_not_written() {
     let before = Sha256::digest(fs::read(&own).unwrap());
     let runtime = |words: &[&str]| {
         let template = bundle.command(words);
-        let mut command = Command::new(&own);
-        command
-            .args(words)
-            .env_clear()
-            .current_dir(&bundle.directory)
-            .stdin(Stdio::null());
-        for (name, value) in template.get_envs() {
-            command.envs(value.map(|value| (name, value)));
-        }
+        let mut command = beside(&template, &own);
+        command.args(words);
         command
     };
     // As the first program, whose output is looked at elsewhere.
@@ -118,18 +103,12 @@ fn cve_2024_21626_a_descriptor_of_the_callers_leads_nowhere() {
     // The command with a descriptor 7 that leads out.
     let leaking = |words: &[&str]| {
         let inner = bundle.command(words);
-        let mut command = Command::new("sh");
+        let mut command = beside(&inner, "sh");
         command
             .args(["-c", "exec 7<\"$0\"; exec \"$@\""])
             .arg(&outside)
             .arg(inner.get_program())
-            .args(inner.get_args())
-            .env_clear()
-            .current_dir(&bundle.directory)
-            .stdin(Stdio::null());
-        for (name, value) in inner.get_envs() {
-            command.envs(value.map(|value| (name, value)));
-        }
+            .args(inner.get_args());
         Kelp::new(command)
     };
     let contained = |done: crate::kelp::Done, what: &str| {
@@ -185,20 +164,12 @@ fn cve_2024_21626_a_descriptor_of_the_callers_leads_nowhere() {
     let said = leaking(&words).done();
     let expected = "descriptor 3 is not open: --preserve-fds and LISTEN_FDS count from 3 on";
     assert!(said.stderr.contains(expected), "{said:#?}");
-    let mut command = Command::new("sh");
     let inner = leaking(&words).into_command();
+    let mut command = beside(&inner, "sh");
     command
         .args(["-c", "exec 3</dev/null 4<&3 5<&3 6<&3; exec \"$@\"", "sh"])
         .arg(inner.get_program())
-        .args(inner.get_args())
-        .env_clear()
-        .envs(
-            inner
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        )
-        .current_dir(&bundle.directory)
-        .stdin(Stdio::null());
+        .args(inner.get_args());
     assert_eq!(Kelp::new(command).succeeds(), "of-the-host\n");
     assert_eq!(process("/etc", &["pwd"]).succeeds(), "/etc\n");
     bundle.runtime(&["delete", "-f", "one"]).succeeds();

@@ -11,7 +11,7 @@ use super::run;
 use crate::archive::Layer;
 use crate::env::{Env, kelp_program};
 use crate::image::Image;
-use crate::kelp::Kelp;
+use crate::kelp::{Kelp, wait_until};
 
 /// kelp belongs to the user, who is root inside, and is what the image would have executed
 /// (CVE-2019-5736).
@@ -278,7 +278,9 @@ fn a_child_that_is_left_behind_holds_no_exec_up() {
             "{flags:?}"
         );
     }
-    let pids = env.kelp(&["exec", "box", "pidof", "sleep"]).succeeds();
-    assert!(pids.split_whitespace().count() >= 3, "they go on: {pids}");
+    wait_until("they go on", || {
+        let pids = env.kelp(&["exec", "box", "pidof", "sleep"]).succeeds();
+        pids.split_whitespace().count() >= 3
+    });
     env.kelp(&["rm", "-f", "-t", "0", "box"]).succeeds();
 }

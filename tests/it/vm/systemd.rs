@@ -6,7 +6,7 @@ mod parents;
 use std::process::{Command, Stdio};
 
 use crate::env::Env;
-use crate::kelp::Kelp;
+use crate::kelp::{Kelp, wait_until};
 
 /// The same command as a service of the user's manager, with these properties.
 fn as_service(kelp: Kelp, properties: &[&str]) -> Kelp {
@@ -123,11 +123,9 @@ fn systemctl(words: &[&str]) -> String {
 
 /// Waits until the user's manager has no unit of this name.
 pub(super) fn wait_until_collected(unit: &str) {
-    let end = std::time::Instant::now() + crate::kelp::LIMIT;
-    while systemctl(&["show", "--property=LoadState", "--value", unit]) != "not-found" {
-        assert!(std::time::Instant::now() < end, "{unit} is still there");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    wait_until(&format!("{unit} is gone"), || {
+        systemctl(&["show", "--property=LoadState", "--value", unit]) == "not-found"
+    });
 }
 
 #[test]

@@ -145,11 +145,7 @@ fn missing(runtime: &Runtime, needs: Needs) -> Option<String> {
         Needs::User => geteuid().is_root().then(|| "an ordinary user's".to_owned()),
         Needs::Root => (!geteuid().is_root()).then(|| "root's".to_owned()),
         Needs::Controller(name) => {
-            let own = runtime.own_cgroup();
-            let list = format!("/sys/fs/cgroup{own}/cgroup.controllers");
-            let list = std::fs::read_to_string(list).unwrap_or_default();
-            let is_there = list.split_whitespace().any(|controller| controller == name);
-            (!is_there).then(|| format!("no cgroup v2 controller {name}"))
+            (!runtime.has_controller(name)).then(|| format!("no cgroup v2 controller {name}"))
         }
     }
 }

@@ -143,5 +143,7 @@ fn date() -> String {
     let date = date.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
     let release = rustix::system::uname();
     let release = release.release().to_string_lossy();
+    // Without what a distribution adds.
+    let release = release.split('-').next().unwrap_or_default();
     format!("{}, Linux {release}", date.unwrap_or_default())
 }

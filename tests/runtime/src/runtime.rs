@@ -79,6 +79,13 @@ impl Runtime {
         )
     }
 
+    /// Whether the suite's own cgroup has a controller.
+    pub(crate) fn has_controller(&self, name: &str) -> bool {
+        let list = format!("/sys/fs/cgroup{}/cgroup.controllers", self.own_cgroup());
+        let list = fs::read_to_string(list).unwrap_or_default();
+        list.split_whitespace().any(|controller| controller == name)
+    }
+
     /// Whether it knows a command, by what its --help says of it.
     pub(crate) fn knows(&self, verb: &str) -> bool {
         self.says(&[verb, "--help"]).is_some()

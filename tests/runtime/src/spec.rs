@@ -124,7 +124,7 @@ impl Spec {
         }
     }
 
-    /// Gives the container exactly these capabilities, and those as ambient ones as well.
+    /// Gives the container exactly these capabilities.
     pub(crate) fn capabilities(&mut self, names: &[&str]) {
         self["process"]["capabilities"] = json!({
             "bounding": names, "effective": names, "permitted": names,

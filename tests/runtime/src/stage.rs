@@ -173,6 +173,24 @@ impl<'a> Stage<'a> {
         self.finish(self.command(words))
     }
 
+    /// Runs a command of the runtime's that a shell becomes after `first`.
+    pub(crate) fn call_after(&self, first: &str, words: &[&str]) -> Outcome<Done> {
+        let runtime = self.command(words);
+        let mut command = Command::new("/bin/sh");
+        self.furnish(&mut command);
+        command
+            .args(["-c", &format!("{first}; exec \"$0\" \"$@\"")])
+            .arg(runtime.get_program())
+            .args(runtime.get_args());
+        self.finish(command)
+    }
+
+    /// Runs a command of the runtime's about a container, which is deleted at the end.
+    pub(crate) fn call_on(&self, verb: &str, id: &str) -> Outcome<Done> {
+        self.remember(id);
+        self.call(&[verb, id])
+    }
+
     /// Runs any command to its end.
     pub(crate) fn finish(&self, command: Command) -> Outcome<Done> {
         let number = self.commands.get();

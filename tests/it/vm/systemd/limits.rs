@@ -8,13 +8,11 @@ use serde_json::Value;
 
 use super::cgroup_of;
 use crate::env::Env;
+use crate::kelp::wait_until;
 
 /// A container that waits, in a scope.
 pub(super) fn start(env: &Env, name: &str, flags: &[&str]) {
-    let image = env.busybox();
-    let run = ["run", "-d", "--network=none", "--name", name];
-    let program = [image.as_str(), "sleep", "1000"];
-    env.kelp(&[&run[..], flags, &program].concat()).succeeds();
+    env.waiting(name, &[&["--network=none"], flags].concat());
 }
 
 /// The directory of a container's cgroup.
@@ -69,11 +67,9 @@ fn a_kill_for_memory_is_told_when_it_happens_and_not_forgotten_by_a_restart() {
     );
     assert_eq!(state(&env, "hog"), "true 0 true 0\n");
     std::fs::write(home.path().join("end"), "x").unwrap();
-    let end = Instant::now() + crate::kelp::LIMIT;
-    while state(&env, "hog") != "true 0 true 1\n" {
-        assert!(Instant::now() < end, "{}", state(&env, "hog"));
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_until("it is started again", || {
+        state(&env, "hog") == "true 0 true 1\n"
+    });
     env.kelp(&["stop", "-t0", "hog"]).succeeds();
     assert_eq!(state(&env, "hog"), "false 137 true 1\n");
     // Who starts it anew begins anew.
@@ -267,11 +263,7 @@ fn what_a_container_uses_is_known_without_a_limit() {
     for name in ["plain", "limited"] {
         let exec = ["exec", "-d", name, "sh", "-c", fill];
         env.kelp(&exec).succeeds();
-        let end = Instant::now() + crate::kelp::LIMIT;
-        while exec_size(&env, name) < 8 << 20 {
-            assert!(Instant::now() < end);
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        wait_until("the file is written", || exec_size(&env, name) >= 8 << 20);
         let words = ["stats", "--no-stream", "--format=json", name];
         let list: Value = serde_json::from_str(&env.kelp(&words).succeeds()).unwrap();
         let row = &list[0];

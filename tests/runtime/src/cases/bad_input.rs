@@ -112,8 +112,7 @@ fn types(stage: &Stage<'_>) -> Outcome {
         }
         stage.write(&spec)?;
         let id = stage.id();
-        stage.remember(&id);
-        let done = stage.call(&["create", &id])?;
+        let done = stage.call_on("create", &id)?;
         if done.code == 0 {
             taken.push(pointer);
             stage.call(&["delete", "--force", &id])?;

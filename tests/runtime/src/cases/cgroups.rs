@@ -210,14 +210,8 @@ fn unified_missing(stage: &Stage<'_>) -> Outcome {
     Ok(())
 }
 
-fn without(stage: &Stage<'_>, controller: &str) -> Outcome<bool> {
-    let own = stage.runtime().own_cgroup();
-    let list = fs::read_to_string(format!("/sys/fs/cgroup{own}/cgroup.controllers"))?;
-    Ok(!list.split_whitespace().any(|name| name == controller))
-}
-
 fn no_controller(stage: &Stage<'_>) -> Outcome {
-    if !without(stage, "memory")? {
+    if stage.runtime().has_controller("memory") {
         return not_applicable("the controller is there");
     }
     let mut spec = stage.spec();
@@ -236,7 +230,7 @@ fn unified_outside(stage: &Stage<'_>) -> Outcome {
 }
 
 fn limit_without(stage: &Stage<'_>) -> Outcome {
-    if !without(stage, "memory")? || !without(stage, "pids")? {
+    if stage.runtime().has_controller("memory") || stage.runtime().has_controller("pids") {
         return not_applicable("the controllers are there");
     }
     for limit in [

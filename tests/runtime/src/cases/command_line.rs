@@ -19,7 +19,6 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("list_quiet", RUNTIME, list_quiet),
     Case::new("ps", RUNTIME, ps),
     Case::new("ps_as_json", RUNTIME, ps_json),
-    Case::new("events_stats", RUNTIME, events),
     Case::new("spec_is_one_that_runs", "config.md: Configuration", spec),
     Case::new(
         "spec_overwrites_nothing",
@@ -117,21 +116,6 @@ fn ps_json(stage: &Stage<'_>) -> Outcome {
         .succeeds()?;
     let pids: Vec<i32> = serde_json::from_str(&out)?;
     same("processes", pids, [container.pid()])?;
-    container.end()
-}
-
-fn events(stage: &Stage<'_>) -> Outcome {
-    if !stage.runtime().knows("events") {
-        return not_applicable("no such command");
-    }
-    let container = stage.running(&mut stage.spec())?;
-    let out = stage
-        .call(&["events", "--stats", container.id()])?
-        .succeeds()?;
-    let event: Value = serde_json::from_str(&out)?;
-    same("type", event["type"].as_str(), Some("stats"))?;
-    same("id", event["id"].as_str(), Some(container.id()))?;
-    holds(event["data"].is_object(), "no data")?;
     container.end()
 }
 

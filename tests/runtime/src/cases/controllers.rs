@@ -29,11 +29,15 @@ pub(crate) const CASES: &[Case] = &[
         )
     })
     .needs(Needs::Controller("memory")),
-    Case::new("cpu_quota_and_shares", "config-linux.md: CPU", |stage| {
-        let cpu = json!({"quota": 50_000, "period": 200_000, "burst": 10_000});
-        let files = [("cpu.max", "50000 200000"), ("cpu.max.burst", "10000")];
-        resources(stage, json!({"cpu": cpu}), &files)
-    })
+    Case::new(
+        "cpu_quota_period_and_burst",
+        "config-linux.md: CPU",
+        |stage| {
+            let cpu = json!({"quota": 50_000, "period": 200_000, "burst": 10_000});
+            let files = [("cpu.max", "50000 200000"), ("cpu.max.burst", "10000")];
+            resources(stage, json!({"cpu": cpu}), &files)
+        },
+    )
     .needs(Needs::Controller("cpu")),
     Case::new("cpu_idle", "config-linux.md: CPU", |stage| {
         resources(stage, json!({"cpu": {"idle": 1}}), &[("cpu.idle", "1")])

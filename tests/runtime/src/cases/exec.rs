@@ -231,18 +231,6 @@ fn detached(stage: &Stage<'_>) -> Outcome {
     container.end()
 }
 
-/// A command of a shell's that becomes the runtime's `exec`.
-fn exec_after(stage: &Stage<'_>, first: &str, words: &[&str]) -> Outcome<String> {
-    let runtime = stage.command(words);
-    let mut command = std::process::Command::new("/bin/sh");
-    stage.furnish(&mut command);
-    command
-        .args(["-c", &format!("{first}; exec \"$0\" \"$@\"")])
-        .arg(runtime.get_program())
-        .args(runtime.get_args());
-    stage.finish(command)?.succeeds()
-}
-
 fn preserve_fds(stage: &Stage<'_>) -> Outcome {
     let container = stage.running(&mut stage.spec())?;
     stage.source("one")?;
@@ -258,7 +246,7 @@ fn preserve_fds(stage: &Stage<'_>) -> Outcome {
     ];
     same(
         "output",
-        exec_after(stage, &first, &words)?.as_str(),
+        stage.call_after(&first, &words)?.succeeds()?.as_str(),
         "of one\n",
     )?;
     container.end()
@@ -267,7 +255,9 @@ fn preserve_fds(stage: &Stage<'_>) -> Outcome {
 fn descriptors(stage: &Stage<'_>) -> Outcome {
     let container = stage.running(&mut stage.spec())?;
     let words = ["exec", container.id(), "/bin/ls", "/proc/self/fd"];
-    let out = exec_after(stage, "exec 5</etc/passwd 7</", &words)?;
+    let out = stage
+        .call_after("exec 5</etc/passwd 7</", &words)?
+        .succeeds()?;
     same("descriptors", out.as_str(), "0\n1\n2\n3\n")?;
     container.end()
 }

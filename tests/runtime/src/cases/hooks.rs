@@ -40,12 +40,12 @@ pub(crate) const CASES: &[Case] = &[
     Case::new(
         "create_container_in_the_containers",
         "config.md: CreateContainer Hooks",
-        |stage| inside(stage, "createContainer", "/bin/sh"),
+        |stage| inside(stage, "createContainer"),
     ),
     Case::new(
         "start_container_in_the_containers",
         "config.md: StartContainer Hooks",
-        |stage| inside(stage, "startContainer", "/bin/sh"),
+        |stage| inside(stage, "startContainer"),
     ),
     Case::new(
         "create_container_before_the_pivot",
@@ -101,7 +101,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("that_does_not_read_its_input", SECTION, unread),
 ];
 
-/// In the runtime's namespaces, of those that are called while the container is made and started.
+/// Every kind, in the order of a container's life.
 const ALL: [&str; 6] = [
     "prestart",
     "createRuntime",
@@ -297,17 +297,18 @@ fn outside(stage: &Stage<'_>) -> Outcome {
     Ok(())
 }
 
-fn inside(stage: &Stage<'_>, name: &str, shell: &str) -> Outcome {
+fn inside(stage: &Stage<'_>, name: &str) -> Outcome {
     let mut spec = stage.spec();
     spec.hook(
         name,
-        shell,
+        "/bin/sh",
         &format!("{{ {LINKS}; }} >{}", place(stage, name)),
     );
     let container = stage.running(&mut spec)?;
     let own = links(&container.pid().to_string())?;
     let found = read(stage);
     container.end()?;
+    same("namespaces", found.lines().count(), FILES.len())?;
     for ((file, found), own) in FILES.iter().zip(found.lines()).zip(own) {
         same(&format!("{file} of {name}"), found, own.as_str())?;
     }

@@ -222,8 +222,7 @@ fn join_mount(stage: &Stage<'_>) -> Outcome {
     spec.script("readlink /proc/self/ns/mnt; cat /m/file");
     stage.write(&spec)?;
     let id = stage.other_id("b");
-    stage.remember(&id);
-    let done = stage.call(&["run", &id])?;
+    let done = stage.call_on("run", &id)?;
     if done.code != 0 && done.err.contains("mount") {
         first.end()?;
         return not_applicable("a mount namespace can't be joined");
@@ -243,6 +242,7 @@ fn join_all(stage: &Stage<'_>) -> Outcome {
     let mut spec = joining(stage, first.pid(), &kinds);
     let script = "for n in pid net ipc uts cgroup; do readlink /proc/self/ns/$n; done";
     let out = other(stage, &mut spec, script)?;
+    same("namespaces", out.lines().count(), kinds.len())?;
     for ((kind, file), found) in kinds.iter().zip(out.lines()) {
         same(kind, found, of(first.pid(), file)?.as_str())?;
     }

@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use serde_json::{Value, json};
 
 use crate::case::Case;
+use crate::container::Container;
 use crate::outcome::{Outcome, fails, has, holds, same};
 use crate::socket::Listener;
 use crate::spec::Spec;
@@ -64,11 +65,7 @@ fn received(stage: &Stage<'_>) -> Outcome {
         state["state"]["id"].as_str(),
         Some(container.id()),
     )?;
-    same(
-        "state.pid",
-        state["state"]["pid"].as_i64(),
-        Some(container.pid().into()),
-    )?;
+    has_pid(&state, &container)?;
     same(
         "state.bundle",
         state["state"]["bundle"].as_str(),
@@ -126,11 +123,7 @@ fn of_exec(stage: &Stage<'_>) -> Outcome {
         pid.is_some_and(|pid| pid != i64::from(container.pid())),
         format!("pid {pid:?}"),
     )?;
-    same(
-        "state.pid",
-        state["state"]["pid"].as_i64(),
-        Some(container.pid().into()),
-    )?;
+    has_pid(&state, &container)?;
     drop((first, second));
     container.end()
 }
@@ -161,4 +154,9 @@ fn metadata(stage: &Stage<'_>) -> Outcome {
     }
     stage.refuses_late(&spec)?;
     stage.left_nothing()
+}
+
+fn has_pid(state: &Value, container: &Container<'_>) -> Outcome {
+    let pid = state["state"]["pid"].as_i64();
+    same("state.pid", pid, Some(container.pid().into()))
 }

@@ -120,14 +120,8 @@ fn unknown(stage: &Stage<'_>) -> Outcome {
     let id = stage.id();
     stage.remember(&id);
     let log = stage.path("log");
-    let mut command = stage.command(&["run", &id]);
-    command = {
-        let mut with = std::process::Command::new(command.get_program());
-        stage.furnish(&mut with);
-        with.arg("--log").arg(&log).args(command.get_args());
-        with
-    };
-    let done = stage.finish(command)?;
+    let path = log.display().to_string();
+    let done = stage.call(&["--log", &path, "run", &id])?;
     let said = format!(
         "{}{}",
         done.err,

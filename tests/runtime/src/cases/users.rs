@@ -69,18 +69,8 @@ fn callers_umask(stage: &Stage<'_>) -> Outcome {
     stage.write(&spec)?;
     let id = stage.id();
     stage.remember(&id);
-    let runtime = stage.command(&["run", &id]);
-    let mut command = std::process::Command::new("/bin/sh");
-    stage.furnish(&mut command);
-    command
-        .args(["-c", "umask 0027; exec \"$0\" \"$@\""])
-        .arg(runtime.get_program())
-        .args(runtime.get_args());
-    same(
-        "umask",
-        stage.finish(command)?.succeeds()?.as_str(),
-        "0027\n",
-    )
+    let done = stage.call_after("umask 0027", &["run", &id])?;
+    same("umask", done.succeeds()?.as_str(), "0027\n")
 }
 
 fn unmapped(stage: &Stage<'_>) -> Outcome {
