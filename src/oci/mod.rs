@@ -218,6 +218,9 @@ fn line(error: &anyhow::Error) -> String {
 
 fn act(root: &Root, runtime: Runtime, log: &Log) -> anyhow::Result<i32> {
     let systemd = runtime.global.systemd_cgroup;
+    if let Verb::Create(_) | Verb::Run(_) | Verb::Exec(_) = runtime.verb {
+        kelp_oci::protect_program()?;
+    }
     match runtime.verb {
         Verb::Create(args) => {
             let container =

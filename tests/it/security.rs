@@ -210,6 +210,26 @@ fn layers_write_nothing_outside() {
     }
 }
 
+/// Opens the file of a program that is not the image's, lets it end, and writes the file once it is told that
+/// nobody executes it any more.
+pub(crate) const KEEPS_THE_FILE: &str = "mkfifo /fifo
+    while :; do for process in /proc/[0-9]*; do
+        case $(readlink $process/exe 2>/dev/null) in
+            *busybox | '') ;;
+            *) break 2 ;;
+        esac
+    done; done
+    exec 3<$process/exe
+    cat /fifo >/dev/null
+    until test -e /go; do :; done
+    cp /bin/busybox /proc/self/fd/3 2>/dev/null && echo written >/result.new
+    test -e /result.new || echo refused >/result.new
+    mv /result.new /result
+    exec sleep 1000";
+
+/// Executes kelp, by a link to it, until it can write its log.
+pub(crate) const HANGS_INSIDE: &[&str] = &["kelp-runtime", "--log", "/fifo", "state", "x"];
+
 /// A process that is about to join a container is not there to be taken over (CVE-2019-5736).
 #[test]
 fn cve_2019_5736_the_binary_is_out_of_reach() {

@@ -1,10 +1,11 @@
 //! The hidden roles, and starting them.
 
 use std::ffi::{CString, OsStr, OsString};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
@@ -146,11 +147,15 @@ pub(crate) fn run_role_said(
 fn own_binary() -> Result<CString, Error> {
     static PATH: OnceLock<Option<CString>> = OnceLock::new();
     PATH.get_or_init(|| {
-        let path = std::fs::read_link("/proc/self/exe").ok()?;
-        if path.exists() {
+        const ITSELF: &str = "/proc/self/exe";
+        let path = std::fs::read_link(ITSELF).ok()?;
+        let itself = std::fs::metadata(ITSELF).ok()?;
+        let is_itself =
+            |found: Metadata| (found.dev(), found.ino()) == (itself.dev(), itself.ino());
+        if std::fs::metadata(&path).is_ok_and(is_itself) {
             return Some(cstring_os(path.as_os_str()));
         }
-        Some(cstring("/proc/self/exe"))
+        Some(cstring(ITSELF))
     })
     .clone()
     .ok_or_else(|| {

@@ -35,4 +35,4 @@ pub use kelp_runtime::OCI_VERSION;
 pub use lenient::parse as parse_document;
 pub use record::{Container, State, Status};
 pub use relay::Signals;
-pub use root::Root;
+pub use root::{Root, protect_program};

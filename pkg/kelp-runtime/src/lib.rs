@@ -32,6 +32,7 @@ mod netlink;
 pub mod overlay;
 pub mod plan;
 mod process;
+pub mod program;
 mod reaper;
 pub mod resources;
 pub mod rootfd;

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::races::swapping;
+use super::{HANGS_INSIDE, KEEPS_THE_FILE};
 use crate::env::{Env, kelp_program};
-use crate::kelp::{Kelp, beside};
+use crate::kelp::{Kelp, beside, wait_until};
 use crate::oci::Bundle;
 use crate::terminal::Terminal;
 
@@ -88,6 +89,39 @@ fn cve_2019_5736_a_runtime_of_the_users_own_is_not_written() {
     }
     let fine = Kelp::new(runtime(&["exec", "trap", "echo", "fine"])).done();
     assert_eq!(fine.stdout, "fine\n", "{fine:#?}");
+    bundle.runtime(&["delete", "-f", "trap"]).succeeds();
+    assert!(before == Sha256::digest(fs::read(&own).unwrap()));
+}
+
+/// The same by one who keeps the file open until nobody executes it any more.
+#[test]
+fn cve_2019_5736_a_runtime_that_was_executed_inside_is_not_written_later() {
+    let Some(env) = Env::new() else { return };
+    let bundle = bundle(&env, KEEPS_THE_FILE);
+    let root = bundle.directory.join("rootfs");
+    symlink("/proc/self/exe", root.join("bin/kelp-runtime")).unwrap();
+    let directory = env.path("h/own");
+    fs::create_dir(&directory).unwrap();
+    let own = directory.join("kelp-runtime");
+    fs::copy(kelp_program(), &own).unwrap();
+    let before = Sha256::digest(fs::read(&own).unwrap());
+    let runtime = |words: &[&str]| {
+        let template = bundle.command(words);
+        let mut command = beside(&template, &own);
+        command.args(words);
+        command
+    };
+    let mut start = runtime(&["run", "-d", "trap"]);
+    start.stdout(Stdio::null()).stderr(Stdio::null());
+    assert!(start.status().unwrap().success());
+    wait_until("the trap is set", || root.join("fifo").exists());
+    Kelp::new(runtime(&[&["exec", "trap"][..], HANGS_INSIDE].concat())).done();
+    fs::write(root.join("go"), "").unwrap();
+    wait_until("it was tried", || root.join("result").exists());
+    assert_eq!(
+        fs::read_to_string(root.join("result")).unwrap(),
+        "refused\n"
+    );
     bundle.runtime(&["delete", "-f", "trap"]).succeeds();
     assert!(before == Sha256::digest(fs::read(&own).unwrap()));
 }

@@ -1,39 +1,38 @@
 //! What the process inside has, and what it can reach of the process that starts it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::path::PathBuf;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::run;
+use super::{HANGS_INSIDE, KEEPS_THE_FILE, run};
 use crate::archive::Layer;
 use crate::env::{Env, kelp_program};
 use crate::image::Image;
-use crate::kelp::{Kelp, wait_until};
+use crate::kelp::{Done, Kelp, beside, wait_until};
+
+/// A kelp of the user's own, and what calls it.
+fn own_kelp(env: &Env) -> (PathBuf, impl Fn(&[&str]) -> Done) {
+    let own = env.path("h/kelp");
+    fs::copy(kelp_program(), &own).unwrap();
+    let program = own.clone();
+    let kelp = move |arguments: &[&str]| {
+        let template = env.kelp(arguments).into_command();
+        let mut command = beside(&template, &program);
+        command.args(arguments);
+        Kelp::new(command).done()
+    };
+    (own, kelp)
+}
 
 /// kelp belongs to the user, who is root inside, and is what the image would have executed
 /// (CVE-2019-5736).
 #[test]
 fn cve_2019_5736_a_binary_of_the_users_own_is_not_written() {
     let Some(env) = Env::new() else { return };
-    let own = env.path("h/kelp");
-    fs::copy(kelp_program(), &own).unwrap();
-    fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).unwrap();
+    let (own, kelp) = own_kelp(&env);
     let before = Sha256::digest(fs::read(&own).unwrap());
-    let kelp = |arguments: &[&str]| {
-        let template = env.kelp(arguments).into_command();
-        let mut command = Command::new(&own);
-        command
-            .args(arguments)
-            .env_clear()
-            .current_dir(env.path("h"));
-        for (name, value) in template.get_envs() {
-            command.envs(value.map(|value| (name, value)));
-        }
-        Kelp::new(command).done()
-    };
     // As the program, as an interpreter, and as a library's stand-in.
     let itself = env.image("runs-itself", &|| {
         Image::busybox().layer(
@@ -65,6 +64,34 @@ fn cve_2019_5736_a_binary_of_the_users_own_is_not_written() {
         }
     }
     assert_eq!(kelp(&["exec", "trap", "echo", "fine"]).stdout, "fine\n");
+    kelp(&["rm", "-f", "-t", "0", "trap"]).exits(0);
+    assert!(before == Sha256::digest(fs::read(&own).unwrap()));
+}
+
+/// As long as a container runs its monitor executes kelp, which keeps everybody from writing it; but not one
+/// that was installed since.
+#[test]
+fn cve_2019_5736_a_kelp_that_was_installed_later_is_not_written() {
+    let Some(env) = Env::new() else { return };
+    let (own, kelp) = own_kelp(&env);
+    let before = Sha256::digest(fs::read(&own).unwrap());
+    let image = env.image("runs-kelp", &|| {
+        Image::busybox().layer(Layer::default().symlink("bin/kelp-runtime", "/proc/self/exe"))
+    });
+    let flags = ["run", "-d", "--name", "trap", "--network", "none"];
+    kelp(&[&flags[..], &[&image, "sh", "-c", KEEPS_THE_FILE]].concat()).exits(0);
+    let new = env.path("h/new");
+    fs::copy(kelp_program(), &new).unwrap();
+    fs::rename(&new, &own).unwrap();
+    wait_until("the trap is set", || {
+        kelp(&["exec", "trap", "test", "-e", "/fifo"]).code == 0
+    });
+    kelp(&[&["exec", "trap"][..], HANGS_INSIDE].concat());
+    kelp(&["exec", "trap", "touch", "/go"]).exits(0);
+    // Without a process of the new one inside.
+    let result = || env.kelp(&["cp", "trap:/result", "-"]).done();
+    wait_until("it was tried", || result().code == 0);
+    assert!(result().stdout.contains("refused"));
     kelp(&["rm", "-f", "-t", "0", "trap"]).exits(0);
     assert!(before == Sha256::digest(fs::read(&own).unwrap()));
 }

@@ -102,6 +102,8 @@ impl Engine {
                 id.short()
             )));
         }
+        // The monitor's is another one where kelp was replaced since.
+        kelp_runtime::program::protect(Some(run.monitor))?;
         Ok((run, pidfd))
     }
 
