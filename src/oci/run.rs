@@ -14,12 +14,8 @@ pub fn run(
     log: &Log,
 ) -> anyhow::Result<i32> {
     let signals = (!detach).then(Signals::hold).transpose()?;
-    let mut container = root.create(id, options)?;
+    let mut container = root.run(id, options)?;
     log.warn(&container.notes);
-    if let Err(error) = container.start() {
-        let _ = root.delete(id, true);
-        return Err(error.into());
-    }
     let Some(signals) = signals else {
         return Ok(0);
     };

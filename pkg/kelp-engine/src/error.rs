@@ -137,7 +137,7 @@ impl From<kelp_runtime::Error> for Error {
                 Refusal::NotFound => Kind::ProgramNotFound,
                 Refusal::NotExecutable => Kind::ProgramNotExecutable,
             },
-            E::Hook(_) | E::Init(_) | E::Io { .. } => Kind::Failed,
+            E::Hook(_) | E::Init(_) | E::UserNamespace(_) | E::Io { .. } => Kind::Failed,
         };
         Self::with(kind, error)
     }

@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use kelp_runtime::cgroup::Cgroup;
-use kelp_runtime::launch::{Stdio, Surroundings, launch};
+use kelp_runtime::launch::{Stdio, Surroundings, Tie, User, launch};
 use kelp_runtime::net_devices::Moved;
 use kelp_runtime::plan::{Extras, Plan, Rootfs};
 use kelp_state::file;
@@ -70,15 +70,32 @@ impl Drop for Undo<'_> {
 impl Root {
     /// Makes a container that waits to be started.
     pub fn create(&self, id: &str, options: &Options) -> Result<Container, Error> {
+        self.make(id, options, true)
+    }
+
+    /// Makes a container and starts it; it is not there if that fails.
+    pub fn run(&self, id: &str, options: &Options) -> Result<Container, Error> {
+        let container = self.make(id, options, false)?;
+        if container.waits
+            && let Err(error) = container.start()
+        {
+            let _ = self.delete(id, true);
+            return Err(error);
+        }
+        Ok(container)
+    }
+
+    fn make(&self, id: &str, options: &Options, waits: bool) -> Result<Container, Error> {
         let mut moved = None;
-        self.create_with(id, options, &mut moved)
+        self.make_with(id, options, waits, &mut moved)
             .map_err(|error| net_devices::put_back(moved, error))
     }
 
-    fn create_with(
+    fn make_with(
         &self,
         id: &str,
         options: &Options,
+        waits: bool,
         moved: &mut Option<Moved>,
     ) -> Result<Container, Error> {
         let directory = self.directory(id)?;
@@ -114,24 +131,35 @@ impl Root {
         // Attached over itself, where hooks in the container look for it.
         let rootfs = Rootfs::Directory(bundle.rootfs.clone());
         let mut plan = Plan::new(&bundle.spec, rootfs, &bundle.rootfs, extras)?;
-        let made = map.map(UserNamespace::create).transpose()?;
+        // Idmapped mounts are made before the process is, and may need the namespace.
+        let mut made = None;
+        if plan.has_idmapped() {
+            made = map.clone().map(UserNamespace::create).transpose()?;
+        }
         let joined = joined.map(|path| {
             open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(Error::io(format!("open user namespace {}", path.display())))
         });
         let joined = joined.transpose()?;
-        let user = made
+        let there = made
             .as_ref()
             .map(AsFd::as_fd)
             .or(joined.as_ref().map(AsFd::as_fd));
-        plan.open_idmapped(user)?;
+        plan.open_idmapped(there)?;
         undo.place = cgroup::make(id, &directory, &bundle.spec, options.systemd)?;
-        let gate = gate(&directory)?;
+        let hooks = bundle.spec.hooks().as_ref();
+        // Until its hooks in the container have run it counts as created, which the gate tells.
+        let has_start_hooks = hooks.is_some_and(|hooks| hooks.start_container().is_some());
+        let waits = waits || has_start_hooks;
+        let gate = waits.then(|| gate(&directory)).transpose()?;
         let around = Surroundings {
             stdio: terminal.is_none_or(|terminal| !terminal).then(own_streams),
             cgroup: undo.place.cgroup.as_ref().map(AsFd::as_fd),
-            user,
-            gate: Some(gate.as_fd()),
+            user: there.map(User::Joined).or(map.as_ref().map(User::New)),
+            tie: match &gate {
+                Some(gate) => Tie::Gate(gate.as_fd()),
+                None => Tie::Start,
+            },
         };
         let starting = launch(&plan, around)?;
         let pid = starting.child.pid.as_raw_nonzero().get();
@@ -145,7 +173,6 @@ impl Root {
         let held = || {
             let mut starting = starting;
             if plan.pauses() {
-                let hooks = bundle.spec.hooks().as_ref();
                 run(
                     "prestart",
                     hooks.and_then(|hooks| hooks.prestart().as_ref()),
@@ -156,13 +183,23 @@ impl Root {
                 starting = starting.enter(&state.inside().to_json())?;
             }
             container.terminal = options.terminal.take(starting.terminal.take())?;
-            starting.prepared(agent.as_ref())?;
+            if waits {
+                starting.prepared(agent.as_ref())?;
+            }
             if let Some(path) = &options.pid_file {
                 file::write_pid(path, pid.cast_unsigned())?;
             }
             container.record.creating = false;
             container.write_record()?;
-            starting.held()?;
+            if waits {
+                starting.held()?;
+                return Ok(());
+            }
+            let child = starting.execute_asking(agent.as_ref())?;
+            let list = hooks.and_then(|hooks| hooks.poststart().as_ref());
+            let state = container.state_as(&bundle.spec, Status::Running);
+            run("poststart", list, &state)?;
+            child.release();
             Ok(())
         };
         if let Err(error) = held() {
@@ -172,6 +209,7 @@ impl Root {
             return Err(error);
         }
         container.notes = bundle.notes;
+        container.waits = waits;
         undo.is_done = true;
         Ok(container)
     }
@@ -191,6 +229,7 @@ fn new(
         id: id.to_owned(),
         notes: Vec::new(),
         terminal: None,
+        waits: false,
         record: Record {
             bundle: bundle.directory.clone(),
             pid,

@@ -36,6 +36,9 @@ pub enum Error {
         /// The words.
         text: String,
     },
+    /// The user namespace could not be made.
+    #[error(transparent)]
+    UserNamespace(#[from] kelp_userns::Error),
     /// The container's root file system needs something that the host lacks.
     #[error("{what}")]
     Io {

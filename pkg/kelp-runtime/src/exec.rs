@@ -105,7 +105,7 @@ fn join(
         .step(|| "enter the container's namespaces".to_owned())?;
     clone3_sibling(CloneFlags::empty(), None, || {
         let failure = match prepare(plan, stdio, parent.as_fd()) {
-            Ok(identity) => process::execute(plan, &identity, parent.as_fd(), Tie::Start),
+            Ok(identity) => process::execute(plan, &identity, parent.as_fd(), Tie::Exec),
             Err(failure) => failure,
         };
         let _ = send(parent.as_fd(), &failure.to_bytes(), &[]);

@@ -25,6 +25,11 @@ pub(crate) struct Idmap {
 }
 
 impl Plan {
+    /// Whether there are idmapped mounts to be opened.
+    pub fn has_idmapped(&self) -> bool {
+        self.mounts.iter().any(|mount| mount.idmap.is_some())
+    }
+
     /// Opens the idmapped mounts. `own` is the container's user namespace, if it has one.
     pub fn open_idmapped(&mut self, own: Option<BorrowedFd<'_>>) -> Result<(), Error> {
         for mount in &mut self.mounts {

@@ -17,21 +17,20 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::console::Console;
 use crate::error::{Failure, Step};
-use crate::launch::{MOUNTED, READY, Surroundings};
+use crate::launch::{MOUNTED, READY, Surroundings, User};
 use crate::message::send;
 use crate::mount_plan::{MountPlan, Source};
 use crate::mounts::Made;
 use crate::plan::Plan;
-use crate::process::{self, Tie};
+use crate::process;
 use crate::rootfd::Root;
 use crate::source::Bound;
 use crate::{accounts, chown, device_nodes, hooks, mounts, rootfs, source};
 
 /// Runs the plan; returns only if a step failed.
 pub(crate) fn run(plan: &Plan, around: Surroundings<'_>, parent: BorrowedFd<'_>) -> Failure {
-    let tie = around.gate.map_or(Tie::Life, Tie::Gate);
     match prepare(plan, around, parent) {
-        Ok(identity) => process::execute(&plan.process, &identity, parent, tie),
+        Ok(identity) => process::execute(&plan.process, &identity, parent, around.tie),
         Err(failure) => failure,
     }
 }
@@ -45,9 +44,14 @@ fn prepare(
     // other end is closed, and the first send fails.
     set_parent_process_death_signal(Some(Signal::KILL))
         .step(|| "set the parent death signal".to_owned())?;
+    if let Some(User::New(_)) = around.user {
+        // Until the map is written and this is done, what /proc has of this process has to be the user's own.
+        process::wait_for_go(parent)?;
+        process::set_labels(&plan.process)?;
+    }
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "become undumpable".to_owned())?;
     process::usual_umask();
-    // Whoever has entered the user namespace has done this before, while /proc was its own.
+    // Whoever has entered a user namespace has done this before.
     if around.user.is_none() {
         process::set_by_proc(&plan.process)?;
     }

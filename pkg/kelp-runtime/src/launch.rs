@@ -5,8 +5,10 @@ use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use kelp_sys::clone::{Child, clone3, clone3_sibling};
+use kelp_sys::clone::{Child, CloneFlags, clone3, clone3_sibling};
 use kelp_sys::process::wait_pidfd;
+use kelp_userns::error::forbidden;
+use kelp_userns::{IdMap, UserNamespace, Writing};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
@@ -19,6 +21,7 @@ use crate::joiner::through_joiner;
 use crate::message::{connect, receive, send};
 use crate::plan::Plan;
 use crate::process;
+pub use crate::process::Tie;
 
 /// The standard streams of a process without a terminal.
 #[derive(Clone, Copy, Debug)]
@@ -108,9 +111,19 @@ pub struct Surroundings<'a> {
     /// Its cgroup.
     pub cgroup: Option<BorrowedFd<'a>>,
     /// The user namespace that it is made in, if that is not the caller's.
-    pub user: Option<BorrowedFd<'a>>,
-    /// A listening socket: whoever connects there later lets the program go ([`go`]).
-    pub gate: Option<BorrowedFd<'a>>,
+    pub user: Option<User<'a>>,
+    /// How long it dies with the caller. At a gate, a listening socket, it waits for whoever connects there
+    /// later and lets the program go ([`go`]).
+    pub tie: Tie<'a>,
+}
+
+/// The user namespace of a first process.
+#[derive(Clone, Copy, Debug)]
+pub enum User<'a> {
+    /// One that is there already.
+    Joined(BorrowedFd<'a>),
+    /// A new one with this map, which is made together with the others: no process has to hold it meanwhile.
+    New(&'a IdMap),
 }
 
 /// Who is asked about the calls that a seccomp filter does not decide (runtime-spec, config-linux.md, "The
@@ -146,6 +159,12 @@ impl Agent {
 /// The caller has one thread, and is in the container's user namespace with every capability there
 /// unless [`Surroundings::user`] names it.
 pub fn launch(plan: &Plan, around: Surroundings<'_>) -> Result<Starting, Error> {
+    let needs_joiner = plan.joined_pids().is_some() || plan.namespaces.time.is_some();
+    if let (Some(User::New(map)), true) = (around.user, needs_joiner) {
+        let made = UserNamespace::create(map.clone())?;
+        let user = Some(User::Joined(made.as_fd()));
+        return launch(plan, Surroundings { user, ..around });
+    }
     let (parent_end, child_end) = pair()?;
     let mut parent_end = Some(parent_end);
     let init = || {
@@ -155,18 +174,32 @@ pub fn launch(plan: &Plan, around: Surroundings<'_>) -> Result<Starting, Error> 
         let _ = send(child_end.as_fd(), &failure.to_bytes(), &[]);
         1
     };
-    let joins =
-        around.user.is_some() || plan.joined_pids().is_some() || plan.namespaces.time.is_some();
-    let child = if joins {
-        through_joiner(&plan.process.program(), None, || {
+    let create = plan.namespaces.create;
+    let child = match around.user {
+        None if !needs_joiner => clone3(create, around.cgroup, init).map_err(clone_error)?,
+        Some(User::New(_)) => {
+            let create = create.with(CloneFlags::NEWUSER);
+            clone3(create, around.cgroup, init).map_err(|error| {
+                match error.raw_os_error().map(Errno::from_raw_os_error) {
+                    Some(Errno::PERM) => forbidden(&error).into(),
+                    _ => clone_error(error),
+                }
+            })?
+        }
+        _ => through_joiner(&plan.process.program(), None, || {
             clone_among(plan, around, init)
-        })?
-    } else {
-        clone3(plan.namespaces.create, around.cgroup, init).map_err(clone_error)?
+        })?,
     };
     drop(child_end);
     let parent_end = parent_end.expect("the child took its own copy");
     let starting = Starting::new(child, parent_end, plan.process.program());
+    if let Some(User::New(map)) = around.user {
+        let number = starting.child.pid.as_raw_nonzero().to_string();
+        process::set_oom_score(&plan.process, &number)
+            .map_err(|failure| Error::Init(failure.text))?;
+        Writing::begin(starting.child.pid, map)?.finish()?;
+        say_go(&starting.socket, &[])?;
+    }
     if plan.pauses() {
         return starting.mounted();
     }
@@ -191,7 +224,7 @@ fn clone_among(
 ) -> Result<Child, Failure> {
     let time = plan.namespaces.time.as_deref();
     let clocks = time.map(|_| open_clocks()).transpose()?;
-    if let Some(user) = around.user {
+    if let Some(User::Joined(user)) = around.user {
         // In another user namespace this process is undumpable, and what /proc has of it is the host's
         // root's.
         process::set_by_proc(&plan.process)?;
@@ -382,7 +415,6 @@ pub fn go(gate: &OwnedFd, program: &str, state: &[u8], agent: Option<&Agent>) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kelp_sys::clone::CloneFlags;
     use rustix::process::{WaitId, WaitIdOptions, waitid};
 
     /// A child that waits until `end` is closed.

@@ -69,11 +69,14 @@ impl Identity {
 }
 
 /// How long a process dies with the one that starts it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Tie<'a> {
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Tie<'a> {
     /// For good: a container's first process.
+    #[default]
     Life,
     /// Until it becomes the program: one that exec adds.
+    Exec,
+    /// The same of a container's first process.
     Start,
     /// Until it waits at this gate.
     Gate(BorrowedFd<'a>),
@@ -123,7 +126,7 @@ fn become_user(
         setrlimit(resource, limit).step(|| format!("set the limit {resource:?}"))?;
     }
     plan.scheduling.apply()?;
-    if matches!(tie, Tie::Start) {
+    if matches!(tie, Tie::Exec) {
         plan.scheduling.bind_final()?;
     }
     usual_umask();
@@ -136,7 +139,7 @@ fn become_user(
         .step(|| "drop capabilities from the bounding set".to_owned())?;
     set_ids(identity, &plan.extras)?;
     // An init was root before.
-    if matches!(tie, Tie::Start) || (identity.uid, identity.gid) != (0, 0) {
+    if matches!(tie, Tie::Exec) || (identity.uid, identity.gid) != (0, 0) {
         tie_again(parent)?;
     }
     if let Some(missing) = missing {
@@ -182,19 +185,26 @@ pub(crate) fn usual_umask() {
 /// Does what is done by files of /proc, and is inherited. The calling process still sees the host's: what is
 /// at these paths in a container may be anything.
 pub(crate) fn set_by_proc(plan: &ProcessPlan) -> Result<(), Failure> {
-    set_oom_score(plan)?;
+    set_oom_score(plan, "self")?;
+    set_labels(plan)
+}
+
+/// Has the next execve(2) enter what security modules call a profile or a label.
+pub(crate) fn set_labels(plan: &ProcessPlan) -> Result<(), Failure> {
     set_profile(plan)?;
     set_label(plan)
 }
 
-/// Sets the OOM score.
-fn set_oom_score(plan: &ProcessPlan) -> Result<(), Failure> {
+/// Sets the OOM score of a process, a directory of /proc. To lower it takes a privilege outside of user
+/// namespaces.
+pub(crate) fn set_oom_score(plan: &ProcessPlan, process: &str) -> Result<(), Failure> {
     let Some(score) = plan.oom_score_adj else {
         return Ok(());
     };
     let what = || format!("set the OOM score to {score}");
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = open("/proc/self/oom_score_adj", flags, Mode::empty()).step(what)?;
+    let path = format!("/proc/{process}/oom_score_adj");
+    let file = open(&path, flags, Mode::empty()).step(what)?;
     rustix::io::write(&file, score.to_string().as_bytes()).step(what)?;
     Ok(())
 }
@@ -398,7 +408,7 @@ fn run_program(
         Ok(state) => state,
         Err(failure) => return failure,
     };
-    if matches!(tie, Tie::Start)
+    if matches!(tie, Tie::Exec | Tie::Start)
         && let Err(failure) = untie()
     {
         return failure;

@@ -12,4 +12,4 @@ pub mod subid;
 
 pub use error::Error;
 pub use map::{IdMap, IdMapping};
-pub use namespace::UserNamespace;
+pub use namespace::{UserNamespace, Writing};

@@ -52,9 +52,9 @@ impl UserNamespace {
         })
         .map_err(|error| forbidden(&error))?;
         let placeholder = Placeholder(child);
-        let writers = write_maps(placeholder.0.pid, &map)?;
+        let writing = Writing::begin(placeholder.0.pid, &map)?;
         Ok(Making {
-            writers,
+            writing,
             placeholder,
             map,
         })
@@ -100,18 +100,16 @@ impl UserNamespace {
 /// A namespace whose map is being written.
 #[derive(Debug)]
 pub struct Making {
-    /// Dropped, and so waited for, before the process whose map they write.
-    writers: Vec<Newidmap>,
+    /// Dropped, and so waited for, before the process whose map is written.
+    writing: Writing,
     placeholder: Placeholder,
     map: IdMap,
 }
 
 impl Making {
     /// Waits until the map is there.
-    pub fn finish(mut self) -> Result<UserNamespace, Error> {
-        for writer in &mut self.writers {
-            writer.finish()?;
-        }
+    pub fn finish(self) -> Result<UserNamespace, Error> {
+        self.writing.finish()?;
         Ok(UserNamespace {
             fd: open_namespace(self.placeholder.0.pid)?,
             map: self.map,
@@ -180,25 +178,34 @@ fn open_namespace(pid: Pid) -> Result<OwnedFd, Error> {
         .map_err(|e| Error::io(format!("open {path}"))(e.into()))
 }
 
-/// Writes the map, or starts the programs that may.
-fn write_maps(pid: Pid, map: &IdMap) -> Result<Vec<Newidmap>, Error> {
-    let number = pid.as_raw_nonzero();
-    if geteuid().is_root() {
+/// The map of a process in a new namespace, which is being written.
+#[derive(Debug)]
+pub struct Writing(Vec<Newidmap>);
+
+impl Writing {
+    /// Writes the map of a process, which has to be there until this is done, or starts the programs that may.
+    pub fn begin(pid: Pid, map: &IdMap) -> Result<Self, Error> {
+        let number = pid.as_raw_nonzero();
+        let is_single = map.is_single() && map.gids.len() == 1 && map.gids[0].size == 1;
+        if !is_single && !geteuid().is_root() {
+            let uids = start_newidmap("newuidmap", pid, &map.uids)?;
+            let gids = start_newidmap("newgidmap", pid, &map.gids)?;
+            return Ok(Self(vec![uids, gids]));
+        }
+        if !geteuid().is_root() {
+            // One's own ids need no privilege, once setgroups(2) is given up (user_namespaces(7)).
+            let setgroups = format!("/proc/{number}/setgroups");
+            fs::write(&setgroups, "deny").map_err(Error::io(format!("write {setgroups}")))?;
+        }
         write_map(&format!("/proc/{number}/uid_map"), &map.uids)?;
         write_map(&format!("/proc/{number}/gid_map"), &map.gids)?;
-        return Ok(Vec::new());
+        Ok(Self(Vec::new()))
     }
-    if map.is_single() && map.gids.len() == 1 && map.gids[0].size == 1 {
-        // One's own ids need no privilege, once setgroups(2) is given up (user_namespaces(7)).
-        let setgroups = format!("/proc/{number}/setgroups");
-        fs::write(&setgroups, "deny").map_err(Error::io(format!("write {setgroups}")))?;
-        write_map(&format!("/proc/{number}/uid_map"), &map.uids)?;
-        write_map(&format!("/proc/{number}/gid_map"), &map.gids)?;
-        return Ok(Vec::new());
+
+    /// Waits until the map is there.
+    pub fn finish(mut self) -> Result<(), Error> {
+        self.0.iter_mut().try_for_each(Newidmap::finish)
     }
-    let uids = start_newidmap("newuidmap", pid, &map.uids)?;
-    let gids = start_newidmap("newgidmap", pid, &map.gids)?;
-    Ok(vec![uids, gids])
 }
 
 fn write_map(path: &str, map: &[IdMapping]) -> Result<(), Error> {
