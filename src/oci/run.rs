@@ -22,7 +22,7 @@ pub fn run(
     let terminal = container.terminal.take();
     let code = container.wait(&signals, terminal)?;
     if !keep {
-        match root.delete(id, true) {
+        match container.delete(true) {
             Err(Error::NotFound(_)) => {}
             result => log.warn(&result?),
         }

@@ -45,7 +45,8 @@ impl Root {
 }
 
 impl Container {
-    fn delete(&self, force: bool) -> Result<Vec<String>, Error> {
+    /// The same, of this one.
+    pub fn delete(&self, force: bool) -> Result<Vec<String>, Error> {
         if force && let Some(init) = self.init() {
             // Whoever has the lock may wait for it: what is made of it is to go in any case.
             let _ = pidfd_send(init.as_fd(), 9);
