@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use kelp_args::Signal;
 use kelp_format::units;
@@ -25,8 +26,11 @@ use log::{Format, Log};
 
 /// Runs OCI bundles.
 #[derive(Parser)]
-#[command(name = "kelp-runtime", version, disable_help_subcommand = true)]
+#[command(name = "kelp-runtime", version, disable_version_flag = true)]
 struct Runtime {
+    /// Print versions
+    #[arg(short, long, action = clap::ArgAction::Version)]
+    version: (),
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
@@ -148,9 +152,9 @@ struct Kill {
     all: bool,
     /// The container's id
     id: String,
-    /// The signal's name or number
-    #[arg(default_value = "SIGTERM")]
-    signal: Signal,
+    /// The signal's name or number; 0 asks whether it runs
+    #[arg(default_value = "SIGTERM", value_parser = signal)]
+    signal: i32,
 }
 
 #[derive(Args)]
@@ -181,6 +185,11 @@ pub fn main() -> ExitCode {
         Err(error) => return usage(&error),
     };
     let log = Log::new(runtime.global.log.clone(), runtime.global.log_format);
+    // A program may well end with 1: as by runc, 255 is that there was none.
+    let failure = match runtime.verb {
+        Verb::Exec(_) => ExitCode::from(255),
+        _ => ExitCode::FAILURE,
+    };
     match Root::open(runtime.global.root.as_deref())
         .map_err(anyhow::Error::from)
         .and_then(|root| act(&root, runtime, &log))
@@ -190,21 +199,34 @@ pub fn main() -> ExitCode {
             let text = line(&error);
             log.error(&text);
             output::note(format_args!("kelp-runtime: {text}"));
-            ExitCode::FAILURE
+            failure
         }
     }
 }
 
 fn usage(error: &clap::Error) -> ExitCode {
+    if error.kind() == ErrorKind::DisplayVersion {
+        // In the form of runc's, which Docker reads.
+        let versions = format!(
+            "kelp-runtime version {}\nspec: {}",
+            env!("CARGO_PKG_VERSION"),
+            kelp_oci::OCI_VERSION
+        );
+        let _ = output::line(versions);
+        return ExitCode::SUCCESS;
+    }
     if !error.use_stderr() {
         let _ = output::text(error.to_string());
         return ExitCode::SUCCESS;
     }
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
+    // What is wrong may take several lines; the usage comes after an empty one.
+    let lines = text.lines().take_while(|line| !line.is_empty());
+    let lines: Vec<_> = lines.map(str::trim).collect();
     output::note(format_args!(
         "kelp-runtime: {}: see --help",
-        text.lines().next().unwrap_or_default().trim_end()
+        lines.join(" ")
     ));
     ExitCode::FAILURE
 }
@@ -212,7 +234,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn line(error: &anyhow::Error) -> String {
     match error.downcast_ref::<kelp_oci::Error>() {
         Some(error) => error.line(),
-        None => format!("{error:#}").replace('\n', " "),
+        None => kelp_oci::one_line(error.as_ref()),
     }
 }
 
@@ -241,9 +263,7 @@ fn act(root: &Root, runtime: Runtime, log: &Log) -> anyhow::Result<i32> {
             let state = root.container(&id)?.state()?;
             output::line(serde_json::to_string_pretty(&state)?)?;
         }
-        Verb::Kill(args) => root
-            .container(&args.id)?
-            .kill(args.signal.number(), args.all)?,
+        Verb::Kill(args) => root.container(&args.id)?.kill(args.signal, args.all)?,
         Verb::Delete(args) => log.warn(&root.delete(&args.id, args.force)?),
         Verb::Exec(args) => return exec::run(root, args),
         Verb::List(args) => list::run(root, &args)?,
@@ -277,6 +297,13 @@ impl Made {
             now: units::rfc3339(SystemTime::now()),
         })
     }
+}
+
+fn signal(text: &str) -> Result<i32, kelp_args::Error> {
+    if text == "0" {
+        return Ok(0);
+    }
+    text.parse().map(Signal::number)
 }
 
 /// Refuses to pass on what is not open: this process's own would be passed on in its place.

@@ -1,10 +1,10 @@
 //! `spec`: a specification to begin with.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use serde_json::{Value, json};
 
 #[derive(clap::Args)]
@@ -25,7 +25,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         .write(true)
         .create_new(true)
         .open(&path)
-        .with_context(what)?;
+        .map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => {
+                anyhow!("{} exists already: remove it first", path.display())
+            }
+            _ => anyhow::Error::from(error).context(what()),
+        })?;
     let mut spec = template();
     if args.rootless {
         make_rootless(&mut spec);

@@ -6,7 +6,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod archive;
+mod buildah;
 mod cgroups;
+mod conmon;
+mod containerd;
 mod containers_conf;
 mod copied;
 mod copy_race;

@@ -14,7 +14,7 @@ use crate::kelp::{Kelp, LIMIT};
 /// What scripts call.
 const APPLETS: &[&str] = &[
     "cat", "cp", "echo", "find", "grep", "head", "id", "ls", "mkdir", "pwd", "readlink", "sh",
-    "sleep", "stat", "test", "true", "tty",
+    "sleep", "stat", "stty", "test", "true", "tty",
 ];
 
 /// A bundle with busybox for its root, and a state root of its own.
@@ -158,7 +158,7 @@ fn a_container_goes_through_its_life() {
     bundle.wait("one");
     assert_eq!(
         bundle.fails(&["kill", "one"]),
-        "container \"one\" is not running"
+        "container not running: \"one\" has ended"
     );
     runtime(&["delete", "one"]).succeeds();
     assert_eq!(
@@ -207,10 +207,14 @@ fn exec_adds_a_process() {
     fs::write(bundle.directory.join("process.json"), process.to_string()).unwrap();
     let exec = bundle.runtime(&["exec", "-p", "process.json", "one"]);
     assert_eq!(exec.succeeds(), "/etc\n");
-    let missing = bundle.fails(&["exec", "one", "nosuch"]);
-    assert!(
-        missing.contains("nosuch: executable file not found"),
-        "{missing}"
+    // Not 1, with which a program may end.
+    let done = bundle.runtime(&["exec", "one", "nosuch"]).done();
+    assert_eq!(
+        (done.code, done.stderr.as_str()),
+        (
+            255,
+            "kelp-runtime: nosuch: executable file not found in $PATH: no such file or directory\n"
+        )
     );
     let ps = bundle.runtime(&["ps", "one"]).succeeds();
     assert_eq!(
@@ -225,6 +229,51 @@ fn exec_adds_a_process() {
     bundle.runtime(&["resume", "one"]).succeeds();
     assert_eq!(bundle.status("one"), "running");
     bundle.runtime(&["delete", "-f", "one"]).succeeds();
+}
+
+#[test]
+fn scripts_for_runc_find_its_codes_and_words() {
+    let Some(env) = Env::new() else { return };
+    let bundle = Bundle::new(&env, &["sleep", "1000"]);
+    bundle.leaves(&["run", "-d", "one"]).unwrap();
+    bundle.runtime(&["kill", "one", "0"]).succeeds();
+    assert_eq!(bundle.status("one"), "running");
+    bundle.runtime(&["kill", "--all", "one", "9"]).succeeds();
+    bundle.wait("one");
+    let ended = "container not running: \"one\" has ended";
+    assert_eq!(bundle.fails(&["kill", "one", "0"]), ended);
+    bundle.runtime(&["delete", "one"]).succeeds();
+    for words in [&["--version"][..], &["-v"]] {
+        let said = bundle.runtime(words).succeeds();
+        let own = concat!("kelp-runtime version ", env!("CARGO_PKG_VERSION"));
+        assert_eq!(said, format!("{own}\nspec: 1.3.0\n"));
+    }
+    let help = bundle.runtime(&["help", "exec"]).succeeds();
+    assert!(help.starts_with("Add a process to a container\n"), "{help}");
+    for (words, said) in [
+        (
+            &["spec"][..],
+            "./config.json exists already: remove it first",
+        ),
+        (
+            &["update", "-r", "nosuch", "one"],
+            "container \"one\" does not exist",
+        ),
+        (
+            &["create"],
+            "the following required arguments were not provided: <ID>: see --help",
+        ),
+        (
+            &["--log-format", "xml", "list"],
+            "invalid value 'xml' for '--log-format <FORMAT>' [possible values: text, json]: see --help",
+        ),
+        (
+            &["create", "-b", "/nosuch", "one"],
+            "find the bundle /nosuch: no such file or directory",
+        ),
+    ] {
+        assert_eq!(bundle.fails(words), said);
+    }
 }
 
 /// config.md, "POSIX-platform Hooks".
@@ -308,6 +357,10 @@ fn bad_input_is_one_line_and_leaves_nothing() {
         (
             &|spec| spec["process"]["args"] = json!(["/etc/passwd"]),
             "/etc/passwd: permission denied".to_owned(),
+        ),
+        (
+            &|spec| spec["process"]["args"] = json!(["/etc"]),
+            "/etc: permission denied".to_owned(),
         ),
         (
             &|spec| spec["root"]["path"] = "nosuch".into(),

@@ -1,5 +1,8 @@
 //! `run`: exit codes and the words of failures.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
 use crate::env::Env;
 
 #[test]
@@ -33,6 +36,23 @@ fn a_program_that_cannot_be_run_is_126() {
         let line = env.kelp(&["run", "--rm", &image, program]).fails(126);
         assert!(line.contains(program), "{line}");
     }
+}
+
+#[test]
+fn a_script_without_its_interpreter_is_127_and_says_so() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let script = env.path("h/script");
+    fs::write(&script, "#!/no/such\n").unwrap();
+    fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    let bind = format!("{}:/script:ro", script.display());
+    let line = env
+        .kelp(&["run", "--rm", "-v", &bind, &image, "/script"])
+        .fails(127);
+    assert_eq!(
+        line,
+        "Error: /script: its interpreter is missing: no such file or directory"
+    );
 }
 
 #[test]

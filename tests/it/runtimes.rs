@@ -5,6 +5,7 @@
 mod configured;
 mod fails;
 mod killed;
+mod runsc;
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -130,7 +130,7 @@ impl From<kelp_runtime::Error> for Error {
         use kelp_runtime::foreign::Refusal;
         let kind = match &error {
             E::Spec(_) => Kind::Invalid,
-            E::ProgramNotFound(_) | E::DirectoryNotFound(_) => Kind::ProgramNotFound,
+            E::ProgramNotFound { .. } | E::DirectoryNotFound(_) => Kind::ProgramNotFound,
             E::ProgramNotExecutable { .. } => Kind::ProgramNotExecutable,
             E::Refused { refusal, .. } => match refusal {
                 Refusal::Setup => Kind::Failed,

@@ -163,7 +163,7 @@ pub(crate) fn failure_kind(error: &Error) -> FailureKind {
             Refusal::NotFound => FailureKind::NotFound,
             Refusal::NotExecutable => FailureKind::NotExecutable,
         },
-        Error::Runtime(Runtime::ProgramNotFound(_)) => FailureKind::NotFound,
+        Error::Runtime(Runtime::ProgramNotFound { .. }) => FailureKind::NotFound,
         Error::Runtime(Runtime::ProgramNotExecutable { .. }) => FailureKind::NotExecutable,
         _ => FailureKind::Setup,
     }

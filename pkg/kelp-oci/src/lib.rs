@@ -32,6 +32,7 @@ pub use events::Event;
 pub use exec::{Options as ExecOptions, read_process};
 pub use features::features;
 pub use kelp_runtime::OCI_VERSION;
+pub use kelp_runtime::error::one_line;
 pub use lenient::parse as parse_document;
 pub use record::{Container, State, Status};
 pub use relay::Signals;

@@ -16,14 +16,16 @@ use crate::record::{Container, Status};
 const SIGKILL: i32 = 9;
 
 impl Container {
-    /// Sends a signal to the first process, or with `all` to every process.
+    /// Sends a signal to the first process, or with `all` to every process. Signal 0 only asks whether there
+    /// is one (kill(2)).
     pub fn kill(&self, signal: i32, all: bool) -> Result<(), Error> {
         if all && let Some(cgroup) = self.cgroup() {
             return self.kill_all(&cgroup, signal);
         }
         let Some(init) = self.init() else {
+            // The words by which containerd knows that there is nothing left to be stopped.
             return Err(Error::State(format!(
-                "container \"{}\" is not running",
+                "container not running: \"{}\" has ended",
                 self.id
             )));
         };

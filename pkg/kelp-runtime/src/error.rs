@@ -9,8 +9,13 @@ pub enum Error {
     #[error("{0}")]
     Spec(String),
     /// The program to execute is not in the container: exit code 127.
-    #[error("{0}: executable file not found in $PATH: no such file or directory")]
-    ProgramNotFound(String),
+    #[error("{program}: {reason}: no such file or directory")]
+    ProgramNotFound {
+        /// The program, as it was asked for.
+        program: String,
+        /// Whether it is the program that is not there, or what it needs.
+        reason: String,
+    },
     /// The program to execute can't be executed: exit code 126.
     #[error("{program}: {reason}")]
     ProgramNotExecutable {
@@ -119,7 +124,14 @@ impl Failure {
     pub(crate) fn to_error(bytes: &[u8], program: &str) -> Error {
         let text = String::from_utf8_lossy(bytes.get(1..).unwrap_or_default()).into_owned();
         match bytes.first() {
-            Some(2) => Error::ProgramNotFound(program.to_owned()),
+            Some(2) => Error::ProgramNotFound {
+                program: program.to_owned(),
+                reason: if text.is_empty() {
+                    "executable file not found in $PATH".to_owned()
+                } else {
+                    text
+                },
+            },
             Some(3) => Error::ProgramNotExecutable {
                 program: program.to_owned(),
                 reason: text,

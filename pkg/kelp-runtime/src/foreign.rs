@@ -42,11 +42,28 @@ impl Foreign {
         name.unwrap_or(&self.name)
     }
 
-    /// Whether it leaves its processes in the cgroup that it is called in. crun can be told to: else it
-    /// tries for seconds to hand controllers to the container's cgroup where processes beside it, as the
-    /// monitor is one, keep it from that (cgroup-v2.rst, "No Internal Process Constraint").
+    /// Whether it leaves its processes in the cgroup that it is called in.
     pub fn inherits_cgroup(&self) -> bool {
-        self.program() == "crun" && !self.has_flag(CGROUP_MANAGER)
+        self.inherit_flag().is_some()
+    }
+
+    /// What tells it to, unless its caller has told it something else. crun tries for seconds to hand
+    /// controllers to the container's cgroup where processes beside it, as the monitor is one, keep it from
+    /// that (cgroup-v2.rst, "No Internal Process Constraint"); runsc fails there, and where the top of the
+    /// hierarchy is not its to write.
+    fn inherit_flag(&self) -> Option<&'static str> {
+        match self.program() {
+            "crun" if !self.has_flag("--cgroup-manager") => Some("--cgroup-manager=disabled"),
+            "runsc"
+                if !self
+                    .flags
+                    .iter()
+                    .any(|flag| flag == "--ignore-cgroups=false") =>
+            {
+                Some("--ignore-cgroups")
+            }
+            _ => None,
+        }
     }
 
     /// Whether its caller has set a flag of this name.
@@ -94,9 +111,6 @@ impl AsFd for Stage {
         self.namespace.as_fd()
     }
 }
-
-/// The flag of crun's that says who makes cgroups.
-const CGROUP_MANAGER: &str = "--cgroup-manager";
 
 /// What is in the tmpfs of a stage.
 const BUNDLE: &str = "bundle";

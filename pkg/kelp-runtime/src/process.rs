@@ -492,7 +492,14 @@ pub(crate) fn wait_for_go(parent: BorrowedFd<'_>) -> Result<Vec<u8>, Failure> {
 
 /// Whether there is a program to be executed, as [`exec_in_path`] would find it.
 fn look_for(name: &CStr, prepared: &Prepared) -> Result<(), Failure> {
-    let look = |path: &Path| accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS);
+    let look = |path: &Path| {
+        accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)?;
+        // As execve(2) has it.
+        if path.is_dir() {
+            return Err(Errno::ACCESS);
+        }
+        Ok(())
+    };
     let name = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
     let mut found = Err(Errno::NOENT);
     if name.as_os_str().as_bytes().contains(&b'/') {

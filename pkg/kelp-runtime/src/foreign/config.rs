@@ -121,7 +121,10 @@ pub fn check(
         );
     }
     if no_cgroup && !runtime.inherits_cgroup() {
-        return cant("--cgroups=disabled", "only crun and kelp make no cgroup");
+        return cant(
+            "--cgroups=disabled",
+            "only crun, runsc and kelp make no cgroup",
+        );
     }
     if extras.keep_groups && program != "crun" {
         return cant("--group-add keep-groups", "only crun and kelp know it");
@@ -236,6 +239,15 @@ pub(super) fn finish(spec: &mut Spec, plan: &Plan, identity: &Identity, mounts: 
         return;
     };
     become_user(process, &plan.process.extras, identity);
+    leave_out(process);
+}
+
+/// Leaves out what says nothing: youki takes a `noNewPrivileges` of false for one of true when it chooses
+/// whether to load the filter before it gives up the right to.
+pub(super) fn leave_out(process: &mut oci_spec::runtime::Process) {
+    if process.no_new_privileges() == Some(false) {
+        process.set_no_new_privileges(None);
+    }
 }
 
 /// Puts numbers and HOME in the place of the user's name.

@@ -10,7 +10,7 @@ use oci_spec::runtime::Process;
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::process::{getpid, set_child_subreaper};
 
-use super::config::become_user;
+use super::config::{become_user, leave_out};
 use super::verb::{Around, Call, Made};
 use super::{Foreign, Stage};
 use crate::error::{Error, Failure, Step};
@@ -74,6 +74,7 @@ fn call(request: Request<'_>) -> Result<Call, Failure> {
         let identity = Identity::look_up(&root, user, &extras.groups)?;
         become_user(&mut process, &extras, &identity);
     }
+    leave_out(&mut process);
     let what = || "write the process for the runtime".to_owned();
     let text = serde_json::to_vec(&process).map_err(|error| Failure::setup(error.to_string()))?;
     let file = memfd_create("kelp-process", MemfdFlags::CLOEXEC).step(what)?;

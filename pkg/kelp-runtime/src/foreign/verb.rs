@@ -30,7 +30,7 @@ use rustix::thread::{
     move_into_link_name_space, set_capabilities,
 };
 
-use super::{BUNDLE, CGROUP_MANAGER, Foreign, Refusal, STATE, Stage, message};
+use super::{BUNDLE, Foreign, Refusal, STATE, Stage, message};
 use crate::error::{Error, Failure, Step};
 use crate::init::become_root;
 use crate::launch::{GO, Guarded, READY, Stdio, pair};
@@ -309,9 +309,7 @@ impl Caller<'_> {
         set("--root", place.join(STATE).display().to_string());
         set("--log", self.own("log").display().to_string());
         set("--log-format", "json".to_owned());
-        if self.runtime.inherits_cgroup() {
-            words.push(format!("{CGROUP_MANAGER}=disabled"));
-        }
+        words.extend(self.runtime.inherit_flag().map(str::to_owned));
         words.extend(self.runtime.flags.iter().cloned());
         words.extend(call.words.iter().cloned());
         if call.makes {
