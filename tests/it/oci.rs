@@ -276,6 +276,23 @@ fn scripts_for_runc_find_its_codes_and_words() {
     }
 }
 
+#[test]
+fn a_cgroup_with_processes_is_not_taken() {
+    let Some(env) = Env::new() else { return };
+    let bundle = Bundle::new(&env, &["sleep", "1000"]);
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let own = own.lines().find_map(|line| line.strip_prefix("0::"));
+    let path = format!("{}/taken-{}", own.unwrap(), std::process::id());
+    bundle.change(|spec| spec["linux"]["cgroupsPath"] = path.clone().into());
+    bundle.leaves(&["run", "-d", "one"]).unwrap();
+    assert_eq!(
+        bundle.fails(&["create", "two"]),
+        format!("cgroup /sys/fs/cgroup{path} has processes already: choose another path")
+    );
+    assert_eq!(bundle.status("one"), "running");
+    bundle.runtime(&["delete", "--force", "one"]).succeeds();
+}
+
 /// config.md, "POSIX-platform Hooks".
 #[test]
 fn hooks_are_told_the_state() {

@@ -276,8 +276,25 @@ fn controllers(settings: &[Setting]) -> Vec<&str> {
 fn make(parent: &Path, name: &str, controllers: &[&str]) -> Result<Cgroup, Error> {
     hand_out(parent, controllers)?;
     let path = parent.join(name);
-    fs::create_dir(&path).map_err(not_writable("create", &path))?;
+    match fs::create_dir(&path) {
+        // Somebody has made it for this container, with limits of their own perhaps.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_empty(&path)?,
+        made => made.map_err(not_writable("create", &path))?,
+    }
     Cgroup::at(path.clone()).map_err(Error::io(format!("open cgroup {}", path.display())))
+}
+
+/// Refuses a cgroup in which, or below which, there is a process: it would be taken for the container's.
+fn check_empty(path: &Path) -> Result<(), Error> {
+    let what = || format!("read cgroup {}", path.display());
+    let events = fs::read_to_string(path.join("cgroup.events")).map_err(Error::io(what()))?;
+    if events.starts_with("populated 1") {
+        return Err(Error::Spec(format!(
+            "cgroup {} has processes already: choose another path",
+            path.display()
+        )));
+    }
+    Ok(())
 }
 
 /// Has the cgroups below `parent` get these controllers; those that they had not got before.

@@ -27,6 +27,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("pause_and_resume", "runtime.md: State", pause),
     Case::new("paused_can_be_killed", "runtime.md: Kill", kill_paused),
     Case::new("path_that_leads_upward", PATH, upward),
+    Case::new("one_that_is_there_and_empty", PATH, prepared),
     Case::new("unified_core_files", UNIFIED, unified),
     Case::new("unified_file_that_is_missing", UNIFIED, unified_missing),
     Case::new("unified_without_the_controller", UNIFIED, no_controller),
@@ -62,6 +63,22 @@ fn made(stage: &Stage<'_>) -> Outcome {
     container.wait()?;
     container.delete()?;
     holds(!directory.exists(), "it was not removed")
+}
+
+/// What its owner has set stays.
+fn prepared(stage: &Stage<'_>) -> Outcome {
+    let directory = stage.cgroup_directory(&stage.id());
+    fs::create_dir(&directory)?;
+    let limit = directory.join("cgroup.max.descendants");
+    fs::write(&limit, "7")?;
+    let container = stage.running(&mut stage.spec())?;
+    same(
+        "cgroup",
+        cgroup_of(container.pid())?,
+        stage.cgroup(container.id()),
+    )?;
+    same("limit", fs::read_to_string(&limit)?.trim(), "7")?;
+    container.end()
 }
 
 fn nested(stage: &Stage<'_>) -> Outcome {
