@@ -18,6 +18,7 @@ use rustix::thread::LinkNameSpaceType as Link;
 use crate::accounts::Accounts;
 use crate::capabilities::CapSets;
 use crate::device_nodes::Device;
+use crate::console::Size;
 use crate::devices;
 use crate::error::Error;
 use crate::hooks::HookPlan;
@@ -135,8 +136,7 @@ pub struct ProcessPlan {
     pub(crate) apparmor: Option<String>,
     pub(crate) seccomp: Option<Program>,
     pub(crate) scheduling: Scheduling,
-    /// The lines and characters a line of its terminal.
-    pub(crate) terminal_size: Option<(u16, u16)>,
+    pub(crate) terminal_size: Option<Size>,
     /// The SELinux label.
     pub(crate) label: Option<String>,
     /// As personality(2) has it.
@@ -318,7 +318,10 @@ impl ProcessPlan {
             scheduling: Scheduling::new(process)?,
             terminal_size: process.console_size().as_ref().map(|size| {
                 let number = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
-                (number(size.height()), number(size.width()))
+                Size {
+                    rows: number(size.height()),
+                    columns: number(size.width()),
+                }
             }),
             label: process
                 .selinux_label()
