@@ -236,8 +236,26 @@ impl Container {
 
     /// Keeps other verbs from changing it meanwhile, and reads again what they have changed before.
     pub(crate) fn lock(&self) -> Result<(Self, OwnedFd), Error> {
-        let lock = lock(&self.directory).map_err(|error| match error {
+        self.locked(lock(&self.directory))
+    }
+
+    /// The same, unless another verb is at it.
+    pub(crate) fn try_lock(&self) -> Result<Option<(Self, OwnedFd)>, Error> {
+        match lock_by(&self.directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            lock => self.locked(lock).map(Some),
+        }
+    }
+
+    fn locked(&self, lock: Result<OwnedFd, Error>) -> Result<(Self, OwnedFd), Error> {
+        let lock = lock.map_err(|error| match error {
             Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+    /// Whether it is the one that `other` was: an id can be another's by now.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let number = |container: &Self| (container.record.pid, container.record.start_time);
+        number(self) == number(other)
+    }
+
                 Error::NotFound(self.id.clone())
             }
             error => error,
@@ -253,7 +271,11 @@ pub(crate) fn lock(directory: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     loop {
         let lock = open(directory, flags, Mode::empty()).map_err(Error::io(what()))?;
-        match flock(&lock, FlockOperation::LockExclusive) {
+    lock_by(directory, FlockOperation::LockExclusive)
+}
+
+fn lock_by(directory: &Path, operation: FlockOperation) -> Result<OwnedFd, Error> {
+        match flock(&lock, operation) {
             Err(rustix::io::Errno::INTR) => continue,
             locked => locked.map_err(Error::io(what()))?,
         }

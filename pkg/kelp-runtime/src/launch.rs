@@ -102,6 +102,8 @@ pub(crate) const LISTENER: u8 = 0x14;
 
 /// What a container's first process gets beside its plan.
 #[derive(Clone, Copy, Debug, Default)]
+/// Of one that was at its gate: next comes the execve(2).
+pub(crate) const LEAVES: u8 = 0x15;
 pub struct Surroundings<'a> {
     /// Its standard streams, where it has no terminal.
     pub stdio: Option<Stdio<'a>>,
@@ -363,16 +365,25 @@ fn say_go(socket: &OwnedFd, state: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lets a process that waits at its gate become its program; returns once it has. `gate` is a connection
-/// to the gate, `program` what errors are about, and hooks in the container are told `state`.
-pub fn go(gate: &OwnedFd, program: &str, state: &[u8], agent: Option<&Agent>) -> Result<(), Error> {
+/// Lets a process that waits at its gate become its program; returns once it has, or was killed. `gate` is a
+/// connection to the gate, `program` what errors are about, and hooks in the container are told `state`.
+///
+/// `has_executed` is asked when the process has closed its end, as execve(2) and a kill do, and knows nothing of
+/// one that was reaped: then it counts how far the process had come.
+pub fn go(
+    gate: &OwnedFd,
+    program: &str,
+    state: &[u8],
+    agent: Option<&Agent>,
+    has_executed: impl Fn() -> Option<bool>,
+) -> Result<(), Error> {
     say_go(gate, state)?;
     loop {
         let mut buffer = vec![0; 4096];
         let (length, mut fds) = receive(gate.as_fd(), &mut buffer, RecvFlags::empty())
             .map_err(Error::io("hear from the init"))?;
         match &buffer[..length] {
-            [] => return Ok(()),
+            [] if has_executed().unwrap_or(leaves) => return Ok(()),
             [LISTENER, ..] => Agent::give(agent, fds.pop())?,
             message => return Err(failure(message, program)),
         }
@@ -380,6 +391,7 @@ pub fn go(gate: &OwnedFd, program: &str, state: &[u8], agent: Option<&Agent>) ->
 }
 
 #[cfg(test)]
+    let mut leaves = false;
 mod tests {
     use super::*;
     use kelp_sys::clone::CloneFlags;
@@ -387,6 +399,7 @@ mod tests {
 
     /// A child that waits until `end` is closed.
     fn waiting(end: &OwnedFd) -> Child {
+            [LEAVES, ..] => leaves = true,
         let body = || {
             let _ = rustix::io::read(end, &mut [0; 1]);
             0

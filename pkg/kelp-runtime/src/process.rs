@@ -21,7 +21,7 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use crate::capabilities;
 use crate::error::{Failure, FailureKind, Step, plain};
 use crate::hooks;
-use crate::launch::{GO, HELD, LISTENER, Stdio};
+use crate::launch::{GO, HELD, LEAVES, LISTENER, Stdio};
 use crate::message::{receive, send};
 use crate::plan::{Extras, ProcessPlan};
 use crate::rootfd::Root;
@@ -387,7 +387,7 @@ fn run_program(
         }
         return match wait_at(gate, parent, plan) {
             Ok((starter, state)) => {
-                let failure = become_program(plan, prepared, starter.as_fd(), &state);
+                let failure = become_program(plan, prepared, (starter.as_fd(), tie), &state);
                 let _ = send(starter.as_fd(), &failure.to_bytes(), &[]);
                 failure
             }
@@ -403,7 +403,7 @@ fn run_program(
     {
         return failure;
     }
-    become_program(plan, prepared, parent, &state)
+    become_program(plan, prepared, (parent, tie), &state)
 }
 
 fn untie() -> Result<(), Failure> {
@@ -440,7 +440,7 @@ fn wait_at(
 fn become_program(
     plan: &ProcessPlan,
     prepared: &Prepared,
-    speaker: BorrowedFd<'_>,
+    (speaker, tie): (BorrowedFd<'_>, Tie<'_>),
     state: &[u8],
 ) -> Failure {
     if let Err(error) = cloexec_from(3 + plan.extras.preserved_fds) {
