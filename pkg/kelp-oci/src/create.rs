@@ -153,7 +153,7 @@ impl Root {
                 )?;
                 let list = hooks.and_then(|hooks| hooks.create_runtime().as_ref());
                 run("createRuntime", list, &state)?;
-                starting = starting.enter(&state.inside().to_json())?;
+                starting = starting.enter(&plan, &state.inside().to_json())?;
             }
             container.terminal = options.terminal.take(starting.terminal.take())?;
             starting.prepared(agent.as_ref())?;

@@ -25,7 +25,7 @@ use crate::plan::Plan;
 use crate::process::{self, Tie};
 use crate::rootfd::Root;
 use crate::source::Bound;
-use crate::{accounts, chown, device_nodes, hooks, mounts, rootfs, source};
+use crate::{accounts, chown, device_nodes, inside, mounts, rootfs, source};
 
 /// Runs the plan; returns only if a step failed.
 pub(crate) fn run(plan: &Plan, around: Surroundings<'_>, parent: BorrowedFd<'_>) -> Failure {
@@ -97,10 +97,13 @@ fn prepare(
     }
     device_nodes::add(&root, &plan.devices, &plan.host_devices, makes_devices)?;
     if plan.hooks.pauses {
-        send(parent, &[MOUNTED], &[]).step(|| "report to the parent".to_owned())?;
-        let state = process::wait_for_go(parent)?;
-        hooks::run("createContainer", &plan.hooks.create_container, &state)
-            .map_err(|error| Failure::hook(&error))?;
+        let namespaces = match plan.hooks.create_container.as_slice() {
+            [] => Vec::new(),
+            _ => inside::own_namespaces()?,
+        };
+        let namespaces: Vec<_> = namespaces.iter().map(AsFd::as_fd).collect();
+        send(parent, &[MOUNTED], &namespaces).step(|| "report to the parent".to_owned())?;
+        process::wait_for_go(parent)?;
     }
     write_sysctls(plan, &root)?;
     let has_terminal = plan.process.terminal;

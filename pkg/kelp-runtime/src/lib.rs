@@ -21,6 +21,7 @@ pub mod foreign;
 pub mod hooks;
 mod idmap;
 mod init;
+mod inside;
 mod joiner;
 pub mod launch;
 pub mod message;
