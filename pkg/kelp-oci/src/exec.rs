@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use kelp_runtime::exec::{Target, exec};
 use kelp_runtime::plan::{Extras, ProcessPlan};
+use kelp_runtime::seccomp::check_asked;
 use kelp_state::file;
 use oci_spec::runtime::Process;
 
@@ -61,6 +62,9 @@ impl Container {
         options.terminal.check(terminal)?;
         let spec = self.spec()?;
         let profile = agent::profile(&spec);
+        if let Some(profile) = profile {
+            check_asked(profile, agent::loaded(&options.process))?;
+        }
         let extras = Extras {
             set_home: true,
             preserved_fds: options.preserved_fds,
