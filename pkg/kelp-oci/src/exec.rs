@@ -7,7 +7,7 @@ use kelp_runtime::exec::{Target, exec};
 use kelp_runtime::plan::{Extras, ProcessPlan};
 use kelp_runtime::seccomp::check_asked;
 use kelp_state::file;
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use crate::agent;
 use crate::console::Terminal;
@@ -77,6 +77,7 @@ impl Container {
             init: init.as_fd(),
             pid: self.record.pid.cast_unsigned(),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
+            joins_mounts: joins_mounts(&spec),
         };
         let mut starting = exec(&plan, &target, (!terminal).then(own_streams))?;
         let outer = options.terminal.take(starting.terminal.take())?;
@@ -99,4 +100,14 @@ impl Container {
 /// Reads a process.json.
 pub fn read_process(path: &Path) -> Result<Process, Error> {
     lenient::read(path)
+/// Whether a container's mount namespace is one that was there.
+fn joins_mounts(spec: &Spec) -> bool {
+    let linux = spec.linux().as_ref();
+    let mut namespaces = linux
+        .and_then(|linux| linux.namespaces().as_ref())
+        .into_iter()
+        .flatten();
+    namespaces.any(|it| it.typ() == LinuxNamespaceType::Mount && it.path().is_some())
+}
+
 }

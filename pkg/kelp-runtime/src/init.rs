@@ -52,8 +52,11 @@ fn prepare(
         process::set_by_proc(&plan.process)?;
     }
     for (kind, fd) in &plan.namespaces.join {
-        // This process is in that one already: it was cloned into it.
-        if *kind as u32 == LinkNameSpaceType::ProcessID as u32 {
+        // This process was cloned into the first already, and enters the other with its root.
+        if matches!(
+            kind,
+            LinkNameSpaceType::ProcessID | LinkNameSpaceType::Mount
+        ) {
             continue;
         }
         move_into_link_name_space(fd.as_fd(), Some(*kind))
@@ -133,8 +136,13 @@ fn prepare(
             .step(|| "give a new volume to the container's user".to_owned())?;
     }
 
-    rootfs::pivot(root.as_fd())?;
-    rootfs::finish(plan.rootfs_readonly, plan.rootfs_propagation)?;
+    if let Some(namespace) = plan.namespaces.joined(LinkNameSpaceType::Mount) {
+        rootfs::finish(root.as_fd(), plan.rootfs_readonly, plan.rootfs_propagation)?;
+        rootfs::enter_among(root.as_fd(), namespace)?;
+    } else {
+        rootfs::pivot(root.as_fd())?;
+        rootfs::finish(root.as_fd(), plan.rootfs_readonly, plan.rootfs_propagation)?;
+    }
     if let Some(name) = &plan.hostname {
         rustix::system::sethostname(name.as_bytes()).step(|| format!("set the hostname {name}"))?;
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use kelp_sys::clone::CloneFlags;
 use kelp_sys::exec::CStringArray;
+use kelp_sys::mount_attr::MS_PRIVATE;
 use oci_spec::runtime::{
     Hook, Linux, LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, Mount, Spec,
 };
@@ -17,8 +18,8 @@ use rustix::thread::LinkNameSpaceType as Link;
 
 use crate::accounts::Accounts;
 use crate::capabilities::CapSets;
-use crate::device_nodes::Device;
 use crate::console::Size;
+use crate::device_nodes::Device;
 use crate::devices;
 use crate::error::Error;
 use crate::hooks::HookPlan;
@@ -204,6 +205,9 @@ impl Plan {
             host_devices = devices::below(Path::new("/dev"));
             let is_mounted = |path: &Path| {
                 let mut targets = spec.mounts().iter().flatten().map(Mount::destination);
+        if namespaces.joined(Link::Mount).is_some() {
+            check_private(&mounts, &linux)?;
+        }
                 targets.any(|target| target != "/dev" && path.starts_with(target))
             };
             host_devices
@@ -374,6 +378,24 @@ fn mounts(
         return Err(Error::Spec(format!(
             "mount {}: idmapped mounts need a privilege over the file system that a user namespace \
              does not have; use the option U, or --userns=keep-id",
+/// Refuses what would propagate: in a mount namespace of others the container's mounts belong to none, and are
+/// private.
+fn check_private(mounts: &[MountPlan], linux: &Linux) -> Result<(), Error> {
+    let root = linux.rootfs_propagation().as_ref();
+    let root = root.map(|name| propagation(name)).transpose()?;
+    let root = root.filter(|&(bits, _)| bits != MS_PRIVATE);
+    let mount = mounts.iter().find(|mount| !mount.is_private());
+    let what = match (root, mount) {
+        (None, None) => return Ok(()),
+        (Some(_), _) => "linux.rootfsPropagation".to_owned(),
+        (None, Some(mount)) => format!("mount {}", mount.target.display()),
+    };
+    Err(Error::Spec(format!(
+        "{what}: in a mount namespace that is joined every mount of the container's is private: leave its \
+         propagation out"
+    )))
+}
+
             mount.target.display()
         )));
     }

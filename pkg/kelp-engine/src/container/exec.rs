@@ -162,6 +162,7 @@ impl Engine {
             init: pidfd.as_fd(),
             pid: run.pid,
             cgroup: own.filter(|_| scope.is_none()).map(AsFd::as_fd),
+            joins_mounts: false,
         };
         let starting = exec(&plan, &target, stdio)?;
         let pid = starting.child.pid;
