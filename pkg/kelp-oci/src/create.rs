@@ -10,6 +10,7 @@ use kelp_runtime::cgroup::Cgroup;
 use kelp_runtime::launch::{Stdio, Surroundings, launch};
 use kelp_runtime::net_devices::Moved;
 use kelp_runtime::plan::{Extras, Plan, Rootfs};
+use kelp_runtime::resctrl::{Groups, ResctrlPlan};
 use kelp_state::file;
 use kelp_state::record::start_time;
 use kelp_userns::UserNamespace;
@@ -52,6 +53,7 @@ pub struct Options {
 struct Undo<'a> {
     directory: &'a Path,
     place: Place,
+    groups: Option<Groups>,
     is_done: bool,
 }
 
@@ -62,6 +64,9 @@ impl Drop for Undo<'_> {
         }
         if let Some(cgroup) = &self.place.cgroup {
             cgroup.remove();
+        }
+        if let Some(groups) = &self.groups {
+            groups.remove();
         }
         let _ = fs::remove_dir_all(self.directory);
     }
@@ -89,6 +94,9 @@ impl Root {
         options.terminal.check(terminal.unwrap_or(false))?;
         agent::check(&bundle.spec)?;
         let devices = net_devices::planned(&bundle.spec)?;
+        let linux = bundle.spec.linux().as_ref();
+        let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());
+        let rdt = rdt.map(|rdt| ResctrlPlan::new(rdt, id)).transpose()?;
         match fs::DirBuilder::new().mode(0o700).create(&directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(Error::Exists(id.to_owned()));
@@ -98,6 +106,7 @@ impl Root {
         let mut undo = Undo {
             directory: &directory,
             place: Place::default(),
+            groups: None,
             is_done: false,
         };
         let _lock = record::lock(&directory)?;
@@ -126,6 +135,7 @@ impl Root {
             .or(joined.as_ref().map(AsFd::as_fd));
         plan.open_idmapped(user)?;
         undo.place = cgroup::make(id, &directory, &bundle.spec, options.systemd)?;
+        undo.groups = rdt.as_ref().map(ResctrlPlan::make).transpose()?;
         let gate = gate(&directory)?;
         let around = Surroundings {
             stdio: terminal.is_none_or(|terminal| !terminal).then(own_streams),
@@ -135,10 +145,13 @@ impl Root {
         };
         let starting = launch(&plan, around)?;
         let pid = starting.child.pid.as_raw_nonzero().get();
-        let mut container = new(id, &directory, &bundle, pid, &undo.place, &options.now);
+        let mut container = new(id, &directory, &bundle, pid, &undo, &options.now);
         // Before it lives on by itself, so that one whose maker is killed can be found.
         container.write_spec(&bundle.text)?;
         container.write_record()?;
+        if let Some(groups) = &undo.groups {
+            groups.add(pid)?;
+        }
         net_devices::take(&devices, pid, moved)?;
         let state = container.state_as(&bundle.spec, Status::Creating);
         let agent = agent::agent(&bundle.spec, pid, &state);
@@ -183,7 +196,7 @@ fn new(
     directory: &Path,
     bundle: &Bundle,
     pid: i32,
-    place: &Place,
+    Undo { place, groups, .. }: &Undo<'_>,
     now: &str,
 ) -> Container {
     let cgroup = place.cgroup.as_ref().map(Cgroup::relative_path);
@@ -200,6 +213,7 @@ fn new(
             rootfs: bundle.rootfs.clone(),
             cgroup: cgroup.unwrap_or_default(),
             scope: place.scope.clone(),
+            groups: groups.clone(),
             creating: true,
         },
         directory: directory.to_owned(),

@@ -108,6 +108,9 @@ impl Container {
         if let Some(cgroup) = &cgroup {
             cgroup.remove();
         }
+        if let Some(groups) = &self.record.groups {
+            groups.remove();
+        }
         if let Some(scope) = &self.record.scope {
             let session = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();
             // It ends by itself with its last process.

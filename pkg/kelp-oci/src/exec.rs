@@ -82,6 +82,9 @@ impl Container {
         let mut starting = exec(&plan, &target, (!terminal).then(own_streams))?;
         let outer = options.terminal.take(starting.terminal.take())?;
         let pid = starting.child.pid.as_raw_nonzero().get();
+        if let Some(groups) = &self.record.groups {
+            groups.add(pid)?;
+        }
         let agent = agent::agent(&spec, pid, &self.state_as(&spec, status));
         if let Some(path) = &options.pid_file {
             file::write_pid(path, pid.cast_unsigned())?;
@@ -97,9 +100,6 @@ impl Container {
     }
 }
 
-/// Reads a process.json.
-pub fn read_process(path: &Path) -> Result<Process, Error> {
-    lenient::read(path)
 /// Whether a container's mount namespace is one that was there.
 fn joins_mounts(spec: &Spec) -> bool {
     let linux = spec.linux().as_ref();
@@ -110,4 +110,7 @@ fn joins_mounts(spec: &Spec) -> bool {
     namespaces.any(|it| it.typ() == LinuxNamespaceType::Mount && it.path().is_some())
 }
 
+/// Reads a process.json.
+pub fn read_process(path: &Path) -> Result<Process, Error> {
+    lenient::read(path)
 }

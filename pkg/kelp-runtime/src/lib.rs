@@ -34,6 +34,7 @@ pub mod overlay;
 pub mod plan;
 mod process;
 mod reaper;
+pub mod resctrl;
 pub mod resources;
 pub mod rootfd;
 mod rootfs;

@@ -169,12 +169,6 @@ impl Plan {
             .process()
             .as_ref()
             .ok_or_else(|| Error::Spec("the specification has no process".to_owned()))?;
-        if linux.intel_rdt().is_some() {
-            return Err(Error::Spec(
-                "linux.intelRdt: Intel's RDT is not set up by this runtime: leave it out"
-                    .to_owned(),
-            ));
-        }
         let mut hooks = HookPlan::new(spec)?;
         let namespaces = Namespaces::new(&linux)?;
         if !namespaces.create.contains(CloneFlags::NEWNS) {
@@ -205,15 +199,15 @@ impl Plan {
             host_devices = devices::below(Path::new("/dev"));
             let is_mounted = |path: &Path| {
                 let mut targets = spec.mounts().iter().flatten().map(Mount::destination);
-        if namespaces.joined(Link::Mount).is_some() {
-            check_private(&mounts, &linux)?;
-        }
                 targets.any(|target| target != "/dev" && path.starts_with(target))
             };
             host_devices
                 .retain(|path| !named.iter().any(|it| it.path == *path) && !is_mounted(path));
         }
         let mounts = mounts(spec, &namespaces, extras.makes_idmaps)?;
+        if namespaces.joined(Link::Mount).is_some() {
+            check_private(&mounts, &linux)?;
+        }
         Ok(Self {
             namespaces,
             rootfs,
@@ -378,6 +372,12 @@ fn mounts(
         return Err(Error::Spec(format!(
             "mount {}: idmapped mounts need a privilege over the file system that a user namespace \
              does not have; use the option U, or --userns=keep-id",
+            mount.target.display()
+        )));
+    }
+    Ok(mounts)
+}
+
 /// Refuses what would propagate: in a mount namespace of others the container's mounts belong to none, and are
 /// private.
 fn check_private(mounts: &[MountPlan], linux: &Linux) -> Result<(), Error> {
@@ -394,12 +394,6 @@ fn check_private(mounts: &[MountPlan], linux: &Linux) -> Result<(), Error> {
         "{what}: in a mount namespace that is joined every mount of the container's is private: leave its \
          propagation out"
     )))
-}
-
-            mount.target.display()
-        )));
-    }
-    Ok(mounts)
 }
 
 fn paths(list: Option<&Vec<String>>) -> Vec<PathBuf> {
