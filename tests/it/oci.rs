@@ -1,8 +1,8 @@
 //! `kelp-runtime`: the low-level runtime's command line, on bundles of the host's.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -100,9 +100,20 @@ impl<'a> Bundle<'a> {
 
     /// Waits until a container has ended; nothing tells of it but its state.
     pub(crate) fn wait(&self, id: &str) {
+        self.reaches(id, "stopped");
+    }
+
+    /// Waits until a container that may not be there yet has this status.
+    pub(crate) fn reaches(&self, id: &str, status: &str) {
         let end = Instant::now() + LIMIT;
-        while self.status(id) != "stopped" {
-            assert!(Instant::now() < end, "{id} has not ended");
+        let is_there = || {
+            self.runtime(&["list", "--quiet"])
+                .succeeds()
+                .lines()
+                .any(|it| it == id)
+        };
+        while !is_there() || self.status(id) != status {
+            assert!(Instant::now() < end, "{id} is not {status}");
         }
     }
 
@@ -418,22 +429,78 @@ fn bad_input_is_one_line_and_leaves_nothing() {
     assert_eq!(line["msg"], "container \"nosuch\" does not exist");
 }
 
+/// A fifo.
+fn fifo(path: &Path) {
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+}
+
+/// Hooks of a start may take as long as they like: everybody else goes on.
+#[test]
+fn a_start_that_hangs_holds_up_nobody() {
+    let Some(env) = Env::new() else { return };
+    let bundle = Bundle::new(&env, &["sleep", "1000"]);
+    let place = bundle.directory.join("rootfs/tmp");
+    let (told, go) = (place.join("told"), place.join("go"));
+    fifo(&told);
+    fifo(&go);
+    let hanging = |place: &str| {
+        let script = format!("echo >{place}/told; cat {place}/go");
+        json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]}])
+    };
+    let begin = || {
+        bundle.leaves(&["create", "one"]).unwrap();
+        let mut start = bundle.command(&["start", "one"]);
+        start.stdout(Stdio::null()).stderr(Stdio::piped());
+        let starting = start.spawn().unwrap();
+        fs::read(&told).unwrap();
+        starting
+    };
+    let killed = |starting: Child| {
+        let output = starting.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            said,
+            "kelp-runtime: the container's init was killed while it was starting\n"
+        );
+        assert_eq!(output.status.code(), Some(1));
+    };
+    bundle.change(|spec| spec["hooks"] = json!({"startContainer": hanging("/tmp")}));
+    let starting = begin();
+    assert_eq!(
+        bundle.fails(&["delete", "one"]),
+        "container \"one\" is being started: wait for that, or delete it with --force"
+    );
+    bundle.runtime(&["kill", "one", "KILL"]).succeeds();
+    killed(starting);
+    bundle.wait("one");
+    bundle.runtime(&["delete", "one"]).succeeds();
+    let starting = begin();
+    bundle.runtime(&["delete", "--force", "one"]).succeeds();
+    killed(starting);
+    assert!(bundle.left().is_empty());
+
+    let outside = hanging(place.to_str().unwrap());
+    bundle.change(|spec| spec["hooks"] = json!({"poststart": outside}));
+    let starting = begin();
+    assert_eq!(
+        bundle.fails(&["delete", "one"]),
+        "container \"one\" is running: kill it first, or delete it with --force"
+    );
+    bundle.runtime(&["delete", "--force", "one"]).succeeds();
+    assert!(bundle.left().is_empty());
+    fs::write(&go, "").unwrap();
+    assert!(starting.wait_with_output().unwrap().status.success());
+}
+
 /// A delete that finds a create at work waits for it: it leaves no process and no directory behind.
 #[test]
 fn delete_waits_for_a_create_that_is_at_work() {
     let Some(env) = Env::new() else { return };
     let bundle = Bundle::new(&env, &["sleep", "1000"]);
     let (told, go) = (bundle.directory.join("told"), bundle.directory.join("go"));
-    for path in [&told, &go] {
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            path,
-            rustix::fs::FileType::Fifo,
-            rustix::fs::Mode::from_raw_mode(0o600),
-            0,
-        )
-        .unwrap();
-    }
+    fifo(&told);
+    fifo(&go);
     let script = format!("echo >{}; cat {}", told.display(), go.display());
     let hook = json!([{
         "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"],
@@ -447,6 +514,10 @@ fn delete_waits_for_a_create_that_is_at_work() {
         create
     };
     let mut creating = create();
+    assert_eq!(
+        bundle.fails(&["delete", "one"]),
+        "container \"one\" is being created: wait for that, or delete it with --force"
+    );
     let mut deleting = bundle
         .command(&["delete", "--force", "one"])
         .spawn()

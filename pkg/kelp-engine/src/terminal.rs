@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use kelp_monitor::attach::{Connection, Pipes};
 use kelp_monitor::log::Stream;
+use kelp_runtime::console::Size;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::termios::{Winsize, isatty, tcgetwinsize, tcsetwinsize};
 use serde::{Deserialize, Serialize};
@@ -81,7 +82,7 @@ impl Other<'_> {
             return;
         };
         match self {
-            Self::Container(_, connection) => connection.resize(size.ws_row, size.ws_col),
+            Self::Container(_, connection) => connection.resize(size.into()),
             Self::Kept(_, terminal) => drop(tcsetwinsize(terminal, size)),
             Self::Process(_) => {}
         }
@@ -128,7 +129,7 @@ impl Session {
         let mut pipes = Pipes::default();
         let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(Error::io("make a pipe"));
         if options.tty {
-            pipes.size = own_size().map(|size| (size.ws_row, size.ws_col));
+            pipes.size = own_size().map(Size::from);
         }
         let mut session = Self {
             stdin: None,

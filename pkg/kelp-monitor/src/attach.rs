@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use kelp_runtime::console::Size;
 use kelp_runtime::foreign::Stage;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
@@ -33,8 +34,8 @@ pub struct Pipes {
     pub stdout: Option<OwnedFd>,
     /// The monitor writes the container's complaints to it.
     pub stderr: Option<OwnedFd>,
-    /// Lines and characters a line of the terminal that a container is started with.
-    pub size: Option<(u16, u16)>,
+    /// That of the terminal that a container is started with.
+    pub size: Option<Size>,
 }
 
 /// What a monitor says when the program has ended.
@@ -133,8 +134,8 @@ impl Connection {
     }
 
     /// Tells the size of the terminal.
-    pub fn resize(&self, rows: u16, columns: u16) {
-        let _ = send(self.socket.as_fd(), &Request::Resize { rows, columns }, &[]);
+    pub fn resize(&self, size: Size) {
+        let _ = send(self.socket.as_fd(), &Request::Resize(size), &[]);
     }
 
     /// Tells that the container is paused, or goes on.

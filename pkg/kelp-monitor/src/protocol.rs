@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use kelp_runtime::console::Size;
 use kelp_runtime::message;
 use rustix::net::RecvFlags;
 use serde::de::DeserializeOwned;
@@ -21,12 +22,7 @@ pub enum Request {
     /// Attach these streams.
     Attach(Streams),
     /// The size of the terminal has changed.
-    Resize {
-        /// Lines.
-        rows: u16,
-        /// Characters a line.
-        columns: u16,
-    },
+    Resize(Size),
     /// Somebody is about to stop the container: it is not to be started again.
     Stop,
     /// The container has been paused or goes on: the record is to say so.
@@ -46,9 +42,9 @@ pub struct Streams {
     pub stdout: bool,
     /// Where its complaints go as well.
     pub stderr: bool,
-    /// Lines and characters a line of the terminal that a container is started with.
+    /// That of the terminal that a container is started with.
     #[serde(default)]
-    pub size: Option<(u16, u16)>,
+    pub size: Option<Size>,
 }
 
 /// From the monitor.

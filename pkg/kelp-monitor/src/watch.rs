@@ -391,9 +391,9 @@ impl<'a> Watch<'a> {
         match request {
             Request::Start(_) => return self.leave(number),
             Request::Attach(streams) => self.attach(number, streams, fds),
-            Request::Resize { rows, columns } => {
+            Request::Resize(size) => {
                 if let Some(terminal) = &self.running.terminal {
-                    let _ = kelp_runtime::console::set_size(terminal, (rows, columns));
+                    let _ = kelp_runtime::console::set_size(terminal, size);
                 }
                 // A resize is not answered: it comes from a signal handler's loop.
                 return;

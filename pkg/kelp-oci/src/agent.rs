@@ -1,7 +1,8 @@
 //! Who is asked about the calls that a seccomp filter does not decide: `linux.seccomp.listenerPath`.
 
 use kelp_runtime::launch::Agent;
-use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompAction, Spec};
+use kelp_runtime::seccomp::{Loaded, check_asked};
+use oci_spec::runtime::{LinuxSeccomp, Process, Spec};
 use serde_json::json;
 
 use crate::error::Error;
@@ -42,20 +43,25 @@ pub(crate) fn check(spec: &Spec) -> Result<(), Error> {
     if seccomp.listener_path().is_none() && seccomp.listener_metadata().is_some() {
         return invalid("listenerMetadata needs a listenerPath");
     }
-    // The descriptor to be asked by is sent under the filter.
-    let mut asked = seccomp
-        .syscalls()
-        .iter()
-        .flatten()
-        .filter(|rule| rule.action() == LinuxSeccompAction::ScmpActNotify);
-    if asked.any(|rule| rule.names().iter().any(|name| name == "sendmsg")) {
-        return invalid(
-            "nobody can be asked about sendmsg, by which the agent gets its descriptor",
-        );
-    }
+    let hooks = spec.hooks().as_ref();
+    let hooks = hooks.and_then(|hooks| hooks.start_container().as_ref());
+    let loaded = match spec.process().as_ref().map(loaded) {
+        Some(Loaded::Early) if hooks.is_some_and(|hooks| !hooks.is_empty()) => Loaded::BeforeHooks,
+        loaded => loaded.unwrap_or(Loaded::Last),
+    };
+    check_asked(seccomp, loaded)?;
     let mut rules = seccomp.syscalls().iter().flatten();
     if rules.any(|rule| rule.names().is_empty()) {
         return invalid("a rule of syscalls has no names");
     }
     Ok(())
+}
+
+/// When a process that runs no hooks loads its filter.
+pub(crate) fn loaded(process: &Process) -> Loaded {
+    if process.no_new_privileges().unwrap_or(false) {
+        Loaded::Last
+    } else {
+        Loaded::Early
+    }
 }

@@ -10,9 +10,11 @@ use kelp_runtime::cgroup::Cgroup;
 use kelp_runtime::launch::{Stdio, Surroundings, Tie, User, launch};
 use kelp_runtime::net_devices::Moved;
 use kelp_runtime::plan::{Extras, Plan, Rootfs};
+use kelp_runtime::resctrl::{Groups, ResctrlPlan};
 use kelp_state::file;
 use kelp_state::record::start_time;
 use kelp_userns::UserNamespace;
+use oci_spec::runtime::Spec;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
@@ -52,6 +54,7 @@ pub struct Options {
 struct Undo<'a> {
     directory: &'a Path,
     place: Place,
+    groups: Option<Groups>,
     is_done: bool,
 }
 
@@ -63,6 +66,9 @@ impl Drop for Undo<'_> {
         if let Some(cgroup) = &self.place.cgroup {
             cgroup.remove();
         }
+        if let Some(groups) = &self.groups {
+            groups.remove();
+        }
         let _ = fs::remove_dir_all(self.directory);
     }
 }
@@ -70,22 +76,23 @@ impl Drop for Undo<'_> {
 impl Root {
     /// Makes a container that waits to be started.
     pub fn create(&self, id: &str, options: &Options) -> Result<Container, Error> {
-        self.make(id, options, true)
+        let (container, _) = self.make(id, options, true)?;
+        Ok(container)
     }
 
     /// Makes a container and starts it; it is not there if that fails.
     pub fn run(&self, id: &str, options: &Options) -> Result<Container, Error> {
-        let container = self.make(id, options, false)?;
-        if container.waits
-            && let Err(error) = container.start()
-        {
+        let (container, spec) = self.make(id, options, false)?;
+        if !container.waits {
+            container.after_start(&spec)?;
+        } else if let Err(error) = container.start() {
             let _ = self.delete(id, true);
             return Err(error);
         }
         Ok(container)
     }
 
-    fn make(&self, id: &str, options: &Options, waits: bool) -> Result<Container, Error> {
+    fn make(&self, id: &str, options: &Options, waits: bool) -> Result<(Container, Spec), Error> {
         let mut moved = None;
         self.make_with(id, options, waits, &mut moved)
             .map_err(|error| net_devices::put_back(moved, error))
@@ -97,7 +104,7 @@ impl Root {
         options: &Options,
         waits: bool,
         moved: &mut Option<Moved>,
-    ) -> Result<Container, Error> {
+    ) -> Result<(Container, Spec), Error> {
         let directory = self.directory(id)?;
         let mut bundle = Bundle::open(&options.bundle)?;
         bundle.tell_of_sockets(options.listen_fds);
@@ -106,6 +113,9 @@ impl Root {
         options.terminal.check(terminal.unwrap_or(false))?;
         agent::check(&bundle.spec)?;
         let devices = net_devices::planned(&bundle.spec)?;
+        let linux = bundle.spec.linux().as_ref();
+        let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());
+        let rdt = rdt.map(|rdt| ResctrlPlan::new(rdt, id)).transpose()?;
         match fs::DirBuilder::new().mode(0o700).create(&directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 return Err(Error::Exists(id.to_owned()));
@@ -115,6 +125,7 @@ impl Root {
         let mut undo = Undo {
             directory: &directory,
             place: Place::default(),
+            groups: None,
             is_done: false,
         };
         let _lock = record::lock(&directory)?;
@@ -152,6 +163,7 @@ impl Root {
         let has_start_hooks = hooks.is_some_and(|hooks| hooks.start_container().is_some());
         let waits = waits || has_start_hooks;
         let gate = waits.then(|| gate(&directory)).transpose()?;
+        undo.groups = rdt.as_ref().map(ResctrlPlan::make).transpose()?;
         let around = Surroundings {
             stdio: terminal.is_none_or(|terminal| !terminal).then(own_streams),
             cgroup: undo.place.cgroup.as_ref().map(AsFd::as_fd),
@@ -163,10 +175,13 @@ impl Root {
         };
         let starting = launch(&plan, around)?;
         let pid = starting.child.pid.as_raw_nonzero().get();
-        let mut container = new(id, &directory, &bundle, pid, &undo.place, &options.now);
+        let mut container = new(id, &directory, &bundle, pid, &undo, &options.now);
         // Before it lives on by itself, so that one whose maker is killed can be found.
         container.write_spec(&bundle.text)?;
         container.write_record()?;
+        if let Some(groups) = &undo.groups {
+            groups.add(pid)?;
+        }
         net_devices::take(&devices, pid, moved)?;
         let state = container.state_as(&bundle.spec, Status::Creating);
         let agent = agent::agent(&bundle.spec, pid, &state);
@@ -180,7 +195,7 @@ impl Root {
                 )?;
                 let list = hooks.and_then(|hooks| hooks.create_runtime().as_ref());
                 run("createRuntime", list, &state)?;
-                starting = starting.enter(&state.inside().to_json())?;
+                starting = starting.enter(&plan, &state.inside().to_json())?;
             }
             container.terminal = options.terminal.take(starting.terminal.take())?;
             if waits {
@@ -195,11 +210,7 @@ impl Root {
                 starting.held()?;
                 return Ok(());
             }
-            let child = starting.execute_asking(agent.as_ref())?;
-            let list = hooks.and_then(|hooks| hooks.poststart().as_ref());
-            let state = container.state_as(&bundle.spec, Status::Running);
-            run("poststart", list, &state)?;
-            child.release();
+            starting.execute_asking(agent.as_ref())?.release();
             Ok(())
         };
         if let Err(error) = held() {
@@ -211,7 +222,7 @@ impl Root {
         container.notes = bundle.notes;
         container.waits = waits;
         undo.is_done = true;
-        Ok(container)
+        Ok((container, bundle.spec))
     }
 }
 
@@ -221,7 +232,7 @@ fn new(
     directory: &Path,
     bundle: &Bundle,
     pid: i32,
-    place: &Place,
+    Undo { place, groups, .. }: &Undo<'_>,
     now: &str,
 ) -> Container {
     let cgroup = place.cgroup.as_ref().map(Cgroup::relative_path);
@@ -239,6 +250,7 @@ fn new(
             rootfs: bundle.rootfs.clone(),
             cgroup: cgroup.unwrap_or_default(),
             scope: place.scope.clone(),
+            groups: groups.clone(),
             creating: true,
         },
         directory: directory.to_owned(),

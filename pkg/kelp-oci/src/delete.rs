@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -47,24 +47,52 @@ impl Root {
 impl Container {
     /// The same, of this one.
     pub fn delete(&self, force: bool) -> Result<Vec<String>, Error> {
-        if force && let Some(init) = self.init() {
+        if !force {
+            let (fresh, _lock) = match self.try_lock()? {
+                Some(locked) => locked,
+                None => self.lock_of_stopped()?,
+            };
+            return fresh.delete_locked(false);
+        }
+        if let Some(init) = self.init() {
             // Whoever has the lock may wait for it: what is made of it is to go in any case.
             let _ = pidfd_send(init.as_fd(), 9);
         }
-        let (fresh, _lock) = match self.lock() {
-            Err(Error::NotFound(_)) if force => return Ok(Vec::new()),
-            locked => locked?,
+        match self.lock() {
+            Err(Error::NotFound(_)) => Ok(Vec::new()),
+            locked => {
+                let (fresh, _lock) = locked?;
+                fresh.delete_locked(true)
+            }
+        }
+    }
+
+    /// Waits for whoever has the lock, if the container is stopped: then it is soon at its end. A create or a
+    /// start may have it for as long as a hook likes.
+    fn lock_of_stopped(&self) -> Result<(Self, OwnedFd), Error> {
+        let doing = match self.status() {
+            _ if self.record.creating => "created",
+            Status::Stopped => return self.lock(),
+            Status::Creating | Status::Created => "started",
+            status => return Err(self.lives(status)),
         };
-        fresh.delete_locked(force)
+        Err(Error::State(format!(
+            "container \"{}\" is being {doing}: wait for that, or delete it with --force",
+            self.id
+        )))
+    }
+
+    fn lives(&self, status: Status) -> Error {
+        Error::State(format!(
+            "container \"{}\" is {status}: kill it first, or delete it with --force",
+            self.id
+        ))
     }
 
     pub(crate) fn delete_locked(&self, force: bool) -> Result<Vec<String>, Error> {
         let status = self.status();
         if !force && !matches!(status, Status::Stopped | Status::Created) {
-            return Err(Error::State(format!(
-                "container \"{}\" is {status}: kill it first, or delete it with --force",
-                self.id
-            )));
+            return Err(self.lives(status));
         }
         let cgroup = self.cgroup();
         if let Some(init) = self.init() {
@@ -80,6 +108,9 @@ impl Container {
         }
         if let Some(cgroup) = &cgroup {
             cgroup.remove();
+        }
+        if let Some(groups) = &self.record.groups {
+            groups.remove();
         }
         if let Some(scope) = &self.record.scope {
             let session = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();

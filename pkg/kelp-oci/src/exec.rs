@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 
 use kelp_runtime::exec::{Target, exec};
 use kelp_runtime::plan::{Extras, ProcessPlan};
+use kelp_runtime::seccomp::check_asked;
 use kelp_state::file;
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use crate::agent;
 use crate::console::Terminal;
@@ -61,6 +62,9 @@ impl Container {
         options.terminal.check(terminal)?;
         let spec = self.spec()?;
         let profile = agent::profile(&spec);
+        if let Some(profile) = profile {
+            check_asked(profile, agent::loaded(&options.process))?;
+        }
         let extras = Extras {
             set_home: true,
             preserved_fds: options.preserved_fds,
@@ -73,10 +77,14 @@ impl Container {
             init: init.as_fd(),
             pid: self.record.pid.cast_unsigned(),
             cgroup: cgroup.as_ref().map(AsFd::as_fd),
+            joins_mounts: joins_mounts(&spec),
         };
         let mut starting = exec(&plan, &target, (!terminal).then(own_streams))?;
         let outer = options.terminal.take(starting.terminal.take())?;
         let pid = starting.child.pid.as_raw_nonzero().get();
+        if let Some(groups) = &self.record.groups {
+            groups.add(pid)?;
+        }
         let agent = agent::agent(&spec, pid, &self.state_as(&spec, status));
         if let Some(path) = &options.pid_file {
             file::write_pid(path, pid.cast_unsigned())?;
@@ -90,6 +98,16 @@ impl Container {
         let exit = relay::wait(child.pidfd.as_fd(), &signals, outer)?;
         Ok(exit.code())
     }
+}
+
+/// Whether a container's mount namespace is one that was there.
+fn joins_mounts(spec: &Spec) -> bool {
+    let linux = spec.linux().as_ref();
+    let mut namespaces = linux
+        .and_then(|linux| linux.namespaces().as_ref())
+        .into_iter()
+        .flatten();
+    namespaces.any(|it| it.typ() == LinuxNamespaceType::Mount && it.path().is_some())
 }
 
 /// Reads a process.json.

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use kelp_runtime::cgroup::Cgroup;
+use kelp_runtime::resctrl::Groups;
 use kelp_state::file::{self, Durability};
 use kelp_state::record::start_time;
 use kelp_sys::fd::has_input;
@@ -41,6 +42,9 @@ pub(crate) struct Record {
     pub(crate) cgroup: String,
     /// The scope that systemd made for it.
     pub(crate) scope: Option<String>,
+    /// Its groups of resctrl.
+    #[serde(default)]
+    pub(crate) groups: Option<Groups>,
     /// Whether whoever makes it has not said yet that it is there.
     pub(crate) creating: bool,
 }
@@ -237,9 +241,27 @@ impl Container {
         }
     }
 
+    /// Whether it is the one that `other` was: an id can be another's by now.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let number = |container: &Self| (container.record.pid, container.record.start_time);
+        number(self) == number(other)
+    }
+
     /// Keeps other verbs from changing it meanwhile, and reads again what they have changed before.
     pub(crate) fn lock(&self) -> Result<(Self, OwnedFd), Error> {
-        let lock = lock(&self.directory).map_err(|error| match error {
+        self.locked(lock(&self.directory))
+    }
+
+    /// The same, unless another verb is at it.
+    pub(crate) fn try_lock(&self) -> Result<Option<(Self, OwnedFd)>, Error> {
+        match lock_by(&self.directory, FlockOperation::NonBlockingLockExclusive) {
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            lock => self.locked(lock).map(Some),
+        }
+    }
+
+    fn locked(&self, lock: Result<OwnedFd, Error>) -> Result<(Self, OwnedFd), Error> {
+        let lock = lock.map_err(|error| match error {
             Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Error::NotFound(self.id.clone())
             }
@@ -252,11 +274,15 @@ impl Container {
 /// Locks a container's directory; released when the descriptor is closed. One that was removed meanwhile, and
 /// perhaps made again, is not the one that was locked.
 pub(crate) fn lock(directory: &Path) -> Result<OwnedFd, Error> {
+    lock_by(directory, FlockOperation::LockExclusive)
+}
+
+fn lock_by(directory: &Path, operation: FlockOperation) -> Result<OwnedFd, Error> {
     let what = || format!("lock {}", directory.display());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     loop {
         let lock = open(directory, flags, Mode::empty()).map_err(Error::io(what()))?;
-        match flock(&lock, FlockOperation::LockExclusive) {
+        match flock(&lock, operation) {
             Err(rustix::io::Errno::INTR) => continue,
             locked => locked.map_err(Error::io(what()))?,
         }

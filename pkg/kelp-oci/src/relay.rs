@@ -117,7 +117,7 @@ impl Relay {
     fn resize(&self) {
         let own = [stdin(), stdout()];
         if let Some(size) = own.iter().find_map(|stream| tcgetwinsize(stream).ok()) {
-            let _ = set_size(&self.outer, (size.ws_row, size.ws_col));
+            let _ = set_size(&self.outer, size.into());
         }
     }
 

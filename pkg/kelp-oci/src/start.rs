@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use kelp_runtime::hooks;
 use kelp_runtime::launch::go;
+use kelp_state::record::has_executed;
 use kelp_sys::signal::pidfd_send;
 use oci_spec::runtime::{Hook, Spec};
 use rustix::fs::{Mode, OFlags, open};
@@ -20,11 +21,32 @@ use crate::relay::{self, Signals};
 impl Container {
     /// Lets the program go; returns once it runs.
     pub fn start(&self) -> Result<(), Error> {
-        let (fresh, _lock) = self.lock()?;
-        fresh.start_locked()
+        let spec = {
+            let (fresh, _lock) = self.lock()?;
+            fresh.start_locked()?
+        };
+        self.after_start(&spec)
     }
 
-    fn start_locked(&self) -> Result<(), Error> {
+    /// Runs the poststart hooks. Not under the lock: what is done by then is a container that runs, whatever
+    /// hooks do.
+    pub(crate) fn after_start(&self, spec: &Spec) -> Result<(), Error> {
+        let hooks = spec.hooks().as_ref();
+        let told = run(
+            "poststart",
+            hooks.and_then(|hooks| hooks.poststart().as_ref()),
+            &self.state_as(spec, Status::Running),
+        );
+        if told.is_err()
+            && let Ok((fresh, _lock)) = self.lock()
+            && fresh.is_same(self)
+        {
+            fresh.stop_and_delete();
+        }
+        Ok(told?)
+    }
+
+    fn start_locked(&self) -> Result<Spec, Error> {
         let status = self.status();
         if status != Status::Created {
             return Err(Error::State(format!(
@@ -51,31 +73,29 @@ impl Container {
             Vec::new()
         };
         let gate = self.come_to_the_gate()?;
-        let started = go(&gate, &program, &told, agent.as_ref());
+        let (pid, start_time) = (self.record.pid.cast_unsigned(), self.record.start_time);
+        let executed = || has_executed(pid, start_time);
+        let started = go(&gate, &program, &told, agent.as_ref(), executed);
         // Whether it runs or has ended, it waits no longer.
         let _ = fs::remove_file(self.directory.join(GATE));
-        let state = self.state_as(&spec, Status::Running);
-        let told = match &started {
-            Ok(()) => run(
-                "poststart",
-                hooks.and_then(|hooks| hooks.poststart().as_ref()),
-                &state,
-            ),
-            Err(kelp_runtime::Error::Hook(_)) => started,
+        match &started {
+            Ok(()) => return Ok(spec),
+            Err(kelp_runtime::Error::Hook(_)) => self.stop_and_delete(),
             Err(_) => {
                 // Nothing may run that is said not to: it may have got past what failed here.
                 if let Some(init) = self.init() {
                     let _ = pidfd_send(init.as_fd(), 9);
                 }
-                return Ok(started?);
             }
-        };
-        // "If any hook fails, the runtime MUST stop the container and continue the lifecycle" with its
-        // destruction (runtime-spec, runtime.md, "Lifecycle").
-        if told.is_err() {
-            let _ = self.delete_locked(true);
         }
-        Ok(told?)
+        started?;
+        Ok(spec)
+    }
+
+    /// "If any hook fails, the runtime MUST stop the container and continue the lifecycle" with its destruction
+    /// (runtime-spec, runtime.md, "Lifecycle"). The error is the hook's.
+    fn stop_and_delete(&self) {
+        let _ = self.delete_locked(true);
     }
 
     /// Waits for the end of the first process, which must be the caller's child; its exit code. Signals that

@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, Step};
 use crate::mounts::attach;
@@ -20,6 +21,24 @@ use crate::rootfd::Root;
 
 /// statfs(2)
 const DEVPTS_SUPER_MAGIC: rustix::fs::FsWord = 0x1cd1;
+
+/// The size of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    /// Its lines.
+    pub rows: u16,
+    /// Characters a line.
+    pub columns: u16,
+}
+
+impl From<Winsize> for Size {
+    fn from(size: Winsize) -> Self {
+        Self {
+            rows: size.ws_row,
+            columns: size.ws_col,
+        }
+    }
+}
 
 /// Opens a terminal's inner end, from the outer one.
 fn open_inner(outer: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
@@ -42,7 +61,7 @@ pub(crate) struct Console {
 
 impl Console {
     /// Opens a pair beneath `root`, whose /dev/pts is mounted, of this size if one is given.
-    pub(crate) fn open(root: &Root, size: Option<(u16, u16)>) -> Result<Self, Failure> {
+    pub(crate) fn open(root: &Root, size: Option<Size>) -> Result<Self, Failure> {
         let what = || "open a terminal in the container's /dev/pts".to_owned();
         let pts = root
             .open(
@@ -124,11 +143,11 @@ impl Console {
     }
 }
 
-/// Sets the lines and characters a line of a terminal.
-pub fn set_size(terminal: impl AsFd, (rows, columns): (u16, u16)) -> rustix::io::Result<()> {
+/// Sets the size of a terminal.
+pub fn set_size(terminal: impl AsFd, size: Size) -> rustix::io::Result<()> {
     let size = Winsize {
-        ws_row: rows,
-        ws_col: columns,
+        ws_row: size.rows,
+        ws_col: size.columns,
         ws_xpixel: 0,
         ws_ypixel: 0,
     };

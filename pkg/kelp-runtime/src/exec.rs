@@ -5,9 +5,11 @@
 //! the outer user namespace and is not dumpable: nothing inside can look into it or reach the file
 //! it runs from.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use kelp_sys::clone::{Child, CloneFlags, clone3_sibling};
+use kelp_sys::fd::has_input;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::{
@@ -23,6 +25,7 @@ use crate::message::send;
 use crate::plan::ProcessPlan;
 use crate::process::{self, Identity, Tie};
 use crate::rootfd::Root;
+use crate::rootfs;
 
 /// A container to start a process in.
 #[derive(Debug)]
@@ -33,6 +36,26 @@ pub struct Target<'a> {
     pub pid: u32,
     /// Its cgroup.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Whether its mount namespace is that of others, whose root is not its own.
+    pub joins_mounts: bool,
+}
+
+impl Target<'_> {
+    /// Its root directory, where the mount namespace does not lead to that.
+    fn root(&self) -> Result<Option<OwnedFd>, Error> {
+        if !self.joins_mounts {
+            return Ok(None);
+        }
+        let path = format!("/proc/{}/root", self.pid);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = open(&path, flags, Mode::empty()).map_err(io::Error::from);
+        let root = root.map_err(Error::io(format!("open {path}")))?;
+        // Looked at after that: its number was not another's.
+        if has_input(self.init) {
+            return Err(Error::Init("the container's init has ended".to_owned()));
+        }
+        Ok(Some(root))
+    }
 }
 
 const KINDS: &[(&str, ThreadNameSpaceType)] = &[
@@ -76,6 +99,7 @@ pub fn exec(
     stdio: Option<Stdio<'_>>,
 ) -> Result<Starting, Error> {
     let kinds = namespaces(target.pid)?;
+    let root = target.root()?;
     plan.scheduling
         .bind_initial()
         .map_err(|failure| Error::Init(failure.text))?;
@@ -84,7 +108,7 @@ pub fn exec(
     let child = through_joiner(&plan.program(), target.cgroup, || {
         // Its copy, and the one of its child, would keep that from seeing that the parent's is closed.
         drop(parent_end.take());
-        join(plan, target, kinds, stdio, &child_end)
+        join(plan, (target, kinds, root.as_ref()), stdio, &child_end)
     })?;
     drop(child_end);
     let parent_end = parent_end.expect("the joiner took its own copy");
@@ -93,8 +117,7 @@ pub fn exec(
 
 fn join(
     plan: &ProcessPlan,
-    target: &Target<'_>,
-    kinds: ThreadNameSpaceType,
+    (target, kinds, root): (&Target<'_>, ThreadNameSpaceType, Option<&OwnedFd>),
     stdio: Option<Stdio<'_>>,
     parent: &OwnedFd,
 ) -> Result<Child, Failure> {
@@ -103,6 +126,9 @@ fn join(
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "become undumpable".to_owned())?;
     move_into_thread_name_spaces(target.init, kinds)
         .step(|| "enter the container's namespaces".to_owned())?;
+    if let Some(root) = root {
+        rootfs::enter(root.as_fd()).step(|| "enter the container's root".to_owned())?;
+    }
     clone3_sibling(CloneFlags::empty(), None, || {
         let failure = match prepare(plan, stdio, parent.as_fd()) {
             Ok(identity) => process::execute(plan, &identity, parent.as_fd(), Tie::Exec),

@@ -25,7 +25,7 @@ use crate::plan::Plan;
 use crate::process;
 use crate::rootfd::Root;
 use crate::source::Bound;
-use crate::{accounts, chown, device_nodes, hooks, mounts, rootfs, source};
+use crate::{accounts, chown, device_nodes, inside, mounts, rootfs, source};
 
 /// Runs the plan; returns only if a step failed.
 pub(crate) fn run(plan: &Plan, around: Surroundings<'_>, parent: BorrowedFd<'_>) -> Failure {
@@ -56,8 +56,11 @@ fn prepare(
         process::set_by_proc(&plan.process)?;
     }
     for (kind, fd) in &plan.namespaces.join {
-        // This process is in that one already: it was cloned into it.
-        if *kind as u32 == LinkNameSpaceType::ProcessID as u32 {
+        // This process was cloned into the first already, and enters the other with its root.
+        if matches!(
+            kind,
+            LinkNameSpaceType::ProcessID | LinkNameSpaceType::Mount
+        ) {
             continue;
         }
         move_into_link_name_space(fd.as_fd(), Some(*kind))
@@ -101,10 +104,13 @@ fn prepare(
     }
     device_nodes::add(&root, &plan.devices, &plan.host_devices, makes_devices)?;
     if plan.hooks.pauses {
-        send(parent, &[MOUNTED], &[]).step(|| "report to the parent".to_owned())?;
-        let state = process::wait_for_go(parent)?;
-        hooks::run("createContainer", &plan.hooks.create_container, &state)
-            .map_err(|error| Failure::hook(&error))?;
+        let namespaces = match plan.hooks.create_container.as_slice() {
+            [] => Vec::new(),
+            _ => inside::own_namespaces()?,
+        };
+        let namespaces: Vec<_> = namespaces.iter().map(AsFd::as_fd).collect();
+        send(parent, &[MOUNTED], &namespaces).step(|| "report to the parent".to_owned())?;
+        process::wait_for_go(parent)?;
     }
     write_sysctls(plan, &root)?;
     let has_terminal = plan.process.terminal;
@@ -134,8 +140,13 @@ fn prepare(
             .step(|| "give a new volume to the container's user".to_owned())?;
     }
 
-    rootfs::pivot(root.as_fd())?;
-    rootfs::finish(plan.rootfs_readonly, plan.rootfs_propagation)?;
+    if let Some(namespace) = plan.namespaces.joined(LinkNameSpaceType::Mount) {
+        rootfs::finish(root.as_fd(), plan.rootfs_readonly, plan.rootfs_propagation)?;
+        rootfs::enter_among(root.as_fd(), namespace)?;
+    } else {
+        rootfs::pivot(root.as_fd())?;
+        rootfs::finish(root.as_fd(), plan.rootfs_readonly, plan.rootfs_propagation)?;
+    }
     if let Some(name) = &plan.hostname {
         rustix::system::sethostname(name.as_bytes()).step(|| format!("set the hostname {name}"))?;
     }

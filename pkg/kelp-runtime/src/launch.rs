@@ -13,10 +13,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, socketpair};
-use rustix::process::{Signal, pidfd_send_signal};
+use rustix::process::{DumpableBehavior, Signal, pidfd_send_signal, set_dumpable_behavior};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Error, Failure, Step, plain};
+use crate::inside;
 use crate::joiner::through_joiner;
 use crate::message::{connect, receive, send};
 use crate::plan::Plan;
@@ -90,6 +91,8 @@ pub struct Starting {
     pub child: Guarded,
     /// The outer end of its terminal, where it has one.
     pub terminal: Option<OwnedFd>,
+    /// Its namespaces, where hooks are to be run in them.
+    namespaces: Vec<OwnedFd>,
     socket: OwnedFd,
     program: String,
 }
@@ -102,6 +105,8 @@ pub(crate) const HELD: u8 = 0x12;
 pub(crate) const MOUNTED: u8 = 0x13;
 /// A descriptor comes along by which a seccomp filter asks about calls.
 pub(crate) const LISTENER: u8 = 0x14;
+/// Of one that was at its gate: next comes the execve(2).
+pub(crate) const LEAVES: u8 = 0x15;
 
 /// What a container's first process gets beside its plan.
 #[derive(Clone, Copy, Debug, Default)]
@@ -228,6 +233,9 @@ fn clone_among(
         // In another user namespace this process is undumpable, and what /proc has of it is the host's
         // root's.
         process::set_by_proc(&plan.process)?;
+        // Whoever is in there already must not look into this process, nor into the init.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .step(|| "become undumpable".to_owned())?;
         move_into_link_name_space(user, Some(LinkNameSpaceType::User))
             .step(|| "join the user namespace".to_owned())?;
     }
@@ -282,6 +290,7 @@ impl Starting {
         Self {
             child: Guarded::new(child),
             terminal: None,
+            namespaces: Vec::new(),
             socket,
             program,
         }
@@ -297,17 +306,23 @@ impl Starting {
         Ok(self)
     }
 
-    fn mounted(self) -> Result<Self, Error> {
-        let (message, _) = self.receive()?;
+    fn mounted(mut self) -> Result<Self, Error> {
+        let (message, namespaces) = self.receive()?;
         if message.first() != Some(&MOUNTED) {
             return Err(self.fail(&message));
         }
+        self.namespaces = namespaces;
         Ok(self)
     }
 
-    /// Lets the init of a plan that pauses enter its root. Hooks in the container are told `state`.
-    pub fn enter(self, state: &[u8]) -> Result<Self, Error> {
-        say_go(&self.socket, state)?;
+    /// Runs the createContainer hooks of a plan that pauses, which are told `state`, and lets the init enter its
+    /// root.
+    pub fn enter(self, plan: &Plan, state: &[u8]) -> Result<Self, Error> {
+        let hooks = &plan.hooks.create_container;
+        if !hooks.is_empty() {
+            inside::run_hooks("createContainer", hooks, &self.namespaces, state)?;
+        }
+        say_go(&self.socket, &[])?;
         self.ready()
     }
 
@@ -396,17 +411,28 @@ fn say_go(socket: &OwnedFd, state: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lets a process that waits at its gate become its program; returns once it has. `gate` is a connection
-/// to the gate, `program` what errors are about, and hooks in the container are told `state`.
-pub fn go(gate: &OwnedFd, program: &str, state: &[u8], agent: Option<&Agent>) -> Result<(), Error> {
+/// Lets a process that waits at its gate become its program; returns once it has, or was killed. `gate` is a
+/// connection to the gate, `program` what errors are about, and hooks in the container are told `state`.
+///
+/// `has_executed` is asked when the process has closed its end, as execve(2) and a kill do, and knows nothing of
+/// one that was reaped: then it counts how far the process had come.
+pub fn go(
+    gate: &OwnedFd,
+    program: &str,
+    state: &[u8],
+    agent: Option<&Agent>,
+    has_executed: impl Fn() -> Option<bool>,
+) -> Result<(), Error> {
     say_go(gate, state)?;
+    let mut leaves = false;
     loop {
         let mut buffer = vec![0; 4096];
         let (length, mut fds) = receive(gate.as_fd(), &mut buffer, RecvFlags::empty())
             .map_err(Error::io("hear from the init"))?;
         match &buffer[..length] {
-            [] => return Ok(()),
+            [] if has_executed().unwrap_or(leaves) => return Ok(()),
             [LISTENER, ..] => Agent::give(agent, fds.pop())?,
+            [LEAVES, ..] => leaves = true,
             message => return Err(failure(message, program)),
         }
     }

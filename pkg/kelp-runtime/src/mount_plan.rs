@@ -287,6 +287,13 @@ impl MountPlan {
             .any(|attr| attr.propagation == attr::MS_SHARED)
     }
 
+    /// Whether nothing that is mounted in it is to be seen elsewhere, nor the other way round.
+    pub(crate) fn is_private(&self) -> bool {
+        [self.attr, self.recursive_attr]
+            .iter()
+            .all(|attr| matches!(attr.propagation, 0 | attr::MS_PRIVATE))
+    }
+
     /// Whether it is a /dev to be filled.
     pub(crate) fn is_dev(&self) -> bool {
         self.target == Path::new("/dev") && self.is_tmpfs()

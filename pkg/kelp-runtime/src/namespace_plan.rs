@@ -69,6 +69,10 @@ impl Namespaces {
             Type::Pid => (Some(CloneFlags::NEWPID), Link::ProcessID),
             Type::Network => (Some(CloneFlags::NEWNET), Link::Network),
         };
+        if namespace.typ() == Type::Mount {
+            // Also beside one that is joined: there the root is made.
+            self.create = self.create.with(CloneFlags::NEWNS);
+        }
         match (namespace.path(), flag) {
             (None, Some(flag)) => self.create = self.create.with(flag),
             (None, None) => self.time = Some(String::new()),

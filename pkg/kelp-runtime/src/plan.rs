@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use kelp_sys::clone::CloneFlags;
 use kelp_sys::exec::CStringArray;
+use kelp_sys::mount_attr::MS_PRIVATE;
 use oci_spec::runtime::{
     Hook, Linux, LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, Mount, Spec,
 };
@@ -17,6 +18,7 @@ use rustix::thread::LinkNameSpaceType as Link;
 
 use crate::accounts::Accounts;
 use crate::capabilities::CapSets;
+use crate::console::Size;
 use crate::device_nodes::Device;
 use crate::devices;
 use crate::error::Error;
@@ -135,8 +137,7 @@ pub struct ProcessPlan {
     pub(crate) apparmor: Option<String>,
     pub(crate) seccomp: Option<Program>,
     pub(crate) scheduling: Scheduling,
-    /// The lines and characters a line of its terminal.
-    pub(crate) terminal_size: Option<(u16, u16)>,
+    pub(crate) terminal_size: Option<Size>,
     /// The SELinux label.
     pub(crate) label: Option<String>,
     /// As personality(2) has it.
@@ -168,12 +169,6 @@ impl Plan {
             .process()
             .as_ref()
             .ok_or_else(|| Error::Spec("the specification has no process".to_owned()))?;
-        if linux.intel_rdt().is_some() {
-            return Err(Error::Spec(
-                "linux.intelRdt: Intel's RDT is not set up by this runtime: leave it out"
-                    .to_owned(),
-            ));
-        }
         let mut hooks = HookPlan::new(spec)?;
         let namespaces = Namespaces::new(&linux)?;
         if !namespaces.create.contains(CloneFlags::NEWNS) {
@@ -210,6 +205,9 @@ impl Plan {
                 .retain(|path| !named.iter().any(|it| it.path == *path) && !is_mounted(path));
         }
         let mounts = mounts(spec, &namespaces, extras.makes_idmaps)?;
+        if namespaces.joined(Link::Mount).is_some() {
+            check_private(&mounts, &linux)?;
+        }
         Ok(Self {
             namespaces,
             rootfs,
@@ -318,7 +316,10 @@ impl ProcessPlan {
             scheduling: Scheduling::new(process)?,
             terminal_size: process.console_size().as_ref().map(|size| {
                 let number = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
-                (number(size.height()), number(size.width()))
+                Size {
+                    rows: number(size.height()),
+                    columns: number(size.width()),
+                }
             }),
             label: process
                 .selinux_label()
@@ -375,6 +376,24 @@ fn mounts(
         )));
     }
     Ok(mounts)
+}
+
+/// Refuses what would propagate: in a mount namespace of others the container's mounts belong to none, and are
+/// private.
+fn check_private(mounts: &[MountPlan], linux: &Linux) -> Result<(), Error> {
+    let root = linux.rootfs_propagation().as_ref();
+    let root = root.map(|name| propagation(name)).transpose()?;
+    let root = root.filter(|&(bits, _)| bits != MS_PRIVATE);
+    let mount = mounts.iter().find(|mount| !mount.is_private());
+    let what = match (root, mount) {
+        (None, None) => return Ok(()),
+        (Some(_), _) => "linux.rootfsPropagation".to_owned(),
+        (None, Some(mount)) => format!("mount {}", mount.target.display()),
+    };
+    Err(Error::Spec(format!(
+        "{what}: in a mount namespace that is joined every mount of the container's is private: leave its \
+         propagation out"
+    )))
 }
 
 fn paths(list: Option<&Vec<String>>) -> Vec<PathBuf> {

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kelp_sys::exec::{CStringArray, execve, reset_signals};
 use kelp_sys::fd::{cloexec_from, close_but, dup_to};
@@ -21,7 +21,7 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use crate::capabilities;
 use crate::error::{Failure, FailureKind, Step, plain};
 use crate::hooks;
-use crate::launch::{GO, HELD, LISTENER, Stdio};
+use crate::launch::{GO, HELD, LEAVES, LISTENER, Stdio};
 use crate::message::{receive, send};
 use crate::plan::{Extras, ProcessPlan};
 use crate::rootfd::Root;
@@ -377,8 +377,8 @@ fn load_seccomp(plan: &ProcessPlan, speaker: BorrowedFd<'_>) -> Result<(), Failu
         return Ok(());
     };
     let what = || "load the seccomp filter".to_owned();
-    let listener = program.load().step(what)?;
-    if let Some(listener) = listener {
+    if let Some(listener) = program.load().step(what)? {
+        // Closed here: as long as somebody has one, a call waits also for an agent that is gone.
         send(speaker, &[LISTENER], &[listener.as_fd()]).step(what)?;
     }
     Ok(())
@@ -397,7 +397,7 @@ fn run_program(
         }
         return match wait_at(gate, parent, plan) {
             Ok((starter, state)) => {
-                let failure = become_program(plan, prepared, starter.as_fd(), &state);
+                let failure = become_program(plan, prepared, (starter.as_fd(), tie), &state);
                 let _ = send(starter.as_fd(), &failure.to_bytes(), &[]);
                 failure
             }
@@ -413,7 +413,7 @@ fn run_program(
     {
         return failure;
     }
-    become_program(plan, prepared, parent, &state)
+    become_program(plan, prepared, (parent, tie), &state)
 }
 
 fn untie() -> Result<(), Failure> {
@@ -450,7 +450,7 @@ fn wait_at(
 fn become_program(
     plan: &ProcessPlan,
     prepared: &Prepared,
-    speaker: BorrowedFd<'_>,
+    (speaker, tie): (BorrowedFd<'_>, Tie<'_>),
     state: &[u8],
 ) -> Failure {
     if let Err(error) = cloexec_from(3 + plan.extras.preserved_fds) {
@@ -465,14 +465,18 @@ fn become_program(
     {
         return failure;
     }
-    // With no_new_privs the filter comes last: it need not allow what stood before it.
+    if matches!(tie, Tie::Gate(_)) {
+        let _ = send(speaker, &[LEAVES], &[]);
+    }
+    let candidates = candidates(&plan.argv.strings()[0], prepared);
+    // With no_new_privs the filter comes last: it need not allow what stood before it, and somebody may be asked
+    // about all that is called from here on but how the descriptor to be asked by is handed over.
     if plan.no_new_privileges
         && let Err(failure) = load_seccomp(plan, speaker)
     {
         return failure;
     }
-    let name = &plan.argv.strings()[0];
-    exec_in_path(name, &plan.argv, prepared)
+    execute_first(&candidates, &plan.argv, prepared)
 }
 
 /// Waits for the word to go on, and the state that comes with it, if any does.
@@ -516,38 +520,34 @@ fn look_for(name: &CStr, prepared: &Prepared) -> Result<(), Failure> {
     found.map_err(|error| exec_failure(&error.into(), name))
 }
 
-/// execvp(3) with the container's PATH.
-fn exec_in_path(name: &CStr, argv: &CStringArray, prepared: &Prepared) -> Failure {
+/// Where a program may be: as it is named, or in the directories of the container's PATH.
+fn candidates(name: &CStr, prepared: &Prepared) -> Vec<CString> {
     if name.to_bytes().contains(&b'/') {
-        let error = execve(name, argv, &prepared.env);
-        return exec_failure(
-            &error,
-            Path::new(std::ffi::OsStr::from_bytes(name.to_bytes())),
-        );
+        return vec![name.to_owned()];
+    }
+    let directories = prepared.path.split(|&byte| byte == b':');
+    let paths = directories.map(|directory| match directory {
+        b"" => [b".", b"/".as_slice(), name.to_bytes()].concat(),
+        _ => [directory, b"/", name.to_bytes()].concat(),
+    });
+    paths.filter_map(|path| CString::new(path).ok()).collect()
+}
+
+/// Executes the first that is there, as execvp(3) does; returns only if none can be. Allocates nothing before
+/// the last has failed.
+fn execute_first(candidates: &[CString], argv: &CStringArray, prepared: &Prepared) -> Failure {
+    let place = |path: &CString| PathBuf::from(std::ffi::OsStr::from_bytes(path.to_bytes()));
+    if let [only] = candidates {
+        let error = execve(only, argv, &prepared.env);
+        return exec_failure(&error, &place(only));
     }
     let mut worst = None;
-    for directory in prepared.path.split(|&byte| byte == b':') {
-        let directory = if directory.is_empty() {
-            b"."
-        } else {
-            directory
-        };
-        let mut path = directory.to_vec();
-        path.push(b'/');
-        path.extend_from_slice(name.to_bytes());
-        let Ok(path) = CString::new(path) else {
-            continue;
-        };
-        let error = execve(&path, argv, &prepared.env);
+    for path in candidates {
+        let error = execve(path, argv, &prepared.env);
         match Errno::from_io_error(&error) {
             Some(Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV) => {}
             Some(Errno::ACCESS) => worst = Some(error),
-            _ => {
-                return exec_failure(
-                    &error,
-                    Path::new(std::ffi::OsStr::from_bytes(path.to_bytes())),
-                );
-            }
+            _ => return exec_failure(&error, &place(path)),
         }
     }
     match worst {

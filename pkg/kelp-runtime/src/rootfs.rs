@@ -7,11 +7,14 @@ use std::path::Path;
 
 use kelp_sys::mount_attr::{MountAttr, mount_setattr};
 use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Failure, Step};
 use crate::overlay::{Overlay, directory};
 use crate::plan::Rootfs;
+use crate::source::clone_found;
 
 /// What the root is made of, opened by the user's own rights.
 ///
@@ -102,14 +105,38 @@ pub(crate) fn pivot(root: BorrowedFd<'_>) -> Result<(), Failure> {
     rustix::process::chdir("/").step(what)
 }
 
+/// Makes a copy of the tree at `root` the root directory of this process, in a mount namespace of others.
+///
+/// Nothing is attached in there, not for a moment: the tree was made in a namespace that ends with this step, and
+/// the copy belongs to none. Once its descriptor is closed it is as after a lazy unmount, but in one piece
+/// (open_tree(2), `OPEN_TREE_CLONE`), for as long as a process has its root or a file in it. Nobody can get out
+/// of it by `..`: above it is nothing.
+pub(crate) fn enter_among(root: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> Result<(), Failure> {
+    let what = || "enter the root file system in the mount namespace that is joined".to_owned();
+    let tree = clone_found(root, true).step(what)?;
+    match move_into_link_name_space(namespace, Some(LinkNameSpaceType::Mount)) {
+        Err(Errno::PERM) => {
+            return Err(Failure::setup(
+                "join the mount namespace: it is another user namespace's: join that one as well",
+            ));
+        }
+        joined => joined.step(|| "join the mount namespace".to_owned())?,
+    }
+    enter(tree.as_fd()).step(what)
+}
+
+/// Makes a directory the root directory of this process alone.
+pub(crate) fn enter(root: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::process::fchdir(root)?;
+    rustix::process::chroot(".")
+}
+
 /// Sets the root's own attributes and propagation; the last act on it.
-pub(crate) fn finish(readonly: bool, propagation: (u64, bool)) -> Result<(), Failure> {
-    let root = open(
-        "/",
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .step(|| "open /".to_owned())?;
+pub(crate) fn finish(
+    root: BorrowedFd<'_>,
+    readonly: bool,
+    propagation: (u64, bool),
+) -> Result<(), Failure> {
     let (bits, recursive) = propagation;
     // The namespace was made private below the host's; what a private or slave root shows is the
     // same, and only `shared` needs a call.
@@ -118,7 +145,7 @@ pub(crate) fn finish(readonly: bool, propagation: (u64, bool)) -> Result<(), Fai
             propagation: bits,
             ..MountAttr::default()
         };
-        mount_setattr(root.as_fd(), recursive, attr, None)
+        mount_setattr(root, recursive, attr, None)
             .step(|| "set the propagation of /".to_owned())?;
     }
     if readonly {
@@ -126,7 +153,7 @@ pub(crate) fn finish(readonly: bool, propagation: (u64, bool)) -> Result<(), Fai
             set: kelp_sys::mount_attr::RDONLY,
             ..MountAttr::default()
         };
-        mount_setattr(root.as_fd(), false, attr, None).step(|| "make / read-only".to_owned())?;
+        mount_setattr(root, false, attr, None).step(|| "make / read-only".to_owned())?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@
 //! does not list, or that the kernel can't be asked for here, kill the process.
 
 mod arch;
+mod asked;
 mod bpf;
 mod cache;
 mod compile;
@@ -28,6 +29,7 @@ use oci_spec::runtime::{LinuxSeccomp, LinuxSeccompFilterFlag as Flag};
 use sha2::{Digest, Sha256};
 
 pub use arch::Arch;
+pub use asked::{Loaded, check_asked};
 pub use cache::plan_cached;
 pub use default::default_profile;
 

@@ -221,7 +221,7 @@ pub(crate) fn clone_tree(tree: impl AsFd) -> Result<OwnedFd, Errno> {
 }
 
 /// A detached copy of what is open, with or without what is mounted below it.
-fn clone_found(found: impl AsFd, recursive: bool) -> Result<OwnedFd, Errno> {
+pub(crate) fn clone_found(found: impl AsFd, recursive: bool) -> Result<OwnedFd, Errno> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;

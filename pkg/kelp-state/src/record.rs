@@ -278,8 +278,56 @@ pub fn boot_id() -> String {
 
 /// A process's start time in clock ticks since boot; with the pid it names a process for one boot.
 pub fn start_time(pid: u32) -> Option<u64> {
+    flags_and_start_time(pid).map(|(_, start_time)| start_time)
+}
+
+/// Whether a process, by its number and its start time, has executed a program since it was forked; `None` if
+/// it was reaped. One that has ended and was not reaped still tells.
+pub fn has_executed(pid: u32, start_time: u64) -> Option<bool> {
+    // `PF_FORKNOEXEC` of the kernel: fork(2) sets it, and execve(2) clears it before it closes descriptors.
+    const FORKED: u64 = 0x40;
+    let (flags, started) = flags_and_start_time(pid)?;
+    (started == start_time).then_some(flags & FORKED == 0)
+}
+
+/// Fields 9 and 22 of proc_pid_stat(5), of one look.
+fn flags_and_start_time(pid: u32) -> Option<(u64, u64)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command name, in parentheses, may hold anything; the fields count from behind it.
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = fields.split_ascii_whitespace().skip(6);
+    let flags = fields.next()?.parse().ok()?;
+    Some((flags, fields.nth(12)?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use kelp_sys::clone::{CloneFlags, clone3};
+    use kelp_sys::process::wait_pidfd;
+    use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+    use super::*;
+
+    #[test]
+    fn whether_a_process_has_executed_is_known_until_it_is_reaped() {
+        let known = |pid: u32| has_executed(pid, start_time(pid).unwrap_or(0));
+        let forked = clone3(CloneFlags::empty(), None, || 0).unwrap();
+        let pid = forked.pid.as_raw_nonzero().get().cast_unsigned();
+        assert_eq!(known(pid), Some(false));
+        wait_pidfd(forked.pidfd.as_fd()).unwrap();
+        assert_eq!(known(pid), None);
+
+        let mut child = Command::new("true").spawn().unwrap();
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        assert!(kelp_sys::fd::wait_input(pidfd.as_fd(), Duration::from_mins(1)).unwrap());
+        assert_eq!(known(child.id()), Some(true));
+        // Another that had the number.
+        assert_eq!(has_executed(child.id(), 0), None);
+        child.wait().unwrap();
+        assert_eq!(known(child.id()), None);
+    }
 }

@@ -1,8 +1,10 @@
 //! Filters: what they do to a program, and what is kept of them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Stdio;
 
 use serde_json::json;
 
@@ -145,4 +147,88 @@ fn a_bundles_filter_is_kept_in_the_state_root() {
     profile(&["rmdir"]);
     assert_eq!(bundle.runtime(&["run", "one"]).succeeds(), "");
     assert_eq!(kept(&directory).len(), 2);
+}
+
+/// The calls that a process makes from the loading of its filter to its program, by what strace(1) saw.
+fn under_the_filter(trace: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut init = None;
+    for line in trace.lines() {
+        let (pid, call) = line.split_once(' ').unwrap();
+        let call = call.trim_start().trim_start_matches("<... ");
+        let name: String = call
+            .chars()
+            .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+            .collect();
+        match init {
+            None if call.starts_with("seccomp(SECCOMP_SET_MODE_FILTER") => init = Some(pid),
+            Some(init) if init == pid && name == "execve" => break,
+            Some(init) if init == pid && !name.is_empty() => {
+                found.insert(name);
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// What the runtime calls itself under a filter may not wait for somebody's answer, with hooks or without.
+#[test]
+fn nobody_is_asked_about_a_call_of_the_runtimes_own() {
+    let Some(env) = Env::new() else { return };
+    let bundle = Bundle::new(&env, &["true"]);
+    let trace = env.path("h/trace");
+    for hooks in [
+        json!({}),
+        json!({"startContainer": [{"path": "/bin/true", "timeout": 60}]}),
+    ] {
+        bundle.change(|spec| {
+            spec["hooks"] = hooks.clone();
+            spec["process"]["noNewPrivileges"] = false.into();
+            spec["linux"]["seccomp"] = json!({
+                "defaultAction": "SCMP_ACT_ALLOW",
+                "syscalls": [{"names": ["chroot"], "action": "SCMP_ACT_ERRNO"}],
+            });
+        });
+        let create = bundle.command(&["create", "one"]);
+        let mut traced = std::process::Command::new("strace");
+        traced
+            .args(["-f", "-o"])
+            .arg(&trace)
+            .arg(create.get_program());
+        traced
+            .args(create.get_args())
+            .current_dir(&bundle.directory);
+        traced.env_clear().envs(
+            create
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
+        traced
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // It follows the container to its end.
+        let mut traced = traced.spawn().unwrap();
+        bundle.reaches("one", "created");
+        bundle.runtime(&["start", "one"]).succeeds();
+        assert!(traced.wait().unwrap().success());
+        bundle.runtime(&["delete", "one"]).succeeds();
+        let names = under_the_filter(&fs::read_to_string(&trace).unwrap());
+        assert!(
+            names.contains("recvmsg") && names.contains("accept4"),
+            "{names:?}"
+        );
+        assert_eq!(names.contains("wait4"), hooks != json!({}), "{names:?}");
+        for name in names {
+            bundle.change(|spec| {
+                spec["linux"]["seccomp"]["listenerPath"] = "/nosuch".into();
+                spec["linux"]["seccomp"]["syscalls"] =
+                    json!([{"names": [name], "action": "SCMP_ACT_NOTIFY"}]);
+            });
+            let said = bundle.fails(&["create", "one"]);
+            let expected = format!("linux.seccomp: nobody can be asked about {name}");
+            assert!(said.starts_with(&expected), "{said}");
+        }
+    }
 }

@@ -3,10 +3,14 @@
 mod limits;
 mod parents;
 
+use std::fs;
 use std::process::{Command, Stdio};
+
+use serde_json::json;
 
 use crate::env::Env;
 use crate::kelp::{Kelp, wait_until};
+use crate::oci::Bundle;
 
 /// The same command as a service of the user's manager, with these properties.
 fn as_service(kelp: Kelp, properties: &[&str]) -> Kelp {
@@ -131,7 +135,7 @@ pub(super) fn wait_until_collected(unit: &str) {
 #[test]
 fn from_a_login_a_container_gets_a_scope_with_its_limits_and_exec_joins_it() {
     let Some(env) = Env::of_session() else { return };
-    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
     assert!(own.contains("/session-"), "{own}");
     let image = env.busybox();
     let flags = [
@@ -150,7 +154,7 @@ fn from_a_login_a_container_gets_a_scope_with_its_limits_and_exec_joins_it() {
     assert!(cgroup.ends_with(&format!("/{unit}/container")), "{cgroup}");
     let read = |file: &str| {
         let path = format!("/sys/fs/cgroup{cgroup}/{file}");
-        std::fs::read_to_string(path).unwrap()
+        fs::read_to_string(path).unwrap()
     };
     assert_eq!(
         (read("memory.max"), read("pids.max")),
@@ -322,4 +326,22 @@ fn a_profile_of_apparmors_confines_every_program() {
         env.kelp(&unknown).fails(125),
         "Error: enter the AppArmor profile nosuch: it is not loaded: load it with apparmor_parser(8)"
     );
+}
+
+/// Of a low-level runtime's hooks those that it runs itself are its own.
+#[test]
+fn a_profile_of_apparmors_is_the_programs_alone() {
+    let Some(env) = Env::of_session() else { return };
+    let bundle = Bundle::new(&env, &["cat", "/proc/self/attr/current"]);
+    let told = bundle.directory.join("told");
+    let script = format!("cat /proc/self/attr/current >>{}", told.display());
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin"]}]);
+    bundle.change(|spec| {
+        spec["process"]["apparmorProfile"] = "kelp-test".into();
+        spec["hooks"] = json!({"createRuntime": hook, "createContainer": hook});
+    });
+    let of_program = bundle.runtime(&["run", "one"]).succeeds();
+    assert_eq!(of_program, "kelp-test (enforce)\n");
+    let of_hooks = fs::read_to_string(told).unwrap();
+    assert_eq!(of_hooks, "unconfined\nunconfined\n");
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use kelp_monitor::Launch;
 use kelp_runtime::cgroup::{self, Cgroup};
+use kelp_runtime::console::Size;
 use kelp_runtime::delegation;
 use kelp_runtime::exec::{Target, exec};
 use kelp_runtime::foreign::Foreign;
@@ -113,7 +114,7 @@ impl Engine {
         id: &ContainerId,
         options: &ExecOptions,
         target: &(RunRecord, OwnedFd),
-        streams: (Option<Stdio<'_>>, Option<(u16, u16)>),
+        streams: (Option<Stdio<'_>>, Option<Size>),
     ) -> Result<Entered, Error> {
         let begun = self.enter(id, options, target, streams);
         // What was there a moment ago goes with the container.
@@ -132,7 +133,7 @@ impl Engine {
         id: &ContainerId,
         options: &ExecOptions,
         target: &(RunRecord, OwnedFd),
-        (stdio, size): (Option<Stdio<'_>>, Option<(u16, u16)>),
+        (stdio, size): (Option<Stdio<'_>>, Option<Size>),
     ) -> Result<Entered, Error> {
         let (run, pidfd) = target;
         let mut wanted = self.wanted(id, options)?;
@@ -163,6 +164,7 @@ impl Engine {
             init: pidfd.as_fd(),
             pid: run.pid,
             cgroup: own.filter(|_| scope.is_none()).map(AsFd::as_fd),
+            joins_mounts: false,
         };
         let starting = exec(&plan, &target, stdio)?;
         let pid = starting.child.pid;

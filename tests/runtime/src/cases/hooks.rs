@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::case::{Case, Needs};
-use crate::outcome::{Outcome, holds, same};
+use crate::outcome::{Outcome, holds, not_applicable, same};
 use crate::spec::Spec;
 use crate::stage::Stage;
 
@@ -61,6 +61,17 @@ pub(crate) const CASES: &[Case] = &[
         "create_runtime_finds_the_namespaces",
         "config.md: CreateRuntime Hooks",
         finds,
+    )
+    .needs(Needs::Root),
+    Case::new(
+        "before_start_they_have_the_runtimes_oom_score",
+        "config.md: CreateContainer Hooks",
+        oom_score,
+    ),
+    Case::new(
+        "create_container_hooks_have_no_apparmor_profile",
+        "config.md: CreateContainer Hooks",
+        apparmor,
     )
     .needs(Needs::Root),
     Case::new(
@@ -365,6 +376,40 @@ fn finds(stage: &Stage<'_>) -> Outcome {
         same(file, found, own.as_str())?;
     }
     container.end()
+}
+
+/// Asserts that hooks of `create` have what the caller has in a file of /proc.
+fn told_by_hooks(stage: &Stage<'_>, spec: &mut Spec, file: &str) -> Outcome {
+    for name in ["prestart", "createRuntime", "createContainer"] {
+        let script = format!("cat /proc/self/{file} >>{}", told(stage).display());
+        spec.hook(name, "/bin/sh", &script);
+    }
+    let container = stage.create(spec)?;
+    let own = fs::read_to_string(format!("/proc/self/{file}"))?;
+    same(
+        "what hooks have",
+        read(stage).as_str(),
+        own.repeat(3).as_str(),
+    )?;
+    container.end()
+}
+
+fn oom_score(stage: &Stage<'_>) -> Outcome {
+    let mut spec = stage.spec();
+    spec["process"]["oomScoreAdj"] = 700.into();
+    stage.prints(&mut spec, "cat /proc/self/oom_score_adj", "700\n")?;
+    told_by_hooks(stage, &mut spec, "oom_score_adj")
+}
+
+fn apparmor(stage: &Stage<'_>) -> Outcome {
+    let profiles = fs::read_to_string("/sys/kernel/security/apparmor/profiles");
+    let profiles = profiles.unwrap_or_default();
+    let Some((profile, _)) = profiles.lines().find_map(|line| line.rsplit_once(" (")) else {
+        return not_applicable("AppArmor has no profile here");
+    };
+    let mut spec = stage.spec();
+    spec["process"]["apparmorProfile"] = profile.into();
+    told_by_hooks(stage, &mut spec, "attr/current")
 }
 
 fn after_program(stage: &Stage<'_>) -> Outcome {

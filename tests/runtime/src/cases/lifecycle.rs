@@ -85,6 +85,11 @@ pub(crate) const CASES: &[Case] = &[
         "runtime.md: Delete",
         delete_created,
     ),
+    Case::new(
+        "start_of_one_that_is_killed_on_the_way",
+        "runtime.md: Start",
+        killed_on_the_way,
+    ),
     Case::new("delete_forced_kills", "runtime.md: Delete", delete_forced),
     Case::new(
         "delete_removes_what_was_created",
@@ -210,6 +215,27 @@ fn start_of_nothing(stage: &Stage<'_>) -> Outcome {
     for program in ["/bin/nosuch", "nosuch", "/etc/passwd", "/etc"] {
         spec["process"]["args"] = json!([program]);
         stage.refuses_late(&spec)?;
+    }
+    stage.left_nothing()
+}
+
+/// Its own filter kills it where it would become the program.
+fn killed_on_the_way(stage: &Stage<'_>) -> Outcome {
+    for no_new_privileges in [false, true] {
+        let mut spec = stage.spec();
+        spec.script("touch /tmp/ran");
+        spec["process"]["noNewPrivileges"] = no_new_privileges.into();
+        spec["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["execve", "execveat"], "action": "SCMP_ACT_KILL_PROCESS"}],
+        });
+        let container = stage.create(&spec)?;
+        let said = stage.call(&["start", container.id()])?.refused()?;
+        stage.says_why(&said)?;
+        container.wait()?;
+        container.is("stopped")?;
+        container.delete()?;
+        holds(!stage.rootfs("tmp/ran").exists(), "the program ran")?;
     }
     stage.left_nothing()
 }

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::json;
 
 use crate::case::{Case, Needs};
+use crate::container::Container;
 use crate::outcome::{Outcome, fails, holds, not_applicable, same};
 use crate::spec::Spec;
 use crate::stage::Stage;
@@ -32,6 +33,18 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("join_time", SECTION, join_time),
     Case::new("join_user", SECTION, join_user),
     Case::new("join_mount", SECTION, join_mount),
+    Case::new("join_mount_shows_nothing_there", SECTION, join_mount_unseen),
+    Case::new("join_mount_keeps_its_root", SECTION, join_mount_root),
+    Case::new(
+        "join_mount_takes_no_propagation",
+        SECTION,
+        join_mount_refused,
+    ),
+    Case::new(
+        "join_mount_of_another_user_namespace",
+        SECTION,
+        join_mount_of_another_user,
+    ),
     Case::new("join_all_but_mount", SECTION, join_all),
     Case::new(
         "joined_stays_after_delete",
@@ -211,25 +224,119 @@ fn join_user(stage: &Stage<'_>) -> Outcome {
     first.end()
 }
 
-fn join_mount(stage: &Stage<'_>) -> Outcome {
-    let mut spec = stage.spec();
-    let source = stage.source("own")?;
-    spec.mount(json!({"destination": "/m", "source": source, "options": ["bind"]}));
-    let first = stage.running(&mut spec)?;
+/// A container in the mount namespace of `first`, with a root file system of its own.
+fn joining_mounts(stage: &Stage<'_>, first: &Container<'_>) -> Outcome<Spec> {
+    stage.make_rootfs("other")?;
+    fs::write(stage.bundle().join("other/own"), "of other\n")?;
+    let source = stage.source("bound")?;
     let mut spec = joining(stage, first.pid(), &[("mount", "mnt")]);
-    spec["mounts"] = json!([]);
-    spec["root"]["path"] = "/".into();
-    spec.script("readlink /proc/self/ns/mnt; cat /m/file");
-    stage.write(&spec)?;
-    let id = stage.other_id("b");
-    let done = stage.call_on("run", &id)?;
-    if done.code != 0 && done.err.contains("mount") {
-        first.end()?;
-        return not_applicable("a mount namespace can't be joined");
+    spec["root"]["path"] = "other".into();
+    spec.mount(json!({"destination": "/m", "source": source, "options": ["bind", "ro"]}));
+    Ok(spec)
+}
+
+fn mounts_of(pid: i32) -> Outcome<String> {
+    Ok(fs::read_to_string(format!("/proc/{pid}/mountinfo"))?)
+}
+
+/// Ends `first`, if nothing of another container's was mounted in its namespace.
+fn end_unchanged(first: &Container<'_>, before: &str) -> Outcome {
+    same("mounts", mounts_of(first.pid())?.as_str(), before)?;
+    let own = first.exec(&[], "test ! -e /own && readlink /bin/sh")?;
+    same("the first one's root", own.as_str(), "busybox\n")?;
+    first.end()
+}
+
+fn join_mount(stage: &Stage<'_>) -> Outcome {
+    let first = stage.running(&mut stage.spec())?;
+    let before = mounts_of(first.pid())?;
+    let mut spec = joining_mounts(stage, &first)?;
+    let script = "readlink /proc/self/ns/mnt; cat /own /m/file; touch /m/new 2>/dev/null || echo ro; \
+        ls /dev/null /proc/self/comm; touch /new && pwd";
+    let out = other(stage, &mut spec, script)?;
+    let mount = of(first.pid(), "mnt")?;
+    let expected = format!("{mount}\nof other\nof bound\nro\n/dev/null\n/proc/self/comm\n/\n");
+    same("output", out.as_str(), expected.as_str())?;
+    same(
+        "a file of its root",
+        stage.bundle().join("other/new").exists(),
+        true,
+    )?;
+    end_unchanged(&first, &before)
+}
+
+/// From its beginning to its end nothing of it shows in the namespace, and `exec` leads to its root.
+fn join_mount_unseen(stage: &Stage<'_>) -> Outcome {
+    let first = stage.running(&mut stage.spec())?;
+    let before = mounts_of(first.pid())?;
+    let mut spec = joining_mounts(stage, &first)?;
+    let unseen = |when: &str| same(when, mounts_of(first.pid())?.as_str(), before.as_str());
+    spec.script("echo ready; exec sleep 1000");
+    spec["root"]["readonly"] = true.into();
+    let second = stage.create_as(&stage.other_id("b"), &spec)?;
+    unseen("mounts after create")?;
+    second.start()?;
+    second.reads("ready\n")?;
+    unseen("mounts after start")?;
+    let script =
+        "readlink /proc/self/ns/mnt; cat /own /m/file; pwd; touch /new 2>/dev/null || echo ro";
+    let out = second.exec(&[], script)?;
+    let expected = format!("{}\nof other\nof bound\n/\nro\n", of(first.pid(), "mnt")?);
+    same("exec", out.as_str(), expected.as_str())?;
+    second.end()?;
+    end_unchanged(&first, &before)
+}
+
+/// Whoever has his working directory outside of what he calls his root, as by a directory that is moved, gets up to
+/// the container's root and no higher.
+fn join_mount_root(stage: &Stage<'_>) -> Outcome {
+    let first = stage.running(&mut stage.spec())?;
+    let before = mounts_of(first.pid())?;
+    let mut spec = joining_mounts(stage, &first)?;
+    let script = "cd /tmp; mkdir -p new/bin new/deep; cp /bin/busybox new/bin/sh; mkfifo new/told new/go; \
+        busybox chroot new sh -c \
+        'cd /deep; echo >/told; read x </go; cd -P ../../../../..; bin/cat own' & \
+        cat new/told >/dev/null; mv new/deep .; echo >new/go; wait";
+    let out = other(stage, &mut spec, script)?;
+    same("what is at the top", out.as_str(), "of other\n")?;
+    end_unchanged(&first, &before)
+}
+
+fn join_mount_refused(stage: &Stage<'_>) -> Outcome {
+    let first = stage.running(&mut stage.spec())?;
+    let before = mounts_of(first.pid())?;
+    let spec = joining_mounts(stage, &first)?;
+    // Of what can't be in force there nothing is taken.
+    for (pointer, value) in [
+        ("/linux/rootfsPropagation", "shared"),
+        ("/mounts/0/options", "slave"),
+        ("/mounts/0/options", "unbindable"),
+    ] {
+        let mut spec = spec.clone();
+        match pointer {
+            "/linux/rootfsPropagation" => spec["linux"]["rootfsPropagation"] = value.into(),
+            _ => spec["mounts"][0]["options"] = json!([value]),
+        }
+        stage.write(&spec)?;
+        let id = stage.other_id("b");
+        let said = stage.call_on("create", &id)?.refused()?;
+        stage.says_why(&said)?;
     }
-    let out = done.succeeds()?;
-    let expected = format!("{}\nof own\n", of(first.pid(), "mnt")?);
-    same("mount", out.as_str(), expected.as_str())?;
+    end_unchanged(&first, &before)
+}
+
+/// The namespace is another user namespace's: a container in its own has no right to it.
+fn join_mount_of_another_user(stage: &Stage<'_>) -> Outcome {
+    let first = stage.running(&mut stage.wide_spec()?)?;
+    let before = mounts_of(first.pid())?;
+    let mut spec = stage.wide_spec()?;
+    spec["linux"]["cgroupsPath"] = stage.cgroup(&stage.other_id("b")).into();
+    let path = format!("/proc/{}/ns/mnt", first.pid());
+    spec.namespace("mount", Some(&path));
+    stage.write(&spec)?;
+    let said = stage.call_on("create", &stage.other_id("b"))?.refused()?;
+    stage.says_why(&said)?;
+    same("mounts", mounts_of(first.pid())?.as_str(), before.as_str())?;
     first.end()
 }
 

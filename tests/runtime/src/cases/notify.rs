@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use serde_json::{Value, json};
 
 use crate::case::Case;
+use crate::command::Done;
 use crate::container::Container;
 use crate::outcome::{Outcome, fails, has, holds, same};
 use crate::socket::Listener;
@@ -21,6 +22,21 @@ pub(crate) const CASES: &[Case] = &[
         waits,
     ),
     Case::new("of_exec_is_another_connection", SECTION, of_exec),
+    Case::new(
+        "about_calls_before_the_program",
+        "config-linux.md: Seccomp",
+        |stage| before_program(stage, false),
+    ),
+    Case::new(
+        "about_calls_before_the_program_with_no_new_privileges",
+        "config-linux.md: Seccomp",
+        |stage| before_program(stage, true),
+    ),
+    Case::new(
+        "about_the_program_itself",
+        "config-linux.md: Seccomp",
+        about_execve,
+    ),
     Case::new("path_is_needed", "config-linux.md: Seccomp", no_path),
     Case::new("nobody_listens", "config-linux.md: Seccomp", nobody),
     Case::new(
@@ -126,6 +142,60 @@ fn of_exec(stage: &Stage<'_>) -> Outcome {
     has_pid(&state, &container)?;
     drop((first, second));
     container.end()
+}
+
+/// A runtime may call these itself under the filter. Then it refuses, for nobody answers here; it does not wait.
+fn before_program(stage: &Stage<'_>, no_new_privileges: bool) -> Outcome {
+    let listener = Listener::new(&stage.path("listener"))?;
+    for name in [
+        "sendmsg",
+        "recvmsg",
+        "accept4",
+        "close_range",
+        "capset",
+        "prctl",
+    ] {
+        let mut spec = with(stage, "SCMP_ACT_NOTIFY");
+        spec["process"]["args"] = json!(["/bin/sleep", "1000"]);
+        spec["process"]["noNewPrivileges"] = no_new_privileges.into();
+        spec["linux"]["seccomp"]["syscalls"][0]["names"] = json!([name]);
+        stage.write(&spec)?;
+        let id = stage.id();
+        let refused = |done: Done| match done.code {
+            0 => Ok(false),
+            _ => stage.says_why(&done.err).map(|()| true),
+        };
+        if refused(stage.call_on("create", &id)?)? {
+            stage.left_nothing()?;
+            continue;
+        }
+        if !refused(stage.call(&["start", &id])?)? {
+            let state: Value = serde_json::from_str(&stage.call(&["state", &id])?.succeeds()?)?;
+            same(name, state["status"].as_str(), Some("running"))?;
+        }
+        stage.call(&["delete", "--force", &id])?.succeeds()?;
+        // It was open until now.
+        while listener.has_another()? {
+            drop(listener.message()?);
+        }
+    }
+    Ok(())
+}
+
+/// Whoever is asked goes away: the program can't be executed.
+fn about_execve(stage: &Stage<'_>) -> Outcome {
+    let listener = Listener::new(&stage.path("listener"))?;
+    let mut spec = with(stage, "SCMP_ACT_NOTIFY");
+    spec["linux"]["seccomp"]["syscalls"][0]["names"] = json!(["execve"]);
+    spec.script("echo ran");
+    stage.write(&spec)?;
+    let id = stage.id();
+    stage.call_on("create", &id)?.succeeds()?;
+    drop(listener.message()?);
+    let said = stage.call(&["start", &id])?.refused()?;
+    stage.says_why(&said)?;
+    stage.call(&["delete", "--force", &id])?.succeeds()?;
+    stage.left_nothing()
 }
 
 fn no_path(stage: &Stage<'_>) -> Outcome {

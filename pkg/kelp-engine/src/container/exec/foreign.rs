@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use kelp_monitor::attach::Connection;
 use kelp_runtime::cgroup::Cgroup;
+use kelp_runtime::console::Size;
 use kelp_runtime::foreign::{Around, Foreign, Made, Request, exec};
 use kelp_runtime::launch::{Starting, Stdio};
 use kelp_state::{ContainerId, Record, RunRecord};
@@ -79,9 +80,9 @@ impl Engine {
 }
 
 /// Notes the size of the terminal that a process begins with.
-pub(super) fn set_size(process: &mut Process, (rows, columns): (u16, u16)) {
+pub(super) fn set_size(process: &mut Process, size: Size) {
     let size = BoxBuilder::default()
-        .height(u64::from(rows))
-        .width(u64::from(columns));
+        .height(u64::from(size.rows))
+        .width(u64::from(size.columns));
     process.set_console_size(size.build().ok());
 }

@@ -14,7 +14,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use kelp_monitor::protocol::{receive, send};
-use kelp_runtime::console::{inner_end, set_size};
+use kelp_runtime::console::{Size, inner_end, set_size};
 use kelp_runtime::launch::{Stdio, pair};
 use kelp_state::ContainerId;
 use kelp_sys::clone::Child;
@@ -42,8 +42,8 @@ const REQUEST: i32 = 4;
 #[derive(Serialize, Deserialize)]
 struct Request {
     options: ExecOptions,
-    /// Lines of the terminal, and characters a line.
-    size: Option<(u16, u16)>,
+    /// That of the terminal.
+    size: Option<Size>,
 }
 
 /// What the keeper tells.
@@ -64,7 +64,7 @@ pub(crate) fn start(
 ) -> Result<(OwnedFd, Option<OwnedFd>), Error> {
     let request = Request {
         options: options.clone(),
-        size: own_size().map(|size| (size.ws_row, size.ws_col)),
+        size: own_size().map(Size::from),
     };
     let request =
         serde_json::to_vec(&request).map_err(|error| Error::invalid(error.to_string()))?;
