@@ -15,7 +15,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Error, Failure, Step, plain};
-use crate::joiner::through_joiner;
+use crate::joiner::{Beginning, through_joiner};
 use crate::message::{connect, receive, send};
 use crate::plan::Plan;
 use crate::process;
@@ -158,7 +158,7 @@ pub fn launch(plan: &Plan, around: Surroundings<'_>) -> Result<Starting, Error> 
     let joins =
         around.user.is_some() || plan.joined_pids().is_some() || plan.namespaces.time.is_some();
     let child = if joins {
-        through_joiner(&plan.process.program(), None, || {
+        through_joiner(&plan.process.program(), Beginning::default(), || {
             clone_among(plan, around, init)
         })?
     } else {
