@@ -400,6 +400,8 @@ fn the_container_knows_that_it_is_one() {
 #[test]
 fn limits_are_passed_on() {
     let Some(env) = Env::new() else { return };
-    let report = Report::of(&env, &["--ulimit", "nofile=100:200"]);
+    // Of two the last one counts.
+    let flags = ["--ulimit=nofile=50:60", "--ulimit=nofile=100:200"];
+    let report = Report::of(&env, &flags);
     assert_eq!(report.get("/limits/Max open files"), &json!(["100", "200"]));
 }

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, mkdirat, openat};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getgid, getuid, kill_process};
 use serde_json::json;
 
 use crate::archive::Layer;
@@ -143,6 +143,64 @@ fn only_a_new_volume_gets_what_the_image_has() {
         let words = ["run", "--rm", "-v", "a:/data", "-v", "b:/data/sub", &image];
         let said = env.kelp(&[&words[..], &["ls", "/data/sub"]].concat());
         assert_eq!(said.succeeds(), "file\n");
+    }
+}
+
+/// Whoever filled it has ids that another container has not: to that one it is nobody's, and stays what it is.
+#[test]
+fn a_volume_of_others_ids_is_mounted_as_it_is() {
+    // The user's own, whom a container with --userns=auto has not.
+    let own = format!("{}:{}", getuid().as_raw(), getgid().as_raw());
+    for env in Env::each() {
+        // Everybody may read the volume, only enter it, neither, or write it as well.
+        for (number, mode) in [0o755, 0o751, 0o700, 0o777].into_iter().enumerate() {
+            let image = env.image(&format!("volumes-of-{number}"), &|| {
+                let layer = Layer::default().owned_directory("data", mode, (7, 8));
+                Image::busybox().layer(layer.file("data/file", 0o644, b"of the image\n"))
+            });
+            for (script, left) in [("", "file\n"), ("rm /data/file", "")] {
+                let volume = format!("v{number}{}:/data", left.len());
+                let run = |userns: &str, script: &str| {
+                    let flags = ["run", "--rm", "-u0", "--userns", userns, "-v", &volume];
+                    env.kelp(&[&flags[..], &[&image, "sh", "-c", script]].concat())
+                        .succeeds()
+                };
+                run("keep-id", &format!("chown -R {own} /data; {script}"));
+                let script = "stat -c '%u:%g %a' /data; touch /data/x 2>/dev/null || echo refused; \
+                              rm -f /data/x 2>/dev/null; ls /data 2>/dev/null";
+                let seen = if mode & 0o4 == 0 { "" } else { left };
+                let refused = if mode & 0o2 == 0 { "refused\n" } else { "" };
+                let expected = format!("65534:65534 {mode:o}\n{refused}{seen}");
+                let seen = run("auto", &format!("{script}; true"));
+                assert_eq!(seen, expected, "{script:?}");
+                // Nothing of it was changed.
+                let data = env.path(&format!("d/kelp/volumes/v{number}{}/_data", left.len()));
+                assert_eq!(fs::metadata(&data).unwrap().uid(), getuid().as_raw());
+                assert_eq!(fs::read_dir(&data).unwrap().count(), left.lines().count());
+            }
+        }
+    }
+}
+
+/// Also where the container's root is not the user who has made the volume.
+#[test]
+fn a_new_volume_is_the_containers_that_has_it_first() {
+    for env in Env::each() {
+        let image = env.image("volumes-new", &|| {
+            let layer = Layer::default().owned_directory("data", 0o751, (7, 8));
+            Image::busybox().layer(layer.file("data/file", 0o640, b"of the image\n"))
+        });
+        for userns in ["auto", "nomap", "host"] {
+            env.kelp(&["volume", "create", "made"]).succeeds();
+            let script = "stat -c '%u:%g %a' /data /data/file /empty /empty2; touch /empty/x";
+            let flags = ["run", "--rm", "-u0", "--userns", userns, "-v", "made:/data"];
+            let volumes = ["-v", "new:/empty", "-v", "/empty2"];
+            let program = [image.as_str(), "sh", "-c", script];
+            let said = env.kelp(&[&flags[..], &volumes, &program].concat());
+            let expected = "7:8 751\n0:0 640\n0:0 755\n0:0 755\n";
+            assert_eq!(said.succeeds(), expected, "{userns}");
+            env.kelp(&["volume", "rm", "made", "new"]).succeeds();
+        }
     }
 }
 

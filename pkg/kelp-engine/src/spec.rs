@@ -210,11 +210,14 @@ fn network_is_hosts(options: &CreateOptions) -> bool {
     options.namespaces.network == Some(Mode::Host)
 }
 
+/// Each once: of several of a name the last one counts.
 pub(crate) fn rlimits(options: &CreateOptions) -> Result<Vec<PosixRlimit>, Error> {
-    options
-        .ulimits
-        .iter()
-        .map(|(name, soft, hard)| {
+    let all = &options.ulimits;
+    let is_last = |at: usize, name: &str| all[at + 1..].iter().all(|(later, _, _)| later != name);
+    all.iter()
+        .enumerate()
+        .filter(|(at, (name, _, _))| is_last(*at, name))
+        .map(|(_, (name, soft, hard))| {
             let typ = match name.as_str() {
                 "cpu" => PosixRlimitType::RlimitCpu,
                 "fsize" => PosixRlimitType::RlimitFsize,

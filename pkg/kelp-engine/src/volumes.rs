@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use kelp_image::store::StoreLock;
+use kelp_runtime::mount_plan::MARK;
 use kelp_state::file::{self, Durability};
 use kelp_state::{Record, name, trash};
+use oci_spec::runtime::Mount;
 use serde::{Deserialize, Serialize};
 
 use crate::container::inspect::tree_size;
@@ -128,6 +130,17 @@ impl Engine {
     pub fn volume_of<'a>(&self, source: &'a Path) -> Option<&'a str> {
         let inside = source.strip_prefix(self.paths.volumes()).ok()?;
         inside.iter().next()?.to_str()
+    }
+
+    /// The directories of those volumes among the mounts that no container has had yet.
+    pub(crate) fn new_volumes(&self, mounts: &[Mount]) -> Vec<PathBuf> {
+        let sources = mounts.iter().filter_map(|mount| mount.source().as_deref());
+        let names = sources.filter_map(|source| self.volume_of(source));
+        let directories = names.map(|name| self.paths.volumes().join(name));
+        directories
+            .filter(|volume| !volume.join(MARK).exists())
+            .map(|volume| volume.join("_data"))
+            .collect()
     }
 
     /// The names of the volumes that containers use, and by which containers.

@@ -4,14 +4,19 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use kelp_runtime::cgroup::{Cgroup, Parent};
+use kelp_runtime::cgroup::{Cgroup, Parent, may_enter};
 use kelp_runtime::device_filter::DeviceFilter;
 use kelp_runtime::resources::{self, Setting};
 use kelp_systemd::{Manager, Scope};
 use oci_spec::runtime::{LinuxResources, Spec};
+use rustix::process::geteuid;
 
 use crate::error::Error;
+use crate::record::Record;
 use crate::root::is_host_root;
+
+/// The name of the container's cgroup in its scope.
+const IN_SCOPE: &str = "container";
 
 /// A cgroup, and the scope that it is in.
 #[derive(Debug, Default)]
@@ -110,8 +115,7 @@ fn in_scope(id: &str, path: Option<&Path>, settings: &[Setting]) -> Result<Place
         what: what(),
         source,
     };
-    let session = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();
-    let manager = Manager::connect(&PathBuf::from(session)).map_err(failed)?;
+    let manager = manager().map_err(failed)?;
     let scope = Scope {
         name: &name,
         description: &format!("container {id}"),
@@ -126,7 +130,34 @@ fn in_scope(id: &str, path: Option<&Path>, settings: &[Setting]) -> Result<Place
     let own = kelp_runtime::cgroup::own()
         .ok_or_else(|| Error::Invalid(format!("{}: there is no cgroup v2", what())))?;
     Ok(Place {
-        cgroup: Cgroup::create(&Parent::At(own), "container", settings)?,
+        cgroup: Cgroup::create(&Parent::At(own), IN_SCOPE, settings)?,
         scope: Some(name),
     })
+}
+
+/// The systemd that makes the caller's scopes: the user's, or for root the system's.
+pub(crate) fn manager() -> Result<Manager, kelp_systemd::Error> {
+    let session = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| !path.is_empty());
+    Manager::connect(&match session {
+        _ if is_host_root() => PathBuf::from("/run"),
+        Some(session) => session.into(),
+        None => format!("/run/user/{}", geteuid().as_raw()).into(),
+    })
+}
+
+/// The scope through which a process gets into a container's cgroup, where it has to be systemd that moves it: from
+/// a session's cgroup there is no other way.
+pub(crate) fn way_in(record: &Record) -> Option<&str> {
+    let scope = record.scope.as_deref()?;
+    (!may_enter(&record.cgroup)).then_some(scope)
+}
+
+/// Has systemd move a process into the container's cgroup in a scope.
+pub(crate) fn attach(scope: &str, pid: u32) -> Result<(), Error> {
+    manager()
+        .and_then(|mut manager| manager.attach(scope, &format!("/{IN_SCOPE}"), pid))
+        .map_err(|source| Error::Systemd {
+            what: format!("enter {scope}"),
+            source,
+        })
 }

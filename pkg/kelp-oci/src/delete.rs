@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use kelp_sys::signal::pidfd_send;
-use kelp_systemd::Manager;
 
+use crate::cgroup::manager;
 use crate::error::Error;
 use crate::record::{self, Container, Status};
 use crate::root::Root;
@@ -113,9 +113,8 @@ impl Container {
             groups.remove();
         }
         if let Some(scope) = &self.record.scope {
-            let session = std::env::var_os("XDG_RUNTIME_DIR").unwrap_or_default();
             // It ends by itself with its last process.
-            let _ = Manager::connect(Path::new(&session)).and_then(|manager| manager.stop(scope));
+            let _ = manager().and_then(|manager| manager.stop(scope));
         }
         let spec = self.spec();
         remove(&self.directory)?;

@@ -10,6 +10,7 @@ use kelp_state::file;
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use crate::agent;
+use crate::cgroup;
 use crate::console::Terminal;
 use crate::create::own_streams;
 use crate::error::Error;
@@ -73,10 +74,14 @@ impl Container {
         };
         let plan = ProcessPlan::new(&options.process, profile, extras)?;
         let cgroup = self.cgroup();
+        let scope = cgroup::way_in(&self.record);
+        let attach =
+            scope.map(|scope| move |pid| cgroup::attach(scope, pid).map_err(|error| error.line()));
         let target = Target {
             init: init.as_fd(),
             pid: self.record.pid.cast_unsigned(),
-            cgroup: cgroup.as_ref().map(AsFd::as_fd),
+            cgroup: cgroup.as_ref().filter(|_| scope.is_none()).map(AsFd::as_fd),
+            enter_cgroup: attach.as_ref().map(|attach| attach as _),
             joins_mounts: joins_mounts(&spec),
         };
         let mut starting = exec(&plan, &target, (!terminal).then(own_streams))?;

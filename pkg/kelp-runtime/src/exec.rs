@@ -19,7 +19,7 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::console::Console;
 use crate::error::{Error, Failure, Step};
-use crate::joiner::through_joiner;
+use crate::joiner::{Beginning, through_joiner};
 use crate::launch::{READY, Starting, Stdio, pair};
 use crate::message::send;
 use crate::plan::ProcessPlan;
@@ -28,14 +28,16 @@ use crate::rootfd::Root;
 use crate::rootfs;
 
 /// A container to start a process in.
-#[derive(Debug)]
 pub struct Target<'a> {
     /// Its init.
     pub init: BorrowedFd<'a>,
     /// The init's process id, for telling namespaces apart.
     pub pid: u32,
-    /// Its cgroup.
+    /// Its cgroup, where the caller may start a process in it.
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Who moves the process there otherwise, by number. It is asked while the process has the caller's ids and
+    /// namespaces: systemd moves nobody who has become another (its `AttachProcessesToUnit`).
+    pub enter_cgroup: Option<&'a dyn Fn(u32) -> Result<(), String>>,
     /// Whether its mount namespace is that of others, whose root is not its own.
     pub joins_mounts: bool,
 }
@@ -105,7 +107,11 @@ pub fn exec(
         .map_err(|failure| Error::Init(failure.text))?;
     let (parent_end, child_end) = pair()?;
     let mut parent_end = Some(parent_end);
-    let child = through_joiner(&plan.program(), target.cgroup, || {
+    let beginning = Beginning {
+        cgroup: target.cgroup,
+        before: target.enter_cgroup,
+    };
+    let child = through_joiner(&plan.program(), beginning, || {
         // Its copy, and the one of its child, would keep that from seeing that the parent's is closed.
         drop(parent_end.take());
         join(plan, (target, kinds, root.as_ref()), stdio, &child_end)

@@ -16,10 +16,7 @@ use rustix::fs::{
 use rustix::io::{Errno, pwrite};
 
 use crate::error::{Failure, Step};
-use crate::mount_plan::Volume;
-
-/// The file's name.
-const MARK: &str = "filling";
+use crate::mount_plan::{MARK, Volume};
 
 /// The right to fill a volume, if it is locked.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use rustix::thread::move_into_link_name_space;
 use crate::error::{Error, Failure, Step};
 use crate::hooks;
 use crate::init::become_root;
-use crate::joiner::through_joiner;
+use crate::joiner::{Beginning, through_joiner};
 use crate::launch::{Guarded, pair};
 use crate::message::{receive, send};
 
@@ -55,7 +55,7 @@ pub(crate) fn run_hooks(
     let others = others(namespaces).map_err(Error::io("look at the container's namespaces"))?;
     let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let (told, teller) = pair()?;
-    let child = through_joiner("", None, || {
+    let child = through_joiner("", Beginning::default(), || {
         set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .step(|| "become undumpable".to_owned())?;
         for namespace in others {

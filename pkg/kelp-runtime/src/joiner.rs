@@ -11,30 +11,54 @@ use kelp_sys::clone::{Child, CloneFlags, clone3};
 use kelp_sys::process::{pid_of, wait_pidfd};
 use rustix::net::RecvFlags;
 
-use crate::error::{Error, Failure};
-use crate::launch::pair;
+use crate::error::{Error, Failure, Step};
+use crate::launch::{GO, Guarded, pair};
 use crate::message::{receive, send};
 
-/// Runs `join` in a joiner that starts in `cgroup`; the process that it has cloned. `program` is what
-/// errors are about.
+/// Where a joiner begins.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Beginning<'a> {
+    /// Its cgroup, where that is not the caller's.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// What is done with it, by number, while it is still a process like the caller.
+    pub(crate) before: Option<&'a dyn Fn(u32) -> Result<(), String>>,
+}
+
+/// Runs `join` in a joiner; the process that it has cloned. `program` is what errors are about.
 ///
 /// The caller must have one thread.
 pub(crate) fn through_joiner(
     program: &str,
-    cgroup: Option<BorrowedFd<'_>>,
+    beginning: Beginning<'_>,
     join: impl FnOnce() -> Result<Child, Failure>,
 ) -> Result<Child, Error> {
     // The joiner has a socket of its own: the process may speak before the joiner does.
     let (told, teller) = pair()?;
-    let joiner = clone3(CloneFlags::empty(), cgroup, || match join() {
-        Ok(child) => i32::from(send(teller.as_fd(), b"p", &[child.pidfd.as_fd()]).is_err()),
-        Err(failure) => {
-            let _ = send(teller.as_fd(), &failure.to_bytes(), &[]);
-            1
+    let mut told = Some(told);
+    let joiner = clone3(CloneFlags::empty(), beginning.cgroup, || {
+        // Its copy would keep it from seeing that the caller's is closed.
+        drop(told.take());
+        let joined = match beginning.before {
+            Some(_) => wait_for(teller.as_fd()).and_then(|()| join()),
+            None => join(),
+        };
+        match joined {
+            Ok(child) => i32::from(send(teller.as_fd(), b"p", &[child.pidfd.as_fd()]).is_err()),
+            Err(failure) => {
+                let _ = send(teller.as_fd(), &failure.to_bytes(), &[]);
+                1
+            }
         }
-    })
-    .map_err(Error::io("fork"))?;
+    });
+    let joiner = Guarded::new(joiner.map_err(Error::io("fork"))?);
+    let told = told.expect("the joiner took its own copy");
     drop(teller);
+    if let Some(before) = beginning.before {
+        before(joiner.pid.as_raw_nonzero().get().unsigned_abs()).map_err(Error::Init)?;
+        // A failed send means that it is gone, and has said nothing.
+        let _ = send(told.as_fd(), &[GO], &[]);
+    }
+    let joiner = joiner.release();
     wait_pidfd(joiner.pidfd.as_fd()).map_err(Error::io("wait for the joiner"))?;
     let mut buffer = [0_u8; 4096];
     // Whatever it had to say has been said. Where it was killed, nothing was, and the process that it
@@ -50,4 +74,14 @@ pub(crate) fn through_joiner(
         None if length == 0 => Err(Error::Init("the joiner was killed".to_owned())),
         None => Err(Failure::to_error(&buffer[..length], program)),
     }
+}
+
+/// Waits for the caller's word.
+fn wait_for(caller: BorrowedFd<'_>) -> Result<(), Failure> {
+    let (length, _) = receive(caller, &mut [0; 1], RecvFlags::empty())
+        .step(|| "wait for the caller".to_owned())?;
+    if length == 0 {
+        return Err(Failure::setup("the caller has gone"));
+    }
+    Ok(())
 }

@@ -18,7 +18,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Error, Failure, Step, plain};
 use crate::inside;
-use crate::joiner::through_joiner;
+use crate::joiner::{Beginning, through_joiner};
 use crate::message::{connect, receive, send};
 use crate::plan::Plan;
 use crate::process;
@@ -191,7 +191,7 @@ pub fn launch(plan: &Plan, around: Surroundings<'_>) -> Result<Starting, Error> 
                 }
             })?
         }
-        _ => through_joiner(&plan.process.program(), None, || {
+        _ => through_joiner(&plan.process.program(), Beginning::default(), || {
             clone_among(plan, around, init)
         })?,
     };

@@ -41,6 +41,9 @@ pub struct MountPlan {
     pub volume: Option<Volume>,
 }
 
+/// The name of a file in a volume's directory that is there once a container has had the volume.
+pub const MARK: &str = "filling";
+
 /// A volume, which several containers may start with at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Volume {

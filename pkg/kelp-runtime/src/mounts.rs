@@ -5,6 +5,7 @@
 //! to the tree meanwhile can move a mount elsewhere (move_mount(2), openat2(2)).
 
 use std::ffi::CStr;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
@@ -60,7 +61,7 @@ pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Bound) -> Result<Made,
     if let Some(filling) = &filling {
         filling.wait()?;
     }
-    let is_empty = mount.copy_up && is_directory && kelp_copy::is_empty(tree.as_fd()).step(what)?;
+    let is_empty = mount.copy_up && is_directory && is_empty(tree.as_fd()).step(what)?;
     if is_empty && !is_new {
         copy_up(root, mount, &tree, target.as_fd(), filling.as_ref())?;
     }
@@ -105,6 +106,15 @@ fn set_parameters(context: BorrowedFd<'_>, parameters: &Parameters) -> Result<()
     Ok(())
 }
 
+/// Whether a mount has nothing in it. One whose owner has no id in the container may not be its to read: then it is
+/// somebody's, and not new.
+fn is_empty(tree: BorrowedFd<'_>) -> std::io::Result<bool> {
+    match kelp_copy::is_empty(tree) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(false),
+        result => result,
+    }
+}
+
 /// Copies what the image has at a mount's target to the mount, which is empty.
 fn copy_up(
     root: &Root,
@@ -119,6 +129,12 @@ fn copy_up(
     };
     // A mode and an owner that were asked for outlive the copy, which brings the image's.
     let stat = fstat(tree).step(what)?;
+    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+    // Empty or not, a volume whose owner has no id in the container is somebody's, and stays that one's.
+    match rustix::fs::chmodat(tree, ".", mode, AtFlags::empty()) {
+        Err(Errno::PERM) if filling.is_some() => return Ok(()),
+        result => result.step(what)?,
+    }
     let asks = |wanted: &CStr| match &mount.source {
         Source::FileSystem { parameters, .. } => {
             parameters.iter().any(|(name, _)| name.as_c_str() == wanted)
@@ -146,7 +162,6 @@ fn copy_up(
         rustix::fs::chownat(tree, ".", uid, gid, AtFlags::empty()).step(what)?;
     }
     if asks(c"mode") {
-        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
         rustix::fs::chmodat(tree, ".", mode, AtFlags::empty()).step(what)?;
     }
     Ok(())
@@ -287,7 +302,7 @@ pub(crate) fn target(
             }
             Ok((place, false))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             let made = if directory {
                 root.mkdir_all(path, 0o755)
             } else {
@@ -409,7 +424,7 @@ fn existing(root: &Root, path: &Path) -> std::io::Result<Option<OwnedFd>> {
             }
             Ok(Some(place))
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -11,7 +11,7 @@ use kelp_sys::clone::CloneFlags;
 use kelp_sys::exec::CStringArray;
 use kelp_sys::mount_attr::MS_PRIVATE;
 use oci_spec::runtime::{
-    Hook, Linux, LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, Mount, Spec,
+    Hook, Linux, LinuxPersonality, LinuxPersonalityDomain, LinuxSeccomp, Mount, PosixRlimit, Spec,
 };
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::LinkNameSpaceType as Link;
@@ -325,12 +325,7 @@ impl ProcessPlan {
                 .selinux_label()
                 .clone()
                 .filter(|label| !label.is_empty()),
-            rlimits: process
-                .rlimits()
-                .iter()
-                .flatten()
-                .map(rlimit)
-                .collect::<Result<_, _>>()?,
+            rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default())?,
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             oom_score_adj: process.oom_score_adj(),
             apparmor: process
@@ -437,7 +432,20 @@ fn sysctls<'a>(
     .collect()
 }
 
-fn rlimit(limit: &oci_spec::runtime::PosixRlimit) -> Result<(Resource, Rlimit), Error> {
+/// Each type may be there once (runtime-spec, config.md, "POSIX process").
+fn rlimits(list: &[PosixRlimit]) -> Result<Vec<(Resource, Rlimit)>, Error> {
+    for (at, limit) in list.iter().enumerate() {
+        if list[..at].iter().any(|other| other.typ() == limit.typ()) {
+            let typ = limit.typ();
+            return Err(Error::Spec(format!(
+                "process.rlimits: {typ} is given twice"
+            )));
+        }
+    }
+    list.iter().map(rlimit).collect()
+}
+
+fn rlimit(limit: &PosixRlimit) -> Result<(Resource, Rlimit), Error> {
     use oci_spec::runtime::PosixRlimitType as Type;
     let resource = match limit.typ() {
         Type::RlimitCpu => Resource::Cpu,

@@ -15,10 +15,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It can't be reached, or went away.
-    #[error("talk to the user's systemd")]
+    #[error("talk to systemd")]
     Io(#[from] io::Error),
     /// It refused, in its own words.
-    #[error("the user's systemd refuses: {text}")]
+    #[error("systemd refuses: {text}")]
     Refused {
         /// The error's name on D-Bus.
         name: String,
@@ -26,10 +26,10 @@ pub enum Error {
         text: String,
     },
     /// The job that it began did not succeed.
-    #[error("the user's systemd could not start the scope: {0}")]
+    #[error("systemd could not start the scope: {0}")]
     Failed(String),
     /// It says what nobody understands.
-    #[error("the user's systemd does not speak D-Bus: {0}")]
+    #[error("systemd does not speak D-Bus: {0}")]
     Protocol(&'static str),
 }
 
@@ -45,8 +45,6 @@ impl Error {
 pub struct Manager {
     stream: UnixStream,
     received: Vec<u8>,
-    /// Whether the answer to the authentication has been read.
-    greeted: bool,
     serial: u32,
 }
 
@@ -82,15 +80,22 @@ impl Manager {
     }
 
     /// Says who is there. No name is given, because a user namespace has other ids than the host: the
-    /// manager asks the kernel. Its answer is read together with the first message's.
-    fn over(mut stream: UnixStream) -> Result<Self, Error> {
-        stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
-        Ok(Self {
+    /// manager asks the kernel.
+    fn over(stream: UnixStream) -> Result<Self, Error> {
+        let mut manager = Self {
             stream,
             received: Vec::new(),
-            greeted: false,
             serial: 0,
-        })
+        };
+        let begin = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n";
+        manager.stream.write_all(begin)?;
+        // A message that comes in one piece with this, and is short, stays in the buffer of sd-bus unread until
+        // another one comes: it is sent when the answer is there.
+        let deadline = Instant::now() + PATIENCE;
+        while !manager.greet()? {
+            manager.read_more(deadline)?;
+        }
+        Ok(manager)
     }
 
     /// Asks for a scope whose cgroup is the user's to divide. The answer is waited for by
@@ -214,10 +219,6 @@ impl Manager {
 
     fn receive(&mut self, deadline: Instant) -> Result<Message, Error> {
         loop {
-            if !self.greeted && !self.greet()? {
-                self.read_more(deadline)?;
-                continue;
-            }
             match wire::length(&self.received).map_err(Error::Protocol)? {
                 Some(length) if length <= self.received.len() => {
                     let bytes: Vec<u8> = self.received.drain(..length).collect();
@@ -234,7 +235,6 @@ impl Manager {
         while let Some(end) = self.received.windows(2).position(|pair| pair == b"\r\n") {
             let line: Vec<u8> = self.received.drain(..end + 2).collect();
             if line.starts_with(b"OK ") {
-                self.greeted = true;
                 return Ok(true);
             }
             if !line.starts_with(b"DATA") {
@@ -314,24 +314,43 @@ mod tests {
     use super::*;
     use std::thread;
 
-    /// A manager that reads one message and answers with these bytes.
-    fn served(answer: Vec<u8>) -> (Manager, thread::JoinHandle<Vec<u8>>) {
+    /// A manager that answers to the authentication, and then to one message, with these bytes; what it has
+    /// received.
+    fn answering(
+        greeting: &[u8],
+        answer: Vec<u8>,
+    ) -> (Result<Manager, Error>, thread::JoinHandle<Vec<u8>>) {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let greeting = greeting.to_vec();
         let server = thread::spawn(move || {
-            let mut received = Vec::new();
-            let mut buffer = [0; 4096];
-            // The greeting and one message.
-            while !received.ends_with(b"END\0") {
-                let count = theirs.read(&mut buffer).unwrap();
-                received.extend(&buffer[..count]);
-                if count == 0 || received.len() > 60 {
-                    break;
-                }
-            }
-            theirs.write_all(&answer).unwrap();
-            received
+            let begin = read(&mut theirs, |bytes| bytes.ends_with(b"BEGIN\r\n"));
+            theirs.write_all(&greeting).unwrap();
+            let whole = |bytes: &[u8]| wire::length(bytes) == Ok(Some(bytes.len()));
+            let message = read(&mut theirs, whole);
+            // Who has gone does not hear it.
+            let _ = theirs.write_all(&answer);
+            [begin, message].concat()
         });
-        (Manager::over(ours).unwrap(), server)
+        (Manager::over(ours), server)
+    }
+
+    /// Reads until that is enough, or to the end.
+    fn read(stream: &mut UnixStream, is_enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+        let mut received = Vec::new();
+        let mut buffer = [0; 4096];
+        while !is_enough(&received) {
+            let count = stream.read(&mut buffer).unwrap();
+            if count == 0 {
+                break;
+            }
+            received.extend(&buffer[..count]);
+        }
+        received
+    }
+
+    fn served(answer: Vec<u8>) -> (Manager, thread::JoinHandle<Vec<u8>>) {
+        let (manager, server) = answering(GREETING, answer);
+        (manager.unwrap(), server)
     }
 
     fn scope() -> Scope<'static> {
@@ -393,12 +412,11 @@ mod tests {
     #[test]
     fn a_scope_is_there_when_its_job_is_done() {
         let answer = [
-            GREETING,
             // Another client's, and one before the answer.
-            &removed("/job/1", "failed"),
-            &message(2, Some(1), "", &strings(&["/job/2"])),
-            &removed("/job/1", "failed"),
-            &removed("/job/2", "done"),
+            removed("/job/1", "failed"),
+            message(2, Some(1), "", &strings(&["/job/2"])),
+            removed("/job/1", "failed"),
+            removed("/job/2", "done"),
         ];
         let (manager, server) = served(answer.concat());
         manager.start_scope(&scope()).unwrap().wait().unwrap();
@@ -409,21 +427,17 @@ mod tests {
     #[test]
     fn a_job_that_failed_and_a_refusal_say_so() {
         let failed = [
-            GREETING,
-            &message(2, Some(1), "", &strings(&["/job/2"])),
-            &removed("/job/2", "canceled"),
+            message(2, Some(1), "", &strings(&["/job/2"])),
+            removed("/job/2", "canceled"),
         ];
         let (manager, server) = served(failed.concat());
         let error = manager.start_scope(&scope()).unwrap().wait().unwrap_err();
         assert!(matches!(error, Error::Failed(result) if result == "canceled"));
         server.join().unwrap();
-        let refused = [
-            GREETING,
-            &message(3, Some(1), "a.UnitExists", &strings(&["it is there"])),
-        ];
-        let (manager, server) = served(refused.concat());
+        let refused = message(3, Some(1), "a.UnitExists", &strings(&["it is there"]));
+        let (manager, server) = served(refused);
         let error = manager.start_scope(&scope()).unwrap().wait().unwrap_err();
-        assert_eq!(error.to_string(), "the user's systemd refuses: it is there");
+        assert_eq!(error.to_string(), "systemd refuses: it is there");
         server.join().unwrap();
     }
 
@@ -431,31 +445,29 @@ mod tests {
     fn a_property_of_a_unit_is_read() {
         assert_eq!(label("1-a.service"), "_31_2da_2eservice");
         let yes = [1, b'b', 0, 0, 1, 0, 0, 0];
-        let (mut manager, server) = served([GREETING, &message(2, Some(1), "", &yes)].concat());
+        let (mut manager, server) = served(message(2, Some(1), "", &yes));
         assert!(manager.delegates("a.service").unwrap());
         server.join().unwrap();
         let text = [1, b's', 0, 0, 1, 0, 0, 0, b'a', 0];
-        let (mut manager, server) = served([GREETING, &message(2, Some(1), "", &text)].concat());
+        let (mut manager, server) = served(message(2, Some(1), "", &text));
         assert!(manager.delegates("a.service").is_err());
         server.join().unwrap();
     }
 
     #[test]
     fn what_is_cut_or_is_no_dbus_is_an_error() {
-        let whole = [GREETING, &message(2, Some(1), "", &strings(&["/job/2"]))].concat();
-        for end in [0, 3, 10, GREETING.len(), GREETING.len() + 9, whole.len()] {
+        let whole = message(2, Some(1), "", &strings(&["/job/2"]));
+        for end in [0, 9, whole.len()] {
             let (manager, server) = served(whole[..end].to_vec());
             assert!(manager.start_scope(&scope()).unwrap().wait().is_err());
             server.join().unwrap();
         }
-        for nonsense in [
-            &b"REJECTED\r\n"[..],
-            b"OK 1\r\nHTTP/1.1 400 Bad Request\r\n",
-        ] {
-            let (manager, server) = served(nonsense.to_vec());
-            let error = manager.start_scope(&scope()).unwrap().wait().unwrap_err();
-            assert!(matches!(error, Error::Protocol(_)), "{error}");
-            server.join().unwrap();
-        }
+        let (manager, server) = served(b"HTTP/1.1 400 Bad Request\r\n".to_vec());
+        let error = manager.start_scope(&scope()).unwrap().wait().unwrap_err();
+        assert!(matches!(error, Error::Protocol(_)), "{error}");
+        server.join().unwrap();
+        let (manager, server) = answering(b"DATA\r\nREJECTED\r\n", Vec::new());
+        assert!(matches!(manager.unwrap_err(), Error::Protocol(_)));
+        server.join().unwrap();
     }
 }

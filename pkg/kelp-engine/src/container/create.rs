@@ -200,6 +200,7 @@ impl Engine {
         own.extend(network::write_files(
             options, &network, record, base, &hostname,
         )?);
+        own.extend(self.new_volumes(&options.mounts));
         self.give_to_root(map, &own)?;
         let resources = options.resources.as_ref();
         let resources = resources.map_or_else(|| Ok(Vec::new()), limits::settings)?;

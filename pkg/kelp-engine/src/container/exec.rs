@@ -160,25 +160,28 @@ impl Engine {
             return Ok(Entered::Running(made));
         }
         let plan = ProcessPlan::new(&wanted.process, wanted.seccomp.as_ref(), wanted.extras)?;
-        let target = Target {
-            init: pidfd.as_fd(),
-            pid: run.pid,
-            cgroup: own.filter(|_| scope.is_none()).map(AsFd::as_fd),
-            joins_mounts: false,
-        };
-        let starting = exec(&plan, &target, stdio)?;
-        let pid = starting.child.pid;
-        if let Some(scope) = scope {
-            let number = pid.as_raw_nonzero().get().unsigned_abs();
+        let attach = scope.map(|scope| {
             let below = match place.strip_prefix(&run.cgroup) {
                 Some(rest) if others.is_none() => format!("{}{rest}", scope.below),
                 _ => cgroup::beside(&run.cgroup, scope.below).to_owned(),
             };
-            self.attach(scope.unit, &below, number)?;
-        }
+            move |pid| {
+                self.attach(scope.unit, &below, pid)
+                    .map_err(|error| error.line())
+            }
+        });
+        let target = Target {
+            init: pidfd.as_fd(),
+            pid: run.pid,
+            cgroup: own.filter(|_| scope.is_none()).map(AsFd::as_fd),
+            enter_cgroup: attach.as_ref().map(|attach| attach as _),
+            joins_mounts: false,
+        };
+        let starting = exec(&plan, &target, stdio)?;
         if let Some(cgroup) = others {
             let what = "move the process into the container's cgroup";
-            delegation::enter(pidfd.as_fd(), cgroup.path(), pid).map_err(Error::io(what))?;
+            delegation::enter(pidfd.as_fd(), cgroup.path(), starting.child.pid)
+                .map_err(Error::io(what))?;
         }
         Ok(Entered::Waiting(starting))
     }

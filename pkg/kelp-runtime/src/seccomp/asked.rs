@@ -24,7 +24,7 @@ const LAST: [&str; 2] = ["sendmsg", "close"];
 
 /// What a process calls under an early filter until execve(2): the last settings, the wait to be let go, and
 /// what memory it takes.
-const EARLY: [&str; 13] = [
+const EARLY: [&str; 14] = [
     "accept4",
     "brk",
     "capset",
@@ -38,10 +38,11 @@ const EARLY: [&str; 13] = [
     "recvmsg",
     "rt_sigaction",
     "rt_sigprocmask",
+    "statx",
 ];
 
 /// What it calls for hooks.
-const HOOKS: [&str; 21] = [
+const HOOKS: [&str; 20] = [
     "clone",
     "clone3",
     "dup2",
@@ -58,7 +59,6 @@ const HOOKS: [&str; 21] = [
     "pread64",
     "prlimit64",
     "read",
-    "statx",
     "vfork",
     "wait4",
     "waitid",
