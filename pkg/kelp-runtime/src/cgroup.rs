@@ -284,13 +284,21 @@ fn make(parent: &Path, name: &str, controllers: &[&str]) -> Result<Cgroup, Error
     Cgroup::at(path.clone()).map_err(Error::io(format!("open cgroup {}", path.display())))
 }
 
-/// Refuses a cgroup in which, or below which, there is a process: it would be taken for the container's.
+/// Refuses a cgroup in which, or below which, there is a process: it would be taken for the container's. In one
+/// that is frozen a process would never begin.
 fn check_empty(path: &Path) -> Result<(), Error> {
     let what = || format!("read cgroup {}", path.display());
     let events = fs::read_to_string(path.join("cgroup.events")).map_err(Error::io(what()))?;
     if events.starts_with("populated 1") {
         return Err(Error::Spec(format!(
             "cgroup {} has processes already: choose another path",
+            path.display()
+        )));
+    }
+    let freeze = fs::read_to_string(path.join("cgroup.freeze")).map_err(Error::io(what()))?;
+    if freeze.trim() == "1" {
+        return Err(Error::Spec(format!(
+            "cgroup {} is frozen: write 0 to its cgroup.freeze",
             path.display()
         )));
     }
