@@ -105,14 +105,14 @@ impl Container {
     }
 }
 
-/// Whether a container's mount namespace is one that was there.
+/// Whether a container's mount namespace was there before.
 fn joins_mounts(spec: &Spec) -> bool {
     let linux = spec.linux().as_ref();
     let mut namespaces = linux
         .and_then(|linux| linux.namespaces().as_ref())
         .into_iter()
         .flatten();
-    namespaces.any(|it| it.typ() == LinuxNamespaceType::Mount && it.path().is_some())
+    !namespaces.any(|it| it.typ() == LinuxNamespaceType::Mount && it.path().is_none())
 }
 
 /// Reads a process.json.

@@ -38,6 +38,17 @@ impl Namespaces {
             seen.push(typ);
             all.add(namespace)?;
         }
+        if !seen.contains(&Type::Mount) {
+            // As with one that is joined: what is not listed is the caller's.
+            let path = "/proc/self/ns/mnt";
+            let own = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+            let own = own
+                .map_err(io::Error::from)
+                .map_err(Error::io(format!("open {path}")))?;
+            all.join.push((Link::Mount, own));
+        }
+        // There the root is made, also where that one is not the container's.
+        all.create = all.create.with(CloneFlags::NEWNS);
         if let Some(offsets) = linux.time_offsets().as_ref().filter(|it| !it.is_empty()) {
             let Some(text) = &mut all.time else {
                 return Err(Error::Spec(
@@ -69,10 +80,6 @@ impl Namespaces {
             Type::Pid => (Some(CloneFlags::NEWPID), Link::ProcessID),
             Type::Network => (Some(CloneFlags::NEWNET), Link::Network),
         };
-        if namespace.typ() == Type::Mount {
-            // Also beside one that is joined: there the root is made.
-            self.create = self.create.with(CloneFlags::NEWNS);
-        }
         match (namespace.path(), flag) {
             (None, Some(flag)) => self.create = self.create.with(flag),
             (None, None) => self.time = Some(String::new()),

@@ -171,11 +171,6 @@ impl Plan {
             .ok_or_else(|| Error::Spec("the specification has no process".to_owned()))?;
         let mut hooks = HookPlan::new(spec)?;
         let namespaces = Namespaces::new(&linux)?;
-        if !namespaces.create.contains(CloneFlags::NEWNS) {
-            return Err(Error::Spec(
-                "a container needs a mount namespace of its own".to_owned(),
-            ));
-        }
         let uts = namespaces.has(CloneFlags::NEWUTS, Link::HostNameAndNISDomainName);
         if spec.hostname().is_some() && !uts {
             return Err(Error::Spec(
@@ -373,7 +368,7 @@ fn mounts(
     Ok(mounts)
 }
 
-/// Refuses what would propagate: in a mount namespace of others the container's mounts belong to none, and are
+/// Refuses what would propagate: in a mount namespace of others the container's mounts are in no table, and are
 /// private.
 fn check_private(mounts: &[MountPlan], linux: &Linux) -> Result<(), Error> {
     let root = linux.rootfs_propagation().as_ref();
@@ -386,8 +381,8 @@ fn check_private(mounts: &[MountPlan], linux: &Linux) -> Result<(), Error> {
         (None, Some(mount)) => format!("mount {}", mount.target.display()),
     };
     Err(Error::Spec(format!(
-        "{what}: in a mount namespace that is joined every mount of the container's is private: leave its \
-         propagation out"
+        "{what}: every mount of a container without a new mount namespace is private: leave its propagation \
+         out"
     )))
 }
 

@@ -117,7 +117,8 @@ pub(crate) fn enter_among(root: BorrowedFd<'_>, namespace: BorrowedFd<'_>) -> Re
     match move_into_link_name_space(namespace, Some(LinkNameSpaceType::Mount)) {
         Err(Errno::PERM) => {
             return Err(Failure::setup(
-                "join the mount namespace: it is another user namespace's: join that one as well",
+                "join the mount namespace: it is another user namespace's: join that one as well, or have a new \
+                 mount namespace",
             ));
         }
         joined => joined.step(|| "join the mount namespace".to_owned())?,
