@@ -1,15 +1,18 @@
 //! A container that another OCI runtime makes: the same life, with that runtime's verbs in it.
 
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use kelp_runtime::cgroup::Cgroup;
 use kelp_runtime::foreign::{Around, Foreign, Made, Stage, stage};
 use kelp_runtime::launch::Guarded;
 use kelp_runtime::plan::Plan;
 use kelp_state::Record;
+use kelp_sys::fd::wait_input;
+use kelp_sys::process::wait_pidfd;
 use oci_spec::runtime::Spec;
-use rustix::process::{getpid, set_child_subreaper};
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open, set_child_subreaper};
 
 use crate::error::Error;
 use crate::guard::Guard;
@@ -17,6 +20,9 @@ use crate::launch::Launch;
 use crate::life::Starter;
 use crate::protocol::FailureKind;
 use crate::start::{Ends, OwnCgroup, Running, ends, surround};
+
+/// How long one of the runtime's processes may live on without the container.
+const HELPERS_END: Duration = Duration::from_secs(2);
 
 /// What another runtime keeps of a container. Dropping it has that removed.
 #[derive(Debug)]
@@ -26,6 +32,8 @@ pub(crate) struct Kept {
     id: String,
     /// Takes the container along when the monitor is killed.
     guard: Option<Guard>,
+    /// Processes that the runtime has beside the container's first one.
+    helpers: Vec<OwnedFd>,
 }
 
 impl Kept {
@@ -38,6 +46,12 @@ impl Kept {
 impl Drop for Kept {
     fn drop(&mut self) {
         self.guard = None;
+        // runsc's end with the container, and its `delete` waits for that as long as nobody has waited for them.
+        for helper in &self.helpers {
+            if let Ok(true) = wait_input(helper.as_fd(), HELPERS_END) {
+                let _ = wait_pidfd(helper.as_fd());
+            }
+        }
         // What it can't remove goes with the mount namespace, and the cgroup is kelp's to remove.
         let _ = self.stage.delete(&self.runtime, &self.id);
     }
@@ -65,6 +79,7 @@ pub(crate) fn start(
         runtime: runtime.clone(),
         id: record.id.to_string(),
         guard: None,
+        helpers: Vec::new(),
     };
     let guard = kept.guard.insert(Guard::start(cgroup.get())?);
     let program = plan.process().program();
@@ -82,10 +97,16 @@ pub(crate) fn start(
     // The container's first process becomes a child of the monitor's when the runtime ends. What is left
     // behind later, by a container in the host's pid namespace, is not for the monitor to reap.
     set_child_subreaper(Some(getpid())).map_err(Error::io("become a sub-reaper"))?;
+    let others = children();
     let made = kept.stage.create(runtime, &kept.id, &program, around);
     set_child_subreaper(None).map_err(Error::io("be a sub-reaper no longer"))?;
     let Made { child, terminal } = made?;
     let child = Guarded::new(child);
+    let helpers = children().into_iter();
+    let helpers = helpers.filter(|pid| *pid != child.pid && !others.contains(pid));
+    kept.helpers = helpers
+        .filter_map(|pid| pidfd_open(pid, PidfdFlags::empty()).ok())
+        .collect();
     guard.watch(child.pidfd.as_fd());
     limit(config, runtime, cgroup.get())?;
     let streams = ends.streams(config, terminal, starter)?;
@@ -100,6 +121,15 @@ pub(crate) fn start(
         network,
         kept: Some(kept),
     })
+}
+
+/// This process's children (proc_pid_task(5), "children"); none where the kernel does not tell.
+fn children() -> Vec<Pid> {
+    let list = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+    let numbers = list.split_ascii_whitespace();
+    numbers
+        .filter_map(|number| Pid::from_raw(number.parse().ok()?))
+        .collect()
 }
 
 /// How the container gets into its cgroup.

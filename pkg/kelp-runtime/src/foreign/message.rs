@@ -51,7 +51,9 @@ fn said(line: &str) -> String {
     one_line(line)
 }
 
+/// Without the backtrace that youki adds.
 fn one_line(text: &str) -> String {
+    let text = text.split("\nStack backtrace:").next().unwrap_or(text);
     text.trim().replace(['\n', '\r'], " ")
 }
 
@@ -73,6 +75,7 @@ impl Refusal {
                 "exec format error",
                 "is a directory",
                 "not executable",
+                "correct permissions",
             ])
         {
             Self::NotExecutable
@@ -92,10 +95,13 @@ mod tests {
 {"msg":"executable file `x` not found","level":"error","time":"t"}
 {"level":"info","msg":"done"}"#;
         let logfmt = b"time=\"t\" level=error msg=\"exec: \\\"x\\\": permission denied\"\n";
+        let traced =
+            br#"{"level":"ERROR","message":"it failed\n\nStack backtrace:\n   0: <unknown>"}"#;
         let plain = b"crun: it failed\n\n";
         for (log, stderr, expected) in [
             (&json[..], &b"other"[..], "executable file `x` not found"),
             (&logfmt[..], b"", "exec: \"x\": permission denied"),
+            (traced, b"", "it failed"),
             (b"", plain, "crun: it failed"),
         ] {
             assert_eq!(last(log, stderr).as_deref(), Some(expected));
@@ -122,6 +128,11 @@ mod tests {
             ("no: permission denied", Refusal::NotExecutable),
             (
                 "exec: \"no\": permission denied: unknown",
+                Refusal::NotExecutable,
+            ),
+            (
+                "exec process failed with error executable '/no' at path '\"/no\"' does not have correct \
+                 permissions",
                 Refusal::NotExecutable,
             ),
             ("mount `/no`: No such file or directory", Refusal::Setup),
