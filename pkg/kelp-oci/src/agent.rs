@@ -10,14 +10,14 @@ use crate::record::State;
 
 /// The agent, and what it is told of a process (runtime-spec, config-linux.md, "The Container Process State");
 /// nothing where none is named.
-pub(crate) fn agent(spec: &Spec, pid: i32, state: &State) -> Option<Agent> {
+pub(crate) fn agent(spec: &Spec, pid: i32, state: impl FnOnce() -> State) -> Option<Agent> {
     let seccomp = profile(spec)?;
     let path = seccomp.listener_path().clone()?;
     let mut told = json!({
         "ociVersion": kelp_runtime::OCI_VERSION,
         "fds": ["seccompFd"],
         "pid": pid,
-        "state": state,
+        "state": state(),
     });
     if let Some(metadata) = seccomp.listener_metadata() {
         told["metadata"] = metadata.as_str().into();
@@ -26,6 +26,11 @@ pub(crate) fn agent(spec: &Spec, pid: i32, state: &State) -> Option<Agent> {
         path,
         state: told.to_string().into_bytes(),
     })
+}
+
+/// Whether somebody may have to be asked.
+pub(crate) fn is_asked(spec: &Spec) -> bool {
+    profile(spec).is_some_and(|seccomp| seccomp.listener_path().is_some())
 }
 
 /// The seccomp profile of a container.

@@ -183,11 +183,12 @@ impl Root {
             groups.add(pid)?;
         }
         net_devices::take(&devices, pid, moved)?;
-        let state = container.state_as(&bundle.spec, Status::Creating);
-        let agent = agent::agent(&bundle.spec, pid, &state);
+        let state = |container: &Container| container.state_as(&bundle.spec, Status::Creating);
+        let agent = agent::agent(&bundle.spec, pid, || state(&container));
         let held = || {
             let mut starting = starting;
             if plan.pauses() {
+                let state = state(&container);
                 run(
                     "prestart",
                     hooks.and_then(|hooks| hooks.prestart().as_ref()),
@@ -251,10 +252,20 @@ fn new(
             cgroup: cgroup.unwrap_or_default(),
             scope: place.scope.clone(),
             groups: groups.clone(),
+            program: program(&bundle.spec).to_owned(),
+            is_plain: bundle.spec.hooks().is_none() && !agent::is_asked(&bundle.spec),
             creating: true,
         },
         directory: directory.to_owned(),
     }
+}
+
+/// The program, as the specification names it.
+fn program(spec: &Spec) -> &str {
+    let process = spec.process().as_ref();
+    let args = process.and_then(|process| process.args().as_ref());
+    args.and_then(|args| args.first())
+        .map_or("", String::as_str)
 }
 
 /// Binds the socket at which the container waits, by a name that is never too long (unix(7)).

@@ -90,9 +90,11 @@ impl Container {
     }
 
     pub(crate) fn delete_locked(&self, force: bool) -> Result<Vec<String>, Error> {
-        let status = self.status();
-        if !force && !matches!(status, Status::Stopped | Status::Created) {
-            return Err(self.lives(status));
+        if !force {
+            match self.status() {
+                Status::Stopped | Status::Created => {}
+                status => return Err(self.lives(status)),
+            }
         }
         let cgroup = self.cgroup();
         if let Some(init) = self.init() {
@@ -116,12 +118,13 @@ impl Container {
             // It ends by itself with its last process.
             let _ = manager().and_then(|manager| manager.stop(scope));
         }
-        let spec = self.spec();
+        let spec = self.spec_unless_plain();
         remove(&self.directory)?;
-        Ok(spec.map_or(Vec::new(), |spec| {
-            let state = self.state_as(&spec, Status::Stopped);
-            run_poststop(&spec, &state)
-        }))
+        let Ok(Some(spec)) = spec else {
+            return Ok(Vec::new());
+        };
+        let state = self.state_as(&spec, Status::Stopped);
+        Ok(run_poststop(&spec, &state))
     }
 }
 

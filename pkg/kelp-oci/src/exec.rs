@@ -90,7 +90,7 @@ impl Container {
         if let Some(groups) = &self.record.groups {
             groups.add(pid)?;
         }
-        let agent = agent::agent(&spec, pid, &self.state_as(&spec, status));
+        let agent = agent::agent(&spec, pid, || self.state_as(&spec, status));
         if let Some(path) = &options.pid_file {
             file::write_pid(path, pid.cast_unsigned())?;
         }

@@ -45,6 +45,13 @@ pub(crate) struct Record {
     /// Its groups of resctrl.
     #[serde(default)]
     pub(crate) groups: Option<Groups>,
+    /// The program, which errors are about.
+    #[serde(default)]
+    pub(crate) program: String,
+    /// Whether it has neither hooks nor somebody who is asked about calls: `start` and `delete` read nothing of
+    /// its specification then.
+    #[serde(default)]
+    pub(crate) is_plain: bool,
     /// Whether whoever makes it has not said yet that it is there.
     pub(crate) creating: bool,
 }
@@ -171,6 +178,14 @@ impl Container {
     /// The specification that it was made from.
     pub fn spec(&self) -> Result<Spec, Error> {
         lenient::read(&self.directory.join(SPEC))
+    }
+
+    /// The same, if there is more in it to be done.
+    pub(crate) fn spec_unless_plain(&self) -> Result<Option<Spec>, Error> {
+        if self.record.is_plain {
+            return Ok(None);
+        }
+        self.spec().map(Some)
     }
 
     /// A pidfd of its first process, unless that has ended.

@@ -25,16 +25,22 @@ impl Container {
             let (fresh, _lock) = self.lock()?;
             fresh.start_locked()?
         };
-        self.after_start(&spec)
+        match spec {
+            Some(spec) => self.after_start(&spec),
+            None => Ok(()),
+        }
     }
 
     /// Runs the poststart hooks. Not under the lock: what is done by then is a container that runs, whatever
     /// hooks do.
     pub(crate) fn after_start(&self, spec: &Spec) -> Result<(), Error> {
         let hooks = spec.hooks().as_ref();
+        let Some(list) = hooks.and_then(|hooks| hooks.poststart().as_ref()) else {
+            return Ok(());
+        };
         let told = run(
             "poststart",
-            hooks.and_then(|hooks| hooks.poststart().as_ref()),
+            Some(list),
             &self.state_as(spec, Status::Running),
         );
         if told.is_err()
@@ -46,7 +52,8 @@ impl Container {
         Ok(told?)
     }
 
-    fn start_locked(&self) -> Result<Spec, Error> {
+    /// What it was made from, where more is to be done by that.
+    fn start_locked(&self) -> Result<Option<Spec>, Error> {
         let status = self.status();
         if status != Status::Created {
             return Err(Error::State(format!(
@@ -54,28 +61,21 @@ impl Container {
                 self.id
             )));
         }
-        let spec = self.spec()?;
-        let program = spec
-            .process()
+        let spec = self.spec_unless_plain()?;
+        let created = |spec| self.state_as(spec, Status::Created);
+        let agent = spec
             .as_ref()
-            .and_then(|process| process.args().as_ref());
-        let program = program
-            .and_then(|args| args.first())
-            .cloned()
-            .unwrap_or_default();
-        let created = self.state_as(&spec, Status::Created);
-        let agent = agent(&spec, self.record.pid, &created);
-        let hooks = spec.hooks().as_ref();
-        let is_told = hooks.is_some_and(|hooks| hooks.start_container().is_some());
-        let told = if is_told {
-            created.inside().to_json()
-        } else {
-            Vec::new()
+            .and_then(|spec| agent(spec, self.record.pid, || created(spec)));
+        let has_hooks = |spec: &&Spec| {
+            let hooks = spec.hooks().as_ref();
+            hooks.is_some_and(|hooks| hooks.start_container().is_some())
         };
+        let told = spec.as_ref().filter(has_hooks);
+        let told = told.map_or(Vec::new(), |spec| created(spec).inside().to_json());
         let gate = self.come_to_the_gate()?;
         let (pid, start_time) = (self.record.pid.cast_unsigned(), self.record.start_time);
         let executed = || has_executed(pid, start_time);
-        let started = go(&gate, &program, &told, agent.as_ref(), executed);
+        let started = go(&gate, &self.record.program, &told, agent.as_ref(), executed);
         // Whether it runs or has ended, it waits no longer.
         let _ = fs::remove_file(self.directory.join(GATE));
         match &started {
