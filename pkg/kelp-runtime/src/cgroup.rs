@@ -278,29 +278,28 @@ fn make(parent: &Path, name: &str, controllers: &[&str]) -> Result<Cgroup, Error
     let path = parent.join(name);
     match fs::create_dir(&path) {
         // Somebody has made it for this container, with limits of their own perhaps.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_empty(&path)?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_unused(&path)?,
         made => made.map_err(not_writable("create", &path))?,
     }
     Cgroup::at(path.clone()).map_err(Error::io(format!("open cgroup {}", path.display())))
 }
 
-/// Refuses a cgroup in which, or below which, there is a process: it would be taken for the container's. In one
-/// that is frozen a process would never begin.
-fn check_empty(path: &Path) -> Result<(), Error> {
-    let what = || format!("read cgroup {}", path.display());
-    let events = fs::read_to_string(path.join("cgroup.events")).map_err(Error::io(what()))?;
-    if events.starts_with("populated 1") {
-        return Err(Error::Spec(format!(
-            "cgroup {} has processes already: choose another path",
-            path.display()
-        )));
-    }
-    let freeze = fs::read_to_string(path.join("cgroup.freeze")).map_err(Error::io(what()))?;
-    if freeze.trim() == "1" {
-        return Err(Error::Spec(format!(
-            "cgroup {} is frozen: write 0 to its cgroup.freeze",
-            path.display()
-        )));
+/// Refuses a cgroup in which, or below which, there is a process, which would be taken for the container's; and
+/// one that is frozen, in which nothing would run (config-linux.md, "Control groups").
+fn check_unused(path: &Path) -> Result<(), Error> {
+    let events = path.join("cgroup.events");
+    let events =
+        fs::read_to_string(&events).map_err(Error::io(format!("read {}", events.display())))?;
+    for (event, state) in [
+        ("populated 1", "has processes already"),
+        ("frozen 1", "is frozen"),
+    ] {
+        if events.lines().any(|line| line == event) {
+            return Err(Error::Spec(format!(
+                "cgroup {} {state}: choose another path",
+                path.display()
+            )));
+        }
     }
     Ok(())
 }
