@@ -1,7 +1,9 @@
 //! Cgroups where systemd is the user's manager and every controller is delegated.
 
 mod limits;
+mod oci;
 mod parents;
+mod runtimes;
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -175,6 +177,28 @@ fn from_a_login_a_container_gets_a_scope_with_its_limits_and_exec_joins_it() {
     assert_eq!(systemctl(&["is-active", &unit]), "active");
     env.kelp(&["rm", "-f", "-t0", "scoped"]).succeeds();
     wait_until_collected(&unit);
+}
+
+/// Where the container's root is a subordinate id, systemd moves no process that has become that one.
+#[test]
+fn from_a_login_exec_joins_containers_with_other_ids() {
+    let Some(env) = Env::of_session() else { return };
+    for userns in ["keep-id", "auto", "nomap"] {
+        let userns = format!("--userns={userns}");
+        limits::start(&env, "mapped", &[&userns, "--pids-limit=9"]);
+        let cgroup = limits::directory(&env, "mapped");
+        for user in ["0", "7"] {
+            let exec = ["exec", "-u", user, "mapped"];
+            let words = ["cat", "/sys/fs/cgroup/pids.max"];
+            let text = env.kelp(&[&exec[..], &words].concat()).succeeds();
+            assert_eq!(text, "9\n", "{userns}");
+        }
+        env.kelp(&["exec", "-d", "mapped", "sleep", "1000"])
+            .succeeds();
+        let count = limits::read(&cgroup, "cgroup.procs").lines().count();
+        assert_eq!(count, 2, "{userns}");
+        limits::remove(&env, "mapped");
+    }
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub(crate) enum Needs {
     Root,
     /// A cgroup v2 controller that the suite's cgroup can hand on.
     Controller(&'static str),
+    /// A systemd that makes scopes for the caller.
+    Systemd,
 }
 
 /// One thing that a section of the specification says.
@@ -146,6 +148,10 @@ fn missing(runtime: &Runtime, needs: Needs) -> Option<String> {
         Needs::Root => (!geteuid().is_root()).then(|| "root's".to_owned()),
         Needs::Controller(name) => {
             (!runtime.has_controller(name)).then(|| format!("no cgroup v2 controller {name}"))
+        }
+        Needs::Systemd => {
+            let manager = runtime.session().join("systemd/private");
+            (!manager.exists()).then(|| "no systemd".to_owned())
         }
     }
 }

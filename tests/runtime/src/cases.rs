@@ -22,6 +22,7 @@ mod propagation;
 mod root;
 mod scheduling;
 mod seccomp;
+mod systemd;
 mod terminal;
 mod time;
 mod users;
@@ -54,6 +55,7 @@ pub(crate) const THEMES: &[Theme] = &[
     theme("notify", notify::CASES),
     theme("cgroups", cgroups::CASES),
     theme("controllers", controllers::CASES),
+    theme("systemd", systemd::CASES),
     theme("net_devices", net_devices::CASES),
     theme("bad_input", bad_input::CASES),
     theme("exec", exec::CASES),

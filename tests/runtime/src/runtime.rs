@@ -71,6 +71,15 @@ impl Runtime {
         self.own_ids
     }
 
+    /// Where the systemd is that makes scopes for the caller: the session's, or for root the system's.
+    pub(crate) fn session(&self) -> PathBuf {
+        match std::env::var_os("XDG_RUNTIME_DIR") {
+            _ if self.own_ids.0 == 0 => "/run".into(),
+            Some(session) => session.into(),
+            None => format!("/run/user/{}", self.own_ids.0).into(),
+        }
+    }
+
     /// Its name and version, in a line.
     pub(crate) fn version(&self) -> String {
         self.says(&["--version"]).map_or_else(

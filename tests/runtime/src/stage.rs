@@ -29,6 +29,8 @@ pub(crate) struct Stage<'a> {
     directory: TempDir,
     /// How many commands there were, for the names of their files.
     commands: Cell<u32>,
+    /// Whether cgroups are systemd's to make.
+    by_systemd: Cell<bool>,
     /// Containers that may be there.
     ids: RefCell<Vec<String>>,
     /// The case's own part of every name.
@@ -45,6 +47,7 @@ impl<'a> Stage<'a> {
             runtime,
             directory,
             commands: Cell::new(0),
+            by_systemd: Cell::new(false),
             ids: RefCell::default(),
             prefix: format!("rs-{}-{number}", std::process::id()),
         };
@@ -120,6 +123,16 @@ impl<'a> Stage<'a> {
         PathBuf::from(format!("/sys/fs/cgroup{}", self.cgroup(id)))
     }
 
+    /// Has systemd make the cgroups from now on: the runtime is told so, and configurations say which scope.
+    pub(crate) fn by_systemd(&self) {
+        self.by_systemd.set(true);
+    }
+
+    /// What `cgroupsPath` says for the first container where systemd makes the cgroups.
+    pub(crate) fn scope(&self) -> String {
+        format!(":rs:{}", self.id())
+    }
+
     /// Whether containers are an ordinary user's.
     pub(crate) fn rootless(&self) -> bool {
         self.runtime.own_ids().0 != 0
@@ -128,7 +141,12 @@ impl<'a> Stage<'a> {
     /// The configuration to begin with.
     pub(crate) fn spec(&self) -> Spec {
         let own = self.rootless().then(|| self.runtime.own_ids());
-        Spec::new(own, &self.cgroup(&self.id()))
+        let cgroup = if self.by_systemd.get() {
+            self.scope()
+        } else {
+            self.cgroup(&self.id())
+        };
+        Spec::new(own, &cgroup)
     }
 
     /// The same with 65536 ids in a user namespace, also as root.
@@ -151,7 +169,16 @@ impl<'a> Stage<'a> {
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(self.runtime.path());
         self.furnish(&mut command);
-        command.arg("--root").arg(self.state_root()).args(words);
+        command.arg("--root").arg(self.state_root());
+        if self.by_systemd.get() {
+            let session = self.runtime.session();
+            let bus = format!("unix:path={}", session.join("bus").display());
+            command
+                .arg("--systemd-cgroup")
+                .env("XDG_RUNTIME_DIR", session)
+                .env("DBUS_SESSION_BUS_ADDRESS", bus);
+        }
+        command.args(words);
         command
     }
 

@@ -58,5 +58,5 @@ macro_rules! themes {
 themes! {
     lifecycle namespaces mounts mount_options process hooks users time root propagation devices
     privileges host scheduling device_list terminal seccomp notify cgroups controllers
-    net_devices bad_input exec command_line events
+    systemd net_devices bad_input exec command_line events
 }

@@ -10,9 +10,9 @@ use super::cgroup_of;
 use crate::env::Env;
 use crate::kelp::wait_until;
 
-/// A container that waits, in a scope.
-pub(super) fn start(env: &Env, name: &str, flags: &[&str]) {
-    env.waiting(name, &[&["--network=none"], flags].concat());
+/// A container that waits, in a scope; its id.
+pub(super) fn start(env: &Env, name: &str, flags: &[&str]) -> String {
+    env.waiting(name, &[&["--network=none"], flags].concat())
 }
 
 /// The directory of a container's cgroup.
@@ -28,17 +28,17 @@ pub(super) fn read(directory: &Path, file: &str) -> String {
         .to_owned()
 }
 
-fn remove(env: &Env, name: &str) {
+pub(super) fn remove(env: &Env, name: &str) {
     env.kelp(&["rm", "-f", "-t0", name]).succeeds();
 }
 
 /// Runs a shell command in a container; its exit code.
-fn exec(env: &Env, name: &str, script: &str) -> i32 {
+pub(super) fn exec(env: &Env, name: &str, script: &str) -> i32 {
     env.kelp(&["exec", name, "sh", "-c", script]).done().code
 }
 
 /// A part of what inspect tells.
-fn state(env: &Env, name: &str) -> String {
+pub(super) fn state(env: &Env, name: &str) -> String {
     let format = "{{.State.Running}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.RestartCount}}";
     env.kelp(&["inspect", "--format", format, name]).succeeds()
 }

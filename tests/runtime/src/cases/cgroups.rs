@@ -39,7 +39,8 @@ pub(crate) const CASES: &[Case] = &[
     ),
 ];
 
-fn cgroup_of(pid: i32) -> Outcome<String> {
+/// The path of a process's cgroup.
+pub(super) fn cgroup_of(pid: i32) -> Outcome<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     let own = text.lines().find_map(|line| line.strip_prefix("0::"));
     Ok(own.unwrap_or_default().to_owned())

@@ -78,7 +78,8 @@ fn of_ended(stage: &Stage<'_>) -> Outcome {
     container.delete()
 }
 
-fn out_of_memory(stage: &Stage<'_>) -> Outcome {
+/// A process that takes too much is killed.
+pub(super) fn out_of_memory(stage: &Stage<'_>) -> Outcome {
     is_known(stage)?;
     let mut spec = stage.spec();
     spec["linux"]["resources"]["memory"] = json!({"limit": 16 << 20, "swap": 16 << 20});
