@@ -199,9 +199,12 @@ fn containerd_runs_its_containers_by_it() {
     let mut terminal = Terminal::start(containerd.run(&["--rm", "--tty"], "one", &["sh"]));
     terminal.send(b"tty\n");
     terminal.expect("/dev/pts/0");
-    terminal.resize(100, 30);
     terminal.send(b"until stty size | grep -q '30 100'; do :; done; echo re''sized\n");
-    terminal.expect("resized");
+    // ctr looks for changes only from some moment on.
+    terminal.expect_of("resized", |terminal| {
+        terminal.resize(99, 30);
+        terminal.resize(100, 30);
+    });
     terminal.send(b"exit 6\n");
     assert_eq!(terminal.finish().0, 6);
     containerd.has_left_nothing("one");

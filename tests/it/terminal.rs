@@ -81,10 +81,16 @@ impl Terminal {
 
     /// Waits until this shows after all that has been waited for.
     pub(crate) fn expect(&mut self, text: &str) {
+        self.expect_of(text, |_| {});
+    }
+
+    /// The same of something that is tried again and again until then.
+    pub(crate) fn expect_of(&mut self, text: &str, attempt: impl Fn(&Self)) {
         let end = Instant::now() + LIMIT;
         while !self.seen.contains(text) {
+            attempt(self);
             assert!(
-                Instant::now() < end && self.read(Duration::from_secs(1)),
+                Instant::now() < end && self.read(Duration::from_millis(100)),
                 "no {text:?} in {:?}",
                 self.seen
             );
@@ -145,7 +151,7 @@ impl Terminal {
     fn read(&mut self, limit: Duration) -> bool {
         let limit = Timespec {
             tv_sec: limit.as_secs() as i64,
-            tv_nsec: 0,
+            tv_nsec: limit.subsec_nanos().into(),
         };
         let mut fds = [PollFd::new(&self.master, PollFlags::IN)];
         if poll(&mut fds, Some(&limit)).unwrap() == 0 {

@@ -165,6 +165,7 @@ fn a_container_with_a_terminal_is_killed_in_all_combinations() {
             let kelp = env.kelp(&command(&["-it", "--network", "none"], remove, &image));
             let mut terminal = Terminal::start(kelp);
             terminal.expect("before\r\n");
+            wait_until_logged(&env);
             let (init, monitor) = pids(&env);
             let own = terminal.pid();
             kill_all(&chosen(killed, [own, monitor, init]));
