@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -44,6 +44,21 @@ fn without(spec: &mut Value, place: &str) {
     mounts.retain(|mount| !below(mount["destination"].as_str().unwrap()));
 }
 
+/// A runtime of the user's own, and what calls it.
+fn own_runtime<'a>(bundle: &'a Bundle<'_>) -> (PathBuf, impl Fn(&[&str]) -> Command + 'a) {
+    let directory = bundle.directory.parent().unwrap().join("own");
+    fs::create_dir(&directory).unwrap();
+    let own = directory.join("kelp-runtime");
+    fs::copy(kelp_program(), &own).unwrap();
+    let program = own.clone();
+    let runtime = move |words: &[&str]| {
+        let mut command = beside(&bundle.command(words), &program);
+        command.args(words);
+        command
+    };
+    (own, runtime)
+}
+
 #[test]
 fn cve_2019_5736_a_runtime_of_the_users_own_is_not_written() {
     let Some(env) = Env::new() else { return };
@@ -56,17 +71,8 @@ fn cve_2019_5736_a_runtime_of_the_users_own_is_not_written() {
     symlink("/proc/self/exe", root.join("bin/itself")).unwrap();
     fs::write(root.join("bin/script"), "#!/proc/self/exe\n").unwrap();
     fs::set_permissions(root.join("bin/script"), fs::Permissions::from_mode(0o755)).unwrap();
-    let directory = env.path("h/own");
-    fs::create_dir(&directory).unwrap();
-    let own = directory.join("kelp-runtime");
-    fs::copy(kelp_program(), &own).unwrap();
+    let (own, runtime) = own_runtime(&bundle);
     let before = Sha256::digest(fs::read(&own).unwrap());
-    let runtime = |words: &[&str]| {
-        let template = bundle.command(words);
-        let mut command = beside(&template, &own);
-        command.args(words);
-        command
-    };
     // As the first program, whose output is looked at elsewhere.
     let trap = fs::read(bundle.directory.join("config.json")).unwrap();
     for program in ["/proc/self/exe", "/bin/itself", "/bin/script"] {
@@ -100,17 +106,8 @@ fn cve_2019_5736_a_runtime_that_was_executed_inside_is_not_written_later() {
     let bundle = bundle(&env, KEEPS_THE_FILE);
     let root = bundle.directory.join("rootfs");
     symlink("/proc/self/exe", root.join("bin/kelp-runtime")).unwrap();
-    let directory = env.path("h/own");
-    fs::create_dir(&directory).unwrap();
-    let own = directory.join("kelp-runtime");
-    fs::copy(kelp_program(), &own).unwrap();
+    let (own, runtime) = own_runtime(&bundle);
     let before = Sha256::digest(fs::read(&own).unwrap());
-    let runtime = |words: &[&str]| {
-        let template = bundle.command(words);
-        let mut command = beside(&template, &own);
-        command.args(words);
-        command
-    };
     let mut start = runtime(&["run", "-d", "trap"]);
     start.stdout(Stdio::null()).stderr(Stdio::null());
     assert!(start.status().unwrap().success());
