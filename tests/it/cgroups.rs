@@ -8,7 +8,7 @@ use crate::env::Env;
 use crate::skip;
 
 /// The cgroup that the tests are in, below the mount.
-fn own() -> String {
+pub(crate) fn own() -> String {
     let text = fs::read_to_string("/proc/self/cgroup").unwrap();
     let own = text.lines().find_map(|line| line.strip_prefix("0::"));
     own.unwrap().trim_end_matches('/').to_owned()

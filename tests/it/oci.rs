@@ -1,5 +1,7 @@
 //! `kelp-runtime`: the low-level runtime's command line, on bundles of the host's.
 
+mod races;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -7,6 +9,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::cgroups;
 use crate::env::{Env, kelp_program};
 use crate::image::busybox_root;
 use crate::kelp::{Kelp, LIMIT};
@@ -115,6 +118,11 @@ impl<'a> Bundle<'a> {
         while !is_there() || self.status(id) != status {
             assert!(Instant::now() < end, "{id} is not {status}");
         }
+    }
+
+    /// The directory of a container in the state root.
+    fn state(&self, id: &str) -> PathBuf {
+        self.env.runtime().join("kelp-runtime").join(id)
     }
 
     /// What is left in the state root.
@@ -291,9 +299,7 @@ fn scripts_for_runc_find_its_codes_and_words() {
 fn a_cgroup_with_processes_is_not_taken() {
     let Some(env) = Env::new() else { return };
     let bundle = Bundle::new(&env, &["sleep", "1000"]);
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
-    let own = own.lines().find_map(|line| line.strip_prefix("0::"));
-    let path = format!("{}/taken-{}", own.unwrap(), std::process::id());
+    let path = format!("{}/taken-{}", cgroups::own(), std::process::id());
     bundle.change(|spec| spec["linux"]["cgroupsPath"] = path.clone().into());
     bundle.leaves(&["run", "-d", "one"]).unwrap();
     assert_eq!(

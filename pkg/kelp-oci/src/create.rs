@@ -86,7 +86,7 @@ impl Root {
         if !container.waits {
             container.after_start(&spec)?;
         } else if let Err(error) = container.start() {
-            let _ = self.delete(id, true);
+            let _ = container.delete(true);
             return Err(error);
         }
         Ok(container)
@@ -118,9 +118,15 @@ impl Root {
         let rdt = rdt.map(|rdt| ResctrlPlan::new(rdt, id)).transpose()?;
         match fs::DirBuilder::new().mode(0o700).create(&directory) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                return Err(Error::Exists(id.to_owned()));
+                return Err(self.taken(id));
             }
             made => made.map_err(Error::io(format!("make {}", directory.display())))?,
+        }
+        let lock = record::lock(&directory);
+        let _lock = lock.inspect_err(|_| drop(fs::remove_dir(&directory)))?;
+        // Who deletes whatever is there may have come first, and then somebody who has made one of this id.
+        if self.container(id).is_ok() {
+            return Err(Error::Exists(id.to_owned()));
         }
         let mut undo = Undo {
             directory: &directory,
@@ -128,7 +134,6 @@ impl Root {
             groups: None,
             is_done: false,
         };
-        let _lock = record::lock(&directory)?;
         let is_root = root::is_host_root();
         let (joined, map) = bundle::user_namespace(&bundle.spec)?;
         let extras = Extras {
@@ -224,6 +229,19 @@ impl Root {
         container.waits = waits;
         undo.is_done = true;
         Ok((container, bundle.spec))
+    }
+}
+
+impl Root {
+    /// Why nothing of this id can be made, where its directory is there.
+    fn taken(&self, id: &str) -> Error {
+        match self.container(id) {
+            Err(Error::NotFound(_)) => Error::State(format!(
+                "container \"{id}\" is being created, or who created it was killed: wait for that, or \
+                 delete it with --force"
+            )),
+            _ => Error::Exists(id.to_owned()),
+        }
     }
 }
 

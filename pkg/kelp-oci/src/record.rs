@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use kelp_runtime::cgroup::Cgroup;
 use kelp_runtime::resctrl::Groups;
 use kelp_state::file::{self, Durability};
-use kelp_state::record::start_time;
+use kelp_state::record::{has_executed, start_time};
 use kelp_sys::fd::has_input;
 use oci_spec::runtime::Spec;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, open, stat};
@@ -197,6 +197,11 @@ impl Container {
         (is_same && !has_input(pidfd.as_fd())).then_some(pidfd)
     }
 
+    /// Whether its first process has become the program; `None` if it was reaped.
+    pub(crate) fn has_executed(&self) -> Option<bool> {
+        has_executed(self.record.pid.cast_unsigned(), self.record.start_time)
+    }
+
     /// Where it is in its life.
     pub fn status(&self) -> Status {
         if self.init().is_none() {
@@ -205,7 +210,8 @@ impl Container {
         if self.record.creating {
             return Status::Creating;
         }
-        if self.directory.join(GATE).exists() {
+        // Whoever has started it may have been killed before the gate was removed.
+        if self.directory.join(GATE).exists() && self.has_executed() != Some(true) {
             return Status::Created;
         }
         if self.cgroup().is_some_and(|cgroup| cgroup.is_frozen()) {
@@ -256,13 +262,13 @@ impl Container {
         }
     }
 
-    /// Whether it is the one that `other` was: an id can be another's by now.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
+    fn is_same(&self, other: &Self) -> bool {
         let number = |container: &Self| (container.record.pid, container.record.start_time);
         number(self) == number(other)
     }
 
-    /// Keeps other verbs from changing it meanwhile, and reads again what they have changed before.
+    /// Keeps other verbs from changing it meanwhile, and reads again what they have changed before. Where its id
+    /// is another container's by now, it is not found.
     pub(crate) fn lock(&self) -> Result<(Self, OwnedFd), Error> {
         self.locked(lock(&self.directory))
     }
@@ -282,7 +288,11 @@ impl Container {
             }
             error => error,
         })?;
-        Ok((Self::open(&self.id, self.directory.clone())?, lock))
+        let fresh = Self::open(&self.id, self.directory.clone())?;
+        if !fresh.is_same(self) {
+            return Err(Error::NotFound(self.id.clone()));
+        }
+        Ok((fresh, lock))
     }
 }
 

@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use kelp_runtime::hooks;
 use kelp_runtime::launch::go;
-use kelp_state::record::has_executed;
 use kelp_sys::signal::pidfd_send;
 use oci_spec::runtime::{Hook, Spec};
 use rustix::fs::{Mode, OFlags, open};
@@ -45,7 +44,6 @@ impl Container {
         );
         if told.is_err()
             && let Ok((fresh, _lock)) = self.lock()
-            && fresh.is_same(self)
         {
             fresh.stop_and_delete();
         }
@@ -73,8 +71,7 @@ impl Container {
         let told = spec.as_ref().filter(has_hooks);
         let told = told.map_or(Vec::new(), |spec| created(spec).inside().to_json());
         let gate = self.come_to_the_gate()?;
-        let (pid, start_time) = (self.record.pid.cast_unsigned(), self.record.start_time);
-        let executed = || has_executed(pid, start_time);
+        let executed = || self.has_executed();
         let started = go(&gate, &self.record.program, &told, agent.as_ref(), executed);
         // Whether it runs or has ended, it waits no longer.
         let _ = fs::remove_file(self.directory.join(GATE));

@@ -278,30 +278,25 @@ fn make(parent: &Path, name: &str, controllers: &[&str]) -> Result<Cgroup, Error
     let path = parent.join(name);
     match fs::create_dir(&path) {
         // Somebody has made it for this container, with limits of their own perhaps.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_unused(&path)?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_free(&path)?,
         made => made.map_err(not_writable("create", &path))?,
     }
     Cgroup::at(path.clone()).map_err(Error::io(format!("open cgroup {}", path.display())))
 }
 
-/// Refuses a cgroup in which, or below which, there is a process, which would be taken for the container's; and
-/// one that is frozen, in which nothing would run (config-linux.md, "Control groups").
-fn check_unused(path: &Path) -> Result<(), Error> {
-    let events = path.join("cgroup.events");
-    let events =
-        fs::read_to_string(&events).map_err(Error::io(format!("read {}", events.display())))?;
-    for (event, state) in [
-        ("populated 1", "has processes already"),
-        ("frozen 1", "is frozen"),
-    ] {
-        if events.lines().any(|line| line == event) {
-            return Err(Error::Spec(format!(
-                "cgroup {} {state}: choose another path",
-                path.display()
-            )));
-        }
-    }
-    Ok(())
+/// Refuses a cgroup in which, or below which, there is a process: it would be taken for the container's. In one that
+/// is frozen, or below such a one, the init would say nothing for ever.
+fn check_free(path: &Path) -> Result<(), Error> {
+    let what = || format!("read cgroup {}", path.display());
+    let events = fs::read_to_string(path.join("cgroup.events")).map_err(Error::io(what()))?;
+    let why = if events.starts_with("populated 1") {
+        "has processes already: choose another path"
+    } else if events.lines().any(|line| line == "frozen 1") {
+        "is frozen: thaw it (cgroup.freeze), or choose another path"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Spec(format!("cgroup {} {why}", path.display())))
 }
 
 /// Has the cgroups below `parent` get these controllers; those that they had not got before.

@@ -1,7 +1,7 @@
 //! Hooks: programs that are told of a container's steps (runtime-spec, config.md, "POSIX-platform Hooks").
 //!
-//! Some run beside the runtime; createContainer and startContainer hooks are run by the init, in the
-//! container's namespaces. What a hook reads and writes are files in memory, so that one that does not read
+//! Some run beside the runtime; createContainer hooks are run in the container's namespaces by a child of the
+//! runtime's, and startContainer hooks by the init. What a hook reads and writes are files in memory, so that one that does not read
 //! the state, or writes much, holds up nobody.
 
 use std::fs::File;
@@ -21,7 +21,7 @@ use crate::error::{Error, plain};
 /// How much of what a failed hook has written is told.
 const TOLD: usize = 4096;
 
-/// The hooks that the init has to do with.
+/// The hooks that run in the container's namespaces, and what others mean for the init.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct HookPlan {
     /// Whether anybody is to be told before the root is entered.

@@ -184,11 +184,9 @@ pub fn launch(plan: &Plan, around: Surroundings<'_>) -> Result<Starting, Error> 
         None if !needs_joiner => clone3(create, around.cgroup, init).map_err(clone_error)?,
         Some(User::New(_)) => {
             let create = create.with(CloneFlags::NEWUSER);
-            clone3(create, around.cgroup, init).map_err(|error| {
-                match error.raw_os_error().map(Errno::from_raw_os_error) {
-                    Some(Errno::PERM) => forbidden(&error).into(),
-                    _ => clone_error(error),
-                }
+            clone3(create, around.cgroup, init).map_err(|error| match error {
+                error if is_forbidden(&error) => forbidden(&error).into(),
+                error => clone_error(error),
             })?
         }
         _ => through_joiner(&plan.process.program(), Beginning::default(), || {
@@ -211,10 +209,25 @@ pub fn launch(plan: &Plan, around: Surroundings<'_>) -> Result<Starting, Error> 
     starting.ready()
 }
 
+/// Whether it is the new user namespace, among others, that can't be had.
+fn is_forbidden(error: &io::Error) -> bool {
+    let limit = || std::fs::read_to_string("/proc/sys/user/max_user_namespaces");
+    match Errno::from_io_error(error) {
+        Some(Errno::PERM) => true,
+        Some(Errno::NOSPC) => limit().is_ok_and(|limit| limit.trim() == "0"),
+        _ => false,
+    }
+}
+
 fn clone_error(error: io::Error) -> Error {
-    match error.raw_os_error() {
-        Some(code) if code == Errno::NOSPC.raw_os_error() => Error::Init(
+    match Errno::from_io_error(&error) {
+        Some(Errno::NOSPC) => Error::Init(
             "too many namespaces: raise the sysctls user.max_*_namespaces, or remove containers"
+                .to_owned(),
+        ),
+        Some(Errno::PERM) => Error::Init(
+            "create the container's namespaces: operation not permitted: without root a user namespace has \
+             to be in linux.namespaces"
                 .to_owned(),
         ),
         _ => Error::io("create the container's namespaces")(error),
