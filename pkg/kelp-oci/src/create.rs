@@ -29,7 +29,7 @@ use crate::error::Error;
 use crate::net_devices;
 use crate::record::{self, Container, GATE, Record, Status};
 use crate::root::{self, Root};
-use crate::start::{run, run_poststop};
+use crate::start::{execute, run, run_poststop};
 
 /// How to create.
 #[derive(Debug, Default)]
@@ -55,6 +55,7 @@ struct Undo<'a> {
     directory: &'a Path,
     place: Place,
     groups: Option<Groups>,
+    pid_file: Option<&'a Path>,
     is_done: bool,
 }
 
@@ -68,6 +69,9 @@ impl Drop for Undo<'_> {
         }
         if let Some(groups) = &self.groups {
             groups.remove();
+        }
+        if let Some(path) = self.pid_file {
+            let _ = fs::remove_file(path);
         }
         let _ = fs::remove_dir_all(self.directory);
     }
@@ -132,6 +136,7 @@ impl Root {
             directory: &directory,
             place: Place::default(),
             groups: None,
+            pid_file: None,
             is_done: false,
         };
         let is_root = root::is_host_root();
@@ -209,6 +214,7 @@ impl Root {
             }
             if let Some(path) = &options.pid_file {
                 file::write_pid(path, pid.cast_unsigned())?;
+                undo.pid_file = Some(path);
             }
             container.record.creating = false;
             container.write_record()?;
@@ -216,7 +222,7 @@ impl Root {
                 starting.held()?;
                 return Ok(());
             }
-            starting.execute_asking(agent.as_ref())?.release();
+            execute(starting, agent.as_ref())?.release();
             Ok(())
         };
         if let Err(error) = held() {

@@ -18,6 +18,7 @@ use crate::lenient;
 use crate::record::{Container, Status};
 use crate::relay::{self, Signals};
 use crate::root::{is_host_root, seccomp_cache};
+use crate::start::execute;
 
 /// How to add a process.
 #[derive(Debug, Default)]
@@ -95,11 +96,11 @@ impl Container {
             file::write_pid(path, pid.cast_unsigned())?;
         }
         if options.detach {
-            starting.execute_asking(agent.as_ref())?.release();
+            execute(starting, agent.as_ref())?.release();
             return Ok(0);
         }
         let signals = Signals::hold()?;
-        let child = starting.execute_asking(agent.as_ref())?.release();
+        let child = execute(starting, agent.as_ref())?.release();
         let exit = relay::wait(child.pidfd.as_fd(), &signals, outer)?;
         Ok(exit.code())
     }

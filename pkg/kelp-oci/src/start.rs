@@ -4,7 +4,8 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 
 use kelp_runtime::hooks;
-use kelp_runtime::launch::go;
+use kelp_runtime::launch::{Agent, Guarded, Starting, go};
+use kelp_state::record::{has_executed, start_time};
 use kelp_sys::signal::pidfd_send;
 use oci_spec::runtime::{Hook, Spec};
 use rustix::fs::{Mode, OFlags, open};
@@ -114,6 +115,20 @@ impl Container {
         let socket = socket(SocketType::SEQPACKET).map_err(Error::io(what()))?;
         connect(&socket, &gate_address(directory.as_fd())?).map_err(Error::io(what()))?;
         Ok(socket)
+    }
+}
+
+/// Lets a child execute its program; returns it once it has. One that was killed before that, by its own filter
+/// perhaps, has closed its end of the socket too.
+pub(crate) fn execute(starting: Starting, agent: Option<&Agent>) -> Result<Guarded, Error> {
+    let child = starting.execute_asking(agent)?;
+    let pid = child.pid.as_raw_nonzero().get().cast_unsigned();
+    // Not reaped, so that its number is its own.
+    match start_time(pid).and_then(|started| has_executed(pid, started)) {
+        Some(false) => Err(Error::State(
+            "the process was killed before its program ran".to_owned(),
+        )),
+        _ => Ok(child),
     }
 }
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Bundle;
 use crate::cgroups;
@@ -122,6 +122,45 @@ fn create_takes_no_directory_of_anothers() {
     bundle.runtime(&["start", "one"]).succeeds();
     bundle.runtime(&["delete", "--force", "one"]).succeeds();
     assert!(bundle.left().is_empty());
+}
+
+/// A filter that allows no execve(2) kills the process when the socket to it closes for that as well.
+#[test]
+fn what_is_killed_before_its_program_ran_has_not_started() {
+    let Some(env) = Env::new() else { return };
+    let bundle = Bundle::new(&env, &["sleep", "1000"]);
+    bundle.leaves(&["run", "-d", "open"]).unwrap();
+    let filter = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["execve"], "action": "SCMP_ACT_KILL_PROCESS"}],
+    });
+    bundle.change(|spec| spec["linux"]["seccomp"] = filter.clone());
+    let killed = "the process was killed before its program ran";
+    assert_eq!(bundle.fails(&["run", "one"]), killed);
+    let run = ["run", "-d", "--pid-file", "pid", "one"];
+    assert_eq!(bundle.fails(&run), killed);
+    assert!(!bundle.directory.join("pid").exists());
+    bundle.leaves(&["create", "one"]).unwrap();
+    assert_eq!(
+        bundle.fails(&["start", "one"]),
+        "the container's init was killed while it was starting"
+    );
+    bundle.runtime(&["delete", "one"]).succeeds();
+    // Of exec, which has the filter that the container was made with.
+    let config = bundle.state("open").join("config.json");
+    let mut spec: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    spec["linux"]["seccomp"] = filter;
+    fs::write(&config, spec.to_string()).unwrap();
+    for words in [
+        &["exec", "open", "true"][..],
+        &["exec", "-d", "open", "true"],
+    ] {
+        let done = bundle.runtime(words).done();
+        let said = format!("kelp-runtime: {killed}\n");
+        assert_eq!((done.code, done.stderr), (255, said));
+    }
+    bundle.runtime(&["delete", "--force", "open"]).succeeds();
+    assert_eq!(bundle.runtime(&["list", "--quiet"]).succeeds(), "");
 }
 
 #[test]

@@ -155,7 +155,11 @@ fn under_the_filter(trace: &str) -> BTreeSet<String> {
     let mut init = None;
     for line in trace.lines() {
         let (pid, call) = line.split_once(' ').unwrap();
-        let call = call.trim_start().trim_start_matches("<... ");
+        let call = call.trim_start();
+        // The second part of one that another process came in between of; that may be the loading itself.
+        if call.starts_with("<... ") {
+            continue;
+        }
         let name: String = call
             .chars()
             .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
@@ -228,7 +232,7 @@ fn nobody_is_asked_about_a_call_of_the_runtimes_own() {
             });
             let said = bundle.fails(&["create", "one"]);
             let expected = format!("linux.seccomp: nobody can be asked about {name}");
-            assert!(said.starts_with(&expected), "{said}");
+            assert!(said.starts_with(&expected), "{name}: {said}");
         }
     }
 }
