@@ -174,7 +174,8 @@ impl Plan {
         let uts = namespaces.has(CloneFlags::NEWUTS, Link::HostNameAndNISDomainName);
         if spec.hostname().is_some() && !uts {
             return Err(Error::Spec(
-                "a hostname needs a UTS namespace: leave --hostname or --uts=host out".to_owned(),
+                "a hostname needs a UTS namespace that is not the host's: leave out the hostname, or --uts=host"
+                    .to_owned(),
             ));
         }
         let mut sysctl = sysctls(linux.sysctl().iter().flatten(), &namespaces)?;
