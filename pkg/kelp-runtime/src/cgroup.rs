@@ -148,12 +148,17 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Freezes or thaws every process in it.
+    /// Freezes or thaws every process in it; returns once that is done. Where one can't be frozen, all are thawed
+    /// again.
     pub fn freeze(&self, frozen: bool) -> io::Result<()> {
-        write_file(
-            &self.path.join("cgroup.freeze"),
-            if frozen { "1" } else { "0" },
-        )
+        let file = self.path.join("cgroup.freeze");
+        write_file(&file, if frozen { "1" } else { "0" })?;
+        if frozen && !self.wait_for("frozen 1") {
+            write_file(&file, "0")?;
+            let text = "a process in it hangs in the kernel and can't be frozen";
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        Ok(())
     }
 
     /// Whether its processes are frozen, or about to be.
@@ -186,20 +191,23 @@ impl Cgroup {
         scope.map_or(own, |scope| scope.join(name))
     }
 
-    /// Waits until the last process that was killed is gone. The kernel tells a change of
-    /// `cgroup.events` since it was last read by a priority event (cgroup-v2.rst, "populated").
-    fn wait_until_empty(&self) {
+    /// Waits until its `cgroup.events` say this; whether they did in a few seconds. The kernel tells a change since
+    /// the file was last read by a priority event (cgroup-v2.rst, "populated").
+    fn wait_for(&self, event: &str) -> bool {
         let Ok(events) = fs::File::open(self.path.join("cgroup.events")) else {
-            return;
+            return false;
         };
         // A process that hangs in the kernel must not hold up its user for ever.
         let deadline = Instant::now() + Duration::from_secs(5);
         let mut text = [0; 256];
         while let Ok(length) = events.read_at(&mut text, 0) {
+            let mut lines = text[..length].split(|&byte| byte == b'\n');
+            if lines.any(|line| line == event.as_bytes()) {
+                return true;
+            }
             let left = deadline.saturating_duration_since(Instant::now());
-            let populated = text[..length].starts_with(b"populated 1");
-            if !populated || left.is_zero() {
-                return;
+            if left.is_zero() {
+                return false;
             }
             let timeout = Timespec {
                 tv_sec: left.as_secs() as i64,
@@ -207,13 +215,14 @@ impl Cgroup {
             };
             let _ = poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&timeout));
         }
+        false
     }
 
     /// Removes it and what the container made below it; the processes have ended.
     pub fn remove(&self) {
         if fs::remove_dir(&self.path).is_err() {
             let _ = self.kill();
-            self.wait_until_empty();
+            let _ = self.wait_for("populated 0");
             remove_tree(&self.path);
         }
     }
