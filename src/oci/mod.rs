@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, FromArgMatches, Parser, Subcommand};
 use kelp_args::Signal;
 use kelp_format::units;
 use kelp_oci::{ConsoleSocket, CreateOptions, Root, Terminal};
@@ -178,9 +178,40 @@ struct Ps {
     options: Vec<String>,
 }
 
+/// The grammar with that verb alone that a word names: to set up the arguments of all the others takes longer
+/// than to parse.
+fn alone(word: &OsString) -> Option<clap::Command> {
+    fn grammar<A: Args>(verb: &'static str) -> clap::Command {
+        let verb = A::augment_args(clap::Command::new(verb));
+        Global::augment_args(clap::Command::new("kelp-runtime")).subcommand(verb)
+    }
+    Some(match word.to_str()? {
+        "create" => grammar::<Create>("create"),
+        "start" => grammar::<One>("start"),
+        "run" => grammar::<Run>("run"),
+        "state" => grammar::<One>("state"),
+        "kill" => grammar::<Kill>("kill"),
+        "delete" => grammar::<Delete>("delete"),
+        "exec" => grammar::<exec::Args>("exec"),
+        _ => return None,
+    })
+}
+
+/// Parses the command line. A word that names a verb may be something else's value, so what goes wrong is seen by
+/// the whole grammar once more.
+fn parse() -> Result<Runtime, clap::Error> {
+    let words: Vec<_> = std::env::args_os().collect();
+    let verb = words.iter().skip(1).find_map(alone);
+    let matches = verb.and_then(|grammar| grammar.try_get_matches_from(&words).ok());
+    match matches.map(|matches| Runtime::from_arg_matches(&matches)) {
+        Some(Ok(runtime)) => Ok(runtime),
+        _ => Runtime::try_parse_from(words),
+    }
+}
+
 /// Parses the command line and does what it says.
 pub fn main() -> ExitCode {
-    let runtime = match Runtime::try_parse_from(std::env::args_os()) {
+    let runtime = match parse() {
         Ok(runtime) => runtime,
         Err(error) => return usage(&error),
     };
