@@ -1,6 +1,7 @@
 //! Has the linker place the functions of kelp's usual work side by side: `link-order.txt`, which
 //! tests/bench/order writes. Few pages of the program are then in use, and fewer have to be mapped.
 //!
+//! The program is stripped here too, so that names are the same with symbols and without.
 //! Names that are not in the program are passed over, so that a list which has aged does no harm.
 
 use std::env;
@@ -8,12 +9,20 @@ use std::path::Path;
 use std::process::Command;
 
 const ORDER: &str = "link-order.txt";
+/// Set for tests/bench/order, which has to know functions by name.
+const SYMBOLS: &str = "KELP_SYMBOLS";
 
 fn main() {
     println!("cargo:rerun-if-changed={ORDER}");
     println!("cargo:rerun-if-changed=build.rs");
-    let is_release = env::var("PROFILE").is_ok_and(|profile| profile == "release");
-    if is_release && links_by_lld() {
+    println!("cargo:rerun-if-env-changed={SYMBOLS}");
+    if env::var("PROFILE").is_ok_and(|profile| profile != "release") {
+        return;
+    }
+    if env::var_os(SYMBOLS).is_none() {
+        println!("cargo:rustc-link-arg-bins=-Wl,--strip-all");
+    }
+    if links_by_lld() {
         let directory = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
         println!("cargo:rustc-link-arg-bins=-Wl,--symbol-ordering-file={directory}/{ORDER}");
         println!("cargo:rustc-link-arg-bins=-Wl,--no-warn-symbol-ordering");
