@@ -11,6 +11,9 @@ use crate::wire::{self, Kind, Message, Reader, Writer};
 /// A manager that is silent for so long does not answer any more.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// What sd-bus reads at first, the authentication included (its `bus_socket_read_auth`).
+const FIRST_READ: usize = 256;
+
 /// Why systemd did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -40,11 +43,13 @@ impl Error {
     }
 }
 
-/// A connection to the user's manager.
+/// A connection to a manager of systemd's, the user's or the system's.
 #[derive(Debug)]
 pub struct Manager {
     stream: UnixStream,
     received: Vec<u8>,
+    /// Whether the answer to the authentication has been read.
+    greeted: bool,
     serial: u32,
 }
 
@@ -71,8 +76,8 @@ pub struct Job {
 }
 
 impl Manager {
-    /// Connects to the manager whose runtime directory (`XDG_RUNTIME_DIR`) this is. The error
-    /// `NotFound` means that there is none.
+    /// Connects to the manager whose runtime directory this is: `XDG_RUNTIME_DIR`, or /run of the system's.
+    /// The error `NotFound` means that there is none.
     pub fn connect(runtime: &Path) -> Result<Self, Error> {
         let stream = UnixStream::connect(runtime.join("systemd/private"))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -80,22 +85,15 @@ impl Manager {
     }
 
     /// Says who is there. No name is given, because a user namespace has other ids than the host: the
-    /// manager asks the kernel.
-    fn over(stream: UnixStream) -> Result<Self, Error> {
-        let mut manager = Self {
+    /// manager asks the kernel. Its answer is read together with the first message's.
+    fn over(mut stream: UnixStream) -> Result<Self, Error> {
+        stream.write_all(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
+        Ok(Self {
             stream,
             received: Vec::new(),
+            greeted: false,
             serial: 0,
-        };
-        let begin = b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n";
-        manager.stream.write_all(begin)?;
-        // A message that comes in one piece with this, and is short, stays in the buffer of sd-bus unread until
-        // another one comes: it is sent when the answer is there.
-        let deadline = Instant::now() + PATIENCE;
-        while !manager.greet()? {
-            manager.read_more(deadline)?;
-        }
-        Ok(manager)
+        })
     }
 
     /// Asks for a scope whose cgroup is the user's to divide. The answer is waited for by
@@ -195,6 +193,13 @@ impl Manager {
     ) -> Result<u32, Error> {
         self.serial += 1;
         let message = wire::call(self.serial, method, signature, body);
+        if message.len() <= FIRST_READ {
+            // In one piece with the authentication it would stay in the buffer of sd-bus, unread until more comes.
+            let deadline = Instant::now() + PATIENCE;
+            while !self.greeted && !self.greet()? {
+                self.read_more(deadline)?;
+            }
+        }
         self.stream.write_all(&message)?;
         Ok(self.serial)
     }
@@ -219,6 +224,10 @@ impl Manager {
 
     fn receive(&mut self, deadline: Instant) -> Result<Message, Error> {
         loop {
+            if !self.greeted && !self.greet()? {
+                self.read_more(deadline)?;
+                continue;
+            }
             match wire::length(&self.received).map_err(Error::Protocol)? {
                 Some(length) if length <= self.received.len() => {
                     let bytes: Vec<u8> = self.received.drain(..length).collect();
@@ -235,6 +244,7 @@ impl Manager {
         while let Some(end) = self.received.windows(2).position(|pair| pair == b"\r\n") {
             let line: Vec<u8> = self.received.drain(..end + 2).collect();
             if line.starts_with(b"OK ") {
+                self.greeted = true;
                 return Ok(true);
             }
             if !line.starts_with(b"DATA") {
@@ -316,41 +326,42 @@ mod tests {
 
     /// A manager that answers to the authentication, and then to one message, with these bytes; what it has
     /// received.
-    fn answering(
-        greeting: &[u8],
-        answer: Vec<u8>,
-    ) -> (Result<Manager, Error>, thread::JoinHandle<Vec<u8>>) {
+    fn answering(greeting: &[u8], answer: Vec<u8>) -> (Manager, thread::JoinHandle<Vec<u8>>) {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let greeting = greeting.to_vec();
         let server = thread::spawn(move || {
-            let begin = read(&mut theirs, |bytes| bytes.ends_with(b"BEGIN\r\n"));
+            let mut received = Vec::new();
+            let begins = |bytes: &[u8]| {
+                let mut places = bytes.windows(7);
+                places.position(|place| place == b"BEGIN\r\n")
+            };
+            read(&mut theirs, &mut received, |bytes| begins(bytes).is_some());
             theirs.write_all(&greeting).unwrap();
-            let whole = |bytes: &[u8]| wire::length(bytes) == Ok(Some(bytes.len()));
-            let message = read(&mut theirs, whole);
+            read(&mut theirs, &mut received, |bytes| {
+                let message = &bytes[begins(bytes).unwrap() + 7..];
+                wire::length(message) == Ok(Some(message.len()))
+            });
             // Who has gone does not hear it.
             let _ = theirs.write_all(&answer);
-            [begin, message].concat()
+            received
         });
-        (Manager::over(ours), server)
+        (Manager::over(ours).unwrap(), server)
     }
 
     /// Reads until that is enough, or to the end.
-    fn read(stream: &mut UnixStream, is_enough: impl Fn(&[u8]) -> bool) -> Vec<u8> {
-        let mut received = Vec::new();
+    fn read(stream: &mut UnixStream, received: &mut Vec<u8>, is_enough: impl Fn(&[u8]) -> bool) {
         let mut buffer = [0; 4096];
-        while !is_enough(&received) {
+        while !is_enough(received) {
             let count = stream.read(&mut buffer).unwrap();
             if count == 0 {
                 break;
             }
             received.extend(&buffer[..count]);
         }
-        received
     }
 
     fn served(answer: Vec<u8>) -> (Manager, thread::JoinHandle<Vec<u8>>) {
-        let (manager, server) = answering(GREETING, answer);
-        (manager.unwrap(), server)
+        answering(GREETING, answer)
     }
 
     fn scope() -> Scope<'static> {
@@ -467,7 +478,8 @@ mod tests {
         assert!(matches!(error, Error::Protocol(_)), "{error}");
         server.join().unwrap();
         let (manager, server) = answering(b"DATA\r\nREJECTED\r\n", Vec::new());
-        assert!(matches!(manager.unwrap_err(), Error::Protocol(_)));
+        let error = manager.start_scope(&scope()).unwrap().wait().unwrap_err();
+        assert!(matches!(error, Error::Protocol(_)), "{error}");
         server.join().unwrap();
     }
 }
