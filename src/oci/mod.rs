@@ -272,7 +272,8 @@ fn line(error: &anyhow::Error) -> String {
 fn act(root: &Root, runtime: Runtime, log: &Log) -> anyhow::Result<i32> {
     let systemd = runtime.global.systemd_cgroup;
     if let Verb::Create(_) | Verb::Run(_) | Verb::Exec(_) = runtime.verb {
-        kelp_oci::protect_program()?;
+        // Nobody executes it once the verb is done.
+        kelp_oci::protect_program(None)?;
     }
     match runtime.verb {
         Verb::Create(args) => {

@@ -75,10 +75,10 @@ pub struct Args {
     /// How many processes it may have
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pids_limit: Option<i64>,
-    /// Intel's RDT is not set up by this runtime
+    /// Intel's RDT is set up by create, and stays
     #[arg(long, value_name = "SCHEMA", hide = true)]
     l3_cache_schema: Option<String>,
-    /// Intel's RDT is not set up by this runtime
+    /// Intel's RDT is set up by create, and stays
     #[arg(long, value_name = "SCHEMA", hide = true)]
     mem_bw_schema: Option<String>,
     /// The container's id
@@ -89,7 +89,7 @@ pub struct Args {
 pub fn run(root: &Root, args: &Args) -> anyhow::Result<()> {
     let container = root.container(&args.id)?;
     if args.l3_cache_schema.is_some() || args.mem_bw_schema.is_some() {
-        bail!("Intel's RDT is not set up by this runtime: leave its schemas out");
+        bail!("Intel's RDT is set up when a container is created: leave its schemas out");
     }
     let _ = (&args.kernel_memory, &args.kernel_memory_tcp);
     let mut resources: LinuxResources = match &args.resources {

@@ -80,14 +80,13 @@ impl Drop for Undo<'_> {
 impl Root {
     /// Makes a container that waits to be started.
     pub fn create(&self, id: &str, options: &Options) -> Result<Container, Error> {
-        let (container, _) = self.make(id, options, true)?;
-        Ok(container)
+        self.make(id, options, true).map(|(container, _)| container)
     }
 
     /// Makes a container and starts it; it is not there if that fails.
     pub fn run(&self, id: &str, options: &Options) -> Result<Container, Error> {
-        let (container, spec) = self.make(id, options, false)?;
-        if !container.waits {
+        let (container, started) = self.make(id, options, false)?;
+        if let Some(spec) = started {
             container.after_start(&spec)?;
         } else if let Err(error) = container.start() {
             let _ = container.delete(true);
@@ -96,7 +95,13 @@ impl Root {
         Ok(container)
     }
 
-    fn make(&self, id: &str, options: &Options, waits: bool) -> Result<(Container, Spec), Error> {
+    /// Makes a container, and what it was made from where it was started too.
+    fn make(
+        &self,
+        id: &str,
+        options: &Options,
+        waits: bool,
+    ) -> Result<(Container, Option<Spec>), Error> {
         let mut moved = None;
         self.make_with(id, options, waits, &mut moved)
             .map_err(|error| net_devices::put_back(moved, error))
@@ -108,7 +113,7 @@ impl Root {
         options: &Options,
         waits: bool,
         moved: &mut Option<Moved>,
-    ) -> Result<(Container, Spec), Error> {
+    ) -> Result<(Container, Option<Spec>), Error> {
         let directory = self.directory(id)?;
         let mut bundle = Bundle::open(&options.bundle)?;
         bundle.tell_of_sockets(options.listen_fds);
@@ -232,13 +237,10 @@ impl Root {
             return Err(error);
         }
         container.notes = bundle.notes;
-        container.waits = waits;
         undo.is_done = true;
-        Ok((container, bundle.spec))
+        Ok((container, (!waits).then_some(bundle.spec)))
     }
-}
 
-impl Root {
     /// Why nothing of this id can be made, where its directory is there.
     fn taken(&self, id: &str) -> Error {
         match self.container(id) {
@@ -265,7 +267,6 @@ fn new(
         id: id.to_owned(),
         notes: Vec::new(),
         terminal: None,
-        waits: false,
         record: Record {
             bundle: bundle.directory.clone(),
             pid,

@@ -65,8 +65,6 @@ pub struct Container {
     pub notes: Vec<String>,
     /// The outer end of its terminal, if whoever has made it keeps that.
     pub terminal: Option<OwnedFd>,
-    /// Whether it was left waiting to be started when it was made.
-    pub(crate) waits: bool,
     pub(crate) directory: PathBuf,
     pub(crate) record: Record,
 }
@@ -154,7 +152,6 @@ impl Container {
             id: id.to_owned(),
             notes: Vec::new(),
             terminal: None,
-            waits: false,
             record: record.ok_or_else(|| Error::NotFound(id.to_owned()))?,
             directory,
         })

@@ -99,12 +99,6 @@ fn usual() -> PathBuf {
     }
 }
 
-/// Makes sure that containers can't write the runtime's program, which nobody executes once a verb is done.
-/// Verbs that run something in a container begin with this.
-pub fn protect_program() -> Result<(), Error> {
-    Ok(kelp_runtime::program::protect(None)?)
-}
-
 /// Whether the caller is the machine's root.
 pub(crate) fn is_host_root() -> bool {
     geteuid().is_root() && !in_user_namespace()

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use kelp_runtime::hooks;
 use kelp_runtime::launch::{Agent, Guarded, Starting, go};
-use kelp_state::record::{has_executed, start_time};
+use kelp_state::record::child_has_executed;
 use kelp_sys::signal::pidfd_send;
 use oci_spec::runtime::{Hook, Spec};
 use rustix::fs::{Mode, OFlags, open};
@@ -122,9 +122,7 @@ impl Container {
 /// perhaps, has closed its end of the socket too.
 pub(crate) fn execute(starting: Starting, agent: Option<&Agent>) -> Result<Guarded, Error> {
     let child = starting.execute_asking(agent)?;
-    let pid = child.pid.as_raw_nonzero().get().cast_unsigned();
-    // Not reaped, so that its number is its own.
-    match start_time(pid).and_then(|started| has_executed(pid, started)) {
+    match child_has_executed(child.pid.as_raw_nonzero().get().cast_unsigned()) {
         Some(false) => Err(Error::State(
             "the process was killed before its program ran".to_owned(),
         )),

@@ -284,11 +284,17 @@ pub fn start_time(pid: u32) -> Option<u64> {
 /// Whether a process, by its number and its start time, has executed a program since it was forked; `None` if
 /// it was reaped. One that has ended and was not reaped still tells.
 pub fn has_executed(pid: u32, start_time: u64) -> Option<bool> {
-    // `PF_FORKNOEXEC` of the kernel: fork(2) sets it, and execve(2) clears it before it closes descriptors.
-    const FORKED: u64 = 0x40;
     let (flags, started) = flags_and_start_time(pid)?;
     (started == start_time).then_some(flags & FORKED == 0)
 }
+
+/// The same of a child that nobody has reaped, so that its number is its own.
+pub fn child_has_executed(pid: u32) -> Option<bool> {
+    flags_and_start_time(pid).map(|(flags, _)| flags & FORKED == 0)
+}
+
+/// `PF_FORKNOEXEC` of the kernel: fork(2) sets it, and execve(2) clears it before it closes descriptors.
+const FORKED: u64 = 0x40;
 
 /// Fields 9 and 22 of proc_pid_stat(5), of one look.
 fn flags_and_start_time(pid: u32) -> Option<(u64, u64)> {
@@ -314,7 +320,7 @@ mod tests {
 
     #[test]
     fn whether_a_process_has_executed_is_known_until_it_is_reaped() {
-        let known = |pid: u32| has_executed(pid, start_time(pid).unwrap_or(0));
+        let known = child_has_executed;
         let forked = clone3(CloneFlags::empty(), None, || 0).unwrap();
         let pid = forked.pid.as_raw_nonzero().get().cast_unsigned();
         assert_eq!(known(pid), Some(false));
