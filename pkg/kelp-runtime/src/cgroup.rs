@@ -148,8 +148,8 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Freezes or thaws every process in it; returns once that is done. Where one can't be frozen, all are thawed
-    /// again.
+    /// Freezes every process in it, and returns once that is done, or thaws them. Where one can't be frozen, all are
+    /// thawed again.
     pub fn freeze(&self, frozen: bool) -> io::Result<()> {
         let file = self.path.join("cgroup.freeze");
         write_file(&file, if frozen { "1" } else { "0" })?;

@@ -54,12 +54,7 @@ impl Foreign {
     fn inherit_flag(&self) -> Option<&'static str> {
         match self.program() {
             "crun" if !self.has_flag("--cgroup-manager") => Some("--cgroup-manager=disabled"),
-            "runsc"
-                if !self
-                    .flags
-                    .iter()
-                    .any(|flag| flag == "--ignore-cgroups=false") =>
-            {
+            "runsc" if self.flags.iter().all(|it| it != "--ignore-cgroups=false") => {
                 Some("--ignore-cgroups")
             }
             _ => None,

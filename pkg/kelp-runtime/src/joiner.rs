@@ -11,9 +11,10 @@ use kelp_sys::clone::{Child, CloneFlags, clone3};
 use kelp_sys::process::{pid_of, wait_pidfd};
 use rustix::net::RecvFlags;
 
-use crate::error::{Error, Failure, Step};
+use crate::error::{Error, Failure};
 use crate::launch::{GO, Guarded, pair};
 use crate::message::{receive, send};
+use crate::process::wait_for_go;
 
 /// Where a joiner begins.
 #[derive(Clone, Copy, Default)]
@@ -39,7 +40,7 @@ pub(crate) fn through_joiner(
         // Its copy would keep it from seeing that the caller's is closed.
         drop(told.take());
         let joined = match beginning.before {
-            Some(_) => wait_for(teller.as_fd()).and_then(|()| join()),
+            Some(_) => wait_for_go(teller.as_fd()).and_then(|_| join()),
             None => join(),
         };
         match joined {
@@ -74,14 +75,4 @@ pub(crate) fn through_joiner(
         None if length == 0 => Err(Error::Init("the joiner was killed".to_owned())),
         None => Err(Failure::to_error(&buffer[..length], program)),
     }
-}
-
-/// Waits for the caller's word.
-fn wait_for(caller: BorrowedFd<'_>) -> Result<(), Failure> {
-    let (length, _) = receive(caller, &mut [0; 1], RecvFlags::empty())
-        .step(|| "wait for the caller".to_owned())?;
-    if length == 0 {
-        return Err(Failure::setup("the caller has gone"));
-    }
-    Ok(())
 }

@@ -130,10 +130,12 @@ fn copy_up(
     // A mode and an owner that were asked for outlive the copy, which brings the image's.
     let stat = fstat(tree).step(what)?;
     let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
-    // Empty or not, a volume whose owner has no id in the container is somebody's, and stays that one's.
-    match rustix::fs::chmodat(tree, ".", mode, AtFlags::empty()) {
-        Err(Errno::PERM) if filling.is_some() => return Ok(()),
-        result => result.step(what)?,
+    if filling.is_some() {
+        // Empty or not, a volume whose owner has no id in the container is somebody's, and stays that one's.
+        match rustix::fs::chmodat(tree, ".", mode, AtFlags::empty()) {
+            Err(Errno::PERM) => return Ok(()),
+            result => result.step(what)?,
+        }
     }
     let asks = |wanted: &CStr| match &mount.source {
         Source::FileSystem { parameters, .. } => {

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kelp_sys::exec::{CStringArray, execve, reset_signals};
 use kelp_sys::fd::{cloexec_from, close_but, dup_to};
@@ -109,7 +109,8 @@ pub(crate) fn execute(
 
 struct Prepared {
     env: CStringArray,
-    path: Vec<u8>,
+    /// Where the program may be.
+    candidates: Vec<CString>,
 }
 
 fn become_user(
@@ -168,11 +169,10 @@ fn become_user(
     let path = env
         .iter()
         .find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="))
-        .unwrap_or(b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-        .to_vec();
+        .unwrap_or(b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     Ok(Prepared {
+        candidates: candidates(&plan.argv.strings()[0], path),
         env: CStringArray::new(env),
-        path,
     })
 }
 
@@ -392,7 +392,7 @@ fn run_program(
 ) -> Failure {
     if let Tie::Gate(gate) = tie {
         // A program that is not there is better told now than when it is started.
-        if let Err(failure) = look_for(&plan.argv.strings()[0], prepared) {
+        if let Err(failure) = look_for(&prepared.candidates) {
             return failure;
         }
         return match wait_at(gate, parent, plan) {
@@ -468,7 +468,6 @@ fn become_program(
     if matches!(tie, Tie::Gate(_)) {
         let _ = send(speaker, &[LEAVES], &[]);
     }
-    let candidates = candidates(&plan.argv.strings()[0], prepared);
     // With no_new_privs the filter comes last: it need not allow what stood before it, and somebody may be asked
     // about all that is called from here on but how the descriptor to be asked by is handed over.
     if plan.no_new_privileges
@@ -476,7 +475,7 @@ fn become_program(
     {
         return failure;
     }
-    execute_first(&candidates, &plan.argv, prepared)
+    execute_first(&plan.argv, prepared)
 }
 
 /// Waits for the word to go on, and the state that comes with it, if any does.
@@ -494,38 +493,31 @@ pub(crate) fn wait_for_go(parent: BorrowedFd<'_>) -> Result<Vec<u8>, Failure> {
     Ok(state)
 }
 
-/// Whether there is a program to be executed, as [`exec_in_path`] would find it.
-fn look_for(name: &CStr, prepared: &Prepared) -> Result<(), Failure> {
-    let look = |path: &Path| {
-        accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)?;
-        // As execve(2) has it.
-        if path.is_dir() {
-            return Err(Errno::ACCESS);
-        }
-        Ok(())
-    };
-    let name = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
+/// Whether there is a program to be executed, as [`execute_first`] would find it.
+fn look_for(candidates: &[CString]) -> Result<(), Failure> {
     let mut found = Err(Errno::NOENT);
-    if name.as_os_str().as_bytes().contains(&b'/') {
-        found = look(name);
-    } else {
-        for directory in prepared.path.split(|&byte| byte == b':') {
-            match look(&Path::new(std::ffi::OsStr::from_bytes(directory)).join(name)) {
-                Ok(()) => return Ok(()),
-                Err(Errno::ACCESS) => found = Err(Errno::ACCESS),
-                Err(_) => {}
-            }
+    for path in candidates {
+        match accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS) {
+            // As execve(2) has it.
+            Ok(()) if place(path).is_dir() => found = Err(Errno::ACCESS),
+            Ok(()) => return Ok(()),
+            Err(Errno::ACCESS) => found = Err(Errno::ACCESS),
+            Err(_) => {}
         }
     }
-    found.map_err(|error| exec_failure(&error.into(), name))
+    found.map_err(|error| exec_failure(&error.into(), Path::new("")))
+}
+
+fn place(path: &CStr) -> &Path {
+    Path::new(std::ffi::OsStr::from_bytes(path.to_bytes()))
 }
 
 /// Where a program may be: as it is named, or in the directories of the container's PATH.
-fn candidates(name: &CStr, prepared: &Prepared) -> Vec<CString> {
+fn candidates(name: &CStr, path: &[u8]) -> Vec<CString> {
     if name.to_bytes().contains(&b'/') {
         return vec![name.to_owned()];
     }
-    let directories = prepared.path.split(|&byte| byte == b':');
+    let directories = path.split(|&byte| byte == b':');
     let paths = directories.map(|directory| match directory {
         b"" => [b".", b"/".as_slice(), name.to_bytes()].concat(),
         _ => [directory, b"/", name.to_bytes()].concat(),
@@ -535,19 +527,19 @@ fn candidates(name: &CStr, prepared: &Prepared) -> Vec<CString> {
 
 /// Executes the first that is there, as execvp(3) does; returns only if none can be. Allocates nothing before
 /// the last has failed.
-fn execute_first(candidates: &[CString], argv: &CStringArray, prepared: &Prepared) -> Failure {
-    let place = |path: &CString| PathBuf::from(std::ffi::OsStr::from_bytes(path.to_bytes()));
-    if let [only] = candidates {
-        let error = execve(only, argv, &prepared.env);
-        return exec_failure(&error, &place(only));
+fn execute_first(argv: &CStringArray, prepared: &Prepared) -> Failure {
+    let Prepared { env, candidates } = prepared;
+    if let [only] = candidates.as_slice() {
+        let error = execve(only, argv, env);
+        return exec_failure(&error, place(only));
     }
     let mut worst = None;
     for path in candidates {
-        let error = execve(path, argv, &prepared.env);
+        let error = execve(path, argv, env);
         match Errno::from_io_error(&error) {
             Some(Errno::NOENT | Errno::NOTDIR | Errno::STALE | Errno::NODEV) => {}
             Some(Errno::ACCESS) => worst = Some(error),
-            _ => return exec_failure(&error, &place(path)),
+            _ => return exec_failure(&error, place(path)),
         }
     }
     match worst {

@@ -81,8 +81,8 @@ impl ResctrlPlan {
         }
         // Some write several lines here, for code and data apart.
         let l3 = l3.flat_map(|text| text.lines());
-        let wanted: Vec<_> = l3.chain(bandwidth.map(String::as_str)).collect();
-        let wanted: Vec<_> = wanted.into_iter().map(str::to_owned).collect();
+        let lines = l3.chain(bandwidth.map(String::as_str));
+        let wanted: Vec<_> = lines.map(str::to_owned).collect();
         let group = mount.join(if closid == Some("/") { "" } else { name });
         let counts = rdt.enable_monitoring().unwrap_or(false);
         Ok(Self {
@@ -98,7 +98,7 @@ impl ResctrlPlan {
         })
     }
 
-    /// Makes the groups that are missing, and writes what they get. If that fails nothing is left of it.
+    /// Makes the groups that are missing, and writes what they get. If that fails no group is left of it.
     pub fn make(&self) -> Result<Groups, Error> {
         let is_new = self.make_group()?;
         let groups = Groups {

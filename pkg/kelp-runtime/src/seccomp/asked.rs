@@ -70,6 +70,15 @@ const HOOKS: [&str; 20] = [
 /// # Errors
 /// [`Error::Spec`], with a way out.
 pub fn check_asked(profile: &LinuxSeccomp, loaded: Loaded) -> Result<(), Error> {
+    let mut actions = profile
+        .syscalls()
+        .iter()
+        .flatten()
+        .map(LinuxSyscall::action);
+    let is_notify = |action| action == Action::ScmpActNotify;
+    if !is_notify(profile.default_action()) && !actions.any(is_notify) {
+        return Ok(());
+    }
     let find = |names: &[&'static str]| names.iter().copied().find(|name| asks(profile, name));
     let why = if let Some(name) = find(&LAST) {
         format!("{name}: the runtime calls it to hand over the descriptor to be asked by")
