@@ -143,7 +143,8 @@ pub(crate) fn run_role_said(
     Ok((exit, said))
 }
 
-/// The file that this process was executed from, also if it has been replaced since.
+/// The file that this process was executed from, also if it has been replaced since. After an execution from a
+/// mount of the file alone ([`kelp_runtime::program`]) the link's text is no path to it.
 fn own_binary() -> Result<CString, Error> {
     static PATH: OnceLock<Option<CString>> = OnceLock::new();
     PATH.get_or_init(|| {

@@ -134,7 +134,13 @@ impl Engine {
 
     /// The directories of those volumes among the mounts that no container has had yet.
     pub(crate) fn new_volumes(&self, mounts: &[Mount]) -> Vec<PathBuf> {
-        let sources = mounts.iter().filter_map(|mount| mount.source().as_deref());
+        // Not a directory of one that is bound by its path.
+        let is_volume = |mount: &&Mount| {
+            let mut options = mount.options().iter().flatten();
+            options.any(|option| option.starts_with("X-kelp.volume="))
+        };
+        let volumes = mounts.iter().filter(is_volume);
+        let sources = volumes.filter_map(|mount| mount.source().as_deref());
         let names = sources.filter_map(|source| self.volume_of(source));
         let directories = names.map(|name| self.paths.volumes().join(name));
         directories

@@ -200,7 +200,9 @@ impl Engine {
         own.extend(network::write_files(
             options, &network, record, base, &hostname,
         )?);
-        own.extend(self.new_volumes(&options.mounts));
+        if !host::maps_user(map) {
+            own.extend(self.new_volumes(&options.mounts));
+        }
         self.give_to_root(map, &own)?;
         let resources = options.resources.as_ref();
         let resources = resources.map_or_else(|| Ok(Vec::new()), limits::settings)?;

@@ -94,7 +94,8 @@ impl Engine {
         }
     }
 
-    /// The first process of a container that can have another one.
+    /// The first process of a container that can have another one. This program may be executed anew for it, so
+    /// this comes before anything that can't be done twice.
     fn exec_target(&self, id: &ContainerId) -> Result<(RunRecord, OwnedFd), Error> {
         let (run, pidfd) = self.init_of(id).map_err(|_| not_running(id))?;
         if run.paused {

@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use kelp_monitor::protocol::{receive, send};
 use kelp_runtime::console::{Size, inner_end, set_size};
 use kelp_runtime::launch::{Stdio, pair};
-use kelp_state::ContainerId;
+use kelp_state::{ContainerId, RunRecord};
 use kelp_sys::clone::Child;
 use kelp_sys::fd::has_gone;
 use kelp_sys::process::wait_pidfd;
@@ -101,6 +101,8 @@ pub(crate) fn killed() -> Error {
 
 /// The keeper itself.
 pub(crate) fn run(engine: &Engine, id: &ContainerId) -> i32 {
+    // First: for this the program may be executed anew, and what was inherited has to be there then.
+    let target = engine.exec_target(id);
     let (Ok(client), Ok(request)) = (
         kelp_sys::fd::inherited(SOCKET),
         kelp_sys::fd::inherited(REQUEST),
@@ -124,7 +126,7 @@ pub(crate) fn run(engine: &Engine, id: &ContainerId) -> i32 {
         child,
         terminal,
         inner,
-    } = match begin(engine, id, &request) {
+    } = match target.and_then(|target| begin(engine, id, &request, target)) {
         Ok(begun) => begun,
         Err(error) => {
             let (kind, text) = (error.kind(), error.line());
@@ -167,8 +169,12 @@ struct Begun {
     inner: Option<OwnedFd>,
 }
 
-fn begin(engine: &Engine, id: &ContainerId, request: &Request) -> Result<Begun, Error> {
-    let target = engine.exec_target(id)?;
+fn begin(
+    engine: &Engine,
+    id: &ContainerId,
+    request: &Request,
+    target: (RunRecord, OwnedFd),
+) -> Result<Begun, Error> {
     let null = rustix::stdio::stdin();
     let stdio = (!request.options.streams.tty).then_some(Stdio {
         stdin: null,
