@@ -1,10 +1,8 @@
 //! buildah with `kelp-runtime` in place of its own runtime.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::process::{Command, Stdio};
 
-use crate::env::{Env, kelp_program};
+use crate::env::Env;
 use crate::image::busybox_root;
 use crate::kelp::{Done, Kelp};
 use crate::skip;
@@ -18,20 +16,20 @@ struct Buildah<'a> {
 impl<'a> Buildah<'a> {
     /// With busybox in the directory `root`.
     fn new(env: &'a Env) -> Option<Self> {
-        if !skip::has_program("buildah") {
-            skip::skip("buildah");
+        if skip::lacks("buildah") {
             return None;
         }
         let applets = ["sh", "cat", "id", "grep", "sleep", "tty", "true"];
         busybox_root(&env.path("h/root"), &["tmp"], &applets);
-        symlink(kelp_program(), env.path("h/kelp-runtime")).unwrap();
+        env.link_runtime();
+        fs::create_dir(env.path("h/tmp")).unwrap();
         fs::write(env.path("h/conf"), "").unwrap();
         Some(Self { env })
     }
 
     fn kelp(&self, words: &[&str]) -> Kelp {
-        let path = |name: &str| self.env.path(name).into_os_string().into_string().unwrap();
-        let mut command = Command::new("buildah");
+        let path = |name| self.env.word(name);
+        let mut command = self.env.program("buildah");
         command
             .args([
                 "--root",
@@ -41,16 +39,9 @@ impl<'a> Buildah<'a> {
             ])
             .args(["--storage-driver", "vfs"])
             .args(words)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.env.path("h"))
             .env("CONTAINERS_CONF", self.env.path("h/conf"))
-            .env("XDG_RUNTIME_DIR", self.env.runtime())
             // buildah puts its bundles there.
-            .env("TMPDIR", self.env.path("h/tmp"))
-            .current_dir(self.env.path("h"))
-            .stdin(Stdio::null());
-        fs::create_dir_all(self.env.path("h/tmp")).unwrap();
+            .env("TMPDIR", self.env.path("h/tmp"));
         Kelp::new(command)
     }
 

@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv,
     send, socket_with,
@@ -15,7 +16,7 @@ use rustix::net::{
 use serde_json::{Value, json};
 
 use crate::env::Env;
-use crate::kelp::{beside, wait, wait_until};
+use crate::kelp::{LIMIT, beside, wait, wait_until};
 use crate::oci::Bundle;
 use crate::skip;
 
@@ -27,8 +28,7 @@ struct Pod<'a> {
 
 impl<'a> Pod<'a> {
     fn new(env: &'a Env, args: &[&str]) -> Option<Self> {
-        if !skip::has_program("conmon") {
-            skip::skip("conmon");
+        if skip::lacks("conmon") {
             return None;
         }
         for name in ["h/exits", "h/sockets", "h/persist"] {
@@ -40,10 +40,6 @@ impl<'a> Pod<'a> {
         })
     }
 
-    fn path(&self, name: &str) -> String {
-        self.env.path(name).into_os_string().into_string().unwrap()
-    }
-
     /// A conmon for `uuid`, the container's id or an exec's, whose first message comes on standard output.
     fn conmon(&self, uuid: &str, flags: &[&str]) -> Child {
         let mut command = beside(&self.bundle.command(&[]), "sh");
@@ -51,13 +47,13 @@ impl<'a> Pod<'a> {
             .args(["-c", "exec 3>&1 >/dev/null; exec \"$0\" \"$@\"", "conmon"])
             .args(["-b", self.bundle.directory.to_str().unwrap()])
             .args(["-c", "one", "-n", "k8s_one", "-u", uuid])
-            .args(["-l", &self.path(&format!("h/{uuid}.log"))])
+            .args(["-l", &self.env.word(&format!("h/{uuid}.log"))])
             .args(["--log-level", "info", "--syslog"])
-            .args(["-P", &self.path(&format!("h/{uuid}.conmon"))])
-            .args(["-p", &self.path(&format!("h/{uuid}.pid"))])
-            .args(["--persist-dir", &self.path("h/persist")])
-            .args(["-r", &self.path("h/kelp-runtime")])
-            .args(["--socket-dir-path", &self.path("h/sockets")])
+            .args(["-P", &self.env.word(&format!("h/{uuid}.conmon"))])
+            .args(["-p", &self.env.word(&format!("h/{uuid}.pid"))])
+            .args(["--persist-dir", &self.env.word("h/persist")])
+            .args(["-r", &self.env.word("h/kelp-runtime")])
+            .args(["--socket-dir-path", &self.env.word("h/sockets")])
             .args(flags)
             .env("_OCI_SYNCPIPE", "3")
             .stdout(Stdio::piped())
@@ -67,7 +63,7 @@ impl<'a> Pod<'a> {
 
     /// Has the container made; what conmon tells of it.
     fn create(&self, flags: &[&str]) -> Value {
-        let own = ["--exit-dir", &self.path("h/exits")];
+        let own = ["--exit-dir", &self.env.word("h/exits")];
         message(&mut self.conmon("one", &[&own[..], flags].concat()))
     }
 
@@ -77,7 +73,7 @@ impl<'a> Pod<'a> {
             "args": ["true"], "cwd": "/", "env": ["PATH=/bin"], "user": {"uid": 0, "gid": 0},
         });
         change(&mut process);
-        let file = self.path("h/process.json");
+        let file = self.env.word("h/process.json");
         fs::write(&file, process.to_string()).unwrap();
         let own = ["-e", "--sync", "--exec-process-spec", &file];
         message(&mut self.conmon("two", &[&own[..], flags].concat()))
@@ -89,7 +85,7 @@ impl<'a> Pod<'a> {
 
     /// The log's lines without their times.
     fn log(&self, uuid: &str) -> Vec<String> {
-        let text = fs::read_to_string(self.path(&format!("h/{uuid}.log"))).unwrap();
+        let text = fs::read_to_string(self.env.word(&format!("h/{uuid}.log"))).unwrap();
         let lines = text.lines().map(|line| line.split_once(' ').unwrap().1);
         lines.map(str::to_owned).collect()
     }
@@ -262,6 +258,7 @@ impl Attached {
         let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
         let address = SocketAddrUnix::new(env.path("h/sockets/one/attach")).unwrap();
         connect(&socket, &address).unwrap();
+        set_socket_timeout(&socket, Timeout::Recv, Some(LIMIT)).unwrap();
         Self {
             socket,
             seen: String::new(),

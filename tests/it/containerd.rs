@@ -3,14 +3,14 @@
 //! It is rootless in rootlesskit's way: root of a user namespace, with its own mounts and a cgroup namespace.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, symlink};
-use std::process::{Child, Command, Stdio};
+use std::os::unix::fs::FileTypeExt;
+use std::process::{Child, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::env::{Env, kelp_program};
+use crate::env::Env;
 use crate::image::busybox_root;
-use crate::kelp::{Done, Kelp, beside, wait, wait_until};
+use crate::kelp::{Done, Kelp, wait, wait_until};
 use crate::skip;
 use crate::terminal::Terminal;
 
@@ -35,26 +35,24 @@ struct Containerd<'a> {
 impl<'a> Containerd<'a> {
     /// With busybox in the directory `root`.
     fn new(env: &'a Env) -> Option<Self> {
-        for program in ["containerd", "ctr", "containerd-shim-runc-v2"] {
-            if !skip::has_program(program) {
-                skip::skip(program);
-                return None;
-            }
+        let programs = ["containerd", "ctr", "containerd-shim-runc-v2"];
+        if programs.into_iter().any(skip::lacks) {
+            return None;
         }
         let applets = ["sh", "cat", "grep", "id", "sleep", "tty", "stty", "true"];
         let directories = ["dev", "etc", "proc", "run", "sys", "tmp"];
         busybox_root(&env.path("h/root"), &directories, &applets);
-        symlink(kelp_program(), env.path("h/kelp-runtime")).unwrap();
-        let path = |name: &str| env.path(name).into_os_string().into_string().unwrap();
+        env.link_runtime();
         let config = format!(
             "{CONFIG}root = '{}'\nstate = '{}'\n[grpc]\naddress = '{}'\n",
-            path("h/storage"),
-            path("h/state"),
-            path("h/socket"),
+            env.word("h/storage"),
+            env.word("h/state"),
+            env.word("h/socket"),
         );
         fs::write(env.path("h/containerd.toml"), config).unwrap();
         let log = fs::File::create(env.path("h/log")).unwrap();
-        let child = beside(&Self::command(env, "true"), "unshare")
+        let child = env
+            .program("unshare")
             .args([
                 "--user",
                 "--map-auto",
@@ -67,27 +65,17 @@ impl<'a> Containerd<'a> {
             .stderr(log)
             .spawn()
             .unwrap();
+        // Which ends it and shows its log, also where it does not come up.
+        let containerd = Self { env, child };
         let socket = env.path("h/socket");
         let is_socket = || fs::metadata(&socket).is_ok_and(|file| file.file_type().is_socket());
         wait_until("containerd's socket", is_socket);
-        Some(Self { env, child })
-    }
-
-    fn command(env: &Env, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", env.path("h"))
-            .env("XDG_RUNTIME_DIR", env.runtime())
-            .current_dir(env.path("h"))
-            .stdin(Stdio::null());
-        command
+        Some(containerd)
     }
 
     /// A command beside it.
     fn inside(&self, words: &[&str]) -> Kelp {
-        let mut command = Self::command(self.env, "nsenter");
+        let mut command = self.env.program("nsenter");
         command
             .args(["--user", "--mount", "--wdns=.", "--target"])
             .arg(self.child.id().to_string())
@@ -105,8 +93,7 @@ impl<'a> Containerd<'a> {
     /// `ctr run` of a command in the root, by the runtime.
     fn run(&self, flags: &[&str], id: &str, command: &[&str]) -> Kelp {
         let cgroup = self.cgroup(id);
-        let path = |name: &str| self.env.path(name).into_os_string().into_string().unwrap();
-        let (runtime, root) = (path("h/kelp-runtime"), path("h/root"));
+        let (runtime, root) = (self.env.word("h/kelp-runtime"), self.env.word("h/root"));
         let own = ["run", "--runc-binary", &runtime, "--cgroup", &cgroup];
         let root = ["--rootfs", &root, id];
         let words = [&own[..], flags, &root, command];
@@ -134,8 +121,9 @@ impl<'a> Containerd<'a> {
     /// The runtime's state, the cgroup and the mounts of a container that is gone.
     fn has_left_nothing(&self, id: &str) {
         let look = format!(
-            "ls /run/containerd/runc/default | grep -v :seccomp; ls -d /sys/fs/cgroup{} 2>/dev/null; \
-             ls state/io.containerd.runtime.v2.task/default; grep -c state/ /proc/self/mountinfo; true",
+            "set -e; found=$(ls /run/containerd/runc/default state/io.containerd.runtime.v2.task/default); \
+             echo \"$found\" | grep -vE ':seccomp|:$|^$' || true; ls -d /sys/fs/cgroup{} 2>/dev/null || true; \
+             grep -c state/ /proc/self/mountinfo || true",
             self.cgroup(id)
         );
         assert_eq!(self.inside(&["sh", "-c", &look]).done().exits(0), "0\n");
@@ -144,7 +132,7 @@ impl<'a> Containerd<'a> {
 
 impl Drop for Containerd<'_> {
     fn drop(&mut self) {
-        let pid = Pid::from_raw(self.child.id() as i32).unwrap();
+        let pid = Pid::from_child(&self.child);
         let _ = kill_process(pid, Signal::TERM);
         if std::thread::panicking() {
             let log = fs::read_to_string(self.env.path("h/log"));

@@ -290,13 +290,8 @@ fn an_interrupt_at_the_password_leaves_the_terminal_as_it_was() {
         crate::env::kelp_program().display()
     );
     let kelp = env.kelp(&["-v"]).into_command();
-    let mut command = std::process::Command::new("sh");
-    command.args(["-c", &script]).env_clear();
-    for (name, value) in kelp.get_envs() {
-        if let Some(value) = value {
-            command.env(name, value);
-        }
-    }
+    let mut command = crate::kelp::beside(&kelp, "sh");
+    command.args(["-c", &script]);
     let mut terminal = Terminal::start(crate::kelp::Kelp::new(command));
     terminal.expect("Password: ");
     terminal.send(b"\x03");

@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -117,6 +119,29 @@ impl Env {
         Some(env)
     }
 
+    /// Makes the link by whose name kelp is a low-level runtime.
+    pub(crate) fn link_runtime(&self) {
+        symlink(kelp_program(), self.path("h/kelp-runtime")).unwrap();
+    }
+
+    /// Another program in this world.
+    pub(crate) fn program(&self, name: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(name);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.path("h"))
+            .env("XDG_RUNTIME_DIR", &self.runtime)
+            .current_dir(self.path("h"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// A path in this world as a word of a command line.
+    pub(crate) fn word(&self, name: &str) -> String {
+        self.path(name).into_os_string().into_string().unwrap()
+    }
+
     /// A file or directory of this world.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
@@ -154,21 +179,15 @@ impl Env {
 
     /// A kelp command in this world.
     pub(crate) fn kelp(&self, arguments: &[&str]) -> Kelp {
-        let mut command = Command::new(kelp_program());
+        let mut command = self.program(kelp_program());
         command
             .args(arguments)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.path("h"))
             .env("XDG_DATA_HOME", self.path("d"))
             .env("XDG_CONFIG_HOME", self.path("c"))
-            .env("XDG_RUNTIME_DIR", &self.runtime)
             .env("LANG", "C.UTF-8")
             // Nothing of this must show in a container (podman 2026-57231, CVE-2020-14370).
             .env("KELP_TEST_CANARY", "of the host")
-            .envs(self.variables.iter().copied())
-            .current_dir(self.path("h"))
-            .stdin(Stdio::null());
+            .envs(self.variables.iter().copied());
         Kelp::new(command)
     }
 

@@ -1,10 +1,9 @@
 //! A file system that is too small for an image.
 
-use std::process::Command;
-
 use crate::archive::Layer;
 use crate::env::Env;
 use crate::image::Image;
+use crate::kelp::around;
 
 /// A command in a mount namespace in which a tmpfs of this size is the data directory, with what a
 /// shell says after it. The user has no range of ids there: the namespace's ids could not be mapped
@@ -23,18 +22,10 @@ pub(crate) fn on_small_disk(
          setpriv --ambient-caps=-all --inh-caps=-all \"$@\"; code=$?; cd '{0}'; {after}; exit $code",
         data.display()
     );
-    let mut command = Command::new("unshare");
-    command
-        .args(["--user", "--map-current-user", "--mount", "--keep-caps"])
-        .args(["sh", "-c", &script, "sh"])
-        .arg(inner.get_program())
-        .args(inner.get_args())
-        .env_clear()
-        .current_dir("/");
-    for (name, value) in inner.get_envs() {
-        command.envs(value.map(|value| (name, value)));
-    }
-    let output = command.output().unwrap();
+    let flags = ["--user", "--map-current-user", "--mount", "--keep-caps"];
+    let shell = ["sh", "-c", &script, "sh"];
+    let mut command = around(&inner, "unshare", &[flags, shell].concat());
+    let output = command.current_dir("/").output().unwrap();
     (
         output.status.code().unwrap(),
         String::from_utf8(output.stdout).unwrap(),

@@ -100,10 +100,9 @@ fn a_policy_starts_it_again_in_the_same_namespace() {
     env.kelp(&run).succeeds();
     let own = namespace_of(&env, "one");
     let expected = own.repeat(2);
-    let end = std::time::Instant::now() + crate::kelp::LIMIT;
-    while env.kelp(&["logs", "two"]).succeeds() != expected {
-        assert!(std::time::Instant::now() < end, "not started again");
-    }
+    crate::kelp::wait_until("it is started again", || {
+        env.kelp(&["logs", "two"]).succeeds() == expected
+    });
     env.kelp(&["rm", "-f", "-t0", "two", "one"]).succeeds();
 }
 

@@ -1,7 +1,9 @@
 //! Running a kelp command with a time limit, and judging what it did.
 
 use std::ffi::OsStr;
+use std::fs;
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -150,6 +152,30 @@ pub(crate) fn beside(inner: &Command, program: impl AsRef<OsStr>) -> Command {
     command
 }
 
+/// The command as what another program runs that is called with these words.
+pub(crate) fn around(inner: &Command, program: &str, words: &[&str]) -> Command {
+    let mut command = beside(inner, program);
+    command
+        .args(words)
+        .arg(inner.get_program())
+        .args(inner.get_args());
+    command
+}
+
+/// The command under strace(1) with these flags, which writes to a file.
+pub(crate) fn traced(inner: &Command, trace: &Path, flags: &[&str]) -> Command {
+    let trace = trace.to_str().unwrap();
+    let mut strace = around(inner, "strace", &[&["-o", trace], flags].concat());
+    strace.stdout(Stdio::null()).stderr(Stdio::null());
+    strace
+}
+
+/// The letter of a process's state (proc_pid_stat(5)); `None` if it is gone.
+pub(crate) fn state_of(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
 /// Reads a stream to its end, elsewhere.
 pub(crate) fn collect(mut stream: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
@@ -169,7 +195,7 @@ pub(crate) fn wait(child: &mut Child, text: &str) -> i32 {
 
 /// [`wait`], for a command that a signal may end.
 pub(crate) fn wait_status(child: &mut Child, text: &str) -> ExitStatus {
-    let pid = Pid::from_raw(child.id() as i32).unwrap();
+    let pid = Pid::from_child(child);
     let (sender, receiver) = mpsc::channel::<()>();
     let watchdog = thread::spawn(move || {
         let late = receiver.recv_timeout(LIMIT) == Err(mpsc::RecvTimeoutError::Timeout);

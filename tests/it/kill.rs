@@ -8,14 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::archive::Layer;
 use crate::env::Env;
 use crate::image::{Image, static_busybox};
+use crate::kelp::traced;
 use crate::leaks;
-use crate::skip::{has_program, skip};
+use crate::skip::no_strace;
 
 /// Calls that change what outlives a process: files, locks, processes, mounts, sockets.
 pub(crate) const CALLS: &[&str] = &[
@@ -79,10 +79,7 @@ impl Scene {
 
     pub(crate) fn new() -> Option<Self> {
         let env = Env::new()?;
-        let mut probe = Command::new("strace");
-        probe.args(["-f", "-o", "/dev/null", "true"]);
-        if !has_program("strace") || !probe.status().is_ok_and(|status| status.success()) {
-            skip("strace");
+        if no_strace() {
             return None;
         }
         let keeper = env.busybox();
@@ -201,22 +198,8 @@ impl Scene {
     fn traced(&self, who: Who, flags: &[&str], command: &[&str]) -> String {
         let kelp = self.env.kelp(command).into_command();
         let trace = self.env.path("trace");
-        let mut strace = Command::new("strace");
-        strace
-            .args((who == Who::Anybody).then_some("-f"))
-            .arg("-o")
-            .arg(&trace)
-            .args(flags)
-            .arg(kelp.get_program())
-            .args(kelp.get_args())
-            .env_clear()
-            .current_dir(self.env.path("h"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        for (name, value) in kelp.get_envs() {
-            strace.envs(value.map(|value| (name, value)));
-        }
+        let follows: &[&str] = if who == Who::Anybody { &["-f"] } else { &[] };
+        let mut strace = traced(&kelp, &trace, &[follows, flags].concat());
         let mut child = strace.spawn().unwrap();
         crate::kelp::wait_status(&mut child, &format!("{command:?}"));
         fs::read_to_string(trace).unwrap()

@@ -7,7 +7,7 @@ mod hostile;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
@@ -20,25 +20,10 @@ use crate::kelp::{LIMIT, wait_until};
 use crate::kill::Scene;
 use crate::terminal::Terminal;
 
-/// A kelp command under strace with these flags.
+/// A kelp command and what it starts under strace with these flags.
 fn traced(env: &Env, flags: &[&str], command: &[&str]) -> Command {
     let kelp = env.kelp(command).into_command();
-    let mut strace = Command::new("strace");
-    strace
-        .args(["-f", "-o"])
-        .arg(env.path("trace"))
-        .args(flags)
-        .arg(kelp.get_program())
-        .args(kelp.get_args())
-        .env_clear()
-        .current_dir(env.path("h"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    for (name, value) in kelp.get_envs() {
-        strace.envs(value.map(|value| (name, value)));
-    }
-    strace
+    crate::kelp::traced(&kelp, &env.path("trace"), &[&["-f"], flags].concat())
 }
 
 fn pid(text: &str) -> Pid {

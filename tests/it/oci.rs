@@ -5,14 +5,13 @@ mod races;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::cgroups;
-use crate::env::{Env, kelp_program};
+use crate::env::Env;
 use crate::image::busybox_root;
-use crate::kelp::{Kelp, LIMIT};
+use crate::kelp::{Kelp, wait_until};
 
 /// What scripts call.
 const APPLETS: &[&str] = &[
@@ -34,8 +33,7 @@ impl<'a> Bundle<'a> {
         let root = directory.join("rootfs");
         busybox_root(&root, &["dev", "etc", "proc", "sys", "tmp"], APPLETS);
         fs::write(root.join("etc/passwd"), "").unwrap();
-        let program = env.path("h/kelp-runtime");
-        std::os::unix::fs::symlink(kelp_program(), program).unwrap();
+        env.link_runtime();
         let bundle = Self { env, directory };
         bundle.runtime(&["spec", "--rootless"]).succeeds();
         bundle.change(|spec| {
@@ -108,16 +106,21 @@ impl<'a> Bundle<'a> {
 
     /// Waits until a container that may not be there yet has this status.
     pub(crate) fn reaches(&self, id: &str, status: &str) {
-        let end = Instant::now() + LIMIT;
         let is_there = || {
             self.runtime(&["list", "--quiet"])
                 .succeeds()
                 .lines()
                 .any(|it| it == id)
         };
-        while !is_there() || self.status(id) != status {
-            assert!(Instant::now() < end, "{id} is not {status}");
-        }
+        wait_until(&format!("{id} is {status}"), || {
+            is_there() && self.status(id) == status
+        });
+    }
+
+    /// Deletes a container by force, after which nothing is left.
+    fn end(&self, id: &str) {
+        self.runtime(&["delete", "--force", id]).succeeds();
+        assert!(self.left().is_empty());
     }
 
     /// The directory of a container in the state root.
@@ -158,10 +161,7 @@ fn a_container_goes_through_its_life() {
     );
     runtime(&["start", "one"]).succeeds();
     assert_eq!(bundle.status("one"), "running");
-    let end = Instant::now() + LIMIT;
-    while !ran.exists() {
-        assert!(Instant::now() < end, "the program does not run");
-    }
+    wait_until("the program runs", || ran.exists());
     assert_eq!(
         bundle.fails(&["start", "one"]),
         "container \"one\" is running: only one that was created can be started"
@@ -203,8 +203,7 @@ fn run_has_the_programs_exit_code() {
     bundle.leaves(&["run", "-d", "one"]).unwrap();
     assert_eq!(bundle.status("one"), "running");
     bundle.runtime(&["delete", "--force", "one"]).succeeds();
-    bundle.runtime(&["delete", "--force", "one"]).succeeds();
-    assert!(bundle.left().is_empty());
+    bundle.end("one");
 }
 
 #[test]
@@ -436,7 +435,7 @@ fn bad_input_is_one_line_and_leaves_nothing() {
 }
 
 /// A fifo.
-fn fifo(path: &Path) {
+pub(crate) fn fifo(path: &Path) {
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
 }
@@ -493,8 +492,7 @@ fn a_start_that_hangs_holds_up_nobody() {
         bundle.fails(&["delete", "one"]),
         "container \"one\" is running: kill it first, or delete it with --force"
     );
-    bundle.runtime(&["delete", "--force", "one"]).succeeds();
-    assert!(bundle.left().is_empty());
+    bundle.end("one");
     fs::write(&go, "").unwrap();
     assert!(starting.wait_with_output().unwrap().status.success());
 }
@@ -539,6 +537,5 @@ fn delete_waits_for_a_create_that_is_at_work() {
     creating.wait().unwrap();
     fs::write(&go, "").unwrap();
     assert!(!bundle.left().is_empty());
-    bundle.runtime(&["delete", "--force", "one"]).succeeds();
-    assert!(bundle.left().is_empty());
+    bundle.end("one");
 }

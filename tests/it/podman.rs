@@ -1,11 +1,11 @@
 //! podman with `kelp-runtime` in place of its own runtime.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::env::{Env, kelp_program};
+use crate::env::Env;
 use crate::image::busybox_root;
 use crate::kelp::{Done, Kelp};
 use crate::skip;
@@ -18,8 +18,7 @@ struct Podman<'a> {
 impl<'a> Podman<'a> {
     /// With an image `bb` that is busybox alone.
     fn new(env: &'a Env) -> Option<Self> {
-        if !skip::has_program("podman") {
-            skip::skip("podman");
+        if skip::lacks("podman") {
             return None;
         }
         let root = env.path("h/root");
@@ -35,7 +34,7 @@ impl<'a> Podman<'a> {
             .status()
             .unwrap();
         assert!(tar.success());
-        std::os::unix::fs::symlink(kelp_program(), env.path("h/kelp-runtime")).unwrap();
+        env.link_runtime();
         // Not in shared memory, where they would outlive the test.
         fs::write(env.path("h/conf"), "[engine]\nlock_type = \"file\"\n").unwrap();
         let podman = Self { env };
@@ -46,21 +45,15 @@ impl<'a> Podman<'a> {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let path = |name: &str| self.env.path(name).into_os_string().into_string().unwrap();
-        let mut command = Command::new("podman");
+        let path = |name| self.env.word(name);
+        let mut command = self.env.program("podman");
         command
             .args(["--root", &path("h/storage"), "--runroot", &path("r/podman")])
             .args(["--tmpdir", &path("r/libpod"), "--storage-driver", "vfs"])
             .args(["--cgroup-manager", "cgroupfs", "--events-backend", "none"])
             .args(["--runtime", &path("h/kelp-runtime")])
             .args(words)
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.env.path("h"))
-            .env("CONTAINERS_CONF", self.env.path("h/conf"))
-            .env("XDG_RUNTIME_DIR", self.env.runtime())
-            .current_dir(self.env.path("h"))
-            .stdin(Stdio::null());
+            .env("CONTAINERS_CONF", self.env.path("h/conf"));
         command
     }
 

@@ -46,6 +46,24 @@ pub(crate) fn has_program(name: &str) -> bool {
     std::env::split_paths(&path).any(|directory| directory.join(name).is_file())
 }
 
+/// Whether a program is not there, which is said then.
+pub(crate) fn lacks(program: &str) -> bool {
+    let lacks = !has_program(program);
+    if lacks {
+        skip(&format!("the program {program}"));
+    }
+    lacks
+}
+
+/// Whether strace(1) can't trace here, which is said then.
+pub(crate) fn no_strace() -> bool {
+    let lacks = !runs("strace", &["-f", "-o", "/dev/null", "true"]);
+    if lacks {
+        skip("strace");
+    }
+    lacks
+}
+
 /// Why a container can't have a network of its own here, if it can't.
 pub(crate) fn no_pasta() -> Option<&'static str> {
     if !has_program("pasta") {

@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::env::Env;
-use crate::kelp::{Kelp, LIMIT, collect, many_lines, wait};
+use crate::kelp::{Kelp, LIMIT, collect, many_lines, state_of, wait};
 use crate::terminal::Terminal;
 
 /// More than the pipes on the way of an input hold.
@@ -356,11 +356,8 @@ fn a_monitor_without_free_descriptors_sleeps_and_serves_who_comes_later() {
     let id = env.kelp_after("ulimit -Sn 64", &run).succeeds();
     let id = id.trim();
     let address = SocketAddrUnix::new(env.path(&format!("r/kelp/c/{id}/sock"))).unwrap();
-    let stat = format!("/proc/{}/stat", monitor(&env, id).as_raw_nonzero());
-    let sleeps = || {
-        let stat = fs::read_to_string(&stat).unwrap();
-        stat.rsplit(')').next().unwrap().starts_with(" S")
-    };
+    let monitor = monitor(&env, id).as_raw_nonzero().get().unsigned_abs();
+    let sleeps = || state_of(monitor) == Some('S');
     // The queue is filled when it has stayed full while the monitor went to sleep.
     let mut clients = Vec::new();
     let end = Instant::now() + LIMIT;

@@ -190,15 +190,11 @@ fn a_limit_that_comes_while_the_container_is_started_is_not_lost() {
     let run = [&run[..], &["-v", "filled:/data"]].concat();
     let program = [image.as_str(), "sleep", "1000"];
     let mut child = env.kelp(&[&run[..], &program].concat()).start();
-    let end = std::time::Instant::now() + crate::kelp::LIMIT;
     let is_there = || {
         let id = env.kelp(&["ps", "-aq", "--no-trunc"]).succeeds();
         !id.is_empty() && own.join(format!("kelp-{}", id.trim())).exists()
     };
-    while !is_there() {
-        assert!(std::time::Instant::now() < end);
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    crate::kelp::wait_until("the container is there", is_there);
     env.kelp(&["update", "--pids-limit=5", "slow"]).succeeds();
     drop(mark);
     let stderr = crate::kelp::collect(child.stderr.take().unwrap());

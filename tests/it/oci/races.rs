@@ -1,7 +1,7 @@
 //! Verbs that meet, and what one that was killed has left.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::Bundle;
 use crate::cgroups;
 use crate::env::Env;
-use crate::kelp::{wait, wait_until};
-use crate::skip::{has_program, skip};
+use crate::kelp::{Kelp, around, state_of, traced, wait, wait_until};
+use crate::skip::no_strace;
 
 /// The one who waits for a container is stopped while others remove that and make another of its id.
 #[test]
@@ -23,7 +23,7 @@ fn run_removes_its_own_container_alone() {
     bundle.reaches("one", "running");
     let pid = Pid::from_child(&run);
     kill_process(pid, Signal::STOP).unwrap();
-    wait_until("run is stopped", || state_of(pid) == "T");
+    wait_until("run is stopped", || state_of(run.id()) == Some('T'));
     bundle.runtime(&["delete", "--force", "one"]).succeeds();
     bundle.leaves(&["create", "one"]).unwrap();
     kill_process(pid, Signal::CONT).unwrap();
@@ -31,13 +31,6 @@ fn run_removes_its_own_container_alone() {
     assert_eq!(bundle.status("one"), "created");
     bundle.runtime(&["delete", "one"]).succeeds();
     assert!(bundle.left().is_empty());
-}
-
-/// The letter of proc_pid_stat(5).
-fn state_of(pid: Pid) -> String {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap();
-    let (_, fields) = stat.rsplit_once(") ").unwrap();
-    fields[..1].to_owned()
 }
 
 /// A start that is killed once it has said the word leaves the gate.
@@ -58,8 +51,7 @@ fn what_executes_its_program_has_started() {
         "container \"one\" is running: kill it first, or delete it with --force"
     );
     bundle.runtime(&["exec", "one", "true"]).succeeds();
-    bundle.runtime(&["delete", "--force", "one"]).succeeds();
-    assert!(bundle.left().is_empty());
+    bundle.end("one");
 }
 
 #[test]
@@ -82,28 +74,21 @@ fn what_a_create_that_was_killed_has_left_is_removed_by_force() {
 #[test]
 fn create_takes_no_directory_of_anothers() {
     let Some(env) = Env::new() else { return };
-    if !has_program("strace") {
-        return skip("strace");
+    if no_strace() {
+        return;
     }
     let bundle = Bundle::new(&env, &["sleep", "1000"]);
     bundle.runtime(&["list"]).succeeds();
     let [trace, said] = ["trace", "said"].map(|name| bundle.directory.join(name));
     let create = bundle.command(&["create", "one"]);
-    let mut strace = Command::new("strace");
-    strace
-        .arg("-o")
-        .arg(&trace)
-        .arg("-P")
-        .arg(bundle.state("one"))
-        .args(["--trace=mkdir", "--inject=mkdir:signal=STOP:when=1"])
-        .arg(create.get_program())
-        .args(create.get_args())
-        .current_dir(&bundle.directory)
-        .env("XDG_RUNTIME_DIR", env.runtime())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(&said).unwrap());
-    let mut strace = strace.spawn().unwrap();
+    let place = bundle.state("one");
+    let stop = "--inject=mkdir:signal=STOP:when=1";
+    let flags = ["-P", place.to_str().unwrap(), "--trace=mkdir", stop];
+    let mut strace = traced(&create, &trace, &flags);
+    let mut strace = strace
+        .stderr(fs::File::create(&said).unwrap())
+        .spawn()
+        .unwrap();
     wait_until("create is stopped", || {
         fs::read_to_string(&trace).is_ok_and(|text| text.contains("stopped by SIGSTOP"))
     });
@@ -120,8 +105,7 @@ fn create_takes_no_directory_of_anothers() {
     );
     assert_eq!(bundle.status("one"), "created");
     bundle.runtime(&["start", "one"]).succeeds();
-    bundle.runtime(&["delete", "--force", "one"]).succeeds();
-    assert!(bundle.left().is_empty());
+    bundle.end("one");
 }
 
 /// A filter that allows no execve(2) kills the process when the socket to it closes for that as well.
@@ -189,18 +173,10 @@ fn what_the_kernel_refuses_has_a_way_out() {
     let bundle = Bundle::new(&env, &["true"]);
     let create = bundle.command(&["create", "one"]);
     let none = "echo 0 >/proc/sys/user/max_user_namespaces; exec \"$@\"";
-    let mut unshare = Command::new("unshare");
-    unshare
-        .args(["--map-root-user", "sh", "-c", none, "sh"])
-        .arg(create.get_program())
-        .args(create.get_args())
-        .current_dir(&bundle.directory)
-        .env("XDG_RUNTIME_DIR", env.runtime());
-    let output = unshare.output().unwrap();
-    assert_eq!(
-        String::from_utf8(output.stderr).unwrap(),
-        "kelp-runtime: user namespaces are not available: set the sysctl user.max_user_namespaces=15000\n"
-    );
+    let words = ["--map-root-user", "sh", "-c", none, "sh"];
+    let done = Kelp::new(around(&create, "unshare", &words)).done();
+    let said = "kelp-runtime: user namespaces are not available: set the sysctl user.max_user_namespaces=15000\n";
+    assert_eq!((done.code, done.stderr.as_str()), (1, said));
     bundle.change(|spec| {
         let linux = spec["linux"].as_object_mut().unwrap();
         linux.remove("uidMappings");

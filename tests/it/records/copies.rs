@@ -10,7 +10,7 @@ use super::names;
 use crate::archive::Layer;
 use crate::env::Env;
 use crate::image::Image;
-use crate::kelp::wait;
+use crate::kelp::{state_of, wait, wait_until};
 
 /// An image that takes a while to be extracted and copied.
 fn slow() -> Image {
@@ -55,14 +55,12 @@ fn find(env: &Env, start: &str) -> Option<u32> {
 
 /// Whether a process that was told to stop does, or ends.
 fn comes_to_rest(pid: u32) -> bool {
-    loop {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        match stat.rsplit_once(") ").map(|(_, fields)| &fields[..1]) {
-            Some("T") => return true,
-            Some("Z" | "X") | None => return false,
-            _ => std::thread::yield_now(),
-        }
-    }
+    let mut state = None;
+    wait_until("it stops or ends", || {
+        state = state_of(pid);
+        matches!(state, None | Some('T' | 'Z' | 'X'))
+    });
+    state == Some('T')
 }
 
 fn records(env: &Env) -> Vec<String> {

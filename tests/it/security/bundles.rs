@@ -5,7 +5,6 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -13,7 +12,7 @@ use super::races::swapping;
 use super::{HANGS_INSIDE, KEEPS_THE_FILE};
 use crate::env::{Env, kelp_program};
 use crate::kelp::{Kelp, beside, wait_until};
-use crate::oci::Bundle;
+use crate::oci::{Bundle, fifo};
 use crate::terminal::Terminal;
 
 /// A bundle that runs a script, with a writable root.
@@ -52,8 +51,9 @@ fn own_runtime<'a>(bundle: &'a Bundle<'_>) -> (PathBuf, impl Fn(&[&str]) -> Comm
     fs::copy(kelp_program(), &own).unwrap();
     let program = own.clone();
     let runtime = move |words: &[&str]| {
-        let mut command = beside(&bundle.command(words), &program);
-        command.args(words);
+        let inner = bundle.command(words);
+        let mut command = beside(&inner, &program);
+        command.args(inner.get_args());
         command
     };
     (own, runtime)
@@ -503,7 +503,7 @@ fn cve_2024_9676_a_roots_passwd_holds_nothing_up() {
     let secret = env.path("h/secret");
     fs::write(&secret, "root:x:0:0:root:/of-the-host:/bin/sh\n").unwrap();
     fs::remove_file(&passwd).unwrap();
-    mknodat(CWD, &passwd, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    fifo(&passwd);
     assert_eq!(run(&bundle), (0, "/\n".to_owned()));
     fs::remove_file(&passwd).unwrap();
     for target in [

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::Stdio;
 
 use serde_json::json;
 
 use crate::env::Env;
+use crate::kelp::{traced, wait};
 use crate::oci::Bundle;
+use crate::skip::no_strace;
 
 /// The filters that are kept, by name.
 fn kept(directory: &PathBuf) -> Vec<PathBuf> {
@@ -180,6 +181,9 @@ fn under_the_filter(trace: &str) -> BTreeSet<String> {
 #[test]
 fn nobody_is_asked_about_a_call_of_the_runtimes_own() {
     let Some(env) = Env::new() else { return };
+    if no_strace() {
+        return;
+    }
     let bundle = Bundle::new(&env, &["true"]);
     let trace = env.path("h/trace");
     for hooks in [
@@ -195,28 +199,12 @@ fn nobody_is_asked_about_a_call_of_the_runtimes_own() {
             });
         });
         let create = bundle.command(&["create", "one"]);
-        let mut traced = std::process::Command::new("strace");
-        traced
-            .args(["-f", "-o"])
-            .arg(&trace)
-            .arg(create.get_program());
-        traced
-            .args(create.get_args())
-            .current_dir(&bundle.directory);
-        traced.env_clear().envs(
-            create
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        );
-        traced
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        let mut strace = traced(&create, &trace, &["-f"]);
         // It follows the container to its end.
-        let mut traced = traced.spawn().unwrap();
+        let mut strace = strace.spawn().unwrap();
         bundle.reaches("one", "created");
         bundle.runtime(&["start", "one"]).succeeds();
-        assert!(traced.wait().unwrap().success());
+        assert_eq!(wait(&mut strace, "create"), 0);
         bundle.runtime(&["delete", "one"]).succeeds();
         let names = under_the_filter(&fs::read_to_string(&trace).unwrap());
         assert!(

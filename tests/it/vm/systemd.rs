@@ -265,15 +265,16 @@ fn in_a_delegated_service_the_container_ends_with_its_unit() {
     let image = env.busybox();
     let words = ["run", "--name=inside", &image, "sleep", "1000"];
     let mut child = as_service(env.kelp(&words), &["Delegate=yes"]).start();
-    let cgroup = loop {
-        let done = env
-            .kelp(&["inspect", "--format", "{{.State.CgroupPath}}", "inside"])
-            .done();
-        if done.code == 0 && !done.stdout.trim().is_empty() {
-            break done.stdout.trim().to_owned();
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    };
+    let mut cgroup = String::new();
+    wait_until("the container runs", || {
+        let inspect = ["inspect", "--format", "{{.State.CgroupPath}}", "inside"];
+        env.kelp(&inspect)
+            .done()
+            .stdout
+            .trim()
+            .clone_into(&mut cgroup);
+        !cgroup.is_empty()
+    });
     let unit = cgroup
         .split('/')
         .find(|part| part.ends_with(".service") && part.starts_with("run-"));

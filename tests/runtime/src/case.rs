@@ -124,7 +124,7 @@ fn run(runtime: &Runtime, case: &Case, number: usize) -> Result {
         return Result::NotApplicable(missing);
     }
     let mounts = left::mounts();
-    let stage = match Stage::new(runtime, number) {
+    let stage = match Stage::new(runtime, number, case.needs == Needs::Systemd) {
         Ok(stage) => stage,
         Err(why) => return Result::Failed(format!("no stage: {why:?}")),
     };

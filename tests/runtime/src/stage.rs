@@ -29,8 +29,8 @@ pub(crate) struct Stage<'a> {
     directory: TempDir,
     /// How many commands there were, for the names of their files.
     commands: Cell<u32>,
-    /// Whether cgroups are systemd's to make.
-    by_systemd: Cell<bool>,
+    /// Whether cgroups are systemd's to make: the runtime is told so, and configurations say which scope.
+    by_systemd: bool,
     /// Containers that may be there.
     ids: RefCell<Vec<String>>,
     /// The case's own part of every name.
@@ -39,7 +39,7 @@ pub(crate) struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     /// Sets the stage.
-    pub(crate) fn new(runtime: &'a Runtime, number: usize) -> Outcome<Self> {
+    pub(crate) fn new(runtime: &'a Runtime, number: usize, by_systemd: bool) -> Outcome<Self> {
         let directory = tempfile::Builder::new().prefix("rs-").tempdir()?;
         // Whoever the container's root is gets to its files.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
@@ -47,7 +47,7 @@ impl<'a> Stage<'a> {
             runtime,
             directory,
             commands: Cell::new(0),
-            by_systemd: Cell::new(false),
+            by_systemd,
             ids: RefCell::default(),
             prefix: format!("rs-{}-{number}", std::process::id()),
         };
@@ -123,11 +123,6 @@ impl<'a> Stage<'a> {
         PathBuf::from(format!("/sys/fs/cgroup{}", self.cgroup(id)))
     }
 
-    /// Has systemd make the cgroups from now on: the runtime is told so, and configurations say which scope.
-    pub(crate) fn by_systemd(&self) {
-        self.by_systemd.set(true);
-    }
-
     /// What `cgroupsPath` says for the first container where systemd makes the cgroups.
     pub(crate) fn scope(&self) -> String {
         format!(":rs:{}", self.id())
@@ -141,7 +136,7 @@ impl<'a> Stage<'a> {
     /// The configuration to begin with.
     pub(crate) fn spec(&self) -> Spec {
         let own = self.rootless().then(|| self.runtime.own_ids());
-        let cgroup = if self.by_systemd.get() {
+        let cgroup = if self.by_systemd {
             self.scope()
         } else {
             self.cgroup(&self.id())
@@ -170,7 +165,7 @@ impl<'a> Stage<'a> {
         let mut command = Command::new(self.runtime.path());
         self.furnish(&mut command);
         command.arg("--root").arg(self.state_root());
-        if self.by_systemd.get() {
+        if self.by_systemd {
             let session = self.runtime.session();
             let bus = format!("unix:path={}", session.join("bus").display());
             command

@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::Stdio;
 
-use rustix::fs::{CWD, FileType, Mode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -13,7 +12,7 @@ use super::limits::read;
 use super::{systemctl, wait_until_collected};
 use crate::env::Env;
 use crate::kelp::wait;
-use crate::oci::Bundle;
+use crate::oci::{Bundle, fifo};
 
 #[test]
 fn a_scope_has_the_limits_a_kill_for_memory_is_told_and_the_scope_goes() {
@@ -22,7 +21,7 @@ fn a_scope_has_the_limits_a_kill_for_memory_is_told_and_the_scope_goes() {
     let script = "until read x </tmp/go; do :; done; exec busybox tail /dev/zero";
     let bundle = Bundle::new(&env, &["sh", "-c", script]);
     let go = bundle.directory.join("rootfs/tmp/go");
-    rustix::fs::mknodat(CWD, &go, FileType::Fifo, Mode::RWXU, 0).unwrap();
+    fifo(&go);
     let id = format!("oci-{}", std::process::id());
     bundle.change(|spec| {
         spec["root"]["readonly"] = false.into();

@@ -1,11 +1,9 @@
 //! Where a container's cgroup is, and what those above it say.
 
-use std::process::Command;
-
 use super::limits::{directory, read, start};
 use super::{as_service, cgroup_of, run_in_service, systemctl};
-use crate::env::{Env, kelp_program};
-use crate::kelp::Kelp;
+use crate::env::Env;
+use crate::kelp::{Kelp, around};
 
 #[test]
 fn the_limit_of_a_slice_holds_for_the_containers_in_it() {
@@ -44,14 +42,7 @@ fn the_limit_of_a_cgroup_holds_for_the_containers_in_it() {
                   exec \"$0\" run --rm --network=none --cgroup-parent=$own/mine \"$@\"";
     let forks = "for i in 1 2 3 4 5; do sleep 1 & done; wait";
     let inner = env.kelp(&[&image, "sh", "-c", forks]).into_command();
-    let mut command = Command::new("sh");
-    command.args(["-c", script]).arg(kelp_program());
-    command.args(inner.get_args());
-    command.envs(
-        inner
-            .get_envs()
-            .filter_map(|(name, value)| Some((name, value?))),
-    );
+    let command = around(&inner, "sh", &["-c", script]);
     let done = as_service(Kelp::new(command), &["Delegate=yes"]).done();
     assert!(done.code != 0 && done.stderr.contains("fork"), "{done:#?}");
 }

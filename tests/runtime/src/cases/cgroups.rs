@@ -1,10 +1,12 @@
 //! config-linux.md, "Control groups": where the container is, and what core files can do.
 
 use std::fs;
+use std::path::PathBuf;
 
 use serde_json::json;
 
 use crate::case::Case;
+use crate::container::Container;
 use crate::outcome::{Outcome, has, holds, not_applicable, same};
 use crate::stage::Stage;
 
@@ -40,19 +42,26 @@ pub(crate) const CASES: &[Case] = &[
 ];
 
 /// The path of a process's cgroup.
-pub(super) fn cgroup_of(pid: i32) -> Outcome<String> {
+fn cgroup_of(pid: i32) -> Outcome<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     let own = text.lines().find_map(|line| line.strip_prefix("0::"));
     Ok(own.unwrap_or_default().to_owned())
 }
 
+/// The directory of a process's cgroup.
+pub(super) fn directory_of(pid: i32) -> Outcome<PathBuf> {
+    Ok(PathBuf::from(format!("/sys/fs/cgroup{}", cgroup_of(pid)?)))
+}
+
+/// Asserts that a container is where `cgroupsPath` says.
+fn is_in_place(stage: &Stage<'_>, container: &Container<'_>) -> Outcome {
+    let expected = stage.cgroup(container.id());
+    same("cgroup", cgroup_of(container.pid())?, expected)
+}
+
 fn absolute(stage: &Stage<'_>) -> Outcome {
     let container = stage.running(&mut stage.spec())?;
-    same(
-        "cgroup",
-        cgroup_of(container.pid())?,
-        stage.cgroup(container.id()),
-    )?;
+    is_in_place(stage, &container)?;
     container.end()
 }
 
@@ -73,11 +82,7 @@ fn prepared(stage: &Stage<'_>) -> Outcome {
     let limit = directory.join("cgroup.max.descendants");
     fs::write(&limit, "7")?;
     let container = stage.running(&mut stage.spec())?;
-    same(
-        "cgroup",
-        cgroup_of(container.pid())?,
-        stage.cgroup(container.id()),
-    )?;
+    is_in_place(stage, &container)?;
     same("limit", fs::read_to_string(&limit)?.trim(), "7")?;
     container.end()
 }
@@ -125,7 +130,7 @@ fn no_path(stage: &Stage<'_>) -> Outcome {
     container.end()
 }
 
-fn exec(stage: &Stage<'_>) -> Outcome {
+pub(super) fn exec(stage: &Stage<'_>) -> Outcome {
     let mut spec = stage.spec();
     // So that the path can be seen from inside.
     spec.without_namespace("cgroup");
@@ -134,7 +139,7 @@ fn exec(stage: &Stage<'_>) -> Outcome {
     same(
         "cgroup of exec",
         out.trim_end(),
-        stage.cgroup(container.id()).as_str(),
+        cgroup_of(container.pid())?.as_str(),
     )?;
     container.end()
 }
@@ -171,9 +176,9 @@ fn frozen(stage: &Stage<'_>) -> Outcome {
     stage.says_why(&done.err)
 }
 
-fn pause(stage: &Stage<'_>) -> Outcome {
+pub(super) fn pause(stage: &Stage<'_>) -> Outcome {
     let container = stage.running(&mut stage.spec())?;
-    let events = stage.cgroup_directory(container.id()).join("cgroup.events");
+    let events = directory_of(container.pid())?.join("cgroup.events");
     stage.call(&["pause", container.id()])?.succeeds()?;
     container.is("paused")?;
     has("cgroup.events", &fs::read_to_string(&events)?, "frozen 1")?;

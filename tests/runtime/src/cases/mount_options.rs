@@ -98,7 +98,11 @@ fn taken(stage: &Stage<'_>) -> Outcome {
         "sync",
         "rslave",
     ];
-    let of = |path: &str, option: &str| json!({"destination": path, "type": "tmpfs", "source": "tmpfs", "options": [option]});
+    let of = |path: &str, option: &str| {
+        json!({
+            "destination": path, "type": "tmpfs", "source": "tmpfs", "options": [option],
+        })
+    };
     let mut spec = stage.spec();
     for option in MUST {
         spec.mount(of(&format!("/tmp/{option}"), option));

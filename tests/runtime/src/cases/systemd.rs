@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::cgroups::cgroup_of;
-use super::events;
+use super::cgroups::directory_of;
+use super::{cgroups, events};
 use crate::case::{Case, Needs};
 use crate::container::Container;
-use crate::outcome::{Outcome, fails, has, holds, same};
+use crate::outcome::{Outcome, fails, holds, same};
 use crate::stage::Stage;
 
 const SECTION: &str = "runc: docs/systemd.md";
@@ -20,15 +20,12 @@ pub(crate) const CASES: &[Case] = &[
     case("the_first_part_is_the_slice", in_slice),
     case("limits_are_in_force", limits),
     case("update", update),
-    case("exec_is_in_it", exec),
-    case("pause_and_resume", pause),
+    case("exec_is_in_it", cgroups::exec),
+    case("pause_and_resume", cgroups::pause),
     case("delete_takes_the_scope_along", delete),
     case("of_a_container_that_is_not_made", not_made),
     case("path_of_another_form", another_form),
-    case("a_kill_for_memory_is_told", |stage| {
-        stage.by_systemd();
-        events::out_of_memory(stage)
-    }),
+    case("a_kill_for_memory_is_told", events::out_of_memory),
 ];
 
 const fn case(name: &'static str, play: fn(&Stage<'_>) -> Outcome) -> Case {
@@ -37,18 +34,21 @@ const fn case(name: &'static str, play: fn(&Stage<'_>) -> Outcome) -> Case {
 
 /// The directory of the scope that a container is in.
 fn scope(stage: &Stage<'_>, container: &Container<'_>) -> Outcome<PathBuf> {
-    let path = cgroup_of(container.pid())?;
+    let directory = directory_of(container.pid())?;
     let name = format!("rs-{}.scope", container.id());
-    let directory = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
     match directory.ancestors().find(|above| above.ends_with(&name)) {
         Some(scope) => Ok(scope.to_owned()),
-        None => fails(format!("cgroup {path}, expected {}", stage.scope())),
+        None => fails(format!(
+            "cgroup {}, expected {}",
+            directory.display(),
+            stage.scope()
+        )),
     }
 }
 
 /// The smallest number that a file says in the container's cgroup and those above it, up to the scope.
 fn least(scope: &Path, container: &Container<'_>, file: &str) -> Outcome<Option<u64>> {
-    let own = Path::new("/sys/fs/cgroup").join(cgroup_of(container.pid())?.trim_start_matches('/'));
+    let own = directory_of(container.pid())?;
     let places = own.ancestors().take_while(|path| path.starts_with(scope));
     let numbers = places.filter_map(|path| {
         let text = fs::read_to_string(path.join(file)).ok()?;
@@ -58,14 +58,12 @@ fn least(scope: &Path, container: &Container<'_>, file: &str) -> Outcome<Option<
 }
 
 fn named(stage: &Stage<'_>) -> Outcome {
-    stage.by_systemd();
     let container = stage.running(&mut stage.spec())?;
     scope(stage, &container)?;
     container.end()
 }
 
 fn in_slice(stage: &Stage<'_>) -> Outcome {
-    stage.by_systemd();
     let mut spec = stage.spec();
     spec["linux"]["cgroupsPath"] = format!("kelpsuite.slice:rs:{}", stage.id()).into();
     let container = stage.running(&mut spec)?;
@@ -76,7 +74,6 @@ fn in_slice(stage: &Stage<'_>) -> Outcome {
 }
 
 fn limits(stage: &Stage<'_>) -> Outcome {
-    stage.by_systemd();
     let mut spec = stage.spec();
     spec["linux"]["resources"] = json!({
         "memory": {"limit": 67_108_864}, "pids": {"limit": 77},
@@ -94,7 +91,6 @@ fn limits(stage: &Stage<'_>) -> Outcome {
 }
 
 fn update(stage: &Stage<'_>) -> Outcome {
-    stage.by_systemd();
     let mut spec = stage.spec();
     spec["linux"]["resources"] = json!({"pids": {"limit": 77}});
     let container = stage.running(&mut spec)?;
@@ -109,37 +105,7 @@ fn update(stage: &Stage<'_>) -> Outcome {
     container.end()
 }
 
-fn exec(stage: &Stage<'_>) -> Outcome {
-    stage.by_systemd();
-    let mut spec = stage.spec();
-    // So that the path can be seen from inside.
-    spec.without_namespace("cgroup");
-    let container = stage.running(&mut spec)?;
-    let out = container.exec(&[], "sed -n s/^0:://p /proc/self/cgroup")?;
-    same(
-        "cgroup of exec",
-        out.trim_end(),
-        cgroup_of(container.pid())?.as_str(),
-    )?;
-    container.end()
-}
-
-fn pause(stage: &Stage<'_>) -> Outcome {
-    stage.by_systemd();
-    let container = stage.running(&mut stage.spec())?;
-    let path = cgroup_of(container.pid())?;
-    let events = Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/'));
-    let events = events.join("cgroup.events");
-    stage.call(&["pause", container.id()])?.succeeds()?;
-    container.is("paused")?;
-    has("cgroup.events", &fs::read_to_string(&events)?, "frozen 1")?;
-    stage.call(&["resume", container.id()])?.succeeds()?;
-    container.is("running")?;
-    container.end()
-}
-
 fn delete(stage: &Stage<'_>) -> Outcome {
-    stage.by_systemd();
     for force in [false, true] {
         let container = stage.running(&mut stage.spec())?;
         let scope = scope(stage, &container)?;
@@ -157,7 +123,6 @@ fn delete(stage: &Stage<'_>) -> Outcome {
 
 /// The name is free again.
 fn not_made(stage: &Stage<'_>) -> Outcome {
-    stage.by_systemd();
     let mut spec = stage.spec();
     spec["process"]["args"] = json!(["/nosuch"]);
     stage.refuses_late(&spec)?;
@@ -166,7 +131,6 @@ fn not_made(stage: &Stage<'_>) -> Outcome {
 }
 
 fn another_form(stage: &Stage<'_>) -> Outcome {
-    stage.by_systemd();
     for path in ["/a/b", "a", "a:b"] {
         let mut spec = stage.spec();
         spec["linux"]["cgroupsPath"] = path.into();
