@@ -121,8 +121,8 @@ impl<'a> Containerd<'a> {
     /// The runtime's state, the cgroup and the mounts of a container that is gone.
     fn has_left_nothing(&self, id: &str) {
         let look = format!(
-            "set -e; found=$(ls /run/containerd/runc/default state/io.containerd.runtime.v2.task/default); \
-             echo \"$found\" | grep -vE ':seccomp|:$|^$' || true; ls -d /sys/fs/cgroup{} 2>/dev/null || true; \
+            "for place in /run/containerd/runc/default state/io.containerd.runtime.v2.task/default; do \
+             [ ! -e $place ] || ls $place; done | grep -v :seccomp; ls -d /sys/fs/cgroup{} 2>/dev/null; \
              grep -c state/ /proc/self/mountinfo || true",
             self.cgroup(id)
         );
