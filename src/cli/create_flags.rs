@@ -23,7 +23,7 @@ use kelp_engine::image::pull::{PullPolicy, PullRequest};
 
 pub use process::{host_variables, variables};
 
-use super::pull_flags::{PlatformFlags, PullFlags, RetryFlags};
+use super::pull_flags::{AccessFlags, PlatformFlags, RetryFlags};
 use super::runtime_flags::RuntimeFlags;
 
 /// The flags.
@@ -40,7 +40,7 @@ pub struct CreateFlags {
     #[command(flatten)]
     resources: resources::ResourceFlags,
     #[command(flatten)]
-    registry: PullFlags,
+    registry: AccessFlags,
     #[command(flatten)]
     platform: PlatformFlags,
     #[command(flatten)]
@@ -180,9 +180,12 @@ impl CreateFlags {
     }
 
     fn pull_request(&self, options: &CreateOptions, conf: &Conf) -> anyhow::Result<PullRequest> {
-        let mut request = self.registry.request();
+        let mut request = PullRequest {
+            access: self.registry.request(),
+            ..PullRequest::default()
+        };
         self.platform.apply(&mut request);
-        self.retry.apply(&mut request, conf)?;
+        self.retry.apply(&mut request.access, conf)?;
         let usual = conf.text("engine", "pull_policy");
         request.policy = match (&self.pull, usual) {
             (Some(policy), _) => policy.parse()?,
@@ -190,7 +193,7 @@ impl CreateFlags {
             (None, None) => PullPolicy::Missing,
         };
         request.quiet = self.quiet;
-        request.credentials.clone_from(&self.creds);
+        request.access.credentials.clone_from(&self.creds);
         request.user = options.namespaces.user.clone();
         Ok(request)
     }

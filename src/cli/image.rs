@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use kelp_engine::Engine;
 
-use super::{diff, history, image_inspect, image_prune, images, pull, rmi, tag};
+use super::{diff, history, image_inspect, image_prune, images, load, pull, push, rmi, save, tag};
 
 /// Manage images
 #[derive(clap::Args)]
@@ -24,10 +24,13 @@ enum Command {
     Inspect(image_inspect::Args),
     #[command(visible_alias = "list")]
     Ls(images::Args),
+    Load(load::Args),
     Prune(image_prune::Args),
     Pull(pull::Args),
+    Push(push::Args),
     #[command(visible_aliases = ["remove"])]
     Rm(rmi::Args),
+    Save(save::Args),
     Tag(tag::TagArgs),
     Untag(tag::UntagArgs),
 }
@@ -40,9 +43,12 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         Command::History(args) => history::run(engine, &args),
         Command::Inspect(args) => image_inspect::run(engine, &args),
         Command::Ls(args) => images::run(engine, &args),
+        Command::Load(args) => load::run(engine, args),
         Command::Prune(args) => image_prune::run(engine, &args),
         Command::Pull(args) => pull::run(engine, args),
+        Command::Push(args) => push::run(engine, &args),
         Command::Rm(args) => rmi::run(engine, args),
+        Command::Save(args) => save::run(engine, args),
         Command::Tag(args) => tag::tag(engine, &args),
         Command::Untag(args) => tag::untag(engine, &args),
     }

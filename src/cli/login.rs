@@ -7,13 +7,13 @@ use anyhow::{Context, bail};
 use kelp_engine::Engine;
 
 use super::output;
-use super::pull_flags::PullFlags;
+use super::pull_flags::AccessFlags;
 
 /// Log in to a registry
 #[derive(clap::Args)]
 pub struct LoginArgs {
     #[command(flatten)]
-    pull: PullFlags,
+    access: AccessFlags,
     /// The user's name
     #[arg(short, long)]
     username: Option<String>,
@@ -52,7 +52,7 @@ const DEFAULT: &str = "docker.io";
 pub fn login(engine: &Engine, args: LoginArgs) -> anyhow::Result<i32> {
     let registry = args.registry.as_deref().unwrap_or(DEFAULT);
     if args.get_login {
-        match engine.logged_in(registry, args.pull.authfile.as_deref())? {
+        match engine.logged_in(registry, args.access.authfile.as_deref())? {
             Some(user) => output::line(user)?,
             None => bail!("not logged into {registry}"),
         }
@@ -70,7 +70,7 @@ pub fn login(engine: &Engine, args: LoginArgs) -> anyhow::Result<i32> {
         None if args.password_stdin => read_line()?,
         None => engine.ask_secret("Password: ")?,
     };
-    let place = engine.login(registry, &user, &password, &args.pull.request())?;
+    let place = engine.login(registry, &user, &password, &args.access.request())?;
     if args.verbose {
         output::line(format_args!("Used: {}", place.display()))?;
     }

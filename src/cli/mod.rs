@@ -28,6 +28,7 @@ mod info;
 mod inspect;
 mod kill;
 mod listed_ports;
+mod load;
 mod login;
 mod logs;
 mod outline;
@@ -38,12 +39,14 @@ mod ps;
 mod ps_row;
 mod pull;
 mod pull_flags;
+mod push;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
 mod runtime_flags;
+mod save;
 mod selection;
 mod start;
 mod stats;
@@ -103,10 +106,13 @@ enum Command {
     Images(images::Args),
     Info(info::Args),
     Inspect(inspect::Args),
+    Load(load::Args),
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
     Pull(pull::Args),
+    Push(push::Args),
     Rmi(rmi::Args),
+    Save(save::Args),
     System(system::Args),
     Tag(tag::TagArgs),
     Untag(tag::UntagArgs),
@@ -173,10 +179,13 @@ pub fn main() -> ExitCode {
             Command::Images(args) => images::run(&engine, &args),
             Command::Info(args) => info::run(&engine, before, &args),
             Command::Inspect(args) => inspect::run(&engine, args),
+            Command::Load(args) => load::run(&engine, args),
             Command::Login(args) => login::login(&engine, args),
             Command::Logout(args) => login::logout(&engine, &args),
             Command::Pull(args) => pull::run(&engine, args),
+            Command::Push(args) => push::run(&engine, &args),
             Command::Rmi(args) => rmi::run(&engine, args),
+            Command::Save(args) => save::run(&engine, args),
             Command::System(args) => system::run(&engine, before, &args),
             Command::Tag(args) => tag::tag(&engine, &args),
             Command::Untag(args) => tag::untag(&engine, &args),

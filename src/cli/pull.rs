@@ -1,19 +1,19 @@
-//! `kelp pull`: images from a registry.
+//! `kelp pull`: images from a registry, or out of files.
 
 use anyhow::bail;
 use kelp_engine::Engine;
-use kelp_engine::image::pull::PullPolicy;
+use kelp_engine::image::pull::{PullPolicy, PullRequest};
 
 use super::create_flags::defaults;
-use super::output;
-use super::pull_flags::{PlatformFlags, PullFlags, RetryFlags};
+use super::pull_flags::{AccessFlags, PlatformFlags, RetryFlags};
 use super::selection::report;
+use super::{load, output};
 
 /// Pull images from a registry
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    pull: PullFlags,
+    access: AccessFlags,
     #[command(flatten)]
     platform: PlatformFlags,
     #[command(flatten)]
@@ -43,17 +43,25 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     if args.all_tags {
         bail!("--all-tags is not supported by kelp yet");
     }
-    let mut request = args.pull.request();
+    let mut request = PullRequest {
+        access: args.access.request(),
+        ..PullRequest::default()
+    };
     args.platform.apply(&mut request);
     request.policy = args.policy.parse::<PullPolicy>()?;
-    request.credentials = args.creds;
-    args.retry.apply(&mut request, &defaults::load()?)?;
+    request.access.credentials = args.creds;
+    args.retry.apply(&mut request.access, &defaults::load()?)?;
     let _ = args.disable_content_trust;
     request.quiet = args.quiet;
     let mut errors = Vec::new();
     for image in &args.images {
-        match engine.pull_image(image, &request) {
-            Ok(id) => output::line(id)?,
+        match engine.pull_any(image, &request) {
+            Ok(pulled) => {
+                load::warn_of_displaced(&pulled.displaced);
+                for id in pulled.ids {
+                    output::line(id)?;
+                }
+            }
             Err(error) => errors.push(error),
         }
     }

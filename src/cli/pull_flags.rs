@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use kelp_config::Conf;
 use kelp_engine::image::pull::PullRequest;
+use kelp_engine::image::registry::AccessRequest;
 use kelp_format::units;
 
-/// How a registry is reached, and which image of an index is meant.
+/// How a registry is reached.
 #[derive(clap::Args, Clone, Debug, Default)]
-pub struct PullFlags {
+pub struct AccessFlags {
     /// Require HTTPS and verify certificates
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub tls_verify: Option<bool>,
@@ -34,7 +35,7 @@ pub struct RetryFlags {
 
 impl RetryFlags {
     /// Adds them to a request.
-    pub fn apply(&self, request: &mut PullRequest, conf: &Conf) -> anyhow::Result<()> {
+    pub fn apply(&self, request: &mut AccessRequest, conf: &Conf) -> anyhow::Result<()> {
         request.retries = self.retry;
         if let (None, Some(retry)) = (self.retry, conf.number("engine", "retry")) {
             request.retries = Some(retry.read(|retry| u32::try_from(*retry))?);
@@ -46,7 +47,7 @@ impl RetryFlags {
         let transport = conf.text("engine", "image_default_transport");
         if let Some(transport) = transport.filter(|transport| transport.value != "docker://") {
             let said = format!(
-                "images come from registries: no transport {}",
+                "a name without a transport is one in a registry, and not of {}",
                 transport.value
             );
             transport.read(|_| Err::<(), _>(said))?;
@@ -77,14 +78,14 @@ pub struct PlatformFlags {
     pub variant: Option<String>,
 }
 
-impl PullFlags {
-    /// The engine's request, for any platform.
-    pub fn request(&self) -> PullRequest {
-        PullRequest {
+impl AccessFlags {
+    /// The engine's request.
+    pub fn request(&self) -> AccessRequest {
+        AccessRequest {
             tls_verify: self.tls_verify,
             cert_dir: self.cert_dir.clone(),
             authfile: self.authfile.clone(),
-            ..PullRequest::default()
+            ..AccessRequest::default()
         }
     }
 }

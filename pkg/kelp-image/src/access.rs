@@ -53,22 +53,35 @@ impl Access {
         })
     }
 
-    /// A repository at an endpoint; `registry` is the one of the image's own name.
+    /// A repository at an endpoint, to pull from; `registry` is the one of the image's own name.
     pub(crate) fn repository(&self, endpoint: &Endpoint, registry: &str) -> Repository {
+        let scope = format!("repository:{}:pull", endpoint.reference.repository());
+        self.with_scopes(endpoint, registry, vec![scope])
+    }
+
+    /// A repository to push to, and the repositories of the same registry that blobs may be mounted from.
+    pub(crate) fn to_push(&self, endpoint: &Endpoint, sources: &[String]) -> Repository {
+        let own = endpoint.reference.repository();
+        let mut scopes = vec![format!("repository:{own}:pull,push")];
+        scopes.extend(
+            sources
+                .iter()
+                .map(|source| format!("repository:{source}:pull")),
+        );
+        self.with_scopes(endpoint, endpoint.reference.registry(), scopes)
+    }
+
+    fn with_scopes(&self, endpoint: &Endpoint, registry: &str, scopes: Vec<String>) -> Repository {
         let insecure = match self.options.tls_verify {
             Some(verify) => !verify,
             None => endpoint.insecure,
         };
-        let scope = Some(format!(
-            "repository:{}:pull",
-            endpoint.reference.repository()
-        ));
         let key = endpoint.reference.name();
         let authorizer = match &self.options.credentials {
             Some(credential) if endpoint.reference.registry() == registry => {
-                Authorizer::given(credential.clone(), key, scope)
+                Authorizer::given(credential.clone(), key, scopes)
             }
-            _ => Authorizer::new(self.auth.clone(), key, scope),
+            _ => Authorizer::new(self.auth.clone(), key, scopes),
         };
         Repository::new(
             Arc::clone(&self.transport),

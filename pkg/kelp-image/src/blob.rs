@@ -35,7 +35,12 @@ pub struct BlobStore {
 impl BlobStore {
     /// Opens the blobs of a data directory, making the directories that are missing.
     pub fn open(data: &Path) -> Result<Self, Error> {
-        for directory in ["blobs/sha256", "blobs/sha512", "blobs/partial"] {
+        for directory in [
+            "blobs/sha256",
+            "blobs/sha512",
+            "blobs/partial",
+            "blobs/notes",
+        ] {
             temporary::make_directory(&data.join(directory))?;
         }
         temporary::make_tmp(data)?;
@@ -65,6 +70,11 @@ impl BlobStore {
             Algorithm::Sha512 => "blobs/sha512",
         };
         self.data.join(directory).join(digest.hex())
+    }
+
+    /// Where it is noted what came of a blob that was compressed in another way.
+    pub(crate) fn notes(&self) -> PathBuf {
+        self.data.join("blobs/notes")
     }
 
     /// The size in bytes of a blob that is here.
@@ -125,9 +135,7 @@ impl BlobStore {
                 "blob {digest} is larger than {limit} bytes"
             )));
         }
-        let mut hasher = Hasher::new(digest.algorithm());
-        hasher.update(&bytes);
-        check(format!("blob {digest}"), digest, hasher.finish())?;
+        digest.check(&format!("blob {digest}"), &bytes)?;
         Ok(bytes)
     }
 
@@ -135,9 +143,7 @@ impl BlobStore {
     pub fn put(&self, bytes: &[u8], expected: Option<&Digest>) -> Result<Digest, Error> {
         let digest = match expected {
             Some(expected) => {
-                let mut hasher = Hasher::new(expected.algorithm());
-                hasher.update(bytes);
-                check("content".to_owned(), expected, hasher.finish())?;
+                expected.check("content", bytes)?;
                 expected.clone()
             }
             None => Digest::of(bytes),
@@ -164,6 +170,11 @@ impl BlobStore {
             length: 0,
             durable: true,
         })
+    }
+
+    /// A writer for a blob of this digest that can't be resumed.
+    pub(crate) fn writer_of(&self, digest: &Digest) -> Result<BlobWriter, Error> {
+        self.writer_for(digest.algorithm())
     }
 
     /// A writer that goes on where an earlier download of this blob stopped, and that leaves what it
@@ -335,7 +346,7 @@ impl BlobWriter {
             ..
         } = self;
         store.keep(expected)?;
-        let verified = check(format!("blob {expected}"), expected, hasher.finish());
+        let verified = expected.is(&format!("blob {expected}"), hasher.finish());
         let to = store.path(expected);
         match target {
             Target::Temporary(temporary) => {
@@ -386,17 +397,6 @@ impl Write for BlobWriter {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
-}
-
-fn check(what: String, expected: &Digest, actual: Digest) -> Result<(), Error> {
-    if *expected == actual {
-        return Ok(());
-    }
-    Err(Error::DigestMismatch {
-        what,
-        expected: expected.clone(),
-        actual,
-    })
 }
 
 fn sync(file: &File) -> Result<(), Error> {

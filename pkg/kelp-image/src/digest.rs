@@ -68,6 +68,25 @@ impl Digest {
         })
     }
 
+    /// Whether some content is what it names; `what` is for the error.
+    pub fn check(&self, what: &str, content: &[u8]) -> Result<(), Error> {
+        let mut hasher = Hasher::new(self.algorithm);
+        hasher.update(content);
+        self.is(what, hasher.finish())
+    }
+
+    /// Whether it is the digest that something has; `what` is for the error.
+    pub fn is(&self, what: &str, actual: Self) -> Result<(), Error> {
+        if *self == actual {
+            return Ok(());
+        }
+        Err(Error::DigestMismatch {
+            what: what.to_owned(),
+            expected: self.clone(),
+            actual,
+        })
+    }
+
     /// Its algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm

@@ -84,11 +84,21 @@ pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
     Ok((reader, writer))
 }
 
-/// Moves a file into a pipe up to the end that `level` announces; false if it was aborted.
+/// Moves a file, from its first byte on, into a pipe up to the end that `level` announces; false if it
+/// was aborted.
 ///
 /// That the reader has gone is no error here: it knows best why.
 pub(crate) fn feed(file: &File, level: &Level, pipe: &OwnedFd) -> Result<bool, Error> {
-    let mut position = 0;
+    feed_from(file, 0, level, pipe)
+}
+
+/// The same from another position on.
+pub(crate) fn feed_from(
+    file: &File,
+    mut position: u64,
+    level: &Level,
+    pipe: &OwnedFd,
+) -> Result<bool, Error> {
     loop {
         let state = level.wait_beyond(position);
         if state.aborted {

@@ -3,7 +3,7 @@
 use std::thread;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use oci_spec::image::{Descriptor, ImageManifest};
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 use serde::Deserialize;
 
 use crate::Error;
@@ -36,19 +36,28 @@ pub(crate) struct Resolved {
 
 /// What of a config matters here.
 #[derive(Deserialize)]
-struct Config {
+pub(crate) struct Config {
     #[serde(default)]
     os: String,
     #[serde(default)]
     architecture: String,
     variant: Option<String>,
-    rootfs: RootFs,
+    pub(crate) rootfs: RootFs,
 }
 
+/// The layers of a config.
 #[derive(Deserialize)]
-struct RootFs {
+pub(crate) struct RootFs {
+    /// The digests of their archives, the lowest first.
     #[serde(default)]
-    diff_ids: Vec<Digest>,
+    pub(crate) diff_ids: Vec<Digest>,
+}
+
+impl Config {
+    /// Reads a config's bytes.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        serde_json::from_slice(bytes).map_err(Error::json("read the image's config"))
+    }
 }
 
 impl Resolved {
@@ -79,24 +88,7 @@ pub(crate) async fn resolve(
         Document::Manifest(manifest) => return resolved(None, top, manifest),
         Document::Index(index) => index,
     };
-    let chosen = match (platform.choose(&index), index.manifests().as_slice()) {
-        (Some(chosen), _) => chosen,
-        // An index around a single image need not say what it is for.
-        (None, [only]) if only.platform().is_none() => only,
-        (None, entries) => {
-            let mut offered: Vec<String> = entries
-                .iter()
-                .filter_map(of_descriptor)
-                .map(|offer| offer.to_string())
-                .collect();
-            offered.dedup();
-            return Err(Error::NotInRegistry(format!(
-                "{}: no image for {platform}; there are: {} (choose with --platform)",
-                repository.name(),
-                offered.join(", ")
-            )));
-        }
-    };
+    let chosen = choose(&index, platform, &repository.name())?;
     let digest = Digest::try_from(chosen.digest())?;
     let fetched = repository.manifest(&digest.to_string()).await?;
     if fetched.bytes.len() as u64 != chosen.size() {
@@ -115,11 +107,33 @@ pub(crate) async fn resolve(
     }
 }
 
-fn resolved(
-    index: Option<(Digest, Vec<u8>)>,
-    fetched: Fetched,
-    manifest: Box<ImageManifest>,
-) -> Result<Resolved, Error> {
+/// The image of an index for a platform; `name` is for the error that says what there is.
+pub(crate) fn choose<'a>(
+    index: &'a ImageIndex,
+    platform: &Platform,
+    name: &str,
+) -> Result<&'a Descriptor, Error> {
+    match (platform.choose(index), index.manifests().as_slice()) {
+        (Some(chosen), _) => Ok(chosen),
+        // An index around a single image need not say what it is for.
+        (None, [only]) if only.platform().is_none() => Ok(only),
+        (None, entries) => {
+            let mut offered: Vec<String> = entries
+                .iter()
+                .filter_map(of_descriptor)
+                .map(|offer| offer.to_string())
+                .collect();
+            offered.dedup();
+            Err(Error::NotInRegistry(format!(
+                "{name}: no image for {platform}; there are: {} (choose with --platform)",
+                offered.join(", ")
+            )))
+        }
+    }
+}
+
+/// Whether a manifest is an image's.
+pub(crate) fn check(manifest: &ImageManifest) -> Result<(), Error> {
     check_config_type(manifest.config().media_type().as_ref())?;
     for layer in manifest.layers() {
         check_layer_type(layer.media_type().as_ref())?;
@@ -130,6 +144,15 @@ fn resolved(
             manifest.layers().len()
         )));
     }
+    Ok(())
+}
+
+fn resolved(
+    index: Option<(Digest, Vec<u8>)>,
+    fetched: Fetched,
+    manifest: Box<ImageManifest>,
+) -> Result<Resolved, Error> {
+    check(&manifest)?;
     Ok(Resolved {
         index,
         digest: fetched.digest,
@@ -157,8 +180,7 @@ pub(crate) fn fetch(
         &config_digest,
         blobs,
     ))?;
-    let parsed: Config =
-        serde_json::from_slice(&config).map_err(Error::json("read the image's config"))?;
+    let parsed = Config::parse(&config)?;
     warn_about_platform(&parsed, platform, progress);
     let layers = layers(&resolved.manifest, &parsed.rootfs.diff_ids)?;
     // Threads may borrow what this function has borrowed, and none of them outlives it.
@@ -207,7 +229,7 @@ async fn config(
 }
 
 /// Pairs the manifest's layers with the config's diff ids; what occurs twice is brought once.
-fn layers(manifest: &ImageManifest, diff_ids: &[Digest]) -> Result<Vec<Layer>, Error> {
+pub(crate) fn layers(manifest: &ImageManifest, diff_ids: &[Digest]) -> Result<Vec<Layer>, Error> {
     if manifest.layers().len() != diff_ids.len() {
         return Err(Error::Invalid(format!(
             "the manifest has {} layers, but the config {}",

@@ -11,7 +11,11 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION, RANGE};
+use bytes::Bytes;
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LOCATION,
+    RANGE,
+};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use rustls::{AlertDescription, CertificateError};
@@ -19,6 +23,7 @@ use rustls::{AlertDescription, CertificateError};
 use crate::Error;
 use crate::certs::CertDirectories;
 use crate::dns::{LookupError, Resolver};
+use crate::upload::FileBody;
 
 const USER_AGENT: &str = concat!("kelp/", env!("CARGO_PKG_VERSION"));
 
@@ -40,8 +45,10 @@ pub(crate) struct Request {
     pub(crate) authorization: Option<HeaderValue>,
     /// The first byte that is wanted.
     pub(crate) from: u64,
-    /// A form for POST.
-    pub(crate) form: Option<String>,
+    /// What is sent with it.
+    pub(crate) content: Content,
+    /// Where the content begins in a larger whole, and its last byte.
+    pub(crate) content_range: Option<(u64, u64)>,
     /// Whether the answer may come over plain HTTP although HTTPS was asked: only where its content
     /// is checked against a digest.
     pub(crate) allow_downgrade: bool,
@@ -57,11 +64,25 @@ impl Request {
             accept: "*/*",
             authorization: None,
             from: 0,
-            form: None,
+            content: Content::None,
+            content_range: None,
             allow_downgrade: false,
             insecure: false,
         }
     }
+}
+
+/// What goes with a request.
+#[derive(Debug, Clone)]
+pub(crate) enum Content {
+    /// Nothing.
+    None,
+    /// A form. It carries secrets, and goes to the host that was asked, or nowhere.
+    Form(String),
+    /// A document of a media type.
+    Document(String, Bytes),
+    /// A part of a file.
+    File(FileBody),
 }
 
 /// Why there is no answer.
@@ -114,7 +135,11 @@ impl Transport {
         let mut own = true;
         for _ in 0..REDIRECT_LIMIT {
             let response = self.send_once(request, &url, own).await?;
-            if !is_redirect(response.status()) {
+            let status = response.status();
+            // Only these two say that the same is to be sent again (RFC 9110, 15.4).
+            let same = matches!(status.as_u16(), 307 | 308);
+            let harmless = matches!(request.method, Method::GET | Method::HEAD);
+            if !is_redirect(status) || !(harmless || same) {
                 return Ok((response, own));
             }
             let next = response
@@ -164,18 +189,29 @@ impl Transport {
         if request.from > 0 {
             builder = builder.header(RANGE, format!("bytes={}-", request.from));
         }
-        if let Some(form) = &request.form {
-            // A form carries a refresh token: it goes to the host that was asked, or nowhere.
-            if !own {
+        if let Some((first, last)) = request.content_range {
+            builder = builder.header(CONTENT_RANGE, format!("{first}-{last}"));
+        }
+        builder = match &request.content {
+            // A request that changes something says how long its content is.
+            Content::None if request.method != Method::GET => builder.header(CONTENT_LENGTH, "0"),
+            Content::None => builder,
+            Content::Form(_) if !own => {
                 return Err(Failure::lasting(format!(
                     "{} redirects a request for a token to another host",
                     authority(&request.url)
                 )));
             }
-            builder = builder
+            Content::Form(form) => builder
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .body(form.clone());
-        }
+                .body(form.clone()),
+            Content::Document(media_type, bytes) => {
+                builder.header(CONTENT_TYPE, media_type).body(bytes.clone())
+            }
+            Content::File(body) => builder
+                .header(CONTENT_TYPE, "application/octet-stream")
+                .body(reqwest::Body::wrap(body.clone())),
+        };
         builder.send().await.map_err(|error| explain(&error, url))
     }
 
@@ -226,7 +262,7 @@ fn is_loopback(url: &Url) -> bool {
 
 /// Whether credentials for one URL may go to the other: the same scheme, host and port, or the
 /// same host by HTTPS instead of HTTP at their usual ports.
-fn same_server(from: &Url, to: &Url) -> bool {
+pub(crate) fn same_server(from: &Url, to: &Url) -> bool {
     let upgraded = from.scheme() == "http"
         && to.scheme() == "https"
         && from.port().is_none()

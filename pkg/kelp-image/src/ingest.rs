@@ -2,7 +2,7 @@
 //!
 //! Such an archive is not compressed, or its compression does not matter to anybody. It is kept as
 //! zstd: faster to write and to read than gzip, and smaller. What goes to a registry is compressed anew
-//! where that registry's users may not know zstd (see the push).
+//! where that registry's users may not know zstd (see [`crate::parcel`]).
 
 use std::io::{self, Read, Write};
 
@@ -55,14 +55,8 @@ pub fn store_layer<R: Read>(
     }
     let writer: BlobWriter = encoder.finish().map_err(sink_error)?;
     let diff_id = hasher.finish();
-    if let Some(expected) = expected
-        && *expected != diff_id
-    {
-        return Err(Error::DigestMismatch {
-            what: "a layer's archive".to_owned(),
-            expected: expected.clone(),
-            actual: diff_id,
-        });
+    if let Some(expected) = expected {
+        expected.is("a layer's archive", diff_id.clone())?;
     }
     let size = writer.len();
     let digest = writer.commit_any()?;
@@ -75,7 +69,7 @@ pub fn store_layer<R: Read>(
 }
 
 /// The error of a [`BlobWriter`], which passes its own through as an `io::Error`.
-fn sink_error(error: io::Error) -> Error {
+pub(crate) fn sink_error(error: io::Error) -> Error {
     match error.downcast::<Error>() {
         Ok(error) => error,
         Err(error) => Error::io("write a blob")(error),

@@ -27,7 +27,7 @@ async fn check(access: &Access, registry: &str, credential: &Credential) -> Resu
     let insecure = access.is_insecure(registry);
     let transport = access.transport();
     let base = find_base(transport, registry, insecure).await?;
-    let authorizer = Authorizer::given(credential.clone(), registry.to_owned(), None);
+    let authorizer = Authorizer::given(credential.clone(), registry.to_owned(), Vec::new());
     let mut request = Request {
         insecure,
         ..Request::get(base)

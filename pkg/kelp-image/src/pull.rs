@@ -68,7 +68,7 @@ pub struct PullOptions {
 pub struct LocalImage {
     /// Its id: the digest of its config.
     pub id: Digest,
-    /// The digests of the manifest and the index that the name stands for.
+    /// The digest of its manifest, and those of the indexes that it came by.
     pub digests: Vec<Digest>,
     /// What it runs on.
     pub platform: Platform,
@@ -92,27 +92,52 @@ pub trait Images {
     /// The image with exactly this name.
     fn find(&self, reference: &Reference) -> Result<Option<LocalImage>, Error>;
 
+    /// Whether an image is here whole, and is what a registry has under a digest for a platform.
+    fn is_current(
+        &self,
+        image: &LocalImage,
+        digest: &Digest,
+        platform: &Platform,
+    ) -> Result<bool, Error>;
+
     /// Writes an image's record and its name: the last step.
     fn record(&self, image: &PulledImage) -> Result<(), Error>;
 }
 
-/// Brings an image here, if the policy asks for it, and returns its id.
+/// Lets something be brought here. What that needs is made when it is needed: a pull that finds nothing
+/// new writes nothing.
+pub trait Bring {
+    /// Does work with blobs that are kept as long as it lasts, and somebody who extracts layers.
+    fn bring(&self, work: &mut Work<'_>) -> Result<(), Error>;
+}
+
+/// What is done with blobs and an unpacker.
+pub type Work<'a> = dyn FnMut(&BlobStore, &dyn Unpacker) -> Result<(), Error> + 'a;
+
+/// What a pull has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pulled {
+    /// The image is here now.
+    New(Digest),
+    /// It was here before.
+    Here(Digest),
+}
+
+/// Brings an image here, if the policy asks for it.
 pub fn pull(
     images: &dyn Images,
-    blobs: &BlobStore,
     name: &ImageName,
     options: &PullOptions,
-    unpacker: &dyn Unpacker,
+    bring: &dyn Bring,
     progress: &dyn Progress,
-) -> Result<Digest, Error> {
+) -> Result<Pulled, Error> {
     let access = Access::new(&options.access)?;
     let mut candidates = short_name::candidates(name, &access.registries)?;
-    let local = match options.policy {
-        PullPolicy::Always => None,
-        _ => find_local(images, name, &candidates, options.platform.as_ref())?,
-    };
+    let local = find_local(images, name, &candidates, options.platform.as_ref())?;
     match (options.policy, &local) {
-        (PullPolicy::Missing | PullPolicy::Never, Some(local)) => return Ok(local.id.clone()),
+        (PullPolicy::Missing | PullPolicy::Never, Some((_, local))) => {
+            return Ok(Pulled::Here(local.id.clone()));
+        }
         (PullPolicy::Never, None) => return Err(Error::NotFound(name.to_string())),
         _ => {}
     }
@@ -127,34 +152,28 @@ pub fn pull(
         access: &access,
         runtime: runtime()?,
         platform: options.platform.clone().unwrap_or_else(Platform::host),
-        blobs,
-        unpacker,
+        images,
+        bring,
         progress,
         local: local.as_ref(),
     };
     let pulled = match (pull.any_of(&candidates), local) {
-        (Ok(Outcome::Pulled(pulled)), _) => pulled,
-        (Ok(Outcome::UpToDate), Some(local)) => return Ok(local.id),
-        (Ok(Outcome::UpToDate), None) => return Err(Error::NotFound(name.to_string())),
+        (Ok(pulled), _) => pulled,
         // A registry that is down does not take away what is here.
         (
             Err(error @ (Error::Registry(_) | Error::NotInRegistry(_) | Error::Denied(_))),
-            Some(local),
-        ) => {
+            Some((_, local)),
+        ) if options.policy == PullPolicy::Newer => {
             progress.event(Event::Warning(&format!("{error}; using the image here")));
-            return Ok(local.id);
+            return Ok(Pulled::Here(local.id));
         }
         (Err(error), _) => return Err(error),
     };
-    progress.event(Event::Writing);
-    images
-        .record(&pulled)
-        .map_err(|error| explain_space(error, blobs, 0))?;
     if chosen && let (ImageName::Short(short), [reference]) = (name, &*candidates.references) {
         // An answer that can't be kept is asked for again.
         let _ = short_name::remember(short.path(), &reference.name(), &options.access.paths);
     }
-    Ok(pulled.id)
+    Ok(pulled)
 }
 
 /// The image here that a pull would replace. An image of another platform than the one that was
@@ -164,7 +183,7 @@ fn find_local(
     name: &ImageName,
     candidates: &Candidates,
     platform: Option<&Platform>,
-) -> Result<Option<LocalImage>, Error> {
+) -> Result<Option<(Reference, LocalImage)>, Error> {
     // What was built here under a short name comes before what a registry has under it.
     let built = match name {
         ImageName::Short(short) => Some(short.in_registry("localhost")),
@@ -175,7 +194,7 @@ fn find_local(
         if let Some(image) = images.find(&reference)?
             && platform.is_none_or(|platform| platform.is_met_by(&image.platform))
         {
-            return Ok(Some(image));
+            return Ok(Some((reference, image)));
         }
     }
     Ok(None)
@@ -185,20 +204,15 @@ struct Pull<'a> {
     access: &'a Access,
     runtime: tokio::runtime::Runtime,
     platform: Platform,
-    blobs: &'a BlobStore,
-    unpacker: &'a dyn Unpacker,
+    images: &'a dyn Images,
+    bring: &'a dyn Bring,
     progress: &'a dyn Progress,
-    local: Option<&'a LocalImage>,
-}
-
-enum Outcome {
-    Pulled(PulledImage),
-    UpToDate,
+    local: Option<&'a (Reference, LocalImage)>,
 }
 
 impl Pull<'_> {
     /// Tries the names in order; a name that works ends it.
-    fn any_of(&self, candidates: &Candidates) -> Result<Outcome, Error> {
+    fn any_of(&self, candidates: &Candidates) -> Result<Pulled, Error> {
         let mut failures: Vec<Error> = Vec::new();
         for reference in &candidates.references {
             let reference = reference.clone().or_latest();
@@ -220,7 +234,7 @@ impl Pull<'_> {
     }
 
     /// Tries the mirrors of one name, then its own registry.
-    fn one(&self, reference: &Reference) -> Result<Outcome, Error> {
+    fn one(&self, reference: &Reference) -> Result<Pulled, Error> {
         let endpoints = self.access.registries.endpoints(reference)?;
         let last = endpoints.len().saturating_sub(1);
         for (number, endpoint) in endpoints.iter().enumerate() {
@@ -239,40 +253,53 @@ impl Pull<'_> {
         )))
     }
 
-    fn try_endpoint(&self, reference: &Reference, endpoint: &Endpoint) -> Result<Outcome, Error> {
+    fn try_endpoint(&self, reference: &Reference, endpoint: &Endpoint) -> Result<Pulled, Error> {
         let repository = self.access.repository(endpoint, reference.registry());
         let name = endpoint.reference.manifest_name();
+        let local = self.local.filter(|(here, _)| here == reference);
+        if let Some((_, local)) = local
+            && let Some(digest) = self.runtime.block_on(repository.manifest_digest(&name))?
+            && self.images.is_current(local, &digest, &self.platform)?
+        {
+            return Ok(Pulled::Here(local.id.clone()));
+        }
         let resolved = self
             .runtime
             .block_on(resolve(&repository, &name, &self.platform))?;
-        if self.local.is_some_and(|local| has(local, &resolved)) {
-            return Ok(Outcome::UpToDate);
-        }
-        self.fetch(&repository, &resolved)
-            .map_err(|error| explain_space(error, self.blobs, resolved.missing(self.blobs)))?;
-        Ok(Outcome::Pulled(PulledImage {
+        let image = PulledImage {
             id: resolved.config()?,
             reference: reference.clone().digest_over_tag(),
             manifest: resolved.digest.clone(),
-            index: resolved.index.map(|(digest, _)| digest),
-        }))
+            index: resolved.index.as_ref().map(|(digest, _)| digest.clone()),
+        };
+        self.bring.bring(&mut |blobs, unpacker| {
+            self.fetch(&repository, &resolved, blobs, unpacker)
+                .map_err(|error| explain_space(error, blobs, resolved.missing(blobs)))?;
+            self.progress.event(Event::Writing);
+            self.images
+                .record(&image)
+                .map_err(|error| explain_space(error, blobs, 0))
+        })?;
+        Ok(Pulled::New(image.id))
     }
 
-    fn fetch(&self, repository: &Repository, resolved: &Resolved) -> Result<(), Error> {
+    fn fetch(
+        &self,
+        repository: &Repository,
+        resolved: &Resolved,
+        blobs: &BlobStore,
+        unpacker: &dyn Unpacker,
+    ) -> Result<(), Error> {
         fetch(
             &self.runtime,
             repository,
             resolved,
             &self.platform,
-            self.blobs,
-            self.unpacker,
+            blobs,
+            unpacker,
             self.progress,
         )
     }
-}
-
-fn has(local: &LocalImage, resolved: &Resolved) -> bool {
-    local.digests.contains(&resolved.digest)
 }
 
 /// Whether another registry may do better: not where this machine is at fault.

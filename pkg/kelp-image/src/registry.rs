@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
-use reqwest::{Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use crate::Error;
-use crate::digest::{Algorithm, Digest, Hasher};
-use crate::http::{Failure, Request, Transport, explain};
+use crate::digest::Digest;
+use crate::http::{Content, Failure, Request, Transport, explain, same_server};
 use crate::manifest::{ACCEPT, MANIFEST_LIMIT};
 use crate::reference::{DOCKER_HUB, Reference};
 use crate::token::Authorizer;
@@ -155,26 +155,40 @@ impl Repository {
         from: u64,
         verified_later: bool,
     ) -> Result<Response, Error> {
-        let base = self.base().await?;
-        // The path is made of a checked reference and a checked digest or tag.
-        let url = base
-            .join(path)
-            .map_err(|error| Error::Invalid(format!("{what}: {error}")))?;
-        let mut request = Request {
+        let url = self.url(path, what).await?;
+        let request = Request {
             accept,
             from,
             allow_downgrade: verified_later,
-            insecure: self.insecure,
             ..Request::get(url)
         };
+        let is_wanted = |status| {
+            status == StatusCode::OK || (status == StatusCode::PARTIAL_CONTENT && from > 0)
+        };
+        self.call(request, what, true, &is_wanted).await
+    }
+
+    /// Sends a request until it is answered with a status that is wanted: anew with a token where one
+    /// is asked for, and where `repeatable` anew as well after what may pass.
+    pub(crate) async fn call(
+        &self,
+        mut request: Request,
+        what: &str,
+        repeatable: bool,
+        is_wanted: &(dyn Fn(StatusCode) -> bool + Sync),
+    ) -> Result<Response, Error> {
+        request.insecure = self.insecure;
+        // A registry may name another host to send something to, which gets no credentials.
+        let trusted = same_server(self.base().await?, &request.url);
+        let limit = if repeatable { self.retries.limit } else { 0 };
         let mut authorized_anew = false;
         let mut attempt = 0;
         loop {
             let authorization = self.authorizer.current();
-            request.authorization = authorization.header();
+            request.authorization = authorization.header().filter(|_| trusted);
             let (response, own) = match self.transport.send(&request).await {
-                Ok(answer) => answer,
-                Err(failure) if failure.transient && attempt < self.retries.limit => {
+                Ok((response, own)) => (response, own && trusted),
+                Err(failure) if failure.transient && attempt < limit => {
                     tokio::time::sleep(self.retries.pause(attempt)).await;
                     attempt += 1;
                     continue;
@@ -182,7 +196,7 @@ impl Repository {
                 Err(failure) => return Err(failure.into()),
             };
             let status = response.status();
-            if status == StatusCode::OK || (status == StatusCode::PARTIAL_CONTENT && from > 0) {
+            if is_wanted(status) {
                 return Ok(response);
             }
             // Another host's challenge is not obeyed: it would get this one's credentials.
@@ -200,7 +214,7 @@ impl Repository {
             }
             let may_pass = status == StatusCode::TOO_MANY_REQUESTS
                 || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
-            if may_pass && attempt < self.retries.limit {
+            if may_pass && attempt < limit {
                 let pause =
                     retry_after(response.headers()).unwrap_or_else(|| self.retries.pause(attempt));
                 tokio::time::sleep(pause).await;
@@ -209,6 +223,81 @@ impl Repository {
             }
             return Err(self.refusal(what, response, own).await);
         }
+    }
+
+    /// The path of the repository within the registry.
+    pub(crate) fn path(&self) -> &str {
+        self.reference.repository()
+    }
+
+    /// Where the registry says that something goes on: at its own server as securely as the rest.
+    pub(crate) async fn place(&self, mut url: Url, what: &str) -> Result<Url, Error> {
+        let base = self.base().await?;
+        if base.scheme() == "https" && url.scheme() == "http" && !self.insecure {
+            // Behind a proxy that speaks TLS for it, a registry may not know better.
+            let own = base.host_str() == url.host_str();
+            if !own || url.set_scheme("https").is_err() {
+                return Err(Error::Registry(format!(
+                    "{what}: the registry wants it sent in the clear to {}",
+                    crate::http::authority(&url)
+                )));
+            }
+        }
+        Ok(url)
+    }
+
+    /// Puts a manifest under a tag or its digest.
+    pub(crate) async fn put_manifest(
+        &self,
+        name: &str,
+        media_type: &str,
+        bytes: &[u8],
+        digest: &Digest,
+    ) -> Result<(), Error> {
+        let what = format!("pushing manifest {name} to {}", self.name());
+        let path = format!("{}/manifests/{name}", self.path());
+        let content = Content::Document(media_type.to_owned(), bytes.to_vec().into());
+        let request = Request {
+            method: Method::PUT,
+            content,
+            ..Request::get(self.url(&path, &what).await?)
+        };
+        let done = |status: StatusCode| status.is_success();
+        let response = self.call(request, &what, true, &done).await?;
+        match digest_of(&response) {
+            Some(stored) => digest.is(&what, stored),
+            None => Ok(()),
+        }
+    }
+
+    /// The digest of a manifest, if the registry tells it without sending the manifest.
+    pub(crate) async fn manifest_digest(&self, name: &str) -> Result<Option<Digest>, Error> {
+        let what = format!("reading manifest {name} in {}", self.name());
+        let path = format!("{}/manifests/{name}", self.path());
+        let request = Request {
+            method: Method::HEAD,
+            accept: ACCEPT,
+            ..Request::get(self.url(&path, &what).await?)
+        };
+        // One that does not answer this is asked for the manifest itself, and then says why.
+        let passing = |status: StatusCode| {
+            status == StatusCode::UNAUTHORIZED
+                || status == StatusCode::TOO_MANY_REQUESTS
+                || status.is_server_error()
+        };
+        let response = self
+            .call(request, &what, true, &|status| !passing(status))
+            .await?;
+        Ok(digest_of(&response).filter(|_| response.status() == StatusCode::OK))
+    }
+
+    /// The URL of something in the registry: `path` is what follows `/v2/`.
+    pub(crate) async fn url(&self, path: &str, what: &str) -> Result<Url, Error> {
+        // The path is made of a checked reference and a checked digest or tag.
+        self.base()
+            .await?
+            .join(path)
+            .map_err(|error| Error::Invalid(format!("{what}: {error}")))
     }
 
     /// The API's root. An insecure registry is asked by HTTPS first, then by plain HTTP.
@@ -382,18 +471,17 @@ async fn read_limited(mut response: Response, limit: usize) -> Result<Vec<u8>, r
 }
 
 fn verify(what: &str, bytes: &[u8], expected: Option<&Digest>) -> Result<Digest, Error> {
-    let algorithm = expected.map_or(Algorithm::Sha256, Digest::algorithm);
-    let mut hasher = Hasher::new(algorithm);
-    hasher.update(bytes);
-    let actual = hasher.finish();
-    match expected {
-        Some(expected) if *expected != actual => Err(Error::DigestMismatch {
-            what: what.to_owned(),
-            expected: expected.clone(),
-            actual,
-        }),
-        _ => Ok(actual),
-    }
+    let Some(expected) = expected else {
+        return Ok(Digest::of(bytes));
+    };
+    expected.check(what, bytes)?;
+    Ok(expected.clone())
+}
+
+/// The digest that a registry says what it has under a name.
+fn digest_of(response: &Response) -> Option<Digest> {
+    let value = response.headers().get("docker-content-digest")?;
+    value.to_str().ok()?.parse().ok()
 }
 
 /// `Content-Range: bytes 10-99/100` begins at 10.

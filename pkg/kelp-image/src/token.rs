@@ -15,7 +15,7 @@ use serde::Deserialize;
 use crate::Error;
 use crate::auth::{AuthFiles, Credential};
 use crate::challenge::{self, Challenge};
-use crate::http::{Request, Transport, authority};
+use crate::http::{Content, Request, Transport, authority};
 use crate::registry::refusal;
 
 /// The most bytes that a token server's answer may have.
@@ -39,12 +39,12 @@ impl Authorization {
     }
 }
 
-/// Answers the challenges of one registry for one scope.
+/// Answers the challenges of one registry, for what is to be done there.
 pub(crate) struct Authorizer {
     credentials: Credentials,
     /// What the credentials are looked up by.
     key: String,
-    scope: Option<String>,
+    scopes: Vec<String>,
     current: Mutex<Authorization>,
     /// Held while a token is fetched: layers that find it expired together fetch it once.
     fetching: tokio::sync::Mutex<()>,
@@ -59,19 +59,19 @@ enum Credentials {
 }
 
 impl Authorizer {
-    pub(crate) fn new(files: AuthFiles, key: String, scope: Option<String>) -> Self {
-        Self::with(Credentials::Files(files), key, scope)
+    pub(crate) fn new(files: AuthFiles, key: String, scopes: Vec<String>) -> Self {
+        Self::with(Credentials::Files(files), key, scopes)
     }
 
-    pub(crate) fn given(credential: Credential, key: String, scope: Option<String>) -> Self {
-        Self::with(Credentials::Given(credential), key, scope)
+    pub(crate) fn given(credential: Credential, key: String, scopes: Vec<String>) -> Self {
+        Self::with(Credentials::Given(credential), key, scopes)
     }
 
-    fn with(credentials: Credentials, key: String, scope: Option<String>) -> Self {
+    fn with(credentials: Credentials, key: String, scopes: Vec<String>) -> Self {
         Self {
             credentials,
             key,
-            scope,
+            scopes,
             current: Mutex::default(),
             fetching: tokio::sync::Mutex::default(),
         }
@@ -160,12 +160,15 @@ impl Authorizer {
             )));
         }
         let service = challenge.parameter("service");
-        let scope = self.scope.as_deref().or(challenge.parameter("scope"));
+        let scopes: Vec<&str> = match self.scopes.as_slice() {
+            [] => challenge.parameter("scope").into_iter().collect(),
+            scopes => scopes.iter().map(String::as_str).collect(),
+        };
         let token_request = match credential {
             Some(Credential::IdentityToken(token)) => {
-                token_form(realm, service, scope, token.reveal())
+                token_form(realm, service, &scopes, token.reveal())
             }
-            other => token_query(realm, service, scope, other),
+            other => token_query(realm, service, &scopes, other),
         };
         let token_request = Request {
             insecure: request.insecure,
@@ -210,7 +213,7 @@ struct Answer {
 fn token_query(
     mut realm: Url,
     service: Option<&str>,
-    scope: Option<&str>,
+    scopes: &[&str],
     credential: Option<&Credential>,
 ) -> Request {
     let mut authorization = None;
@@ -219,7 +222,7 @@ fn token_query(
         if let Some(service) = service {
             query.append_pair("service", service);
         }
-        if let Some(scope) = scope {
+        for scope in scopes {
             query.append_pair("scope", scope);
         }
         if let Some(Credential::Basic { username, password }) = credential {
@@ -238,7 +241,7 @@ fn token_query(
 }
 
 /// OAuth 2: POST, with the identity token as the refresh token.
-fn token_form(realm: Url, service: Option<&str>, scope: Option<&str>, token: &str) -> Request {
+fn token_form(realm: Url, service: Option<&str>, scopes: &[&str], token: &str) -> Request {
     // A URL's query is a form's encoding; this one is never requested.
     let mut form = realm.clone();
     form.set_query(None);
@@ -250,14 +253,16 @@ fn token_form(realm: Url, service: Option<&str>, scope: Option<&str>, token: &st
         if let Some(service) = service {
             pairs.append_pair("service", service);
         }
-        if let Some(scope) = scope {
+        for scope in scopes {
             pairs.append_pair("scope", scope);
         }
     }
     Request {
         method: Method::POST,
         accept: "application/json",
-        form: form.query().map(str::to_owned),
+        content: form
+            .query()
+            .map_or(Content::None, |form| Content::Form(form.to_owned())),
         ..Request::get(realm)
     }
 }
@@ -291,8 +296,8 @@ mod tests {
             username: "u".to_owned(),
             password: "p:w".to_owned().into(),
         };
-        let scope = Some("repository:a/b:pull");
-        let request = token_query(realm.clone(), Some("s t"), scope, Some(&credential));
+        let scope = ["repository:a/b:pull"];
+        let request = token_query(realm.clone(), Some("s t"), &scope, Some(&credential));
         assert_eq!(
             request.url.as_str(),
             "https://auth.example/token?x=1&service=s+t&scope=repository%3Aa%2Fb%3Apull&account=u"
@@ -301,10 +306,13 @@ mod tests {
         assert_eq!(authorization.to_str().unwrap(), "Basic dTpwOnc=");
         assert!(authorization.is_sensitive());
 
-        let request = token_form(realm, None, scope, "a&b");
+        let request = token_form(realm, None, &scope, "a&b");
         assert_eq!(request.method, Method::POST);
+        let Content::Form(form) = request.content else {
+            panic!("no form");
+        };
         assert_eq!(
-            request.form.as_deref().unwrap(),
+            form,
             "grant_type=refresh_token&client_id=kelp&refresh_token=a%26b\
              &scope=repository%3Aa%2Fb%3Apull"
         );

@@ -3,10 +3,14 @@
 pub mod hello;
 pub mod history;
 pub mod list;
+pub mod load;
 pub mod pull;
+pub mod push;
 pub mod registry;
 pub mod remove;
+pub mod save;
 pub mod usage;
+pub(crate) mod workshop;
 
 use std::path::{Path, PathBuf};
 

@@ -1,26 +1,20 @@
 //! `pull`, and making sure that an image is here before a container is made from it.
 
-use std::path::PathBuf;
-
-use std::time::Duration;
-
 use kelp_image::Digest;
-use kelp_image::access::AccessOptions;
-use kelp_image::config_paths::ConfigPaths;
 use kelp_image::platform::Platform;
 use kelp_image::progress::{Progress, Silent, Terminal};
-use kelp_image::pull::{PullOptions, pull};
+use kelp_image::pull::{PullOptions, Pulled, pull};
 use kelp_image::reference::{ImageName, Reference};
-use kelp_image::registry::Retries;
-use kelp_image::role::ProcessUnpacker;
 use kelp_image::store::{NewImage, Retag};
 
 pub use kelp_image::pull::PullPolicy;
 
 use crate::container::config::UserMode;
 use crate::events::{Event, append};
-use crate::image::{hello, ownership, start_role};
-use crate::{Engine, Error, host, internal, own_terminal};
+use crate::image::hello;
+use crate::image::registry::AccessRequest;
+use crate::image::workshop::Workshop;
+use crate::{Engine, Error, own_terminal};
 
 /// How an image is pulled.
 #[derive(Clone, Debug, Default)]
@@ -35,18 +29,8 @@ pub struct PullRequest {
     pub variant: Option<String>,
     /// `os/arch[/variant]`, over the three above.
     pub platform: Option<String>,
-    /// Whether certificates must be right; `None` for what registries.conf says.
-    pub tls_verify: Option<bool>,
-    /// Certificates, instead of certs.d.
-    pub cert_dir: Option<PathBuf>,
-    /// Credentials, instead of the usual files.
-    pub authfile: Option<PathBuf>,
-    /// `USER:PASSWORD`, over any file.
-    pub credentials: Option<String>,
-    /// How often what failed is tried again, instead of three times.
-    pub retries: Option<u32>,
-    /// How long before, instead of a second that doubles.
-    pub retry_delay: Option<Duration>,
+    /// How registries are reached.
+    pub access: AccessRequest,
     /// Whether nothing is shown.
     pub quiet: bool,
     /// The id map whose layers are made.
@@ -54,7 +38,7 @@ pub struct PullRequest {
 }
 
 impl PullRequest {
-    fn platform(&self) -> Result<Option<Platform>, Error> {
+    pub(crate) fn platform(&self) -> Result<Option<Platform>, Error> {
         if let Some(text) = &self.platform {
             return Ok(Some(text.parse()?));
         }
@@ -67,25 +51,6 @@ impl PullRequest {
             self.variant.as_deref(),
         )))
     }
-
-    pub(crate) fn access(&self) -> Result<AccessOptions, Error> {
-        let credentials = match &self.credentials {
-            None => None,
-            Some(text) => Some(super::registry::credential(text)?),
-        };
-        let retries = Retries::default();
-        Ok(AccessOptions {
-            paths: ConfigPaths::from_env(),
-            tls_verify: self.tls_verify,
-            cert_dir: self.cert_dir.clone(),
-            authfile: self.authfile.clone(),
-            credentials,
-            retries: Retries {
-                limit: self.retries.unwrap_or(retries.limit),
-                delay: self.retry_delay.unwrap_or(retries.delay),
-            },
-        })
-    }
 }
 
 impl Engine {
@@ -93,7 +58,9 @@ impl Engine {
     pub fn pull_image(&self, name: &str, request: &PullRequest) -> Result<String, Error> {
         let result = self.try_pull(name, request);
         match &result {
-            Ok(id) => self.note_image("pull", id, name),
+            Ok(Pulled::New(id)) => self.note_image("pull", id.hex(), name),
+            // Nothing has happened.
+            Ok(Pulled::Here(_)) => {}
             Err(error) => append(
                 &self.paths,
                 &Event {
@@ -102,35 +69,30 @@ impl Engine {
                 },
             ),
         }
-        result
+        let (Pulled::New(id) | Pulled::Here(id)) = result?;
+        Ok(id.hex().to_owned())
     }
 
-    fn try_pull(&self, name: &str, request: &PullRequest) -> Result<String, Error> {
+    fn try_pull(&self, name: &str, request: &PullRequest) -> Result<Pulled, Error> {
         if let Some(id) = self.embedded(name, request)? {
-            return Ok(id.hex().to_owned());
+            return Ok(Pulled::Here(id));
         }
         let image_name = ImageName::parse(name).map_err(kelp_image::Error::from)?;
-        let map = host::id_map(&request.user)?;
-        let (usual, ids) = host::translation(&map)?;
-        let userns = self.user_namespace(usual)?;
         let store = self.store()?;
-        // What cannot be removed is no reason not to pull.
-        let _ = self.remove_trees(&store.abandoned()?);
-        let (lease, blobs) = store.lease()?;
-        let spawn = |role: &[String], fds: internal::Fds<'_>| start_role(role, fds, &userns);
-        let unpacker = ProcessUnpacker::new(&self.paths.data, &map.key(), ownership(&map), &spawn)?
-            .translated(ids)
-            .leased(lease);
         let options = PullOptions {
             policy: request.policy,
             platform: request.platform()?,
-            access: request.access()?,
+            access: request.access.options()?,
             ask: Some(own_terminal::ask_choice),
         };
         let terminal = Terminal::default();
         let progress: &dyn Progress = if request.quiet { &Silent } else { &terminal };
-        let id = pull(&store, &blobs, &image_name, &options, &unpacker, progress)?;
-        Ok(id.hex().to_owned())
+        let workshop = Workshop {
+            engine: self,
+            store: &store,
+            user: &request.user,
+        };
+        Ok(pull(&store, &image_name, &options, &workshop, progress)?)
     }
 
     /// Makes sure that the image of a container is here. The usual policy asks a registry only for an
@@ -160,6 +122,7 @@ impl Engine {
             manifest: &parts,
             index: None,
             repo_digests: Vec::new(),
+            made_here: true,
             names: &[full],
             retag: Retag::Refuse,
         })?;

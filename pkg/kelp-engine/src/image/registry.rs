@@ -1,17 +1,54 @@
 //! `login` and `logout`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use kelp_image::access::AccessOptions;
 use kelp_image::auth::{AuthFiles, Credential, Logout, normalize_key};
 use kelp_image::config_paths::ConfigPaths;
 use kelp_image::login::check_login;
 use kelp_image::registries_conf::RegistriesConf;
+use kelp_image::registry::Retries;
 
-use crate::image::pull::PullRequest;
 use crate::{Engine, Error, Kind};
 
+/// How registries are reached.
+#[derive(Clone, Debug, Default)]
+pub struct AccessRequest {
+    /// Whether certificates must be right; `None` for what registries.conf says.
+    pub tls_verify: Option<bool>,
+    /// Certificates, instead of certs.d.
+    pub cert_dir: Option<PathBuf>,
+    /// Credentials, instead of the usual files.
+    pub authfile: Option<PathBuf>,
+    /// `USER:PASSWORD`, over any file.
+    pub credentials: Option<String>,
+    /// How often what failed is tried again, instead of three times.
+    pub retries: Option<u32>,
+    /// How long before, instead of a second that doubles.
+    pub retry_delay: Option<Duration>,
+}
+
+impl AccessRequest {
+    pub(crate) fn options(&self) -> Result<AccessOptions, Error> {
+        let credentials = self.credentials.as_deref().map(credential).transpose()?;
+        let retries = Retries::default();
+        Ok(AccessOptions {
+            paths: ConfigPaths::from_env(),
+            tls_verify: self.tls_verify,
+            cert_dir: self.cert_dir.clone(),
+            authfile: self.authfile.clone(),
+            credentials,
+            retries: Retries {
+                limit: self.retries.unwrap_or(retries.limit),
+                delay: self.retry_delay.unwrap_or(retries.delay),
+            },
+        })
+    }
+}
+
 /// `USER:PASSWORD`, as --creds takes it.
-pub(crate) fn credential(text: &str) -> Result<Credential, Error> {
+fn credential(text: &str) -> Result<Credential, Error> {
     let (user, password) = text.split_once(':').unwrap_or((text, ""));
     if user.is_empty() {
         return Err(Error::invalid("--creds is USER:PASSWORD"));
@@ -33,10 +70,10 @@ impl Engine {
         registry: &str,
         user: &str,
         password: &str,
-        request: &PullRequest,
+        request: &AccessRequest,
     ) -> Result<PathBuf, Error> {
         let key = normalize_key(registry);
-        let access = request.access()?;
+        let access = request.options()?;
         check_login(&key, &basic(user, password), &access)?;
         let files = auth_files(request.authfile.as_deref())?;
         Ok(files.login(&key, user, password)?)

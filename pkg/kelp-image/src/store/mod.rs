@@ -17,7 +17,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use oci_spec::image::{ImageConfiguration, ImageManifest};
+use oci_spec::image::{ImageConfiguration, ImageIndex, ImageManifest};
 use serde::Serialize;
 
 pub use garbage::Garbage;
@@ -30,6 +30,7 @@ use crate::Error;
 use crate::blob::{BlobStore, DOCUMENT_LIMIT};
 use crate::digest::Digest;
 use crate::layer::LayerStore;
+use crate::platform::Platform;
 use crate::pull::{Images, LocalImage, PulledImage};
 use crate::reference::{ImageName, Reference};
 use crate::temporary::{self, TemporaryFile, make_directory};
@@ -66,10 +67,21 @@ pub struct NewImage<'a> {
     pub index: Option<&'a Digest>,
     /// What registries know it by, as `registry/repository@digest`.
     pub repo_digests: Vec<String>,
+    /// Whether its manifest was made here, so that nobody else knows its digest.
+    pub made_here: bool,
     /// The names it gets.
     pub names: &'a [Reference],
     /// Whether a name may be taken from another image.
     pub retag: Retag,
+}
+
+/// A name that another image has taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Displaced {
+    /// The name.
+    pub name: String,
+    /// The image that had it.
+    pub image: Digest,
 }
 
 /// Whether a name that stands for another image may be made to stand for this one.
@@ -127,9 +139,27 @@ impl Store {
     ///
     /// Its blobs are looked at once more: one that is missing is an error, not a broken image.
     pub fn add(&self, new: &NewImage<'_>) -> Result<ImageRecord, Error> {
+        Ok(self.add_and_tell(new)?.0)
+    }
+
+    /// The same; tells as well which images have lost a name by it.
+    pub fn add_and_tell(&self, new: &NewImage<'_>) -> Result<(ImageRecord, Vec<Displaced>), Error> {
         let manifest = self.manifest(new.manifest)?;
-        let config = self.config_blob(&manifest.config().digest().try_into()?)?;
-        let mut record = ImageRecord::from_documents(new.manifest, &manifest, &config)?;
+        let id: Digest = manifest.config().digest().try_into()?;
+        let config = self.config_blob(&id)?;
+        let known = if new.made_here {
+            self.whole(&id)?
+        } else {
+            None
+        };
+        let mut record = match known {
+            // It came once with a manifest that others know, which is worth more than one made here.
+            Some(known) => known,
+            None => ImageRecord {
+                made_here: new.made_here,
+                ..ImageRecord::from_documents(new.manifest, &manifest, &config)?
+            },
+        };
         record.repo_digests.clone_from(&new.repo_digests);
         record.indexes = new.index.cloned().into_iter().collect();
         record.size = self.layer_sizes(&record).iter().sum();
@@ -155,10 +185,42 @@ impl Store {
         // The renames of the blobs, whose content is synced, before what refers to them.
         sync_directory(&self.data.join("blobs/sha256"))?;
         write_document(&self.data, &self.record_path(&record.id), &record)?;
+        let mut displaced = Vec::new();
         for name in new.names {
-            self.write_tag(&name.to_string(), &record)?;
+            let name = name.to_string();
+            let before = self.tags.get(&name)?.map(|tag| tag.image);
+            self.write_tag(&name, &record)?;
+            if let Some(image) = before.filter(|before| *before != record.id) {
+                displaced.push(Displaced { name, image });
+            }
         }
-        Ok(record)
+        Ok((record, displaced))
+    }
+
+    /// An image that is here with all its blobs.
+    fn whole(&self, id: &Digest) -> Result<Option<ImageRecord>, Error> {
+        let Some(record) = self.record(id)? else {
+            return Ok(None);
+        };
+        let layers = record.layers.iter().map(|layer| &layer.digest);
+        for digest in [&record.id, &record.manifest].into_iter().chain(layers) {
+            // Of the blobs themselves: who only looks keeps nothing.
+            if !self.blobs.path(digest).exists() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(record))
+    }
+
+    /// Notes that a registry knows an image by a name with a digest.
+    pub fn known_by(&self, id: &Digest, repo_digest: String) -> Result<(), Error> {
+        let _lock = StoreLock::exclusive(&self.data)?;
+        let mut record = self.record(id)?.ok_or_else(|| no_image(id))?;
+        if !record.repo_digests.contains(&repo_digest) {
+            record.repo_digests.push(repo_digest);
+            write_document(&self.data, &self.record_path(id), &record)?;
+        }
+        Ok(())
     }
 
     /// Gives an image a further name; returns the image that had it before, if it was another one.
@@ -508,6 +570,31 @@ impl Images for Store {
         }))
     }
 
+    fn is_current(
+        &self,
+        image: &LocalImage,
+        digest: &Digest,
+        platform: &Platform,
+    ) -> Result<bool, Error> {
+        let Some(record) = self.whole(&image.id)? else {
+            return Ok(false);
+        };
+        if *digest == record.manifest {
+            return Ok(true);
+        }
+        if !record.indexes.contains(digest) {
+            return Ok(false);
+        }
+        // The index may have another image for this platform than the one that is here.
+        let bytes = self.blobs.read(digest, DOCUMENT_LIMIT)?;
+        let index: ImageIndex =
+            serde_json::from_slice(&bytes).map_err(Error::json(format!("read index {digest}")))?;
+        let chosen = crate::fetch::choose(&index, platform, "the index");
+        Ok(chosen.is_ok_and(|chosen| {
+            Digest::try_from(chosen.digest()).is_ok_and(|chosen| chosen == record.manifest)
+        }))
+    }
+
     fn record(&self, image: &PulledImage) -> Result<(), Error> {
         let known_by = |digest: &Digest| image.reference.with_digest(digest.clone()).to_string();
         let digests = image.index.iter().chain([&image.manifest]);
@@ -515,6 +602,7 @@ impl Images for Store {
             manifest: &image.manifest,
             index: image.index.as_ref(),
             repo_digests: digests.map(known_by).collect(),
+            made_here: false,
             names: &[image.reference.clone().or_latest().digest_over_tag()],
             retag: Retag::Move,
         })?;

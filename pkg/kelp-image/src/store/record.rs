@@ -38,6 +38,10 @@ pub struct ImageRecord {
     /// The indexes that it came by; their blobs are kept with it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub indexes: Vec<Digest>,
+    /// Whether its manifest was made here: its layers are compressed as is best here, and a push may
+    /// compress them in another way.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub made_here: bool,
     /// Its config's labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -84,6 +88,7 @@ impl ImageRecord {
             layers,
             repo_digests: Vec::new(),
             indexes: Vec::new(),
+            made_here: false,
             labels: labels.into_iter().collect(),
         })
     }

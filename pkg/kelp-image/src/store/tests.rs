@@ -76,6 +76,7 @@ impl Fixture {
                 manifest,
                 index: None,
                 repo_digests: Vec::new(),
+                made_here: false,
                 names: &names,
                 retag: Retag::Move,
             })
@@ -209,6 +210,7 @@ fn names_move_only_when_told() {
         manifest: &new,
         index: None,
         repo_digests: Vec::new(),
+        made_here: false,
         names: &names,
         retag: Retag::Refuse,
     };
@@ -237,6 +239,7 @@ fn an_image_without_its_blobs_is_not_recorded() {
         manifest: &manifest,
         index: None,
         repo_digests: Vec::new(),
+        made_here: false,
         names: &[],
         retag: Retag::Move,
     };
@@ -546,6 +549,7 @@ fn five_hundred_images_are_listed_quickly() {
                 8
             ],
             repo_digests: Vec::new(),
+            made_here: false,
             indexes: Vec::new(),
             labels: BTreeMap::new(),
         };

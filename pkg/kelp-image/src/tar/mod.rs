@@ -197,6 +197,22 @@ impl<R: BufRead> TarReader<R> {
         self.remaining
     }
 
+    /// The source, which stands at the current entry's content.
+    pub fn source_mut(&mut self) -> &mut R {
+        &mut self.source
+    }
+
+    /// Passes over the current entry's content by `skip`, which is told how many bytes that is.
+    pub fn skip_by(
+        &mut self,
+        skip: impl FnOnce(&mut R, u64) -> io::Result<()>,
+    ) -> Result<(), TarError> {
+        skip(&mut self.source, self.remaining + self.padding)?;
+        self.remaining = 0;
+        self.padding = 0;
+        Ok(())
+    }
+
     /// Gives back the source, which stands behind the last entry that was read.
     pub fn into_inner(self) -> R {
         self.source

@@ -282,7 +282,7 @@ fn an_extraction_that_fails_ends_the_pull() {
     use std::os::fd::OwnedFd;
 
     use kelp_image::progress::Silent;
-    use kelp_image::pull::pull;
+    use kelp_image::pull::{Bring, Work, pull};
     use kelp_image::reference::ImageName;
     use kelp_image::unpack::Summary;
     use kelp_image::unpacker::{UnpackJob, Unpacker};
@@ -310,15 +310,14 @@ fn an_extraction_that_fails_ends_the_pull() {
     let image = TestImage::new("fails", "amd64", &[8 << 20, 100]);
     let server = spoiled(&image, 0, |_, answer| answer);
     let name = ImageName::parse(&format!("{}/x", server.address)).unwrap();
-    let error = pull(
-        &fixture.images,
-        &fixture.blobs,
-        &name,
-        &fixture.options,
-        &Failing,
-        &Silent,
-    )
-    .unwrap_err();
+    struct Here<'a>(&'a Fixture);
+    impl Bring for Here<'_> {
+        fn bring(&self, work: &mut Work<'_>) -> Result<(), Error> {
+            work(&self.0.blobs, &Failing)
+        }
+    }
+    let (images, options) = (&fixture.images, &fixture.options);
+    let error = pull(images, &name, options, &Here(&fixture), &Silent).unwrap_err();
     assert_eq!(error.to_string(), "the archive is damaged");
     assert!(fixture.images.get(&format!("{name}:latest")).is_none());
 }

@@ -13,7 +13,7 @@ use kelp_image::blob::BlobStore;
 use kelp_image::config_paths::ConfigPaths;
 use kelp_image::platform::Platform;
 use kelp_image::progress::{Event, Progress};
-use kelp_image::pull::{Images, LocalImage, PullOptions, PulledImage, pull};
+use kelp_image::pull::{Bring, Images, LocalImage, PullOptions, Pulled, PulledImage, Work, pull};
 use kelp_image::reference::{ImageName, Reference};
 use kelp_image::registry::Retries;
 use kelp_image::unpack::Summary;
@@ -65,14 +65,11 @@ impl Fixture {
     }
 
     pub(crate) fn pull(&self, name: &str) -> Result<Digest, Error> {
-        pull(
-            &self.images,
-            &self.blobs,
-            &ImageName::parse(name).unwrap(),
-            &self.options,
-            &self.layers,
-            &self.shown,
-        )
+        let name = ImageName::parse(name).unwrap();
+        let (options, shown) = (&self.options, &self.shown);
+        match pull(&self.images, &name, options, self, shown)? {
+            Pulled::New(id) | Pulled::Here(id) => Ok(id),
+        }
     }
 
     /// Writes a file of the containers projects' configuration.
@@ -161,6 +158,12 @@ impl Records {
     }
 }
 
+impl Bring for Fixture {
+    fn bring(&self, work: &mut Work<'_>) -> Result<(), Error> {
+        work(&self.blobs, &self.layers)
+    }
+}
+
 impl Images for Records {
     fn find(&self, reference: &Reference) -> Result<Option<LocalImage>, Error> {
         Ok(self.get(&reference.to_string()).map(|image| LocalImage {
@@ -171,6 +174,15 @@ impl Images for Records {
                 .collect(),
             platform: "linux/amd64".parse::<Platform>().unwrap(),
         }))
+    }
+
+    fn is_current(
+        &self,
+        image: &LocalImage,
+        digest: &Digest,
+        _platform: &Platform,
+    ) -> Result<bool, Error> {
+        Ok(image.digests.contains(digest))
     }
 
     fn record(&self, image: &PulledImage) -> Result<(), Error> {

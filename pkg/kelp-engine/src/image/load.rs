@@ -1,0 +1,157 @@
+//! `load`, and `pull` of what is in files.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use kelp_image::load::{Load, Loaded};
+use kelp_image::platform::Platform;
+use kelp_image::progress::{Progress, Silent, Terminal};
+use kelp_image::pull::Bring;
+pub use kelp_image::store::Displaced;
+use kelp_image::store::{NewImage, Retag, Store};
+use kelp_image::transport::{self, Form, Place};
+
+use crate::container::config::UserMode;
+use crate::image::pull::PullRequest;
+use crate::image::workshop::Workshop;
+use crate::{Engine, Error};
+
+/// Where images come from.
+#[derive(Debug)]
+pub enum Input {
+    /// A file or a directory.
+    Path(PathBuf),
+    /// An open file or pipe.
+    Stream(File),
+}
+
+/// What a load has brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadedImage {
+    /// The image's id.
+    pub id: String,
+    /// The names that it has got.
+    pub names: Vec<String>,
+}
+
+/// What was brought, and which images have lost a name by it.
+#[derive(Debug, Default)]
+pub struct Brought {
+    /// Each image.
+    pub images: Vec<LoadedImage>,
+    /// Names that were taken from other images.
+    pub displaced: Vec<Displaced>,
+}
+
+/// What a pull has brought.
+#[derive(Debug, Default)]
+pub struct PulledImages {
+    /// The images' ids.
+    pub ids: Vec<String>,
+    /// Names that were taken from other images, by what is in files.
+    pub displaced: Vec<Displaced>,
+}
+
+enum From {
+    Input(Input),
+    Place(Place),
+}
+
+impl Engine {
+    /// Brings all images that a file or a directory has.
+    pub fn load_images(&self, input: Input, quiet: bool) -> Result<Brought, Error> {
+        let request = PullRequest {
+            quiet,
+            ..PullRequest::default()
+        };
+        self.bring(From::Input(input), &request)
+    }
+
+    /// Brings an image from a registry, or what `TRANSPORT:…` names.
+    pub fn pull_any(&self, name: &str, request: &PullRequest) -> Result<PulledImages, Error> {
+        let Some(place) = transport::parse(name)? else {
+            return Ok(PulledImages {
+                ids: vec![self.pull_image(name, request)?],
+                displaced: Vec::new(),
+            });
+        };
+        let brought = self.bring(From::Place(place), request)?;
+        Ok(PulledImages {
+            ids: brought.images.into_iter().map(|image| image.id).collect(),
+            displaced: brought.displaced,
+        })
+    }
+
+    fn bring(&self, from: From, request: &PullRequest) -> Result<Brought, Error> {
+        let store = self.store()?;
+        let terminal = Terminal::default();
+        let progress: &dyn Progress = if request.quiet { &Silent } else { &terminal };
+        let platform = request.platform()?.unwrap_or_else(Platform::host);
+        let workshop = Workshop {
+            engine: self,
+            store: &store,
+            user: &UserMode::Host,
+        };
+        let mut from = Some(from);
+        let mut brought = Brought::default();
+        workshop.bring(&mut |blobs, unpacker| {
+            let load = Load {
+                store: &store,
+                blobs,
+                unpacker,
+                progress,
+                platform: platform.clone(),
+                data: &self.paths.data,
+            };
+            let loaded = match from.take() {
+                Some(From::Input(Input::Path(path))) => load.path(&path)?,
+                Some(From::Input(Input::Stream(file))) => load.file(file)?,
+                Some(From::Place(place)) => named(load.place(&place)?, &place),
+                None => Vec::new(),
+            };
+            for image in &loaded {
+                record(&store, image, &mut brought)?;
+            }
+            Ok(())
+        })?;
+        for image in &brought.images {
+            let name = image
+                .names
+                .first()
+                .map_or(image.id.as_str(), String::as_str);
+            self.note_image("loadfromarchive", &image.id, name);
+        }
+        Ok(brought)
+    }
+}
+
+/// What has no name in a directory gets the directory's, as podman has it.
+fn named(mut loaded: Vec<Loaded>, place: &Place) -> Vec<Loaded> {
+    if let (Form::Dir | Form::Oci, [image]) = (place.form, loaded.as_mut_slice())
+        && image.names.is_empty()
+    {
+        let path = place.path.to_string_lossy();
+        let name = format!("localhost/{}", path.trim_matches('/'));
+        // A path that can't be a name leaves the image without one.
+        let name = kelp_image::reference::Reference::parse(&name);
+        image.names.extend(name.map(|name| name.or_latest()));
+    }
+    loaded
+}
+
+fn record(store: &Store, image: &Loaded, brought: &mut Brought) -> Result<(), kelp_image::Error> {
+    let (record, displaced) = store.add_and_tell(&NewImage {
+        manifest: &image.manifest,
+        index: image.index.as_ref(),
+        repo_digests: Vec::new(),
+        made_here: image.made_here,
+        names: &image.names,
+        retag: Retag::Move,
+    })?;
+    brought.images.push(LoadedImage {
+        id: record.id.hex().to_owned(),
+        names: image.names.iter().map(ToString::to_string).collect(),
+    });
+    brought.displaced.extend(displaced);
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! `push`: an image to a registry, or into files.
+
+use kelp_image::compress::Format;
+use kelp_image::parcel::{ManifestForm, Parcel, Wanted};
+use kelp_image::progress::{Progress, Silent, Terminal};
+use kelp_image::push::push;
+use kelp_image::reference::{ImageName, Reference};
+use kelp_image::store::Store;
+use kelp_image::transport::write::{self, Named};
+use kelp_image::transport::{self, Form, Place};
+
+use crate::image::registry::AccessRequest;
+use crate::{Engine, Error};
+
+/// How an image is pushed.
+#[derive(Clone, Debug, Default)]
+pub struct PushRequest {
+    /// How the registry is reached.
+    pub access: AccessRequest,
+    /// `oci` or `v2s2`, instead of the form that the image has.
+    pub format: Option<String>,
+    /// `gzip` or `zstd`, instead of what its layers have.
+    pub compression: Option<String>,
+    /// The level of that.
+    pub level: Option<i32>,
+    /// Whether nothing is shown.
+    pub quiet: bool,
+}
+
+impl PushRequest {
+    fn wanted(&self) -> Result<Wanted, Error> {
+        let parse = |text: &Option<String>| -> Result<Option<ManifestForm>, Error> {
+            let form = text.as_deref().map(str::parse).transpose();
+            form.map_err(Error::invalid)
+        };
+        let compression = self.compression.as_deref().map(str::parse::<Format>);
+        Ok(Wanted {
+            form: parse(&self.format)?,
+            compression: compression.transpose().map_err(Error::invalid)?,
+            level: self.level,
+        })
+    }
+}
+
+impl Engine {
+    /// Sends an image to where its name says, or to a destination; the digest of its manifest there.
+    pub fn push_image(
+        &self,
+        name: &str,
+        destination: Option<&str>,
+        request: &PushRequest,
+    ) -> Result<String, Error> {
+        let store = self.store()?;
+        let record = store.find(name)?;
+        let (lease, blobs) = store.lease()?;
+        for digest in record.references() {
+            lease.keep(digest)?;
+        }
+        let wanted = request.wanted()?;
+        let place = destination.map_or(Ok(None), transport::parse)?;
+        let parcel = Parcel::of(&store, &record)?;
+        let terminal = Terminal::default();
+        let progress: &dyn Progress = if request.quiet { &Silent } else { &terminal };
+        let id = record.id.hex();
+        if let Some(place) = place {
+            let asked = wanted.form.is_some() || wanted.compression.is_some();
+            // In files it is kept as it is here, unless another way is asked for.
+            let parcel = if asked {
+                parcel.converted(&record, &blobs, &wanted)?
+            } else {
+                parcel
+            };
+            let digest = parcel.digest.to_string();
+            let names = name_in_file(&place)?.into_iter().collect();
+            write::to_place(&place, &Named { parcel, names }, &blobs, progress)?;
+            self.note_image("push", id, destination.unwrap_or(name));
+            return Ok(digest);
+        }
+        let target = target(&store, name, destination)?;
+        let parcel = parcel.converted(&record, &blobs, &wanted)?;
+        let access = request.access.options()?;
+        let digest = push(&store, &blobs, &parcel, &target, &access, progress)?;
+        if parcel.digest == record.manifest {
+            let known = target.with_digest(digest.clone()).to_string();
+            store.known_by(&record.id, known)?;
+        }
+        self.note_image("push", id, &target.to_string());
+        Ok(digest.to_string())
+    }
+}
+
+/// Where in a registry an image goes: as its own name says, unless another is given.
+fn target(store: &Store, name: &str, destination: Option<&str>) -> Result<Reference, Error> {
+    let text = match destination {
+        Some(destination) => destination.to_owned(),
+        None => store.meant_name(name)?.ok_or_else(|| {
+            Error::invalid(format!(
+                "{name} is no name that says where to push to: give a destination"
+            ))
+        })?,
+    };
+    let reference = ImageName::parse(&text)
+        .map_err(kelp_image::Error::from)?
+        .on_docker_hub()
+        .or_latest();
+    if reference.registry() == "localhost" {
+        return Err(Error::invalid(format!(
+            "{reference} is a name for what is made here, and no registry's: give a destination"
+        )));
+    }
+    Ok(reference)
+}
+
+/// The name that an image gets in a file.
+fn name_in_file(place: &Place) -> Result<Option<String>, Error> {
+    let Some(name) = write::name_of(place) else {
+        return Ok(None);
+    };
+    Ok(Some(match place.form {
+        // What docker calls it.
+        Form::DockerArchive => ImageName::parse(name)
+            .map_err(kelp_image::Error::from)?
+            .on_docker_hub()
+            .or_latest()
+            .to_string(),
+        Form::Oci | Form::OciArchive | Form::Dir => name.to_owned(),
+    }))
+}

@@ -1,0 +1,317 @@
+//! Images out of files: from a directory or an archive into the store.
+//!
+//! A layer is read twice at the same time, out of the page cache: one thread makes its blob and hashes
+//! it, another moves the same bytes into the unpacker's pipe. What is in a file counts no more than what
+//! a registry says: every digest is compared before anything gets a name.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use serde_json::json;
+
+use crate::Error;
+use crate::blob::BlobStore;
+use crate::digest::Digest;
+use crate::feed::{Level, feed_from, pipe};
+use crate::ingest::{LayerBlob, store_layer};
+use crate::platform::Platform;
+use crate::progress::{Event, Progress};
+use crate::reference::{ImageName, Reference};
+use crate::store::Store;
+use crate::transport::files::Files;
+use crate::transport::offer::{Offer, OfferedLayer};
+use crate::transport::{Form, Place, dir, docker, layout};
+use crate::unpacker::{UnpackJob, Unpacker};
+
+/// How many layers are brought at the same time.
+const PARALLEL_LAYERS: usize = 4;
+
+/// What a load needs.
+pub struct Load<'a> {
+    /// The images that are here: a layer that one of them has is not stored again.
+    pub store: &'a Store,
+    /// Where blobs go, under a lease.
+    pub blobs: &'a BlobStore,
+    /// Who extracts layers.
+    pub unpacker: &'a dyn Unpacker,
+    /// Who is told.
+    pub progress: &'a dyn Progress,
+    /// Which image of an index is meant.
+    pub platform: Platform,
+    /// Where an archive is kept that can't be read in place.
+    pub data: &'a Path,
+}
+
+/// An image whose blobs and layers are here, to be recorded.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// Its id: the digest of its config.
+    pub id: Digest,
+    /// The digest of its manifest.
+    pub manifest: Digest,
+    /// The index that led to it.
+    pub index: Option<Digest>,
+    /// The names that it came with; short ones are of `localhost`.
+    pub names: Vec<Reference>,
+    /// Whether its manifest was made here, because it came without one.
+    pub made_here: bool,
+}
+
+impl Load<'_> {
+    /// Brings all images of a file, of whatever form it is.
+    pub fn file(&self, file: File) -> Result<Vec<Loaded>, Error> {
+        self.any(&Files::of_stream(file, self.data)?)
+    }
+
+    /// Brings all images of a file or a directory, of whatever form it is.
+    pub fn path(&self, path: &Path) -> Result<Vec<Loaded>, Error> {
+        self.any(&Files::open(path, self.data)?)
+    }
+
+    /// Brings the images at a place: all, unless one is selected.
+    pub fn place(&self, place: &Place) -> Result<Vec<Loaded>, Error> {
+        let files = Files::open(&place.path, self.data)?;
+        let is_directory = matches!(files, Files::Directory(_));
+        if is_directory != matches!(place.form, Form::Oci | Form::Dir) {
+            return Err(Error::Invalid(format!(
+                "{} is {}, and {}: is for {}",
+                place.path.display(),
+                if is_directory {
+                    "a directory"
+                } else {
+                    "a file"
+                },
+                place.form.name(),
+                if is_directory { "files" } else { "directories" },
+            )));
+        }
+        let offers = match place.form {
+            Form::Oci | Form::OciArchive => layout::offers(&files, Some(place), &self.platform)?,
+            Form::DockerArchive => docker::offers(&files, Some(place), &self.platform)?,
+            Form::Dir => vec![dir::offer(&files, &self.platform)?],
+        };
+        self.all(&offers)
+    }
+
+    fn any(&self, files: &Files) -> Result<Vec<Loaded>, Error> {
+        let offers = if docker::is_one(files)? {
+            docker::offers(files, None, &self.platform)?
+        } else if layout::is_one(files)? {
+            layout::offers(files, None, &self.platform)?
+        } else if dir::is_one(files)? {
+            vec![dir::offer(files, &self.platform)?]
+        } else {
+            return Err(Error::Archive(
+                "this holds no image: neither of docker's form, nor an OCI image layout, nor a \
+                 manifest with its blobs (a file system's archive is for kelp import)"
+                    .to_owned(),
+            ));
+        };
+        self.all(&offers)
+    }
+
+    fn all(&self, offers: &[Offer]) -> Result<Vec<Loaded>, Error> {
+        offers.iter().map(|offer| self.one(offer)).collect()
+    }
+
+    /// Brings one image: layers, then config, then manifest.
+    fn one(&self, offer: &Offer) -> Result<Loaded, Error> {
+        let names = names(offer)?;
+        let layers = self.layers(&offer.layers)?;
+        let (id, config) = &offer.config;
+        self.progress.event(Event::Config { digest: id });
+        self.blobs.put(config, Some(id))?;
+        let manifest = match &offer.manifest {
+            Some((digest, bytes)) => self.blobs.put(bytes, Some(digest))?,
+            None => {
+                let made = made_manifest(id, config.len(), &layers);
+                self.blobs.put(made.to_string().as_bytes(), None)?
+            }
+        };
+        let index = match &offer.index {
+            Some((digest, bytes)) => Some(self.blobs.put(bytes, Some(digest))?),
+            None => None,
+        };
+        Ok(Loaded {
+            id: id.clone(),
+            manifest,
+            index,
+            names,
+            made_here: offer.manifest.is_none(),
+        })
+    }
+
+    fn layers(&self, layers: &[OfferedLayer]) -> Result<Vec<LayerBlob>, Error> {
+        let next = AtomicUsize::new(0);
+        let results: Vec<Mutex<Option<Result<LayerBlob, Error>>>> =
+            layers.iter().map(|_| Mutex::new(None)).collect();
+        thread::scope(|scope| {
+            for _ in 0..PARALLEL_LAYERS.min(layers.len()) {
+                scope.spawn(|| {
+                    while let Some(number) = Some(next.fetch_add(1, Ordering::Relaxed))
+                        && let Some(layer) = layers.get(number)
+                    {
+                        let result = self.layer(layer);
+                        if result.is_err() {
+                            next.store(layers.len(), Ordering::Relaxed);
+                        }
+                        *results[number]
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner) = Some(result);
+                    }
+                });
+            }
+        });
+        // The first that failed; those that were given up after it have no result.
+        let results = results
+            .into_iter()
+            .filter_map(|result| result.into_inner().unwrap_or_else(PoisonError::into_inner));
+        results.collect()
+    }
+
+    fn layer(&self, layer: &OfferedLayer) -> Result<LayerBlob, Error> {
+        let digest = layer.digest.as_ref().unwrap_or(&layer.diff_id);
+        let extracted = self.unpacker.has_layer(&layer.diff_id)?;
+        let known = self.known(layer)?;
+        if known.is_some() && extracted {
+            self.progress.event(Event::BlobSkipped { digest });
+        } else {
+            self.progress.event(Event::BlobStarted {
+                digest,
+                size: layer.region.length,
+                from: 0,
+            });
+        }
+        let (blob, job) = thread::scope(|scope| {
+            let unpacking = (!extracted).then(|| scope.spawn(|| self.unpack(layer)));
+            let blob = match known {
+                Some(known) => Ok(known),
+                None => self.store(layer),
+            };
+            let job = unpacking.map(|thread| {
+                let ended = || Err(Error::Archive("the unpacker's thread has ended".to_owned()));
+                thread.join().unwrap_or_else(|_| ended())
+            });
+            (blob, job.transpose())
+        });
+        // If both failed, that the bytes are wrong says more than what the unpacker made of them.
+        let blob = blob?;
+        if let Some(job) = job? {
+            job.publish()?;
+        }
+        self.progress.event(Event::BlobDone { digest });
+        Ok(blob)
+    }
+
+    /// The layer's blob, if it is here.
+    fn known(&self, layer: &OfferedLayer) -> Result<Option<LayerBlob>, Error> {
+        if let Some(digest) = &layer.digest {
+            let here = self.blobs.contains(digest)?;
+            return Ok(here.then(|| of_digest(layer, digest)));
+        }
+        for record in self.store.records()? {
+            for known in record.layers {
+                if known.diff_id == layer.diff_id && self.blobs.contains(&known.digest)? {
+                    return Ok(Some(LayerBlob {
+                        digest: known.digest,
+                        size: known.size,
+                        media_type: known.media_type,
+                        diff_id: known.diff_id,
+                    }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn store(&self, layer: &OfferedLayer) -> Result<LayerBlob, Error> {
+        let Some(digest) = &layer.digest else {
+            return store_layer(self.blobs, layer.region.reader(), Some(&layer.diff_id));
+        };
+        let mut writer = self.blobs.writer_of(digest)?;
+        let mut reader = layer.region.reader();
+        let mut buffer = vec![0; 1 << 20];
+        let mut position = 0;
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => {
+                    writer.write(&buffer[..count])?;
+                    position += count as u64;
+                    self.progress
+                        .event(Event::BlobAdvanced { digest, position });
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io(format!("read layer {digest}"))(error)),
+            }
+        }
+        writer.commit(digest)?;
+        Ok(of_digest(layer, digest))
+    }
+
+    /// Extracts a layer; the job that is returned is ready to be published.
+    fn unpack(&self, layer: &OfferedLayer) -> Result<Box<dyn UnpackJob>, Error> {
+        let region = &layer.region;
+        let (reader, writer) = pipe()?;
+        let mut job = self.unpacker.start(&layer.diff_id, reader)?;
+        let level = Level::new(region.start + region.length);
+        level.complete();
+        let fed = feed_from(&region.file, region.start, &level, &writer);
+        // The unpacker waits for the end.
+        drop(writer);
+        fed?;
+        let summary = job.finish()?;
+        layer
+            .diff_id
+            .is("the content of a layer", summary.diff_id)?;
+        Ok(job)
+    }
+}
+
+/// The blob of a layer whose manifest tells its digest, and will tell the media type.
+fn of_digest(layer: &OfferedLayer, digest: &Digest) -> LayerBlob {
+    LayerBlob {
+        digest: digest.clone(),
+        size: layer.region.length,
+        media_type: String::new(),
+        diff_id: layer.diff_id.clone(),
+    }
+}
+
+fn names(offer: &Offer) -> Result<Vec<Reference>, Error> {
+    let names = offer.names.iter().map(|name| {
+        Ok(match ImageName::parse(name)? {
+            ImageName::Full(reference) => reference.or_latest(),
+            ImageName::Short(short) => short.in_registry("localhost").or_latest(),
+        })
+    });
+    names.collect()
+}
+
+/// A manifest for an image that came without one.
+fn made_manifest(id: &Digest, config_size: usize, layers: &[LayerBlob]) -> serde_json::Value {
+    let layers: Vec<_> = layers
+        .iter()
+        .map(|layer| {
+            json!({
+                "mediaType": layer.media_type,
+                "digest": layer.digest.to_string(),
+                "size": layer.size,
+            })
+        })
+        .collect();
+    json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": id.to_string(),
+            "size": config_size,
+        },
+        "layers": layers,
+    })
+}

@@ -1,0 +1,56 @@
+//! `kelp load`: images out of a file.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use anyhow::bail;
+use kelp_engine::Engine;
+use kelp_engine::image::load::{Displaced, Input};
+use rustix::termios::isatty;
+
+use super::output;
+
+/// Load images from an archive or a directory
+#[derive(clap::Args)]
+pub struct Args {
+    /// The archive or the directory; standard input otherwise
+    #[arg(short, long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Show nothing but what was loaded
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Loads all images, and says which.
+pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
+    let input = match args.input.filter(|path| path.as_os_str() != "-") {
+        Some(path) => Input::Path(path),
+        None if isatty(rustix::stdio::stdin()) => {
+            bail!("an archive is not read from a terminal: use --input FILE, or redirect it")
+        }
+        None => Input::Stream(File::from(rustix::io::dup(rustix::stdio::stdin())?)),
+    };
+    let brought = engine.load_images(input, args.quiet)?;
+    warn_of_displaced(&brought.displaced);
+    for image in brought.images {
+        match image.names.as_slice() {
+            [] => output::line(format_args!("Loaded image: sha256:{}", image.id))?,
+            names => {
+                for name in names {
+                    output::line(format_args!("Loaded image: {name}"))?;
+                }
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// Tells that a name in a file was another image's before: that never happens silently.
+pub fn warn_of_displaced(displaced: &[Displaced]) {
+    for Displaced { name, image } in displaced {
+        output::note(format_args!(
+            "Warning: {name} was a name of image {} before",
+            image.short()
+        ));
+    }
+}

@@ -1,0 +1,78 @@
+//! `kelp push`: an image to a registry, or into files.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use kelp_engine::Engine;
+use kelp_engine::image::push::PushRequest;
+
+use super::create_flags::defaults;
+use super::pull_flags::{AccessFlags, RetryFlags};
+
+/// Push an image to a registry
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    access: AccessFlags,
+    #[command(flatten)]
+    retry: RetryFlags,
+    /// Compress layers that are not compressed, for dir:
+    #[arg(long)]
+    compress: bool,
+    /// How layers are compressed: gzip or zstd; as they are, unless the image was made here
+    #[arg(long, value_name = "FORMAT")]
+    compression_format: Option<String>,
+    /// How hard layers are compressed
+    #[arg(long, value_name = "LEVEL", allow_negative_numbers = true)]
+    compression_level: Option<i32>,
+    /// For podman's scripts: a compression that is asked for is always what is sent
+    #[arg(long)]
+    force_compression: bool,
+    /// Credentials for the registry: USER:PASSWORD
+    #[arg(long, value_name = "USER:PASSWORD")]
+    creds: Option<String>,
+    /// Write the manifest's digest to a file
+    #[arg(long, value_name = "FILE")]
+    digestfile: Option<PathBuf>,
+    /// For docker's scripts: signatures are not what it is about
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    disable_content_trust: Option<bool>,
+    /// The form of the manifest: oci or v2s2; as it is otherwise
+    #[arg(short, long)]
+    format: Option<String>,
+    /// Show nothing
+    #[arg(short, long)]
+    quiet: bool,
+    /// For podman's scripts: none are sent unless they are made
+    #[arg(long)]
+    remove_signatures: bool,
+    /// The image
+    image: String,
+    /// Where to: a name in a registry, or oci:, oci-archive:, docker-archive: or dir: and a path
+    destination: Option<String>,
+}
+
+/// Pushes the image.
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    let conf = defaults::load()?;
+    let mut request = PushRequest {
+        access: args.access.request(),
+        format: args.format.clone(),
+        compression: args.compression_format.clone(),
+        level: args.compression_level,
+        quiet: args.quiet,
+    };
+    request.access.credentials.clone_from(&args.creds);
+    args.retry.apply(&mut request.access, &conf)?;
+    if args.compress && request.compression.is_none() {
+        request.compression = Some("gzip".to_owned());
+    }
+    if args.compression_level.is_some() && request.compression.is_none() {
+        bail!("--compression-level needs --compression-format");
+    }
+    let digest = engine.push_image(&args.image, args.destination.as_deref(), &request)?;
+    if let Some(path) = &args.digestfile {
+        std::fs::write(path, &digest).with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(0)
+}
