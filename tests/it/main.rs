@@ -52,6 +52,7 @@ mod stats;
 mod streams_stuck;
 mod system;
 mod terminal;
+mod transports;
 mod update;
 mod userns;
 mod vm;

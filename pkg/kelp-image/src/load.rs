@@ -74,8 +74,7 @@ impl Load<'_> {
 
     /// Brings the images at a place: all, unless one is selected.
     pub fn place(&self, place: &Place) -> Result<Vec<Loaded>, Error> {
-        let files = Files::open(&place.path, self.data)?;
-        let is_directory = matches!(files, Files::Directory(_));
+        let is_directory = place.path.is_dir();
         if is_directory != matches!(place.form, Form::Oci | Form::Dir) {
             return Err(Error::Invalid(format!(
                 "{} is {}, and {}: is for {}",
@@ -89,6 +88,7 @@ impl Load<'_> {
                 if is_directory { "files" } else { "directories" },
             )));
         }
+        let files = Files::open(&place.path, self.data)?;
         let offers = match place.form {
             Form::Oci | Form::OciArchive => layout::offers(&files, Some(place), &self.platform)?,
             Form::DockerArchive => docker::offers(&files, Some(place), &self.platform)?,

@@ -37,6 +37,12 @@ fn an_image_is_pulled_once() {
     assert_eq!(shown[shown.len() - 1], "writing");
 
     assert_eq!(fixture.pull(&name).unwrap(), image.id());
+    assert_eq!(fixture.shown.take(), [format!("trying {name}")]);
+
+    // Under another name nothing is downloaded either.
+    image.push(&registry.address, "a/b", "other");
+    let other = format!("{}/a/b:other", registry.address);
+    assert_eq!(fixture.pull(&other).unwrap(), image.id());
     let shown = fixture.shown.take();
     let skipped = shown.iter().filter(|line| line.starts_with("skipped"));
     assert_eq!(skipped.count(), 3, "{shown:?}");
@@ -61,7 +67,8 @@ fn a_layer_is_extracted_again_from_its_blob() {
     fixture.pull(&name).unwrap();
     fixture.layers.forget();
     fixture.shown.take();
-    fixture.pull(&name).unwrap();
+    image.push(&registry.address, "again", "other");
+    fixture.pull(&format!("{name}:other")).unwrap();
     assert_eq!(fixture.layers.published().len(), 1);
     let layer = Digest::of(&image.layers[0]);
     assert!(fixture.shown.take().contains(&format!("skipped {layer}")));
