@@ -125,12 +125,11 @@ impl Load<'_> {
         let (id, config) = &offer.config;
         self.progress.event(Event::Config { digest: id });
         self.blobs.put(config, Some(id))?;
-        let manifest = match &offer.manifest {
-            Some((digest, bytes)) => self.blobs.put(bytes, Some(digest))?,
-            None => {
-                let made = made_manifest(id, config.len(), &layers);
-                self.blobs.put(made.to_string().as_bytes(), None)?
-            }
+        let manifest = if let Some((digest, bytes)) = &offer.manifest {
+            self.blobs.put(bytes, Some(digest))?
+        } else {
+            let made = made_manifest(id, config.len(), &layers);
+            self.blobs.put(made.to_string().as_bytes(), None)?
         };
         let index = match &offer.index {
             Some((digest, bytes)) => Some(self.blobs.put(bytes, Some(digest))?),

@@ -191,10 +191,11 @@ fn blob(descriptor: &Descriptor) -> Result<ParcelBlob, Error> {
 
 /// How a layer of this media type is compressed; `None` if the type does not say it in a known way.
 fn of_media_type(media_type: &str) -> Option<Format> {
-    match media_type {
-        _ if media_type.ends_with("zstd") => Some(Format::Zstd),
-        _ if media_type.ends_with("gzip") => Some(Format::Gzip),
-        _ if media_type.ends_with(".tar") => Some(Format::Plain),
+    // After the last of the two signs that set a suffix apart.
+    match media_type.rsplit(['+', '.']).next()? {
+        "zstd" => Some(Format::Zstd),
+        "gzip" => Some(Format::Gzip),
+        "tar" => Some(Format::Plain),
         _ => None,
     }
 }

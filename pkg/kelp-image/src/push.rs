@@ -125,7 +125,7 @@ async fn send_blob(
     };
     match run? {
         Sent::Existed | Sent::Mounted => progress.event(Event::BlobSkipped { digest }),
-        Sent::Sent => progress.event(Event::BlobDone { digest }),
+        Sent::Uploaded => progress.event(Event::BlobDone { digest }),
     }
     Ok(())
 }

@@ -101,8 +101,8 @@ pub(crate) enum Sent {
     Existed,
     /// It was in another repository of the registry.
     Mounted,
-    /// It was sent.
-    Sent,
+    /// It was uploaded.
+    Uploaded,
 }
 
 impl Upload<'_> {
@@ -124,7 +124,7 @@ impl Upload<'_> {
         let mut whole = true;
         loop {
             let error = match self.send(whole).await {
-                Ok(()) => return Ok(Sent::Sent),
+                Ok(()) => return Ok(Sent::Uploaded),
                 Err(error) => error,
             };
             if matches!(error, Error::TooLarge(_)) && whole {
@@ -238,9 +238,10 @@ impl Upload<'_> {
         let request = Request::get(place.clone());
         let known = |status: StatusCode| status.is_success();
         let response = self.repository.call(request, &what, true, &known).await?;
-        let place = match response.headers().contains_key(LOCATION) {
-            true => self.location(&response).await?,
-            false => place.clone(),
+        let place = if response.headers().contains_key(LOCATION) {
+            self.location(&response).await?
+        } else {
+            place.clone()
         };
         let position = received(response.headers()).filter(|position| *position <= self.size);
         let position = position.ok_or_else(|| {

@@ -7,6 +7,7 @@ use kelp_image::load::{Load, Loaded};
 use kelp_image::platform::Platform;
 use kelp_image::progress::{Progress, Silent, Terminal};
 use kelp_image::pull::Bring;
+use kelp_image::reference::Reference;
 pub use kelp_image::store::Displaced;
 use kelp_image::store::{NewImage, Retag, Store};
 use kelp_image::transport::{self, Form, Place};
@@ -133,8 +134,8 @@ fn named(mut loaded: Vec<Loaded>, place: &Place) -> Vec<Loaded> {
         let path = place.path.to_string_lossy();
         let name = format!("localhost/{}", path.trim_matches('/'));
         // A path that can't be a name leaves the image without one.
-        let name = kelp_image::reference::Reference::parse(&name);
-        image.names.extend(name.map(|name| name.or_latest()));
+        let name = Reference::parse(&name);
+        image.names.extend(name.map(Reference::or_latest));
     }
     loaded
 }

@@ -64,14 +64,13 @@ impl Engine {
         }
         let terminal = Terminal::default();
         let progress: &dyn Progress = if request.quiet { &Silent } else { &terminal };
-        match &request.output {
-            Some(path) => write::to_path(path, request.form, &images, &blobs, progress)?,
-            None => {
-                let stdout = rustix::io::dup(rustix::stdio::stdout());
-                let stdout = File::from(stdout.map_err(Error::io("take standard output"))?);
-                write::refuse_terminal(&stdout)?;
-                write::to_writer(stdout, request.form, &images, &blobs, progress)?;
-            }
+        if let Some(path) = &request.output {
+            write::to_path(path, request.form, &images, &blobs, progress)?;
+        } else {
+            let stdout = rustix::io::dup(rustix::stdio::stdout());
+            let stdout = File::from(stdout.map_err(Error::io("take standard output"))?);
+            write::refuse_terminal(&stdout)?;
+            write::to_writer(stdout, request.form, &images, &blobs, progress)?;
         }
         for image in &images {
             let id = image.parcel.config.digest.hex();

@@ -305,17 +305,17 @@ fn an_extraction_that_fails_ends_the_pull() {
             panic!("nothing to publish")
         }
     }
-
-    let fixture = Fixture::new();
-    let image = TestImage::new("fails", "amd64", &[8 << 20, 100]);
-    let server = spoiled(&image, 0, |_, answer| answer);
-    let name = ImageName::parse(&format!("{}/x", server.address)).unwrap();
     struct Here<'a>(&'a Fixture);
     impl Bring for Here<'_> {
         fn bring(&self, work: &mut Work<'_>) -> Result<(), Error> {
             work(&self.0.blobs, &Failing)
         }
     }
+
+    let fixture = Fixture::new();
+    let image = TestImage::new("fails", "amd64", &[8 << 20, 100]);
+    let server = spoiled(&image, 0, |_, answer| answer);
+    let name = ImageName::parse(&format!("{}/x", server.address)).unwrap();
     let (images, options) = (&fixture.images, &fixture.options);
     let error = pull(images, &name, options, &Here(&fixture), &Silent).unwrap_err();
     assert_eq!(error.to_string(), "the archive is damaged");
