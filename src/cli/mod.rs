@@ -53,6 +53,7 @@ mod stats;
 mod stats_row;
 mod stop;
 mod system;
+mod system_check;
 mod system_df;
 mod system_prune;
 mod tag;

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use kelp_engine::Engine;
 
 use super::runtime_flags::RuntimeFlags;
-use super::{events, info, system_df, system_prune};
+use super::{events, info, system_check, system_df, system_prune};
 
 /// Manage kelp itself
 #[derive(clap::Args)]
@@ -15,6 +15,7 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    Check(system_check::Args),
     Df(system_df::Args),
     Events(events::Args),
     Info(info::Args),
@@ -24,6 +25,7 @@ enum Command {
 /// Runs the command of the group.
 pub fn run(engine: &Engine, before: &RuntimeFlags, args: &Args) -> anyhow::Result<i32> {
     match &args.command {
+        Command::Check(args) => system_check::run(engine, args),
         Command::Df(args) => system_df::run(engine, args),
         Command::Events(args) => events::run(engine, args),
         Command::Info(args) => info::run(engine, before, args),

@@ -8,6 +8,7 @@
 mod archive;
 mod buildah;
 mod cgroups;
+mod check;
 mod conmon;
 mod containerd;
 mod containers_conf;

@@ -6,6 +6,7 @@
 //! whoever started it.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod container;
 mod detach;
 pub mod doctor;

@@ -105,6 +105,15 @@ impl BlobStore {
     /// Whether a blob is still what its digest says; one that is not is removed, so that the next pull
     /// downloads it.
     pub(crate) fn keep_whole(&self, digest: &Digest) -> Result<bool, Error> {
+        let whole = self.is_whole(digest)?;
+        if !whole {
+            remove_file(&self.path(digest))?;
+        }
+        Ok(whole)
+    }
+
+    /// Whether a blob is still what its digest says.
+    pub fn is_whole(&self, digest: &Digest) -> Result<bool, Error> {
         let mut file = self.reader(digest)?;
         let mut hasher = Hasher::new(digest.algorithm());
         let mut buffer = vec![0; 128 * 1024];
@@ -116,11 +125,7 @@ impl BlobStore {
                 Err(error) => return Err(Error::io(format!("read blob {digest}"))(error)),
             }
         }
-        let whole = hasher.finish() == *digest;
-        if !whole {
-            remove_file(&self.path(digest))?;
-        }
-        Ok(whole)
+        Ok(hasher.finish() == *digest)
     }
 
     /// Reads a whole blob of at most `limit` bytes and checks it against its digest.

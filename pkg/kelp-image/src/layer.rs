@@ -3,6 +3,7 @@
 //! ```text
 //! layers/<map key>/<diff hex>/        the files, as overlayfs takes them
 //! layers/<map key>/<diff hex>.json    their number and size
+//! layers/<map key>/map                the map, where that is not the usual one
 //! tmp/layer-…/root                    one that is being extracted; its parent is locked
 //! ```
 //!
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::digest::Digest;
 use crate::remove::remove_tree;
+use crate::store::StoreLock;
 use crate::tar::Entry;
 use crate::temporary::{self, TemporaryFile};
 use crate::unpack::translate::Translation;
@@ -30,6 +32,9 @@ use crate::unpack::{Options, Ownership, Summary, unpack};
 
 /// What the name of a layer that is to be removed begins with.
 const TRASH: &str = "trash";
+
+/// The file that tells the map whose key the directory is named by.
+pub(crate) const MAP: &str = "map";
 
 /// The layers of one id map.
 #[derive(Clone, Debug)]
@@ -45,6 +50,20 @@ pub struct LayerInfo {
     pub size: u64,
     /// How many entries it has.
     pub files: u64,
+    /// Bytes that it takes of the disk, once that was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<u64>,
+}
+
+impl LayerInfo {
+    /// What an extraction tells.
+    pub fn new(size: u64, files: u64) -> Self {
+        Self {
+            size,
+            files,
+            disk: None,
+        }
+    }
 }
 
 impl LayerStore {
@@ -150,7 +169,56 @@ impl LayerStore {
         Ok(names)
     }
 
-    fn info_path(&self, diff_id: &Digest) -> PathBuf {
+    /// Which map the layers are for, if that was noted.
+    pub fn map(&self) -> Option<IdMap> {
+        let text = fs::read_to_string(self.directory.join(MAP)).ok()?;
+        IdMap::from_word(text.trim_end())
+    }
+
+    /// Notes which map the layers are for: its key does not tell.
+    pub fn note_map(&self, map: &IdMap) -> Result<(), Error> {
+        let path = self.directory.join(MAP);
+        if path.exists() {
+            return Ok(());
+        }
+        let what = || format!("write {}", path.display());
+        let mut file = TemporaryFile::create(&self.data.join("tmp"), "map")?;
+        io::Write::write_all(file.file_mut(), format!("{}\n", map.to_word()).as_bytes())
+            .and_then(|()| file.file().sync_data())
+            .map_err(Error::io(what()))?;
+        file.persist(&path)
+    }
+
+    /// The key of the map.
+    pub fn key(&self) -> &str {
+        let key = self.directory.file_name().and_then(|name| name.to_str());
+        key.unwrap_or_default()
+    }
+
+    /// Writes down what a layer takes of the disk, for the next time that somebody asks: it never changes.
+    pub fn note_disk(&self, diff_id: &Digest, disk: u64) -> Result<(), Error> {
+        let _lock = StoreLock::shared(&self.data)?;
+        match self.info(diff_id)? {
+            Some(info) if self.contains(diff_id) => {
+                let disk = Some(disk);
+                self.write_info(diff_id, &LayerInfo { disk, ..info })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes down what is to be known of a layer.
+    pub fn write_info(&self, diff_id: &Digest, info: &LayerInfo) -> Result<(), Error> {
+        let path = self.info_path(diff_id);
+        let text = serde_json::to_vec(info).map_err(Error::json("describe a layer"))?;
+        let mut file = TemporaryFile::create_readable(&self.data.join("tmp"), "info")?;
+        io::Write::write_all(file.file_mut(), &text)
+            .and_then(|()| file.file().sync_data())
+            .map_err(Error::io(format!("write {}", path.display())))?;
+        file.persist(&path)
+    }
+
+    pub(crate) fn info_path(&self, diff_id: &Digest) -> PathBuf {
         self.directory.join(format!("{}.json", diff_id.hex()))
     }
 
@@ -179,6 +247,7 @@ impl LayerStore {
             path,
             _lock: lock,
             summary: None,
+            info: None,
         };
         let root_path = layer.root();
         rustix::fs::mkdir(&root_path, Mode::from_raw_mode(0o755))
@@ -215,6 +284,8 @@ pub struct ExtractedLayer {
     path: PathBuf,
     _lock: File,
     summary: Option<Summary>,
+    /// What is to be known of it, once it is on the disk with all the rest.
+    info: Option<TemporaryFile>,
 }
 
 impl ExtractedLayer {
@@ -234,7 +305,7 @@ impl ExtractedLayer {
     /// this one is dropped.
     ///
     /// The digest is compared again with the one that is expected, if there is one.
-    pub fn publish(self, expected: Option<&Digest>) -> Result<Digest, Error> {
+    pub fn publish(mut self, expected: Option<&Digest>) -> Result<Digest, Error> {
         let summary = self.summary();
         let diff_id = summary.diff_id.clone();
         if let Some(expected) = expected
@@ -246,14 +317,8 @@ impl ExtractedLayer {
                 actual: diff_id,
             });
         }
-        let info = LayerInfo {
-            size: summary.size,
-            files: summary.files,
-        };
-        // One sync for all of the layer's files, and before its name can exist.
-        let data = File::open(&self.path).map_err(Error::io("open a layer's directory"))?;
-        rustix::fs::syncfs(&data).map_err(Error::io("sync a layer"))?;
-        self.write_info(&diff_id, &info)?;
+        self.settle()?;
+        self.name_info(&diff_id)?;
         let (from, to) = (self.root(), self.store.path(&diff_id));
         match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
             Ok(()) | Err(Errno::EXIST) => Ok(diff_id),
@@ -267,15 +332,51 @@ impl ExtractedLayer {
         }
     }
 
-    fn write_info(&self, diff_id: &Digest, info: &LayerInfo) -> Result<(), Error> {
+    /// Gives the layer its name in the place of one that is damaged, in one step where the file system
+    /// can do that; the other goes with this one's temporary directory.
+    pub fn replace(mut self) -> Result<Digest, Error> {
+        self.settle()?;
+        let diff_id = self.summary().diff_id.clone();
+        self.name_info(&diff_id)?;
+        let (from, to) = (self.root(), self.store.path(&diff_id));
+        let failed = |error| Error::io(format!("replace {}", to.display()))(error);
+        match renameat_with(CWD, &from, CWD, &to, RenameFlags::EXCHANGE) {
+            Ok(()) => return Ok(diff_id),
+            Err(Errno::NOENT) => {}
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                rustix::fs::rename(&to, self.path.join("old")).map_err(failed)?;
+            }
+            Err(error) => return Err(failed(error)),
+        }
+        rustix::fs::rename(&from, &to).map_err(failed)?;
+        Ok(diff_id)
+    }
+
+    /// Brings all of it to the disk, before its name can exist: one sync for all of its files, and for
+    /// what is to be known of it.
+    pub(crate) fn settle(&mut self) -> Result<(), Error> {
         use std::io::Write;
-        let path = self.store.info_path(diff_id);
-        let text = serde_json::to_vec(info).map_err(Error::json("describe a layer"))?;
+        if self.info.is_some() {
+            return Ok(());
+        }
+        let summary = self.summary();
+        let info = LayerInfo::new(summary.size, summary.files);
+        let text = serde_json::to_vec(&info).map_err(Error::json("describe a layer"))?;
         let mut file = TemporaryFile::create_readable(&self.store.data.join("tmp"), "info")?;
         file.file_mut()
             .write_all(&text)
-            .map_err(Error::io(format!("write {}", path.display())))?;
-        file.persist(&path)
+            .map_err(Error::io("write what is to be known of a layer"))?;
+        let data = File::open(&self.path).map_err(Error::io("open a layer's directory"))?;
+        rustix::fs::syncfs(&data).map_err(Error::io("sync a layer"))?;
+        self.info = Some(file);
+        Ok(())
+    }
+
+    fn name_info(&mut self, diff_id: &Digest) -> Result<(), Error> {
+        match self.info.take() {
+            Some(file) => file.persist(&self.store.info_path(diff_id)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -330,6 +431,23 @@ mod tests {
         let info = store.info(&diff_id).unwrap().unwrap();
         assert_eq!((info.size, info.files), (5, 2));
         assert_eq!(in_tmp(&directory), 0);
+    }
+
+    #[test]
+    fn a_damaged_layer_is_replaced_and_a_missing_one_made() {
+        let (directory, store) = store();
+        let extract = || store.extract(io::Cursor::new(archive()), Ownership::Single);
+        for prepare in [
+            |path: &Path| fs::write(path.join("etc/a"), "damaged").unwrap(),
+            |path: &Path| fs::remove_dir_all(path).unwrap(),
+        ] {
+            let diff_id = extract().unwrap().publish(None).unwrap();
+            let path = store.path(&diff_id);
+            prepare(&path);
+            assert_eq!(extract().unwrap().replace().unwrap(), diff_id);
+            assert_eq!(fs::read(path.join("etc/a")).unwrap(), b"hello");
+            assert_eq!(in_tmp(&directory), 0);
+        }
     }
 
     #[test]

@@ -64,6 +64,7 @@ pub mod transport;
 pub mod unpack;
 pub mod unpacker;
 pub(crate) mod upload;
+pub mod verify;
 
 pub use digest::Digest;
 pub use error::{Error, Result};

@@ -1,4 +1,5 @@
 //! The hidden roles `kelp internal unpack` and `kelp internal remove`, and talking to the former.
+//! (That of `kelp internal verify` is in [`crate::verify`].)
 //!
 //! Both run inside a user namespace with every capability there, as fresh processes. The unpacker
 //! reads a layer from its standard input, says on standard output in one line of JSON what it was, and
@@ -34,6 +35,9 @@ use crate::unpacker::{UnpackJob, Unpacker};
 /// The descriptor on which the unpacker is told to publish.
 pub const CONTROL: RawFd = 3;
 
+/// Tells the unpacker that the layer is there already, and damaged.
+const REPLACE: &str = "replace";
+
 /// The most bytes of the unpacker's answer.
 const REPLY_LIMIT: u64 = 64 << 10;
 
@@ -58,13 +62,7 @@ impl Reply {
                 errno: Some(errno),
             };
         }
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            cause = error.source();
-        }
+        let text = one_line(error);
         Self::Error { text, errno: None }
     }
 
@@ -83,6 +81,42 @@ impl Reply {
     }
 }
 
+/// An error with its causes.
+pub(crate) fn one_line(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+pub(crate) fn ownership_word(ownership: Ownership) -> &'static str {
+    match ownership {
+        Ownership::Mapped => "mapped",
+        Ownership::Single => "single",
+    }
+}
+
+pub(crate) fn parse_ownership(word: &str) -> Result<Ownership, Error> {
+    match word {
+        "mapped" => Ok(Ownership::Mapped),
+        "single" => Ok(Ownership::Single),
+        other => Err(Error::Invalid(format!("{other:?} is no ownership"))),
+    }
+}
+
+pub(crate) fn parse_ids(word: &str) -> Result<Option<IdMap>, Error> {
+    if word == "-" {
+        return Ok(None);
+    }
+    let map = IdMap::from_word(word);
+    map.map(Some)
+        .ok_or_else(|| Error::Invalid(format!("{word:?} is no id map")))
+}
+
 /// The unpacker's arguments, after `kelp internal unpack`.
 pub fn unpack_arguments(
     data: &Path,
@@ -91,21 +125,19 @@ pub fn unpack_arguments(
     ids: Option<&IdMap>,
     diff_id: Option<&Digest>,
 ) -> Vec<String> {
-    let ownership = match ownership {
-        Ownership::Mapped => "mapped",
-        Ownership::Single => "single",
-    };
     let mut arguments = vec![
         data.to_string_lossy().into_owned(),
         map_key.to_owned(),
-        ownership.to_owned(),
+        ownership_word(ownership).to_owned(),
         ids.map_or_else(|| "-".to_owned(), IdMap::to_word),
     ];
     arguments.extend(diff_id.map(ToString::to_string));
     arguments
 }
 
-/// Runs `kelp internal unpack DATA MAP-KEY mapped|single MAP|- [DIFF-ID]`; returns the exit code.
+/// Runs `kelp internal unpack DATA MAP-KEY mapped|single MAP|- [DIFF-ID [replace]]`; returns the exit
+/// code. With `replace` the layer takes the place of one that is there, and is on the disk before the
+/// answer is given, so that publishing it takes no time.
 pub fn unpack_main(arguments: &[String]) -> i32 {
     let error = match try_unpack(arguments) {
         Ok(()) => return 0,
@@ -119,18 +151,8 @@ fn try_unpack(arguments: &[String]) -> Result<(), Error> {
     let [data, map_key, ownership, ids, rest @ ..] = arguments else {
         return Err(Error::Invalid("unpack: arguments are missing".to_owned()));
     };
-    let ownership = match ownership.as_str() {
-        "mapped" => Ownership::Mapped,
-        "single" => Ownership::Single,
-        other => return Err(Error::Invalid(format!("unpack: {other:?} is no ownership"))),
-    };
-    let ids = match ids.as_str() {
-        "-" => None,
-        word => Some(
-            IdMap::from_word(word)
-                .ok_or_else(|| Error::Invalid(format!("unpack: {word:?} is no id map")))?,
-        ),
-    };
+    let ownership = parse_ownership(ownership)?;
+    let ids = parse_ids(ids)?;
     let expected: Option<Digest> = rest.first().map(|text| text.parse()).transpose()?;
     let control = kelp_sys::fd::inherited(CONTROL).map_err(Error::io("take descriptor 3"))?;
     rustix::process::umask(Mode::empty());
@@ -138,7 +160,7 @@ fn try_unpack(arguments: &[String]) -> Result<(), Error> {
     become_root(ownership);
     let source = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 0)
         .map_err(Error::io("take standard input"))?;
-    let layer = store.extract_as(File::from(source), ownership, ids.as_ref())?;
+    let mut layer = store.extract_as(File::from(source), ownership, ids.as_ref())?;
     if let Some(expected) = &expected
         && layer.summary().diff_id != *expected
     {
@@ -147,6 +169,10 @@ fn try_unpack(arguments: &[String]) -> Result<(), Error> {
             expected: expected.clone(),
             actual: layer.summary().diff_id.clone(),
         });
+    }
+    let replace = rest.get(1).is_some_and(|word| word == REPLACE);
+    if replace {
+        layer.settle()?;
     }
     say(&Reply::Unpacked(layer.summary().clone())).map_err(Error::io("answer"))?;
     let mut line = String::new();
@@ -157,13 +183,17 @@ fn try_unpack(arguments: &[String]) -> Result<(), Error> {
     if line != "commit\n" {
         return Err(Error::Invalid("unpack: told to give up".to_owned()));
     }
-    layer.publish(expected.as_ref())?;
+    if replace {
+        layer.replace()?;
+    } else {
+        layer.publish(expected.as_ref())?;
+    }
     Ok(())
 }
 
 /// Takes the namespace's id 0, if it is not had: most files in images belong to it, and then need no
 /// chown(2). Where it can't be taken, they get one.
-fn become_root(ownership: Ownership) {
+pub(crate) fn become_root(ownership: Ownership) {
     if ownership == Ownership::Mapped && !rustix::process::geteuid().is_root() {
         let root = (rustix::process::Gid::ROOT, rustix::process::Uid::ROOT);
         if rustix::thread::set_thread_res_gid(root.0, root.0, root.0).is_ok() {
@@ -207,6 +237,7 @@ pub struct ProcessUnpacker<'a> {
     ownership: Ownership,
     ids: Option<IdMap>,
     lease: Option<Arc<Lease>>,
+    replace: bool,
     spawn: &'a SpawnRole<'a>,
 }
 
@@ -225,6 +256,7 @@ impl<'a> ProcessUnpacker<'a> {
             ownership,
             ids: None,
             lease: None,
+            replace: false,
             spawn,
         })
     }
@@ -234,6 +266,13 @@ impl<'a> ProcessUnpacker<'a> {
     #[must_use]
     pub fn translated(mut self, ids: Option<IdMap>) -> Self {
         self.ids = ids;
+        self
+    }
+
+    /// Puts what is extracted in the place of layers that are there.
+    #[must_use]
+    pub fn replacing(mut self) -> Self {
+        self.replace = true;
         self
     }
 
@@ -268,6 +307,7 @@ impl Unpacker for ProcessUnpacker<'_> {
             self.ids.as_ref(),
             Some(diff_id),
         ));
+        arguments.extend(self.replace.then(|| REPLACE.to_owned()));
         let fds = vec![
             (input.as_fd(), 0),
             (reply_writer.as_fd(), 1),

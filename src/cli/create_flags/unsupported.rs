@@ -196,14 +196,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ),
     (
         "kelp system",
-        &[
-            "check",
-            "connection",
-            "migrate",
-            "renumber",
-            "reset",
-            "service",
-        ],
+        &["connection", "migrate", "renumber", "reset", "service"],
     ),
     (
         "kelp volume",

@@ -232,6 +232,9 @@ impl Engine {
         let (usual, ids) = host::translation(map)?;
         let userns = self.user_namespace(usual)?;
         let spawn = |role: &[String], fds: internal::Fds<'_>| start_role(role, fds, &userns);
+        if ids.is_some() {
+            store.layers(&map.key())?.note_map(map)?;
+        }
         let unpacker = ProcessUnpacker::new(&self.paths.data, &map.key(), ownership(map), &spawn)?
             .translated(ids);
         Ok(store.extract_missing(record, &map.key(), &unpacker)?)

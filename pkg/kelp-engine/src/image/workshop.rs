@@ -27,6 +27,9 @@ impl Workshop<'_> {
         let _ = self.engine.remove_trees(&self.store.abandoned()?);
         let (lease, blobs) = self.store.lease()?;
         let spawn = |role: &[String], fds: internal::Fds<'_>| start_role(role, fds, &userns);
+        if ids.is_some() {
+            self.store.layers(&map.key())?.note_map(&map)?;
+        }
         let data = &self.engine.paths.data;
         let unpacker = ProcessUnpacker::new(data, &map.key(), ownership(&map), &spawn)?
             .translated(ids)

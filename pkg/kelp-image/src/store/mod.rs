@@ -5,6 +5,7 @@
 //! without a record, which the next removal or [`Store::collect_garbage`] takes away; nothing needs
 //! repair. How additions and removals at the same time get along is told in [`lock`].
 
+mod check;
 mod garbage;
 pub mod lock;
 mod record;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use oci_spec::image::{ImageConfiguration, ImageIndex, ImageManifest};
 use serde::Serialize;
 
+pub use check::{BadName, ReadRecord, Unreferenced};
 pub use garbage::Garbage;
 pub use lock::{Lease, StoreLock};
 pub use record::{ImageRecord, LayerRecord};

@@ -37,7 +37,7 @@ impl Tags {
         }
     }
 
-    fn path(&self, reference: &str) -> PathBuf {
+    pub(super) fn path(&self, reference: &str) -> PathBuf {
         self.directory.join(escape(reference))
     }
 

@@ -1,5 +1,6 @@
 //! Owners, modes, attributes and times.
 
+use std::borrow::Cow;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{
@@ -101,13 +102,8 @@ impl Metadata {
             || (self.ownership == Ownership::Mapped && entry.mode & SET_ID != 0)
     }
 
-    /// The mode on disk. With a single id a set-id bit would only hand the user's rights to others.
     fn mode(&self, entry: &Entry) -> Mode {
-        let mode = match self.ownership {
-            Ownership::Mapped => entry.mode,
-            Ownership::Single => entry.mode & !SET_ID,
-        };
-        Mode::from_raw_mode(mode as RawMode)
+        Mode::from_raw_mode(mode_on_disk(self.ownership, entry) as RawMode)
     }
 
     /// Finishes a regular file; returns how many attributes could not be set.
@@ -190,49 +186,16 @@ impl Metadata {
     }
 
     fn set_xattrs(&self, file: BorrowedFd<'_>, entry: &Entry) -> rustix::io::Result<u64> {
-        let mut skipped = 0;
-        let mut set = |name: &[u8], value: &[u8]| {
-            match fsetxattr(file, name, value, XattrFlags::empty()) {
-                Ok(()) => Ok(()),
+        let (attributes, mut skipped) = attributes(self.ownership, entry);
+        for (name, value) in attributes {
+            match fsetxattr(file, name, &value, XattrFlags::empty()) {
+                Ok(()) => {}
                 // The file system has none, or the kernel lets no user namespace set this one.
-                Err(Errno::OPNOTSUPP | Errno::PERM | Errno::INVAL) => {
-                    skipped += 1;
-                    Ok(())
-                }
-                Err(errno) => Err(errno),
-            }
-        };
-        let single = self.ownership == Ownership::Single;
-        let mut not_for_archives = 0;
-        for (name, value) in &entry.xattrs {
-            if name == CAPABILITY && single {
-                set(CAPABILITY_XATTR.as_bytes(), value)?;
-            } else if is_for_archives(name) {
-                set(name, value)?;
-            } else {
-                not_for_archives += 1;
+                Err(Errno::OPNOTSUPP | Errno::PERM | Errno::INVAL) => skipped += 1,
+                Err(errno) => return Err(errno),
             }
         }
-        if single && (entry.uid, entry.gid) != (0, 0) {
-            let owner = format!("{}:{}", entry.uid, entry.gid);
-            set(OWNER_XATTR.as_bytes(), owner.as_bytes())?;
-        }
-        if single && entry.mode & SET_ID != 0 {
-            set(
-                MODE_XATTR.as_bytes(),
-                format!("{:o}", entry.mode).as_bytes(),
-            )?;
-        }
-        let device = match entry.kind {
-            Kind::CharacterDevice => Some('c'),
-            Kind::BlockDevice => Some('b'),
-            _ => None,
-        };
-        if let Some(letter) = device {
-            let value = format!("{letter}:{}:{}", entry.major, entry.minor);
-            set(DEVICE_XATTR.as_bytes(), value.as_bytes())?;
-        }
-        Ok(skipped + not_for_archives)
+        Ok(skipped)
     }
 
     /// What to say when an entry could not be made.
@@ -245,6 +208,55 @@ impl Metadata {
             };
         }
         operation("extract", path, errno)
+    }
+}
+
+/// Names and values of attributes.
+pub(crate) type Attributes<'a> = Vec<(&'a [u8], Cow<'a, [u8]>)>;
+
+/// The attributes that a file or directory gets; and how many of the archive's it does not, because they
+/// are not for an archive to set.
+pub(crate) fn attributes(ownership: Ownership, entry: &Entry) -> (Attributes<'_>, u64) {
+    let single = ownership == Ownership::Single;
+    let mut list = Attributes::new();
+    let mut left_out = 0;
+    for (name, value) in &entry.xattrs {
+        if name == CAPABILITY && single {
+            list.push((CAPABILITY_XATTR.as_bytes(), value.into()));
+        } else if is_for_archives(name) {
+            list.push((name, value.into()));
+        } else {
+            left_out += 1;
+        }
+    }
+    let mut own = |name: &'static str, value: String| {
+        list.push((name.as_bytes(), value.into_bytes().into()));
+    };
+    if single && (entry.uid, entry.gid) != (0, 0) {
+        own(OWNER_XATTR, format!("{}:{}", entry.uid, entry.gid));
+    }
+    if single && entry.mode & SET_ID != 0 {
+        own(MODE_XATTR, format!("{:o}", entry.mode));
+    }
+    let device = match entry.kind {
+        Kind::CharacterDevice => Some('c'),
+        Kind::BlockDevice => Some('b'),
+        _ => None,
+    };
+    if let Some(letter) = device {
+        own(
+            DEVICE_XATTR,
+            format!("{letter}:{}:{}", entry.major, entry.minor),
+        );
+    }
+    (list, left_out)
+}
+
+/// The mode on disk. With a single id a set-id bit would only hand the user's rights to others.
+pub(crate) fn mode_on_disk(ownership: Ownership, entry: &Entry) -> u32 {
+    match ownership {
+        Ownership::Mapped => entry.mode,
+        Ownership::Single => entry.mode & !SET_ID,
     }
 }
 

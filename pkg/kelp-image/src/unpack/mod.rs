@@ -12,7 +12,7 @@
 mod directories;
 mod entry;
 mod flusher;
-mod metadata;
+pub(crate) mod metadata;
 pub(crate) mod path;
 pub(crate) mod pipeline;
 pub(crate) mod translate;
@@ -139,7 +139,7 @@ pub fn unpack<R: Read + Send + 'static>(
     })
 }
 
-fn archive_error(error: TarError) -> Error {
+pub(crate) fn archive_error(error: TarError) -> Error {
     match error {
         TarError::Io(source) => Error::Io {
             what: "read the archive".to_owned(),

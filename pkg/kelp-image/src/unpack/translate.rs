@@ -35,6 +35,11 @@ impl<'a> Translation<'a> {
         Ok(Self { map, root })
     }
 
+    /// Who the container's root is.
+    pub(crate) fn root(&self) -> (u64, u64) {
+        (self.root.0.into(), self.root.1.into())
+    }
+
     /// Gives a directory to the container's root, and makes the calling thread that root, so that
     /// what it makes needs no chown(2). Capabilities stay. Dropping it undoes the latter.
     pub(crate) fn act_on(&self, directory: BorrowedFd<'_>) -> Result<Acting, Error> {

@@ -41,7 +41,7 @@ pub(crate) const PREFIX: &[u8] = b".wh.";
 pub(crate) const OPAQUE_MARKER: &[u8] = b".wh..wh..opq";
 
 /// Whether a name is not a file but says something of others.
-pub(super) fn is_marker(name: &[u8]) -> bool {
+pub(crate) fn is_marker(name: &[u8]) -> bool {
     name.starts_with(PREFIX)
 }
 
