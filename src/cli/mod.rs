@@ -56,6 +56,7 @@ mod system;
 mod system_check;
 mod system_df;
 mod system_prune;
+mod system_reset;
 mod tag;
 mod time_argument;
 mod top;

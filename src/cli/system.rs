@@ -4,7 +4,7 @@ use clap::Subcommand;
 use kelp_engine::Engine;
 
 use super::runtime_flags::RuntimeFlags;
-use super::{events, info, system_check, system_df, system_prune};
+use super::{events, info, system_check, system_df, system_prune, system_reset};
 
 /// Manage kelp itself
 #[derive(clap::Args)]
@@ -20,6 +20,7 @@ enum Command {
     Events(events::Args),
     Info(info::Args),
     Prune(system_prune::Args),
+    Reset(system_reset::Args),
 }
 
 /// Runs the command of the group.
@@ -30,5 +31,6 @@ pub fn run(engine: &Engine, before: &RuntimeFlags, args: &Args) -> anyhow::Resul
         Command::Events(args) => events::run(engine, args),
         Command::Info(args) => info::run(engine, before, args),
         Command::Prune(args) => system_prune::run(engine, args),
+        Command::Reset(args) => system_reset::run(engine, args),
     }
 }

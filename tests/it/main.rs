@@ -41,6 +41,7 @@ mod pull;
 mod records;
 mod registry;
 mod removal;
+mod reset;
 mod run_exit;
 mod run_process;
 mod run_streams;

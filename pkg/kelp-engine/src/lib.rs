@@ -22,6 +22,7 @@ pub mod internal;
 mod layered;
 mod own_terminal;
 mod relay;
+mod reset;
 pub mod runtime;
 pub mod spec;
 pub mod storage;

@@ -196,7 +196,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ),
     (
         "kelp system",
-        &["connection", "migrate", "renumber", "reset", "service"],
+        &["connection", "migrate", "renumber", "service"],
     ),
     (
         "kelp volume",

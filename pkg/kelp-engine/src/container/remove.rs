@@ -217,7 +217,7 @@ impl Engine {
 
 /// Kills the monitor of a container whose start hangs; its init goes with it, and its cgroup with the
 /// record.
-fn kill_monitor(record: &Record) -> Result<(), Error> {
+pub(crate) fn kill_monitor(record: &Record) -> Result<(), Error> {
     let id = record.id.short();
     let Ok(connection) = Connection::open(&record.runtime) else {
         if !record.is_alive() {
