@@ -1,4 +1,4 @@
-//! `kelp system df`: what takes how much of the disk.
+//! `kelp system df`: what takes how much of the disk, as du(1) counts it.
 
 use std::time::SystemTime;
 
@@ -6,6 +6,7 @@ use kelp_engine::image::usage::ImagesUsage;
 use kelp_engine::{Engine, Status};
 use kelp_format::{Format, render, units};
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::images::split;
 use super::output;
@@ -16,8 +17,8 @@ pub struct Args {
     /// json, or a Go template
     #[arg(long)]
     format: Option<String>,
-    /// Show every image, container and volume
-    #[arg(short, long, conflicts_with = "format")]
+    /// Show every image, container and volume; with --format=json their sizes in bytes
+    #[arg(short, long)]
     verbose: bool,
 }
 
@@ -65,6 +66,7 @@ impl Row {
 
 /// A container or a volume.
 struct Thing {
+    name: String,
     cells: Vec<String>,
     size: u64,
     active: bool,
@@ -98,10 +100,29 @@ const VOLUMES: &[&str] = &["VOLUME NAME", "LINKS", "SIZE"];
 
 /// Prints the lists.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    let format = Format::parse(args.format.as_deref().unwrap_or_default(), COLUMNS);
+    if args.verbose && args.format.is_some() && format != Format::Json {
+        anyhow::bail!("--verbose has no other format than json");
+    }
     let now = SystemTime::now();
-    let containers = containers(engine, now);
+    let containers = containers(engine, now)?;
     let images = engine.images_usage()?;
-    let volumes = volumes(engine);
+    let volumes = volumes(engine)?;
+    if args.verbose && format == Format::Json {
+        let sizes = |things: &[Thing]| -> Vec<_> {
+            let sizes = things.iter().map(
+                |thing| json!({"Name": thing.name, "Size": thing.size, "Active": thing.active}),
+            );
+            sizes.collect()
+        };
+        output::line(render::json(&json!({
+            "Images": image_sizes(&images),
+            "ImagesSize": images.size,
+            "Containers": sizes(&containers),
+            "Volumes": sizes(&volumes),
+        }))?)?;
+        return Ok(0);
+    }
     if args.verbose {
         print_each("Images", IMAGES, image_rows(&images, now))?;
         for (title, headings, things) in [
@@ -120,7 +141,6 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         Row::new("Containers", &containers),
         Row::new("Local Volumes", &volumes),
     ];
-    let format = Format::parse(args.format.as_deref().unwrap_or_default(), COLUMNS);
     output::text(render(&rows, &format, &[], true)?)?;
     Ok(0)
 }
@@ -171,15 +191,36 @@ fn since(time: SystemTime, now: SystemTime) -> String {
     units::span(now.duration_since(time).unwrap_or_default())
 }
 
-fn containers(engine: &Engine, now: SystemTime) -> Vec<Thing> {
+fn image_sizes(usage: &ImagesUsage) -> Vec<Value> {
+    let images = usage.images.iter().map(|usage| {
+        json!({
+            "Id": usage.image.record.id.hex(),
+            "Names": usage.image.names,
+            "Size": usage.shared + usage.unique,
+            "SharedSize": usage.shared,
+            "UniqueSize": usage.unique,
+            "Containers": usage.containers,
+        })
+    });
+    images.collect()
+}
+
+/// What is gone with a container: its whole record, with logs and all that it has written.
+fn containers(engine: &Engine, now: SystemTime) -> anyhow::Result<Vec<Thing>> {
     let users = engine.volume_users();
+    let list = engine.list_containers(true);
+    let records = list
+        .iter()
+        .map(|listed| engine.paths.container(&listed.summary.id));
+    let sizes = engine.disk_usage(&records.collect::<Vec<_>>())?;
     let mut things = Vec::new();
-    for listed in engine.list_containers(true) {
+    for (listed, size) in list.iter().zip(sizes) {
         let summary = &listed.summary;
         let id = summary.id.as_str();
         // Nothing of one that has just gone.
-        let size = engine.listed_sizes(summary).written;
+        let size = size.unwrap_or(0);
         things.push(Thing {
+            name: summary.name.clone(),
             cells: vec![
                 summary.id.short().to_owned(),
                 summary.image_id.chars().take(12).collect(),
@@ -198,28 +239,32 @@ fn containers(engine: &Engine, now: SystemTime) -> Vec<Thing> {
             active: matches!(listed.status, Status::Running | Status::Paused),
         });
     }
-    things
+    Ok(things)
 }
 
-fn volumes(engine: &Engine) -> Vec<Thing> {
+/// What is gone with a volume.
+fn volumes(engine: &Engine) -> anyhow::Result<Vec<Thing>> {
     let users = engine.volume_users();
     let volumes = engine.volumes();
-    volumes
+    let directories = volumes
         .iter()
-        .map(|volume| {
-            let links = users
-                .get(&volume.name)
-                .map_or(0, std::collections::BTreeSet::len);
-            let size = engine.volume_size(volume);
-            Thing {
-                cells: vec![
-                    volume.name.clone(),
-                    links.to_string(),
-                    units::docker_size(size),
-                ],
-                size,
-                active: links > 0,
-            }
-        })
-        .collect()
+        .map(|volume| engine.paths.volumes().join(&volume.name));
+    let sizes = engine.disk_usage(&directories.collect::<Vec<_>>())?;
+    let things = volumes.iter().zip(sizes).map(|(volume, size)| {
+        let links = users
+            .get(&volume.name)
+            .map_or(0, std::collections::BTreeSet::len);
+        let size = size.unwrap_or(0);
+        Thing {
+            name: volume.name.clone(),
+            cells: vec![
+                volume.name.clone(),
+                links.to_string(),
+                units::docker_size(size),
+            ],
+            size,
+            active: links > 0,
+        }
+    });
+    Ok(things.collect())
 }

@@ -1,7 +1,5 @@
 //! `kelp system prune`: everything that nobody uses is removed.
 
-use std::collections::BTreeMap;
-
 use kelp_engine::{Engine, Error, Kind};
 use kelp_format::units;
 
@@ -45,7 +43,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     if !args.force && !confirm(&warning(args))? {
         return Ok(0);
     }
-    let sizes = sizes(engine)?;
+    let before = sizes(engine)?;
     let pruned = engine.prune_containers(&filter);
     let containers: Vec<_> = pruned.removed.iter().map(ToString::to_string).collect();
     let images = engine.prune_images(args.all, &|image| image_filter.holds(image))?;
@@ -55,7 +53,6 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     } else {
         Vec::new()
     };
-    let mut reclaimed = 0;
     for (title, names) in [
         ("Deleted Containers", &containers),
         ("Deleted Images", &images),
@@ -66,12 +63,11 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         }
         for name in names {
             output::line(name)?;
-            reclaimed += sizes.get(name).unwrap_or(&0);
         }
     }
     output::line(format_args!(
         "Total reclaimed space: {}",
-        units::compact_size(reclaimed)
+        units::compact_size(before.saturating_sub(sizes(engine)?))
     ))?;
     Ok(report(errors))
 }
@@ -92,23 +88,11 @@ fn warning(args: &Args) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The bytes of everything that could go, by id or name.
-fn sizes(engine: &Engine) -> Result<BTreeMap<String, u64>, Error> {
-    let mut sizes = BTreeMap::new();
-    for listed in engine.list_containers(true) {
-        // It may be gone by now.
-        if let Ok(inspection) = engine.inspect_container(&listed.summary.id) {
-            let written = engine.container_sizes(&inspection).written;
-            sizes.insert(listed.summary.id.to_string(), written);
-        }
-    }
-    for image in engine.images()? {
-        sizes.insert(image.record.id.hex().to_owned(), image.record.size);
-    }
-    for volume in engine.volumes() {
-        sizes.insert(volume.name.clone(), engine.volume_size(&volume));
-    }
-    Ok(sizes)
+/// The bytes that all containers, images and volumes take of the disk.
+fn sizes(engine: &Engine) -> Result<u64, Error> {
+    let paths = [engine.paths.containers(), engine.paths.volumes()];
+    let rest = engine.disk_usage(&paths)?.into_iter().flatten();
+    Ok(engine.images_usage()?.size + rest.sum::<u64>())
 }
 
 /// Volumes have no time that a filter is about: those with `until` are for the rest.

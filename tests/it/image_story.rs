@@ -195,7 +195,7 @@ fn only_a_name_of_the_image_itself_is_taken_away() {
 }
 
 #[test]
-fn what_images_share_is_counted_once() {
+fn df_tells_who_uses_what() {
     let Some(env) = Env::new() else { return };
     let low = || Layer::default().file("low", 0o644, &[b'x'; 2000]);
     let one = env.image("told", &told);
@@ -205,23 +205,22 @@ fn what_images_share_is_counted_once() {
             .layer(Layer::default().file("own", 0o644, &[b'z'; 500]))
     });
     env.kelp(&["tag", &two, "second"]).succeeds();
-    let summary = "{{.Type}} {{.Total}} {{.Active}} {{.RawSize}} {{.RawReclaimable}} \
-                   {{.Size}} {{.Reclaimable}}";
+    let summary = "{{.Type}} {{.Total}} {{.Active}}";
     let df = || {
         let words = ["system", "df", "--format", summary];
         let said = env.kelp(&words).succeeds();
         said.lines().next().unwrap().to_owned()
     };
-    assert_eq!(df(), "Images 2 0 2530 2530 2.53kB 2.53kB (100%)");
+    assert_eq!(df(), "Images 2 0");
     // An image that is only mounted is used as well.
     let mount = format!("type=image,source={two},dst=/i");
     env.kelp(&["create", "--name=user", "--mount", &mount, &one, "x"])
         .succeeds();
-    assert_eq!(df(), "Images 2 2 2530 0 2.53kB 0B (0%)");
+    assert_eq!(df(), "Images 2 2");
     env.kelp(&["rm", "user"]).succeeds();
     env.kelp(&["create", "--name=user", "-v", "data:/d", &one, "x"])
         .succeeds();
-    assert_eq!(df(), "Images 2 1 2530 500 2.53kB 500B (19%)");
+    assert_eq!(df(), "Images 2 1");
     let said = env.kelp(&["system", "df", "-v"]).succeeds();
     let rows = |title: &str| {
         let (_, rest) = said
@@ -258,13 +257,13 @@ fn what_images_share_is_counted_once() {
     let cells = |name: &str| {
         let mut found = images[1..].iter().filter(|row| row[0] == name);
         let row = found.next().unwrap();
-        row[row.len() - 4..].to_vec()
+        row[row.len() - 1].clone()
     };
     let repository = |name: &str| name.strip_suffix(":latest").unwrap().to_owned();
     assert_eq!(images.len(), 4);
-    assert_eq!(cells(&repository(&one)), ["2.03kB", "2kB", "30B", "1"]);
+    assert_eq!(cells(&repository(&one)), "1");
     for name in [&repository(&two), "localhost/second"] {
-        assert_eq!(cells(name), ["2.5kB", "2kB", "500B", "0"]);
+        assert_eq!(cells(name), "0");
     }
     let containers = rows("Containers");
     assert_eq!(
@@ -280,7 +279,7 @@ fn what_images_share_is_counted_once() {
             "NAMES"
         ]
     );
-    assert_eq!(containers[1][2..5], ["x", "1", "0B"]);
+    assert_eq!(containers[1][2..4], ["x", "1"]);
     env.kelp(&["rm", "user"]).succeeds();
 }
 

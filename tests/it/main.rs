@@ -16,6 +16,7 @@ mod copied;
 mod copy_race;
 mod daily;
 mod debian;
+mod disk;
 mod env;
 mod exec;
 mod exec_alone;

@@ -38,6 +38,7 @@ pub fn run(args: &[String]) -> i32 {
         ["unshare", "--", ..] => unshare::role(&args[2..]),
         ["unpack", ..] => kelp_image::role::unpack_main(&args[1..]),
         ["remove", ..] => kelp_image::role::remove_main(&args[1..]),
+        ["usage", ..] => kelp_image::disk::main(&args[1..]),
         ["verify", ..] => kelp_image::verify::verify_main(&args[1..]),
         _ => 125,
     }

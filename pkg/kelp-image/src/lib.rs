@@ -30,6 +30,7 @@ pub mod config_paths;
 pub(crate) mod credential_helper;
 pub mod decompress;
 pub mod digest;
+pub mod disk;
 pub(crate) mod dns;
 pub(crate) mod download;
 pub mod error;

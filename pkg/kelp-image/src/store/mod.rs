@@ -11,6 +11,7 @@ pub mod lock;
 mod record;
 mod removal;
 mod tag;
+mod usage;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -27,6 +28,7 @@ pub use lock::{Lease, StoreLock};
 pub use record::{ImageRecord, LayerRecord};
 pub use removal::Removal;
 pub use tag::Tag;
+pub use usage::{Everything, Part};
 
 use crate::Error;
 use crate::blob::{BlobStore, DOCUMENT_LIMIT};

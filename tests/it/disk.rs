@@ -1,0 +1,126 @@
+//! `system df` tells what du(1) tells, to the byte.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::archive::Layer;
+use crate::env::Env;
+use crate::image::Image;
+
+/// What paths take of the disk together, counted by somebody who may read all of them.
+fn du(paths: &[&Path]) -> u64 {
+    let counted = Command::new("unshare")
+        .args(["--user", "--map-auto", "--map-root-user"])
+        .args(["du", "-c", "-s", "-B1"])
+        .args(paths)
+        .output()
+        .unwrap();
+    assert!(counted.status.success(), "{counted:?}");
+    let said = String::from_utf8(counted.stdout).unwrap();
+    let (total, _) = said
+        .trim_end()
+        .lines()
+        .last()
+        .unwrap()
+        .split_once('\t')
+        .unwrap();
+    total.parse().unwrap()
+}
+
+fn df(env: &Env) -> Value {
+    let words = ["system", "df", "-v", "--format", "json"];
+    serde_json::from_str(&env.kelp(&words).succeeds()).unwrap()
+}
+
+fn of<'a>(list: &'a Value, key: &str, name: &str) -> &'a Value {
+    let mut rows = list.as_array().unwrap().iter();
+    let found = rows.find(|row| row[key] == name || row[key][0] == name);
+    found.unwrap_or_else(|| panic!("{name}: {list}"))
+}
+
+/// The directories of images as du counts them.
+fn images(env: &Env) -> u64 {
+    let data = env.path("d/kelp");
+    let paths = ["blobs", "layers", "images", "tags"].map(|name| data.join(name));
+    du(&paths.each_ref().map(std::path::PathBuf::as_path))
+}
+
+#[test]
+fn images_take_what_du_counts_with_every_map_and_shared_parts_once() {
+    let Some(env) = Env::new() else { return };
+    let links = || {
+        Layer::default()
+            .file("linked", 0o644, &vec![b'x'; 50_000])
+            .hardlink("again", "linked")
+            .sparse_file("hole", 1 << 30, b"end")
+            .owned_directory("closed", 0o700, (1000, 1000))
+    };
+    let one = env.busybox();
+    let two = env.image("more", &|| Image::busybox().layer(links()));
+    env.shell(&["--userns=keep-id"], "true");
+    env.kelp(&["tag", &two, "second"]).succeeds();
+    for _ in 0..2 {
+        let told = df(&env);
+        assert_eq!(told["ImagesSize"], images(&env));
+        let [one, two] = [&one, &two].map(|name| of(&told["Images"], "Names", name).clone());
+        // Two layers of busybox, their blobs, and the keep-id ones.
+        assert_eq!(one["SharedSize"], two["SharedSize"]);
+        assert_eq!(
+            one["Size"].as_u64().unwrap(),
+            one["SharedSize"].as_u64().unwrap() + one["UniqueSize"].as_u64().unwrap()
+        );
+    }
+    // What is gone with an image is what only it has.
+    let before = images(&env);
+    let told = df(&env);
+    let unique = of(&told["Images"], "Names", &two)["UniqueSize"]
+        .as_u64()
+        .unwrap();
+    let id = of(&told["Images"], "Names", &two)["Id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    env.kelp(&["rmi", "-f", &id]).succeeds();
+    assert_eq!(before - images(&env), unique);
+    assert_eq!(df(&env)["ImagesSize"], images(&env));
+    // The short list says the same; all of it but the directories can go.
+    let words = [
+        "system",
+        "df",
+        "--format",
+        "{{.RawSize}} {{.RawReclaimable}}",
+    ];
+    let said = env.kelp(&words).succeeds();
+    let (size, free) = said.lines().next().unwrap().split_once(' ').unwrap();
+    assert_eq!(size.parse::<u64>().unwrap(), images(&env));
+    env.kelp(&["rmi", "-a"]).succeeds();
+    let size: u64 = size.parse().unwrap();
+    assert_eq!(size - images(&env), free.parse::<u64>().unwrap());
+}
+
+#[test]
+fn containers_and_volumes_take_what_du_counts() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let script = "head -c 100000 /dev/zero | tee /root/a /v/b >/dev/null; ln /v/b /v/c
+                  mkdir /v/closed; touch /v/closed/x; chown 1000 /v/closed; chmod 0 /v/closed";
+    let words = [
+        "run", "--name=x", "-v", "data:/v", &image, "sh", "-c", script,
+    ];
+    env.kelp(&words).succeeds();
+    let data = env.path("d/kelp");
+    let id = env.kelp(&["ps", "-aq", "--no-trunc"]).succeeds();
+    let told = df(&env);
+    let container = du(&[&data.join("containers").join(id.trim())]);
+    assert_eq!(of(&told["Containers"], "Name", "x")["Size"], container);
+    let volume = du(&[&data.join("volumes/data")]);
+    assert_eq!(of(&told["Volumes"], "Name", "data")["Size"], volume);
+    assert!(volume > 100_000 && volume < 200_000, "{volume}");
+    env.kelp(&["rm", "x"]).succeeds();
+    let error = env
+        .kelp(&["system", "df", "-v", "--format", "{{.Size}}"])
+        .fails(125);
+    assert_eq!(error, "Error: --verbose has no other format than json");
+}
