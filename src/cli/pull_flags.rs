@@ -44,6 +44,9 @@ impl RetryFlags {
         if let (None, Some(delay)) = (self.retry_delay, conf.text("engine", "retry_delay")) {
             request.retry_delay = Some(delay.read(|delay| span(delay))?);
         }
+        if let Some(limit) = conf.text("engine", "keep_storage") {
+            request.keep_storage = Some(limit.read(|limit| kelp_args::size::decimal(limit))?);
+        }
         let transport = conf.text("engine", "image_default_transport");
         if let Some(transport) = transport.filter(|transport| transport.value != "docker://") {
             let said = format!(

@@ -124,3 +124,96 @@ fn containers_and_volumes_take_what_du_counts() {
         .fails(125);
     assert_eq!(error, "Error: --verbose has no other format than json");
 }
+
+/// Images of a megabyte each, of their own, used in this order.
+fn three(env: &Env) -> [(String, String); 3] {
+    ["first", "second", "third"].map(|name| {
+        let image = env.image(&format!("room-{name}"), &|| {
+            // Nothing that gzip could make smaller.
+            let mut state = name.len() as u32 * 7919 + u32::from(name.as_bytes()[0]);
+            let bytes = std::iter::repeat_with(|| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            });
+            let bytes: Vec<u8> = bytes.take(1_000_000).collect();
+            Image::empty().layer(Layer::default().file("large", 0o644, &bytes))
+        });
+        let words = ["image", "inspect", "--format={{.Id}}", &image];
+        let id = env.kelp(&words).succeeds().trim().to_owned();
+        (image, id)
+    })
+}
+
+/// Sets when an image was used.
+fn used(env: &Env, id: &str, minutes_ago: u64) {
+    let record = env.path(&format!("d/kelp/images/{id}.json"));
+    let time = std::time::SystemTime::now() - std::time::Duration::from_mins(minutes_ago);
+    let file = std::fs::File::options().append(true).open(record).unwrap();
+    file.set_modified(time).unwrap();
+}
+
+#[test]
+fn images_that_were_not_used_for_longest_make_room() {
+    let Some(env) = Env::new() else { return };
+    let [first, second, third] = three(&env);
+    for (image, minutes) in [(&first, 30), (&second, 40), (&third, 20)] {
+        used(&env, &image.1, minutes);
+    }
+    let prune = |size: &str| {
+        let size = format!("--keep-storage={size}");
+        env.kelp(&["image", "prune", "-f", &size]).succeeds()
+    };
+    assert_eq!(prune("10GB"), "");
+    // Each takes two megabytes, as a blob and as a layer.
+    assert_eq!(prune("5MB"), format!("{}\n", second.1));
+    // To be made a container from is to be used.
+    env.kelp(&["create", "--name=x", &first.0, "x"]).succeeds();
+    env.kelp(&["rm", "x"]).succeeds();
+    assert_eq!(prune("3MB"), format!("{}\n", third.1));
+    env.kelp(&["create", "--name=x", &first.0, "x"]).succeeds();
+    assert_eq!(prune("0"), "");
+    env.kelp(&["rm", "x"]).succeeds();
+    let filter = [
+        "image",
+        "prune",
+        "-f",
+        "--keep-storage=0",
+        "--filter=label=none",
+    ];
+    assert_eq!(env.kelp(&filter).succeeds(), "");
+    assert_eq!(prune("0"), format!("{}\n", first.1));
+    let asked = env
+        .kelp(&["image", "prune", "--keep-storage=10GB"])
+        .input(b"n\n");
+    let text = "WARNING! This command removes images without a container, until at most 10GB are \
+                taken.\nAre you sure you want to continue? [y/N] ";
+    assert_eq!(asked.succeeds(), text);
+}
+
+#[test]
+fn a_pull_keeps_images_within_what_the_configuration_allows() {
+    let Some(env) = Env::new() else { return };
+    let [first, second, third] = three(&env);
+    env.kelp(&["rmi", &third.1]).succeeds();
+    used(&env, &first.1, 20);
+    used(&env, &second.1, 30);
+    env.kelp(&["create", "--name=x", &second.0, "x"]).succeeds();
+    let conf = env.path("c/kelp/kelp.conf");
+    std::fs::create_dir_all(conf.parent().unwrap()).unwrap();
+    std::fs::write(&conf, "[engine]\nkeep_storage = \"1MB\"\n").unwrap();
+    env.kelp(&["pull", "-q", &third.0]).succeeds();
+    // What a container uses stays, and what was just pulled, though it is too much.
+    let left = env.kelp(&["images", "-q", "--no-trunc"]).succeeds();
+    let mut left: Vec<_> = left.lines().collect();
+    left.sort_unstable();
+    let mut expected = [&second.1, &third.1].map(|id| format!("sha256:{id}"));
+    expected.sort_unstable();
+    assert_eq!(left, expected);
+    env.kelp(&["rm", "x"]).succeeds();
+    std::fs::write(&conf, "[engine]\nkeep_storage = \"much\"\n").unwrap();
+    let error = env.kelp(&["pull", "-q", &third.0]).fails(125);
+    assert!(
+        error.contains("kelp.conf:2: invalid size \"much\""),
+        "{error}"
+    );
+}

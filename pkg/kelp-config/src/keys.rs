@@ -114,6 +114,8 @@ const ENGINE: &[Entry] = &[
     ("image_volume_mode", Kind::Text),
     ("infra_command", Kind::Ignored),
     ("infra_image", Kind::Ignored),
+    // Of kelp.conf alone.
+    ("keep_storage", Kind::Text),
     ("kernel_memory", Kind::Ignored),
     ("kube_generate_type", Kind::Ignored),
     ("lock_type", Kind::Ignored),

@@ -2,6 +2,7 @@
 
 pub mod hello;
 pub mod history;
+mod keep;
 pub mod list;
 pub mod load;
 pub mod pull;
@@ -143,6 +144,7 @@ impl Engine {
         let store = self.store()?;
         let mut held = Held::new(store.lock()?);
         let record = store.find(&options.image)?;
+        store.note_use(&record);
         self.hold_image(&store, &mut held, &record, map)?;
         let config = store.config(&record)?;
         Ok(Base {
@@ -165,6 +167,7 @@ impl Engine {
             if let Source::Image(image) = &mount.source {
                 let store = self.store()?;
                 let record = store.find(&image.source)?;
+                store.note_use(&record);
                 self.hold_image(&store, held, &record, map)?;
             }
         }

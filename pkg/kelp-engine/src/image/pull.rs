@@ -31,6 +31,8 @@ pub struct PullRequest {
     pub platform: Option<String>,
     /// How registries are reached.
     pub access: AccessRequest,
+    /// How many bytes of the disk all images may take once this one is here.
+    pub keep_storage: Option<u64>,
     /// Whether nothing is shown.
     pub quiet: bool,
     /// The id map whose layers are made.
@@ -58,7 +60,10 @@ impl Engine {
     pub fn pull_image(&self, name: &str, request: &PullRequest) -> Result<String, Error> {
         let result = self.try_pull(name, request);
         match &result {
-            Ok(Pulled::New(id)) => self.note_image("pull", id.hex(), name),
+            Ok(Pulled::New(id)) => {
+                self.note_image("pull", id.hex(), name);
+                self.keep_within(request.keep_storage, id.hex());
+            }
             // Nothing has happened.
             Ok(Pulled::Here(_)) => {}
             Err(error) => append(
@@ -71,6 +76,15 @@ impl Engine {
         }
         let (Pulled::New(id) | Pulled::Here(id)) = result?;
         Ok(id.hex().to_owned())
+    }
+
+    /// Makes room after a pull, which has succeeded whatever comes of that.
+    fn keep_within(&self, limit: Option<u64>, latest: &str) {
+        let Some(limit) = limit else { return };
+        let made = self.make_room(limit, Some(latest), &|_| true);
+        if let (Err(error), Some(tell)) = (made, self.tell) {
+            tell(&format!("images could not make room: {}", error.line()));
+        }
     }
 
     fn try_pull(&self, name: &str, request: &PullRequest) -> Result<Pulled, Error> {

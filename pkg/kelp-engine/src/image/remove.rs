@@ -59,7 +59,7 @@ impl Engine {
     }
 
     /// Notes that an image is gone, and each name that was taken away.
-    fn note_removal(&self, id: &str, removal: &Removal) {
+    pub(crate) fn note_removal(&self, id: &str, removal: &Removal) {
         if removal.deleted.is_some() {
             let name = removal.untagged.first();
             self.note_image("remove", id, name.map_or("", String::as_str));
@@ -70,7 +70,7 @@ impl Engine {
     }
 
     /// What to call the containers that are made from an image.
-    fn user_names(&self, id: &Digest) -> Result<Vec<String>, kelp_image::Error> {
+    pub(crate) fn user_names(&self, id: &Digest) -> Result<Vec<String>, kelp_image::Error> {
         let users = self
             .users_of(id.hex())
             .map_err(|error| kelp_image::Error::Conflict(error.line()))?;

@@ -171,6 +171,7 @@ fn add_up(images: &[MadeUp], sizes: &BTreeMap<Part, u64>) -> ImagesUsage {
 
 #[cfg(test)]
 mod tests {
+    use kelp_image::Digest;
     use serde_json::json;
 
     use super::*;

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use super::{Image, Store};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
+
+use super::{Image, ImageRecord, Store};
 use crate::Error;
 use crate::digest::Digest;
 use crate::layer::{LayerStore, MAP};
@@ -53,6 +56,33 @@ impl Store {
         parts.sort();
         parts.dedup();
         Ok(parts)
+    }
+
+    /// When an image was used last: when a container was made from it, or else when it was recorded.
+    pub fn last_use(&self, record: &ImageRecord) -> Option<SystemTime> {
+        let found = fs::symlink_metadata(self.record_path(&record.id)).ok()?;
+        found.modified().ok()
+    }
+
+    /// Notes that an image is used, as the time of its record's file. The minute will do, so that what
+    /// is used all the time is not written all the time; what can't be written is not noted.
+    pub fn note_use(&self, record: &ImageRecord) {
+        const MINUTE: Duration = Duration::from_mins(1);
+        let now = SystemTime::now();
+        let last = self.last_use(record);
+        if last.is_some_and(|last| now.duration_since(last).is_ok_and(|since| since < MINUTE)) {
+            return;
+        }
+        let time = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        };
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        let path = self.record_path(&record.id);
+        let _ = utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW);
     }
 
     /// Where a part is.
