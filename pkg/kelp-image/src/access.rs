@@ -29,6 +29,8 @@ pub struct AccessOptions {
     pub credentials: Option<Credential>,
     /// `--retry` and `--retry-delay`.
     pub retries: Retries,
+    /// `--signature-policy`, instead of the usual policy.json.
+    pub signature_policy: Option<PathBuf>,
 }
 
 /// The configuration of all registries, and the connections to them.

@@ -66,6 +66,9 @@ pub enum Error {
     /// The registry, or the configuration for it, refuses this user.
     #[error("{0}")]
     Denied(String),
+    /// policy.json refuses an image.
+    #[error("{0}")]
+    Rejected(String),
     /// The registry does not have what was asked for.
     #[error("{0}")]
     NotInRegistry(String),

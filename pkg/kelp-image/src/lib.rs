@@ -62,6 +62,7 @@ pub mod tar;
 pub(crate) mod temporary;
 pub(crate) mod token;
 pub mod transport;
+pub mod trust;
 pub mod unpack;
 pub mod unpacker;
 pub(crate) mod upload;

@@ -25,6 +25,7 @@ use crate::store::Store;
 use crate::transport::files::Files;
 use crate::transport::offer::{Offer, OfferedLayer};
 use crate::transport::{Form, Place, dir, docker, layout};
+use crate::trust::{Subject, Trust};
 use crate::unpacker::{UnpackJob, Unpacker};
 
 /// How many layers are brought at the same time.
@@ -44,6 +45,8 @@ pub struct Load<'a> {
     pub platform: Platform,
     /// Where an archive is kept that can't be read in place.
     pub data: &'a Path,
+    /// Which images are accepted.
+    pub trust: &'a Trust,
 }
 
 /// An image whose blobs and layers are here, to be recorded.
@@ -64,12 +67,12 @@ pub struct Loaded {
 impl Load<'_> {
     /// Brings all images of a file, of whatever form it is.
     pub fn file(&self, file: File) -> Result<Vec<Loaded>, Error> {
-        self.any(&Files::of_stream(file, self.data)?)
+        self.any(&Files::of_stream(file, self.data)?, None)
     }
 
     /// Brings all images of a file or a directory, of whatever form it is.
     pub fn path(&self, path: &Path) -> Result<Vec<Loaded>, Error> {
-        self.any(&Files::open(path, self.data)?)
+        self.any(&Files::open(path, self.data)?, Some(path))
     }
 
     /// Brings the images at a place: all, unless one is selected.
@@ -94,16 +97,23 @@ impl Load<'_> {
             Form::DockerArchive => docker::offers(&files, Some(place), &self.platform)?,
             Form::Dir => vec![dir::offer(&files, &self.platform)?],
         };
-        self.all(&offers)
+        self.all(&files, place.form, Some(&place.path), &offers)
     }
 
-    fn any(&self, files: &Files) -> Result<Vec<Loaded>, Error> {
-        let offers = if docker::is_one(files)? {
-            docker::offers(files, None, &self.platform)?
+    fn any(&self, files: &Files, path: Option<&Path>) -> Result<Vec<Loaded>, Error> {
+        let is_directory = matches!(files, Files::Directory(_));
+        let (form, offers) = if docker::is_one(files)? {
+            let offers = docker::offers(files, None, &self.platform)?;
+            (Form::DockerArchive, offers)
         } else if layout::is_one(files)? {
-            layout::offers(files, None, &self.platform)?
+            let form = if is_directory {
+                Form::Oci
+            } else {
+                Form::OciArchive
+            };
+            (form, layout::offers(files, None, &self.platform)?)
         } else if dir::is_one(files)? {
-            vec![dir::offer(files, &self.platform)?]
+            (Form::Dir, vec![dir::offer(files, &self.platform)?])
         } else {
             return Err(Error::Archive(
                 "this holds no image: neither of docker's form, nor an OCI image layout, nor a \
@@ -111,11 +121,48 @@ impl Load<'_> {
                     .to_owned(),
             ));
         };
-        self.all(&offers)
+        self.all(files, form, path, &offers)
     }
 
-    fn all(&self, offers: &[Offer]) -> Result<Vec<Loaded>, Error> {
+    /// Brings images once all of them were found to be accepted.
+    fn all(
+        &self,
+        files: &Files,
+        form: Form,
+        path: Option<&Path>,
+        offers: &[Offer],
+    ) -> Result<Vec<Loaded>, Error> {
+        for offer in offers {
+            self.check(files, form, path, offer)?;
+        }
         offers.iter().map(|offer| self.one(offer)).collect()
+    }
+
+    fn check(
+        &self,
+        files: &Files,
+        form: Form,
+        path: Option<&Path>,
+        offer: &Offer,
+    ) -> Result<(), Error> {
+        let subject = match (form, path) {
+            (Form::DockerArchive, path) => {
+                let name = names(offer)?.into_iter().next();
+                Subject::docker_archive(path.unwrap_or(Path::new("-")), name.as_ref())
+            }
+            (form, Some(path)) => Subject::path(form.name(), path)?,
+            (form, None) => Subject::stream(form.name()),
+        };
+        if self.trust.accepts_all(&subject) {
+            return Ok(());
+        }
+        let signatures = match form {
+            Form::Dir => dir::signatures(files, offer)?,
+            Form::Oci | Form::OciArchive | Form::DockerArchive => Vec::new(),
+        };
+        let manifest = offer.manifest.as_ref().map(|(_, bytes)| bytes.as_slice());
+        self.trust
+            .check(&subject, manifest.unwrap_or_default(), &signatures)
     }
 
     /// Brings one image: layers, then config, then manifest.

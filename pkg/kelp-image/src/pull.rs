@@ -17,6 +17,7 @@ use crate::reference::{ImageName, Reference};
 use crate::registries_conf::Endpoint;
 use crate::registry::Repository;
 use crate::short_name::{self, Ask, Candidates};
+use crate::trust::{Origin, Trust};
 use crate::unpacker::Unpacker;
 
 /// When a registry is asked.
@@ -150,6 +151,10 @@ pub fn pull(
     }
     let pull = Pull {
         access: &access,
+        trust: Trust::load(
+            &options.access.paths,
+            options.access.signature_policy.as_deref(),
+        )?,
         runtime: runtime()?,
         platform: options.platform.clone().unwrap_or_else(Platform::host),
         images,
@@ -202,6 +207,7 @@ fn find_local(
 
 struct Pull<'a> {
     access: &'a Access,
+    trust: Trust,
     runtime: tokio::runtime::Runtime,
     platform: Platform,
     images: &'a dyn Images,
@@ -257,7 +263,9 @@ impl Pull<'_> {
         let repository = self.access.repository(endpoint, reference.registry());
         let name = endpoint.reference.manifest_name();
         let local = self.local.filter(|(here, _)| here == reference);
+        // One that is here is looked at again where its rule asks for more than its name.
         if let Some((_, local)) = local
+            && self.trust.accepts_all_of(reference)
             && let Some(digest) = self.runtime.block_on(repository.manifest_digest(&name))?
             && self.images.is_current(local, &digest, &self.platform)?
         {
@@ -266,6 +274,18 @@ impl Pull<'_> {
         let resolved = self
             .runtime
             .block_on(resolve(&repository, &name, &self.platform))?;
+        // Before anything of the image is written, and also for one that is here under another name.
+        let origin = Origin {
+            access: self.access,
+            reference,
+            endpoint,
+            repository: &repository,
+        };
+        self.runtime.block_on(self.trust.check_pulled(
+            &origin,
+            &resolved.digest,
+            &resolved.bytes,
+        ))?;
         let image = PulledImage {
             id: resolved.config()?,
             reference: reference.clone().digest_over_tag(),

@@ -459,7 +459,10 @@ async fn read_document(response: Response, limit: usize, what: &str) -> Result<V
 }
 
 /// Reads at most one chunk more than `limit` bytes.
-async fn read_limited(mut response: Response, limit: usize) -> Result<Vec<u8>, reqwest::Error> {
+pub(crate) async fn read_limited(
+    mut response: Response,
+    limit: usize,
+) -> Result<Vec<u8>, reqwest::Error> {
     let mut bytes = Vec::new();
     while bytes.len() <= limit {
         match response.chunk().await? {

@@ -11,6 +11,7 @@ use kelp_image::reference::Reference;
 pub use kelp_image::store::Displaced;
 use kelp_image::store::{NewImage, Retag, Store};
 use kelp_image::transport::{self, Form, Place};
+use kelp_image::trust::Trust;
 
 use crate::container::config::UserMode;
 use crate::image::pull::PullRequest;
@@ -60,11 +61,17 @@ enum From {
 
 impl Engine {
     /// Brings all images that a file or a directory has.
-    pub fn load_images(&self, input: Input, quiet: bool) -> Result<Brought, Error> {
-        let request = PullRequest {
+    pub fn load_images(
+        &self,
+        input: Input,
+        quiet: bool,
+        signature_policy: Option<PathBuf>,
+    ) -> Result<Brought, Error> {
+        let mut request = PullRequest {
             quiet,
             ..PullRequest::default()
         };
+        request.access.signature_policy = signature_policy;
         self.bring(From::Input(input), &request)
     }
 
@@ -88,6 +95,8 @@ impl Engine {
         let terminal = Terminal::default();
         let progress: &dyn Progress = if request.quiet { &Silent } else { &terminal };
         let platform = request.platform()?.unwrap_or_else(Platform::host);
+        let access = request.access.options()?;
+        let trust = Trust::load(&access.paths, access.signature_policy.as_deref())?;
         let workshop = Workshop {
             engine: self,
             store: &store,
@@ -103,6 +112,7 @@ impl Engine {
                 progress,
                 platform: platform.clone(),
                 data: &self.paths.data,
+                trust: &trust,
             };
             let loaded = match from.take() {
                 Some(From::Input(Input::Path(path))) => load.path(&path)?,

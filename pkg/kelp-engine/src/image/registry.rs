@@ -27,6 +27,8 @@ pub struct AccessRequest {
     pub retries: Option<u32>,
     /// How long before, instead of a second that doubles.
     pub retry_delay: Option<Duration>,
+    /// policy.json, instead of the user's or the machine's.
+    pub signature_policy: Option<PathBuf>,
 }
 
 impl AccessRequest {
@@ -43,6 +45,7 @@ impl AccessRequest {
                 limit: self.retries.unwrap_or(retries.limit),
                 delay: self.retry_delay.unwrap_or(retries.delay),
             },
+            signature_policy: self.signature_policy.clone(),
         })
     }
 }

@@ -8,9 +8,13 @@ use crate::Error;
 use crate::digest::Digest;
 use crate::manifest::{Document, MANIFEST_LIMIT};
 use crate::platform::Platform;
+use crate::trust::Signature;
 
 /// The manifest's name.
 pub(crate) const MANIFEST: &str = "manifest.json";
+
+/// The most signatures that are looked at.
+const SIGNATURE_LIMIT: usize = 128;
 
 /// Whether the files are such a directory.
 pub(crate) fn is_one(files: &Files) -> Result<bool, Error> {
@@ -28,6 +32,24 @@ pub(crate) fn offer(files: &Files, platform: &Platform) -> Result<Offer, Error> 
     of_document((digest, bytes), None, platform, &|digest| {
         blob(files, digest)
     })
+}
+
+/// The signatures of an image that is there.
+pub(crate) fn signatures(files: &Files, offer: &Offer) -> Result<Vec<Signature>, Error> {
+    // Those of an image of an index have its digest before their name.
+    let prefix = match (&offer.index, &offer.manifest) {
+        (Some(_), Some((digest, _))) => format!("{}.", digest.hex()),
+        _ => String::new(),
+    };
+    let mut found = Vec::new();
+    while found.len() < SIGNATURE_LIMIT {
+        let name = format!("{prefix}signature-{}", found.len() + 1);
+        match files.read(&name, MANIFEST_LIMIT as u64)? {
+            Some(bytes) => found.push(Signature::parse(&bytes)?),
+            None => break,
+        }
+    }
+    Ok(found)
 }
 
 fn blob(files: &Files, digest: &Digest) -> Result<Region, Error> {
