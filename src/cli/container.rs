@@ -5,18 +5,21 @@ use kelp_engine::Engine;
 
 use super::runtime_flags::RuntimeFlags;
 use super::{
-    attach, container_exists, container_prune, cp, create, diff, exec, inspect, kill, logs, pause,
-    port, ps, rename, restart, rm, run, start, stats, stop, top, unpause, update, wait,
+    attach, commit, container_exists, container_prune, cp, create, diff, exec, export, inspect,
+    kill, logs, pause, port, ps, rename, restart, rm, run, start, stats, stop, top, unpause,
+    update, wait,
 };
 
 /// A command on containers.
 #[derive(Subcommand)]
 pub enum Command {
     Attach(attach::Args),
+    Commit(commit::Args),
     Create(create::Args),
     Cp(cp::Args),
     Diff(diff::Args),
     Exec(exec::Args),
+    Export(export::Args),
     Kill(kill::Args),
     Logs(logs::Args),
     Pause(pause::Args),
@@ -59,10 +62,12 @@ enum GroupCommand {
 pub fn run(engine: &Engine, before: &RuntimeFlags, command: Command) -> anyhow::Result<i32> {
     match command {
         Command::Attach(args) => attach::run(engine, &args),
+        Command::Commit(args) => commit::run(engine, args),
         Command::Create(args) => create::run(engine, before, &args),
         Command::Cp(args) => cp::run(engine, &args),
         Command::Diff(args) => diff::run(engine, &args),
         Command::Exec(args) => exec::run(engine, args),
+        Command::Export(args) => export::run(engine, &args),
         Command::Kill(args) => kill::run(engine, &args),
         Command::Logs(args) => logs::run(engine, &args),
         Command::Pause(args) => pause::run(engine, &args),

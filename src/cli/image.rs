@@ -3,7 +3,9 @@
 use clap::Subcommand;
 use kelp_engine::Engine;
 
-use super::{diff, history, image_inspect, image_prune, images, load, pull, push, rmi, save, tag};
+use super::{
+    diff, history, image_inspect, image_prune, images, import, load, pull, push, rmi, save, tag,
+};
 
 /// Manage images
 #[derive(clap::Args)]
@@ -21,6 +23,7 @@ enum Command {
         image: String,
     },
     History(history::Args),
+    Import(import::Args),
     Inspect(image_inspect::Args),
     #[command(visible_alias = "list")]
     Ls(images::Args),
@@ -41,6 +44,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         Command::Diff(args) => diff::run_on_image(engine, &args),
         Command::Exists { image } => Ok(i32::from(!engine.image_exists(&image)?)),
         Command::History(args) => history::run(engine, &args),
+        Command::Import(args) => import::run(engine, args),
         Command::Inspect(args) => image_inspect::run(engine, &args),
         Command::Ls(args) => images::run(engine, &args),
         Command::Load(args) => load::run(engine, args),

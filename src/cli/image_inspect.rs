@@ -53,6 +53,11 @@ pub(super) fn describe(engine: &Engine, name: &str) -> anyhow::Result<Value> {
         .iter()
         .map(|layer| layer.diff_id.to_string())
         .collect();
+    let document = engine.image_document(&image)?;
+    let annotations = match engine.image_annotations(&image)? {
+        Value::Null => value!({}),
+        annotations => annotations,
+    };
     let run = config.config().clone().unwrap_or_default();
     let mut shown = value!({
         "Id": record.id.hex(),
@@ -60,10 +65,10 @@ pub(super) fn describe(engine: &Engine, name: &str) -> anyhow::Result<Value> {
         "RepoTags": image.names,
         "RepoDigests": record.repo_digests,
         "Parent": "",
-        "Comment": "",
+        "Comment": comment(&document),
         "Created": record.created,
         "Config": run,
-        "Version": "",
+        "Version": document["docker_version"].as_str().unwrap_or_default(),
         "Author": config.author().clone().unwrap_or_default(),
         "Architecture": record.architecture,
         "Variant": record.variant,
@@ -73,17 +78,24 @@ pub(super) fn describe(engine: &Engine, name: &str) -> anyhow::Result<Value> {
         "GraphDriver": graph_driver(&engine.image_directories(&image)?),
         "RootFS": { "Type": "layers", "Layers": layers },
         "Labels": record.labels,
-        "Annotations": {},
+        "Annotations": annotations,
         "ManifestType": record.media_type,
         "User": run.user().clone().unwrap_or_default(),
         "History": config.history(),
         "NamesHistory": image.names,
         "Healthcheck": null,
     });
-    if let Some(check) = engine.image_health_check(&image)? {
-        shown["Healthcheck"] = check;
+    if let Some(check) = document.pointer("/config/Healthcheck") {
+        shown["Healthcheck"] = check.clone();
     }
     Ok(shown)
+}
+
+/// The remark that docker's format has of an image, or else that of the last step of its making.
+fn comment(document: &Value) -> &str {
+    let own = document["comment"].as_str().filter(|text| !text.is_empty());
+    let last = || document["history"].as_array()?.last()?["comment"].as_str();
+    own.or_else(last).unwrap_or_default()
 }
 
 /// The directories of an image's layers, topmost first, under the names that overlayfs has.

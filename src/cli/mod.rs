@@ -2,6 +2,7 @@
 
 mod attach;
 mod command_line;
+mod commit;
 mod completion;
 mod container;
 mod container_exists;
@@ -17,6 +18,7 @@ mod doctor;
 mod events;
 mod exec;
 mod exit;
+mod export;
 mod global_flags;
 mod history;
 mod image;
@@ -24,6 +26,7 @@ mod image_filter;
 mod image_inspect;
 mod image_prune;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod kill;
@@ -106,6 +109,7 @@ enum Command {
     History(history::Args),
     Image(image::Args),
     Images(images::Args),
+    Import(import::Args),
     Info(info::Args),
     Inspect(inspect::Args),
     Load(load::Args),
@@ -179,6 +183,7 @@ pub fn main() -> ExitCode {
             Command::History(args) => history::run(&engine, &args),
             Command::Image(args) => image::run(&engine, args),
             Command::Images(args) => images::run(&engine, &args),
+            Command::Import(args) => import::run(&engine, args),
             Command::Info(args) => info::run(&engine, before, &args),
             Command::Inspect(args) => inspect::run(&engine, args),
             Command::Load(args) => load::run(&engine, args),

@@ -76,6 +76,33 @@ impl Layer {
         )
     }
 
+    /// A file of somebody's with extended attributes, in the form that pax headers have for them.
+    pub(crate) fn file_with_xattrs(
+        self,
+        path: &str,
+        mode: u32,
+        owner: (u32, u32),
+        xattrs: &[(&str, &[u8])],
+    ) -> Self {
+        let mut records = Vec::new();
+        for (name, value) in xattrs {
+            let rest = " SCHILY.xattr.=\n".len() + name.len() + value.len();
+            // The length counts its own digits, of which there are two.
+            records.extend(format!("{} SCHILY.xattr.{name}=", rest + 2).into_bytes());
+            records.extend_from_slice(value);
+            records.push(b'\n');
+        }
+        let header = Entry {
+            kind: b'x',
+            mode: 0o644,
+            owner: (0, 0),
+            link: "",
+            content: &records,
+        };
+        self.raw_entry(b"pax", header, &[])
+            .owned_file(path, mode, owner, b"x")
+    }
+
     /// A file of `size` bytes that is one hole but for its last ones, in GNU tar's old format: the
     /// map of what is there stands in the header, the real size behind it.
     pub(crate) fn sparse_file(self, path: &str, size: u64, end: &[u8]) -> Self {

@@ -9,6 +9,7 @@ mod archive;
 mod buildah;
 mod cgroups;
 mod check;
+mod commit;
 mod conmon;
 mod containerd;
 mod containers_conf;

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod add_host;
+pub mod change;
 pub mod detach_keys;
 pub mod device;
 pub mod device_rate;
@@ -28,6 +29,7 @@ pub mod ulimit;
 pub mod volumes_from;
 
 pub use add_host::AddHost;
+pub use change::Change;
 pub use detach_keys::DetachKeys;
 pub use device::Device;
 pub use device_rate::DeviceRate;

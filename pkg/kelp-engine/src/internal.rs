@@ -33,6 +33,9 @@ pub fn run(args: &[String]) -> i32 {
         ["exec", id] => on_container(id, container::exec::keeper::run),
         ["empty", ..] => garbage::empty_role(&words[1..]),
         ["own", ..] => host::own_role(&words[1..]),
+        ["pack", id, what] => {
+            on_container(id, |engine, id| container::pack::role(engine, id, what))
+        }
         ["populate", ..] => kelp_image::populate::main(&args[1..]),
         ["probe-overlay", path] => doctor_overlay::role(path),
         ["unshare", "--", ..] => unshare::role(&args[2..]),

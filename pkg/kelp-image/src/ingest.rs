@@ -36,11 +36,21 @@ pub fn store_layer<R: Read>(
     archive: R,
     expected: Option<&Digest>,
 ) -> Result<LayerBlob, Error> {
+    store_layer_as(blobs, archive, expected, Format::Zstd)
+}
+
+/// The same in another compression: docker's format of images knows no zstd.
+pub fn store_layer_as<R: Read>(
+    blobs: &BlobStore,
+    archive: R,
+    expected: Option<&Digest>,
+    format: Format,
+) -> Result<LayerBlob, Error> {
     let mut archive = Decompressor::new(archive).map_err(Error::io("read a layer's archive"))?;
     let algorithm = expected.map_or(Algorithm::Sha256, Digest::algorithm);
     let mut hasher = Hasher::new(algorithm);
     let mut encoder =
-        Encoder::new(blobs.writer()?, Format::Zstd, None).map_err(Error::io("compress a layer"))?;
+        Encoder::new(blobs.writer()?, format, None).map_err(Error::io("compress a layer"))?;
     let mut buffer = vec![0; BUFFER];
     loop {
         match archive.read(&mut buffer) {
@@ -63,7 +73,7 @@ pub fn store_layer<R: Read>(
     Ok(LayerBlob {
         digest,
         size,
-        media_type: Format::Zstd.media_type().to_owned(),
+        media_type: format.media_type().to_owned(),
         diff_id,
     })
 }

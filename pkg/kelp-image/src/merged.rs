@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Access, AtFlags, Dir, Mode, OFlags, Stat, accessat, openat, statat};
+use rustix::fs::{Access, AtFlags, Dir, Mode, OFlags, Stat, accessat, fstat, openat, statat};
 use rustix::io::Errno;
 
 pub use crate::unpack::whiteout::{OPAQUE, is_opaque_at, is_whiteout};
@@ -27,6 +27,8 @@ const DIRECTORY: OFlags = OFlags::RDONLY
 pub struct Merged {
     /// What makes it up, topmost first; not empty.
     parts: Vec<OwnedFd>,
+    /// Whether files with the names of markers are such.
+    has_markers: bool,
 }
 
 /// What a directory shows by one name.
@@ -41,21 +43,37 @@ pub struct Shown {
 impl Merged {
     /// The root of layers, topmost first.
     pub fn open(layers: &[PathBuf]) -> io::Result<Self> {
+        Self::open_as(layers, true)
+    }
+
+    /// The root of directories that an overlay has, topmost first: there a file with the name of a marker is
+    /// a file like any other.
+    pub fn open_overlay(directories: &[PathBuf]) -> io::Result<Self> {
+        Self::open_as(directories, false)
+    }
+
+    fn open_as(layers: &[PathBuf], has_markers: bool) -> io::Result<Self> {
         let mut parts = Vec::with_capacity(layers.len());
         for layer in layers {
             let root = rustix::fs::open(layer, DIRECTORY, Mode::empty())?;
-            let last = is_opaque(root.as_fd());
+            let last = is_opaque(root.as_fd(), has_markers);
             parts.push(root);
             if last {
                 break;
             }
         }
-        Ok(Self { parts })
+        Ok(Self { parts, has_markers })
     }
 
     /// The directory itself, as the topmost part has it.
     pub fn top(&self) -> BorrowedFd<'_> {
         self.parts[0].as_fd()
+    }
+
+    /// The file systems that the parts are on.
+    pub fn devices(&self) -> io::Result<Vec<u64>> {
+        let device = |part| Ok(fstat(part)?.st_dev);
+        self.parts.iter().map(device).collect()
     }
 
     /// The directory that has what is shown.
@@ -73,14 +91,20 @@ impl Merged {
                 if matches!(name.to_bytes(), b"." | b"..") {
                     continue;
                 }
-                if let Some(name) = name.to_bytes().strip_prefix(PREFIX) {
+                if let Some(name) = name.to_bytes().strip_prefix(PREFIX)
+                    && self.has_markers
+                {
                     hidden.extend(CString::new(name));
                     continue;
                 }
                 if entries.contains_key(&name) {
                     continue;
                 }
-                let stat = statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+                let stat = match statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                    // A container may be at work in its topmost part.
+                    Err(Errno::NOENT) => continue,
+                    stat => stat?,
+                };
                 let shown = (!is_whiteout(&stat)).then_some(Shown { stat, part });
                 entries.insert(name, shown);
             }
@@ -102,7 +126,7 @@ impl Merged {
         for part in &self.parts[shown.part..] {
             match openat(part, name, DIRECTORY, Mode::empty()) {
                 Ok(directory) => {
-                    let last = is_opaque(directory.as_fd());
+                    let last = is_opaque(directory.as_fd(), self.has_markers);
                     parts.push(directory);
                     if last {
                         break;
@@ -113,14 +137,17 @@ impl Merged {
                 Err(Errno::NOTDIR | Errno::LOOP) => break,
                 Err(error) => return Err(error.into()),
             }
-            if exists(part.as_fd(), &marker) {
+            if self.has_markers && exists(part.as_fd(), &marker) {
                 break;
             }
         }
         if parts.is_empty() {
             return Err(Errno::NOENT.into());
         }
-        Ok(Self { parts })
+        Ok(Self {
+            parts,
+            has_markers: self.has_markers,
+        })
     }
 }
 
@@ -131,8 +158,8 @@ pub fn marker(path: &Path) -> PathBuf {
     path.with_file_name(std::ffi::OsString::from_vec([PREFIX, name].concat()))
 }
 
-fn is_opaque(directory: BorrowedFd<'_>) -> bool {
-    is_opaque_at(directory) || exists(directory, OPAQUE_MARKER)
+fn is_opaque(directory: BorrowedFd<'_>, has_markers: bool) -> bool {
+    is_opaque_at(directory) || has_markers && exists(directory, OPAQUE_MARKER)
 }
 
 fn exists(directory: BorrowedFd<'_>, name: &[u8]) -> bool {

@@ -3,21 +3,30 @@
 //! The tree may be a container's, at work meanwhile: directories and files are opened one name at a
 //! time and no link is followed, so nothing outside of the tree is ever read. What vanishes is left
 //! out, and a file that changes its size while it is read has the size it had.
+//!
+//! A copy has a tree as it is ([`pack`]). A layer is made of what an overlay has written ([`changes`]) or
+//! of some paths of a tree ([`paths`]), and an export of what layers show together ([`shown`]). These
+//! three have their names in order, so that the same files make the same archive.
 
-use std::collections::{HashMap, HashSet};
+pub mod changes;
+mod entries;
+pub mod paths;
+mod recorded;
+pub mod shown;
+
+use std::collections::HashSet;
 use std::ffi::CStr;
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, Stat, fgetxattr, flistxattr,
-    fstat, fstatfs, major, minor, openat, readlinkat, statat,
+    AtFlags, Dir, FileType, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, Stat, fstat, fstatfs, openat,
+    readlinkat, statat,
 };
-use rustix::io::Errno;
 
 use crate::tar::write::TarWriter;
-use crate::tar::{Entry, Kind};
+use entries::Entries;
+pub use entries::{Filter, Style};
 
 /// Deeper trees than this would take too many descriptors.
 const MAX_DEPTH: usize = 500;
@@ -27,10 +36,6 @@ const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
-
-/// Sees each entry before it is written, and may change it or drop it by returning false; a directory
-/// that is dropped keeps its content.
-pub type Filter<'a> = &'a mut dyn FnMut(&mut Entry) -> io::Result<bool>;
 
 /// Writes what `top` is an open descriptor of, and all beneath it. Entries are named `name` and
 /// `name/…`. A directory or regular file must be open for reading; of anything else an `O_PATH`
@@ -44,31 +49,24 @@ pub fn pack<W: Write>(
 ) -> io::Result<()> {
     let stat = fstat(top)?;
     let mut pack = Pack {
-        writer,
-        filter,
+        entries: Entries::new(writer, Style::default(), filter),
         device: stat.st_dev,
-        links: HashMap::new(),
-        buffer: vec![0; 256 << 10],
     };
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => pack.directory(top.as_fd(), &stat, name, 0),
-        FileType::RegularFile => pack.file(top.as_fd(), &stat, name),
+        FileType::RegularFile => pack.entries.file(top.as_fd(), &stat, name),
         FileType::Symlink => {
             let target = readlinkat(top, "", Vec::new())?.into_bytes();
-            pack.other(&stat, name, target)
+            pack.entries.other(&stat, name, target)
         }
-        _ => pack.other(&stat, name, Vec::new()),
+        _ => pack.entries.other(&stat, name, Vec::new()),
     }
 }
 
 struct Pack<'a, W> {
-    writer: &'a mut TarWriter<W>,
-    filter: Filter<'a>,
+    entries: Entries<'a, W>,
     /// The file system of the top.
     device: u64,
-    /// Files with several names, and the first of them.
-    links: HashMap<(u64, u64), Vec<u8>>,
-    buffer: Vec<u8>,
 }
 
 impl<W: Write> Pack<'_, W> {
@@ -79,12 +77,8 @@ impl<W: Write> Pack<'_, W> {
         path: &[u8],
         depth: usize,
     ) -> io::Result<()> {
-        if depth > MAX_DEPTH {
-            return Err(io::Error::other("the directories are too deep"));
-        }
-        let mut entry = entry(stat, Kind::Directory, path);
-        entry.xattrs = xattrs(directory);
-        self.write(&mut entry)?;
+        check_depth(depth)?;
+        self.entries.directory(directory, stat, path)?;
         if depth > 0 && stat.st_dev != self.device && is_kernels(directory, path)? {
             return Ok(());
         }
@@ -98,10 +92,7 @@ impl<W: Write> Pack<'_, W> {
                 continue;
             }
             let path = [path, b"/", name.to_bytes()].concat();
-            match self.item(directory, name, &path, depth) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                result => result?,
-            }
+            gone_is_nothing(self.item(directory, name, &path, depth))?;
         }
         Ok(())
     }
@@ -114,89 +105,41 @@ impl<W: Write> Pack<'_, W> {
         depth: usize,
     ) -> io::Result<()> {
         let stat = statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => {
-                let open = openat(at, name, READ | OFlags::DIRECTORY, Mode::empty());
-                let directory = open.map_err(|error| named(error, path))?;
-                let stat = fstat(&directory)?;
-                self.directory(directory.as_fd(), &stat, path, depth + 1)
-            }
-            FileType::RegularFile => {
-                let open = openat(at, name, READ, Mode::empty());
-                let file = open.map_err(|error| named(error, path))?;
-                let stat = fstat(&file)?;
-                // Something else has taken the name since.
-                if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-                    return Err(named(Errno::AGAIN, path));
-                }
-                self.file(file.as_fd(), &stat, path)
-            }
-            FileType::Symlink => {
-                let target = readlinkat(at, name, Vec::new())?.into_bytes();
-                self.other(&stat, path, target)
-            }
-            _ => self.other(&stat, path, Vec::new()),
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return self.entries.item(at, name, &stat, path);
         }
+        let directory = open_directory(at, name, path)?;
+        let stat = fstat(&directory)?;
+        self.directory(directory.as_fd(), &stat, path, depth + 1)
     }
+}
 
-    fn file(&mut self, file: BorrowedFd<'_>, stat: &Stat, path: &[u8]) -> io::Result<()> {
-        let mut entry = entry(stat, Kind::File, path);
-        if stat.st_nlink > 1 {
-            if let Some(first) = self.links.get(&(stat.st_dev, stat.st_ino)) {
-                entry.kind = Kind::HardLink;
-                entry.link.clone_from(first);
-                entry.size = 0;
-                return self.write(&mut entry).map(drop);
-            }
-            self.links.insert((stat.st_dev, stat.st_ino), path.to_vec());
-        }
-        entry.size = stat.st_size as u64;
-        entry.xattrs = xattrs(file);
-        if !self.write(&mut entry)? {
-            return Ok(());
-        }
-        let mut file = File::from(file.try_clone_to_owned()?);
-        let mut left = entry.size;
-        while left > 0 {
-            let limit = self.buffer.len().min(left as usize);
-            match file.read(&mut self.buffer[..limit]) {
-                Ok(0) => break,
-                Ok(read) => {
-                    self.writer.content(&self.buffer[..read])?;
-                    left -= read as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
+fn check_depth(depth: usize) -> io::Result<()> {
+    if depth > MAX_DEPTH {
+        return Err(io::Error::other("the directories are too deep"));
     }
+    Ok(())
+}
 
-    /// A link, a pipe or a device; sockets mean nothing without their process.
-    fn other(&mut self, stat: &Stat, path: &[u8], target: Vec<u8>) -> io::Result<()> {
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink => Kind::Symlink,
-            FileType::Fifo => Kind::Fifo,
-            FileType::CharacterDevice => Kind::CharacterDevice,
-            FileType::BlockDevice => Kind::BlockDevice,
-            _ => return Ok(()),
-        };
-        let mut entry = entry(stat, kind, path);
-        entry.link = target;
-        if matches!(kind, Kind::CharacterDevice | Kind::BlockDevice) {
-            entry.major = major(stat.st_rdev);
-            entry.minor = minor(stat.st_rdev);
-        }
-        self.write(&mut entry).map(drop)
+/// What vanishes while it is packed is left out.
+fn gone_is_nothing(packed: io::Result<()>) -> io::Result<()> {
+    match packed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        packed => packed,
     }
+}
 
-    fn write(&mut self, entry: &mut Entry) -> io::Result<bool> {
-        let kept = (self.filter)(entry)?;
-        if kept {
-            self.writer.entry(entry)?;
-        }
-        Ok(kept)
+fn open_directory(at: BorrowedFd<'_>, name: &CStr, path: &[u8]) -> io::Result<OwnedFd> {
+    openat(at, name, READ | OFlags::DIRECTORY, Mode::empty())
+        .map_err(|error| entries::named(error, path))
+}
+
+/// The path of what a directory has: names of archives have no slash at their beginning.
+fn below(path: &[u8], name: &[u8]) -> Vec<u8> {
+    if path.is_empty() {
+        return name.to_vec();
     }
+    [path, b"/", name].concat()
 }
 
 /// Whether a directory on another file system than the top has no files that anybody keeps.
@@ -217,51 +160,6 @@ fn is_kernels(directory: BorrowedFd<'_>, path: &[u8]) -> io::Result<bool> {
         || kind == TMPFS && path.ends_with(b"/dev"))
 }
 
-fn entry(stat: &Stat, kind: Kind, path: &[u8]) -> Entry {
-    Entry {
-        path: path.to_vec(),
-        kind,
-        mode: stat.st_mode & 0o7777,
-        uid: stat.st_uid.into(),
-        gid: stat.st_gid.into(),
-        mtime: stat.st_mtime,
-        mtime_nanoseconds: stat.st_mtime_nsec as u32,
-        ..Entry::default()
-    }
-}
-
-/// The attributes that an archive can hold and an extractor would set: those of users, and file
-/// capabilities.
-fn xattrs(file: BorrowedFd<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut names = vec![0; 64 << 10];
-    let length = flistxattr(file, &mut names[..]).unwrap_or(0);
-    let mut list = Vec::new();
-    for name in names[..length].split(|&byte| byte == 0) {
-        let wanted = name == b"security.capability"
-            || (name.starts_with(b"user.")
-                && !name.starts_with(b"user.overlay.")
-                && !name.starts_with(b"user.kelp."));
-        if !wanted {
-            continue;
-        }
-        let mut value = vec![0; 64 << 10];
-        if let Ok(length) = fgetxattr(file, name, &mut value[..]) {
-            value.truncate(length);
-            list.push((name.to_vec(), value));
-        }
-    }
-    list
-}
-
-fn named(error: Errno, path: &[u8]) -> io::Error {
-    let error = io::Error::from(error);
-    if error.kind() == io::ErrorKind::NotFound {
-        return error;
-    }
-    let text = String::from_utf8_lossy(path);
-    io::Error::new(error.kind(), format!("open {text}: {error}"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -269,6 +167,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::tar::Entry;
     use crate::unpack::{Options, Ownership, unpack};
 
     fn packed(top: &Path) -> Vec<u8> {

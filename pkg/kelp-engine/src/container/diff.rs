@@ -149,6 +149,15 @@ fn walk(engine: &Engine, id: &ContainerId, output: &mut dyn Write) -> Result<(),
     write(changes, output)
 }
 
+/// How a copy of layers, topmost first, differs from them.
+pub(crate) fn copied_changes(
+    root: &Path,
+    layers: &[PathBuf],
+    launch: &Launch,
+) -> io::Result<Vec<Change>> {
+    copied::changes(root, layers, &mounted(launch))
+}
+
 fn write(changes: Vec<Change>, output: &mut dyn Write) -> Result<(), Error> {
     for change in changes {
         let line = [

@@ -2,12 +2,14 @@
 
 pub mod accounts;
 mod attach;
+pub mod commit;
 pub mod config;
 pub mod copy;
 pub mod create;
 pub mod diff;
 pub mod environment;
 pub mod exec;
+pub mod export;
 pub mod find;
 pub mod inspect;
 pub mod limits;
@@ -16,6 +18,7 @@ pub mod logs;
 mod making;
 mod names;
 mod network;
+pub(crate) mod pack;
 pub mod prune;
 pub mod remove;
 pub mod rename;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use kelp_image::Digest;
 use kelp_image::blob::DOCUMENT_LIMIT;
 pub use kelp_image::store::Image;
 use oci_spec::image::ImageConfiguration;
@@ -41,15 +42,21 @@ impl Engine {
         }
     }
 
-    /// What an image's config says of health checks, which only docker's format has.
-    pub fn image_health_check(&self, image: &Image) -> Result<Option<Value>, Error> {
-        let bytes = self
-            .store()?
-            .blobs()
-            .read(&image.record.id, DOCUMENT_LIMIT)?;
-        // Read before for the other fields: it is JSON.
-        let config: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        Ok(config.pointer("/config/Healthcheck").cloned())
+    /// An image's config as it is: docker's format has more than the specification.
+    pub fn image_document(&self, image: &Image) -> Result<Value, Error> {
+        self.image_json(&image.record.id)
+    }
+
+    /// What an image's manifest says beside its parts.
+    pub fn image_annotations(&self, image: &Image) -> Result<Value, Error> {
+        let manifest = self.image_json(&image.record.manifest)?;
+        Ok(manifest.get("annotations").cloned().unwrap_or_default())
+    }
+
+    fn image_json(&self, digest: &Digest) -> Result<Value, Error> {
+        let bytes = self.store()?.blobs().read(digest, DOCUMENT_LIMIT)?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Error::new(Kind::Failed, format!("read {digest}: {error}")))
     }
 
     /// The directories of an image's layers for the usual id map, topmost first; none where they are

@@ -1,10 +1,13 @@
 //! Images: pulling, listing, removing, and what a container is made from.
 
+pub mod draft;
 pub mod hello;
 pub mod history;
 mod keep;
+pub mod import;
 pub mod list;
 pub mod load;
+pub mod make;
 pub mod pull;
 pub mod push;
 pub mod registry;

@@ -129,7 +129,7 @@ impl Engine {
 }
 
 /// The full name of what a user calls an image of theirs: a short name is one of `localhost`.
-fn reference(name: &str) -> Result<Reference, Error> {
+pub(crate) fn reference(name: &str) -> Result<Reference, Error> {
     Ok(
         match ImageName::parse(name).map_err(kelp_image::Error::from)? {
             ImageName::Full(reference) => reference,

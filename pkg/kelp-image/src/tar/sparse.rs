@@ -97,6 +97,20 @@ impl MapParser {
     }
 }
 
+/// The map of pax format 1.0, padded to whole blocks.
+pub(super) fn write_map(segments: &[Segment]) -> Vec<u8> {
+    let numbers = segments
+        .iter()
+        .flat_map(|segment| [segment.offset, segment.length]);
+    let mut map = Vec::new();
+    for number in std::iter::once(segments.len() as u64).chain(numbers) {
+        map.extend_from_slice(number.to_string().as_bytes());
+        map.push(b'\n');
+    }
+    map.resize(map.len().next_multiple_of(BLOCK), 0);
+    map
+}
+
 /// Checks that segments ascend, lie within the file, and account for every stored byte.
 pub(super) fn check(segments: &[Segment], stored: u64, size: u64) -> Result<(), &'static str> {
     if i64::try_from(size).is_err() {

@@ -1,7 +1,9 @@
-//! A writer of tar archives: ustar, and pax headers (pax(1)) for what ustar has no room for.
+//! A writer of tar archives: ustar, and pax headers (pax(1)) for what ustar has no room for. Sparse files
+//! are written as GNU tar's format 1.0 has them, which Go's and Python's readers and libarchive know as well.
 
 use std::io::{self, Write};
 
+use super::sparse::write_map;
 use super::{BLOCK, Entry, Kind};
 
 /// Writes entries one after another.
@@ -24,19 +26,22 @@ impl<W: Write> TarWriter<W> {
     }
 
     /// Begins an entry. A file's content of exactly [`Entry::size`] bytes follows by
-    /// [`TarWriter::content`]; the map of a sparse file is not looked at.
+    /// [`TarWriter::content`]; of a sparse file what its segments hold, one after another.
     pub fn entry(&mut self, entry: &Entry) -> io::Result<()> {
         self.end_content()?;
-        let size = if entry.kind == Kind::File {
-            entry.size
-        } else {
-            0
-        };
         let mut path = entry.path.clone();
         if entry.kind == Kind::Directory && !path.ends_with(b"/") {
             path.push(b'/');
         }
-        let records = records(entry, &path, size);
+        let segments = entry.sparse.as_deref().filter(|_| entry.kind == Kind::File);
+        let map = segments.map(write_map).unwrap_or_default();
+        let content = match segments {
+            Some(segments) => segments.iter().map(|segment| segment.length).sum(),
+            None if entry.kind == Kind::File => entry.size,
+            None => 0,
+        };
+        let size = content + map.len() as u64;
+        let records = records(entry, &path, size, segments.is_some());
         if !records.is_empty() {
             let mut header = Header::new(b'x');
             header.text(0, 100, b"pax");
@@ -47,7 +52,13 @@ impl<W: Write> TarWriter<W> {
             self.pad(records.len() as u64)?;
         }
         let mut header = Header::new(type_flag(entry.kind));
-        header.text(0, 100, &path);
+        if segments.is_some() {
+            // Who does not know the format sees that this is not the file itself.
+            let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+            header.text(0, 100, &[b"GNUSparseFile.0/", name].concat());
+        } else {
+            header.text(0, 100, &path);
+        }
         header.number(100, 8, entry.mode.into());
         header.number(108, 8, entry.uid);
         header.number(116, 8, entry.gid);
@@ -59,7 +70,8 @@ impl<W: Write> TarWriter<W> {
             header.number(337, 8, entry.minor.into());
         }
         self.sink.write_all(&header.finish())?;
-        self.remaining = size;
+        self.sink.write_all(&map)?;
+        self.remaining = content;
         self.padding = (size.wrapping_neg() % BLOCK as u64) as usize;
         Ok(())
     }
@@ -118,8 +130,8 @@ fn largest(width: usize) -> u64 {
     (1 << (3 * (width - 1))) - 1
 }
 
-/// What does not fit the header, as pax records.
-fn records(entry: &Entry, path: &[u8], size: u64) -> Vec<u8> {
+/// What does not fit the header, as pax records; `size` is that of what is stored.
+fn records(entry: &Entry, path: &[u8], size: u64, is_sparse: bool) -> Vec<u8> {
     let mut records = Vec::new();
     let mut add = |keyword: &[u8], value: &[u8]| {
         // The length counts its own digits.
@@ -136,7 +148,12 @@ fn records(entry: &Entry, path: &[u8], size: u64) -> Vec<u8> {
         records.push(b'\n');
     };
     let number = |number: u64| number.to_string().into_bytes();
-    if path.len() > 100 {
+    if is_sparse {
+        add(b"GNU.sparse.major", b"1");
+        add(b"GNU.sparse.minor", b"0");
+        add(b"GNU.sparse.name", path);
+        add(b"GNU.sparse.realsize", &number(entry.size));
+    } else if path.len() > 100 {
         add(b"path", path);
     }
     if entry.link.len() > 100 {
@@ -292,6 +309,34 @@ mod tests {
                 if entry.size > 0 { &b"hello"[..] } else { b"" }
             );
         }
+    }
+
+    #[test]
+    fn a_sparse_file_is_written_without_its_holes() {
+        let segment = |offset, length| crate::tar::sparse::Segment { offset, length };
+        let entry = Entry {
+            path: [b"d/".as_slice(), &[b'n'; 200]].concat(),
+            size: 1 << 40,
+            sparse: Some(vec![
+                segment(4096, 3),
+                segment(1 << 39, 2),
+                segment(1 << 40, 0),
+            ]),
+            ..Entry::default()
+        };
+        let mut writer = TarWriter::new(Vec::new());
+        writer.entry(&entry).unwrap();
+        assert!(!writer.content(b"abc").unwrap());
+        assert!(writer.content(b"de").unwrap());
+        let after = Entry {
+            path: b"after".to_vec(),
+            ..Entry::default()
+        };
+        writer.entry(&after).unwrap();
+        let archive = writer.finish().unwrap();
+        assert!(archive.len() < 8 * BLOCK + 2 * BLOCK);
+        let found = read(&archive);
+        assert_eq!(found, [(entry, b"abcde".to_vec()), (after, Vec::new())]);
     }
 
     #[test]

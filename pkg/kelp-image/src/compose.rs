@@ -1,0 +1,171 @@
+//! The documents of an image that is made here: its config and its manifest.
+
+use serde_json::{Value, json};
+
+use crate::Error;
+use crate::blob::BlobStore;
+use crate::compress::Format;
+use crate::digest::Digest;
+use crate::ingest::{LayerBlob, store_layer_as};
+use crate::store::LayerRecord;
+
+/// Whose format an image has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Documents {
+    /// The OCI image specification's.
+    #[default]
+    Oci,
+    /// Docker's image manifest, version 2, schema 2.
+    Docker,
+}
+
+impl Documents {
+    /// The compression of layers that are made for it.
+    pub fn layer_format(self) -> Format {
+        match self {
+            Self::Oci => Format::Zstd,
+            Self::Docker => Format::Gzip,
+        }
+    }
+
+    fn config_type(self) -> &'static str {
+        match self {
+            Self::Oci => "application/vnd.oci.image.config.v1+json",
+            Self::Docker => "application/vnd.docker.container.image.v1+json",
+        }
+    }
+
+    fn manifest_type(self) -> &'static str {
+        match self {
+            Self::Oci => "application/vnd.oci.image.manifest.v1+json",
+            Self::Docker => "application/vnd.docker.distribution.manifest.v2+json",
+        }
+    }
+
+    /// What it calls a layer; `None` for one that it does not know.
+    fn layer_type(self, format: Format) -> Option<&'static str> {
+        match (self, format) {
+            (Self::Oci, format) => Some(format.media_type()),
+            (Self::Docker, Format::Plain) => Some("application/vnd.docker.image.rootfs.diff.tar"),
+            (Self::Docker, Format::Gzip) => {
+                Some("application/vnd.docker.image.rootfs.diff.tar.gzip")
+            }
+            (Self::Docker, Format::Zstd) => None,
+        }
+    }
+}
+
+impl From<&LayerRecord> for LayerBlob {
+    fn from(layer: &LayerRecord) -> Self {
+        Self {
+            digest: layer.digest.clone(),
+            size: layer.size,
+            media_type: layer.media_type.clone(),
+            diff_id: layer.diff_id.clone(),
+        }
+    }
+}
+
+/// Writes the config, whose `rootfs` becomes that of the layers, and the manifest; the latter's digest. A
+/// layer that the format has no name for is compressed anew.
+pub fn compose(
+    blobs: &BlobStore,
+    mut config: Value,
+    layers: &[LayerBlob],
+    documents: Documents,
+) -> Result<Digest, Error> {
+    let diff_ids: Vec<_> = layers
+        .iter()
+        .map(|layer| layer.diff_id.to_string())
+        .collect();
+    config["rootfs"] = json!({ "type": "layers", "diff_ids": diff_ids });
+    let mut descriptors = Vec::with_capacity(layers.len());
+    for layer in layers {
+        descriptors.push(descriptor(blobs, layer, documents)?);
+    }
+    let config = config.to_string();
+    let config_digest = blobs.put(config.as_bytes(), None)?;
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": documents.manifest_type(),
+        "config": {
+            "mediaType": documents.config_type(),
+            "digest": config_digest.to_string(),
+            "size": config.len(),
+        },
+        "layers": descriptors,
+    });
+    blobs.put(manifest.to_string().as_bytes(), None)
+}
+
+fn descriptor(blobs: &BlobStore, layer: &LayerBlob, documents: Documents) -> Result<Value, Error> {
+    let described = |media_type: &str, layer: &LayerBlob| {
+        json!({
+            "mediaType": media_type,
+            "digest": layer.digest.to_string(),
+            "size": layer.size,
+        })
+    };
+    // Its compression is the end of either's name for it.
+    let format = match layer.media_type.rsplit(['.', '+']).next() {
+        Some("gzip") => Format::Gzip,
+        Some("zstd") => Format::Zstd,
+        _ => Format::Plain,
+    };
+    if let Some(media_type) = documents.layer_type(format) {
+        return Ok(described(media_type, layer));
+    }
+    let anew = store_layer_as(
+        blobs,
+        blobs.reader(&layer.digest)?,
+        Some(&layer.diff_id),
+        documents.layer_format(),
+    )?;
+    let media_type = documents.layer_type(documents.layer_format());
+    Ok(described(media_type.unwrap_or(&anew.media_type), &anew))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blob::DOCUMENT_LIMIT;
+    use crate::ingest::store_layer;
+
+    #[test]
+    fn documents_speak_of_layers_in_their_own_words() {
+        let directory = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(directory.path()).unwrap();
+        let zstd = store_layer(&blobs, &b"one"[..], None).unwrap();
+        let gzip = LayerBlob {
+            media_type: "application/vnd.docker.image.rootfs.diff.tar.gzip".to_owned(),
+            ..store_layer_as(&blobs, &b"two"[..], None, Format::Gzip).unwrap()
+        };
+        let layers = [gzip.clone(), zstd.clone()];
+        let read = |documents| {
+            let manifest = compose(&blobs, json!({"os": "linux"}), &layers, documents).unwrap();
+            let manifest = blobs.read(&manifest, DOCUMENT_LIMIT).unwrap();
+            serde_json::from_slice::<Value>(&manifest).unwrap()
+        };
+        let oci = read(Documents::Oci);
+        assert_eq!(oci["layers"][0]["mediaType"], Format::Gzip.media_type());
+        assert_eq!(oci["layers"][1]["mediaType"], Format::Zstd.media_type());
+        assert_eq!(oci["layers"][1]["digest"], zstd.digest.to_string());
+        let docker = read(Documents::Docker);
+        for index in [0, 1] {
+            let layer = &docker["layers"][index];
+            assert_eq!(layer["mediaType"], gzip.media_type);
+            let digest: Digest = layer["digest"].as_str().unwrap().parse().unwrap();
+            assert_eq!(layer["size"], blobs.size(&digest).unwrap().unwrap());
+        }
+        assert_ne!(docker["layers"][1]["digest"], zstd.digest.to_string());
+        let config: Digest = docker["config"]["digest"]
+            .as_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        let config = blobs.read(&config, DOCUMENT_LIMIT).unwrap();
+        let config: Value = serde_json::from_slice(&config).unwrap();
+        let ids = [&gzip.diff_id, &zstd.diff_id].map(ToString::to_string);
+        assert_eq!(config["rootfs"]["diff_ids"], json!(ids));
+    }
+}
