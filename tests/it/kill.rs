@@ -321,3 +321,4 @@ fn names(directory: &Path) -> Vec<String> {
 mod combination;
 mod image;
 mod run;
+pub(crate) mod store;

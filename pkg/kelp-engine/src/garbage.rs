@@ -39,7 +39,7 @@ impl Engine {
         }
         kelp_userns::shared::forget_dead(&self.paths.runtime);
         let volumes = self.paths.volumes();
-        // An anonymous volume that is being made has a dot before its name.
+        // A volume that is being made has a dot before its name.
         let half_made = names_in(&volumes)
             .into_iter()
             .filter(|name| name.starts_with('.'));

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use kelp_args::VolumesFrom;
 use kelp_args::mount::{Mount as Asked, Source};
@@ -19,24 +20,11 @@ impl Engine {
     /// A volume's directory; made if it is missing.
     pub fn volume(&self, volume: &str) -> Result<PathBuf, Error> {
         name::validate(volume)?;
-        let directory = self.paths.volumes().join(volume);
-        let data = directory.join("_data");
-        let is_new = !data.exists();
-        match fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(&data)
-        {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(Error::io(format!("create volume {volume}"))(error))
-            }
-            _ => {
-                if is_new {
-                    self.note_volume("create", volume);
-                }
-                Ok(data)
-            }
+        let data = self.paths.volumes().join(volume).join("_data");
+        if !data.exists() {
+            self.make_volume(volume, &VolumeRecord::default(), Durability::Synced)?;
         }
+        Ok(data)
     }
 
     /// Keeps a volume that goes with its container from going with it: another has it by its name. One
@@ -51,56 +39,33 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes a volume that goes with its container. It has its mark before it has its name: nobody would
-    /// take it away otherwise if the maker is killed.
-    fn anonymous_volume(&self, name: &str) -> Result<(), Error> {
+    /// Makes a volume in one step; false if there is one of this name. It is whole before it has its name:
+    /// half of one would be in the way of another, and nobody would take away one that goes with its container
+    /// and has no mark.
+    pub(crate) fn make_volume(
+        &self,
+        name: &str,
+        record: &VolumeRecord,
+        durability: Durability,
+    ) -> Result<bool, Error> {
         let what = || format!("create volume {name}");
         let volumes = self.paths.volumes();
-        let new = volumes.join(format!(".{name}"));
-        // Held until it has its name, so that a collector leaves it alone; one that was quicker has taken
-        // the directory away. A hundred times is no collector.
+        fs::create_dir_all(&volumes).map_err(Error::io(what()))?;
+        // A hundred times is no collector.
         for attempt in 1.. {
-            let made = fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o755)
-                .create(new.join("_data"));
-            let gave_up = attempt == 100;
-            match made {
-                Err(error) if gave_up || !was_taken_away(&error) => {
-                    return Err(Error::io(what())(error));
-                }
-                Err(_) => continue,
-                Ok(()) => {}
-            }
-            match record::making(&new) {
-                Ok(Some(_lock)) => {
-                    let record = VolumeRecord {
-                        anonymous: true,
-                        ..VolumeRecord::default()
-                    };
-                    let named =
-                        file::write_json(&new.join("volume.json"), &record, Durability::None)
-                            .map_err(Error::from)
-                            .and_then(|()| {
-                                fs::rename(&new, volumes.join(name)).map_err(Error::io(what()))
-                            });
-                    match named {
-                        Err(error) if gave_up => return Err(error),
-                        Err(_) => {}
-                        Ok(()) => break,
-                    }
-                }
-                Err(error) if gave_up => return Err(error.into()),
-                Ok(None) if gave_up => {
+            let made = make_in(&volumes, name, record, durability);
+            match made.map_err(Error::io(what())) {
+                Ok(Made::New) => break,
+                Ok(Made::Exists) => return Ok(false),
+                Ok(Made::TakenAway) if attempt < 100 => {}
+                Ok(Made::TakenAway) => {
                     return Err(Error::conflict(format!("{}: somebody else has it", what())));
                 }
-                // A collector deletes it.
-                Ok(None) => record::wait_until_unlocked(&new),
-                Err(_) => {}
+                Err(error) => return Err(error),
             }
         }
         self.note_volume("create", name);
-        Ok(())
+        Ok(true)
     }
 
     /// The volumes and bind mounts of another container. One of its volumes that has no name is from
@@ -166,7 +131,11 @@ impl Engine {
                     self.volume(&volume)?;
                     self.share(&volume)?;
                 } else {
-                    self.anonymous_volume(&volume)?;
+                    let record = VolumeRecord {
+                        anonymous: true,
+                        ..VolumeRecord::default()
+                    };
+                    self.make_volume(&volume, &record, Durability::None)?;
                     of.anonymous.push(directory.clone());
                 }
                 options.push(format!("X-kelp.volume={}", plain(&directory)?));
@@ -219,13 +188,61 @@ impl Engine {
     }
 }
 
-/// Whether a directory could not be made with its parents because somebody removed one of them meanwhile:
-/// one that was there a moment ago is reported as existing and no directory.
-fn was_taken_away(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists
-    )
+/// What a try to make a volume came to.
+enum Made {
+    New,
+    /// There is one of this name.
+    Exists,
+    /// A collector took it for what a killed command has left.
+    TakenAway,
+}
+
+/// Makes a volume's directory under another name, which is locked as long, and renames it. One that is empty
+/// is no volume, and is replaced.
+fn make_in(
+    volumes: &Path,
+    name: &str,
+    record: &VolumeRecord,
+    durability: Durability,
+) -> io::Result<Made> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let new = volumes.join(format!(".{}.{count}", std::process::id()));
+    let make = |path: &Path| fs::DirBuilder::new().mode(0o755).create(path);
+    match make(&new) {
+        // A killed process of this number has left one.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(Made::TakenAway),
+        made => made?,
+    }
+    let Ok(Some(_lock)) = record::making(&new) else {
+        return Ok(Made::TakenAway);
+    };
+    let filled = make(&new.join("_data")).and_then(|()| {
+        if *record != VolumeRecord::default() {
+            let path = new.join("volume.json");
+            file::write_json(&path, record, durability).map_err(io::Error::other)?;
+        }
+        if durability == Durability::Synced {
+            file::sync_directory(&new)?;
+        }
+        fs::rename(&new, volumes.join(name))
+    });
+    match filled {
+        Ok(()) if durability == Durability::Synced => {
+            file::sync_directory(volumes)?;
+            Ok(Made::New)
+        }
+        Ok(()) => Ok(Made::New),
+        Err(error) => {
+            let is_gone = !new.exists();
+            let _ = fs::remove_dir_all(&new);
+            match error.kind() {
+                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => Ok(Made::Exists),
+                _ if is_gone => Ok(Made::TakenAway),
+                _ => Err(error),
+            }
+        }
+    }
 }
 
 /// 64 digits that only this container and place have.

@@ -52,20 +52,12 @@ impl Engine {
         ignore: bool,
     ) -> Result<(), Error> {
         name::validate(volume)?;
-        if self.paths.volumes().join(volume).exists() {
-            if ignore {
-                return Ok(());
-            }
-            return Err(Error::conflict(format!(
-                "volume with name {volume} already exists: volume already exists"
-            )));
+        if self.make_volume(volume, record, Durability::Synced)? || ignore {
+            return Ok(());
         }
-        self.volume(volume)?;
-        if *record != VolumeRecord::default() {
-            let path = self.paths.volumes().join(volume).join("volume.json");
-            file::write_json(&path, record, Durability::Synced)?;
-        }
-        Ok(())
+        Err(Error::conflict(format!(
+            "volume with name {volume} already exists: volume already exists"
+        )))
     }
 
     /// Every volume, by name.
