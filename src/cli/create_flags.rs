@@ -23,7 +23,7 @@ use kelp_engine::image::pull::{PullPolicy, PullRequest};
 
 pub use process::{host_variables, variables};
 
-use super::pull_flags::{AccessFlags, PlatformFlags, RetryFlags};
+use super::pull_flags::{AccessFlags, PlatformFlags, RetryFlags, keep_storage};
 use super::runtime_flags::RuntimeFlags;
 
 /// The flags.
@@ -186,6 +186,7 @@ impl CreateFlags {
         };
         self.platform.apply(&mut request);
         self.retry.apply(&mut request.access, conf)?;
+        request.keep_storage = keep_storage(conf)?;
         let usual = conf.text("engine", "pull_policy");
         request.policy = match (&self.pull, usual) {
             (Some(policy), _) => policy.parse()?,

@@ -30,7 +30,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         }
         None => Input::Stream(File::from(rustix::io::dup(rustix::stdio::stdin())?)),
     };
-    let brought = engine.load_images(input, args.quiet)?;
+    let brought = engine.load_images(input, args.quiet, None)?;
     warn_of_displaced(&brought.displaced);
     for image in brought.images {
         match image.names.as_slice() {

@@ -5,7 +5,7 @@ use kelp_engine::Engine;
 use kelp_engine::image::pull::{PullPolicy, PullRequest};
 
 use super::create_flags::defaults;
-use super::pull_flags::{AccessFlags, PlatformFlags, RetryFlags};
+use super::pull_flags::{AccessFlags, PlatformFlags, RetryFlags, keep_storage};
 use super::selection::report;
 use super::{load, output};
 
@@ -50,7 +50,9 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     args.platform.apply(&mut request);
     request.policy = args.policy.parse::<PullPolicy>()?;
     request.access.credentials = args.creds;
-    args.retry.apply(&mut request.access, &defaults::load()?)?;
+    let conf = defaults::load()?;
+    args.retry.apply(&mut request.access, &conf)?;
+    request.keep_storage = keep_storage(&conf)?;
     let _ = args.disable_content_trust;
     request.quiet = args.quiet;
     let mut errors = Vec::new();

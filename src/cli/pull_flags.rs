@@ -44,9 +44,6 @@ impl RetryFlags {
         if let (None, Some(delay)) = (self.retry_delay, conf.text("engine", "retry_delay")) {
             request.retry_delay = Some(delay.read(|delay| span(delay))?);
         }
-        if let Some(limit) = conf.text("engine", "keep_storage") {
-            request.keep_storage = Some(limit.read(|limit| kelp_args::size::decimal(limit))?);
-        }
         let transport = conf.text("engine", "image_default_transport");
         if let Some(transport) = transport.filter(|transport| transport.value != "docker://") {
             let said = format!(
@@ -57,6 +54,13 @@ impl RetryFlags {
         }
         Ok(())
     }
+}
+
+/// How many bytes all images may take after a pull, as kelp.conf says.
+pub fn keep_storage(conf: &Conf) -> anyhow::Result<Option<u64>> {
+    let limit = conf.text("engine", "keep_storage");
+    let limit = limit.map(|limit| limit.read(|limit| kelp_args::size::decimal(limit)));
+    Ok(limit.transpose()?)
 }
 
 fn span(text: &str) -> Result<Duration, String> {

@@ -99,6 +99,7 @@ impl Making {
             manifest: &manifest,
             index: None,
             repo_digests: Vec::new(),
+            made_here: true,
             names: &names,
             retag: Retag::Move,
         })?)

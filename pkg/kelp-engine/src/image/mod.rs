@@ -3,8 +3,8 @@
 pub mod draft;
 pub mod hello;
 pub mod history;
-mod keep;
 pub mod import;
+mod keep;
 pub mod list;
 pub mod load;
 pub mod make;
