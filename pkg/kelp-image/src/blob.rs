@@ -257,6 +257,24 @@ impl BlobStore {
         }
     }
 
+    /// Forgets what came of blobs that are not here any more.
+    pub(crate) fn forget_notes(&self) -> Result<(), Error> {
+        let notes = self.notes();
+        let failed = |error| Error::io(format!("read {}", notes.display()))(error);
+        for entry in fs::read_dir(&notes).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let hex = name.to_str().and_then(|name| name.split('.').next());
+            let is_here = hex
+                .and_then(Digest::from_sha256_hex)
+                .is_some_and(|digest| self.path(&digest).exists());
+            if !is_here {
+                remove_file(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes partial downloads that nobody is writing; returns the bytes that were freed.
     pub(crate) fn remove_partial(&self) -> Result<u64, Error> {
         let path = self.data.join("blobs/partial");

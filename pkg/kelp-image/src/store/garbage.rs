@@ -51,6 +51,7 @@ impl Store {
         }
         if partial {
             garbage.freed += self.blobs.remove_partial()?;
+            self.blobs.forget_notes()?;
         }
         garbage.trash.sort_unstable();
         garbage.trash.dedup();
