@@ -4,6 +4,7 @@ use kelp_engine::Engine;
 use kelp_engine::container::config::CgroupMode;
 use kelp_engine::storage::Storage;
 
+use super::create_flags::defaults;
 use super::output;
 use super::runtime_flags::RuntimeFlags;
 
@@ -59,6 +60,7 @@ impl GlobalFlags {
             engine.tell = Some(|note| output::note(note));
         }
         engine.storage = storage(self.storage_driver)?;
+        engine.additional_stores = Some(defaults::additional_stores);
         engine.cgroup_mode = match self.cgroup_manager {
             None => CgroupMode::Enabled,
             Some(CgroupManager::Systemd) => CgroupMode::Systemd,

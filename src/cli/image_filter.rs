@@ -34,6 +34,8 @@ pub struct ImageFilter {
     until: Option<SystemTime>,
     /// Ids of the images that containers are made from.
     used: BTreeSet<String>,
+    /// Ids of those in read-only stores.
+    read_only: BTreeSet<String>,
 }
 
 impl ImageFilter {
@@ -64,7 +66,13 @@ impl ImageFilter {
         } else {
             BTreeSet::new()
         };
+        let read_only = if filters.has("readonly") {
+            engine.read_only_images(&engine.images()?)?
+        } else {
+            BTreeSet::new()
+        };
         Ok(Self {
+            read_only,
             before: before.into_iter().max(),
             since: since.into_iter().min(),
             until: until.into_iter().max(),
@@ -99,7 +107,8 @@ impl ImageFilter {
             "reference" => Field::Answer(image.names.iter().any(|name| is_named(name, value))),
             // Every image is whole, and none is the layer of another.
             "dangling" => truth(image.names.is_empty()),
-            "intermediate" | "readonly" => truth(false),
+            "intermediate" => truth(false),
+            "readonly" => truth(self.read_only.contains(record.id.hex())),
             "manifest" => truth(!record.indexes.is_empty()),
             "containers" => truth(self.used.contains(record.id.hex())),
             "before" => Field::Answer(self.before.is_some_and(|limit| created < limit)),

@@ -125,6 +125,7 @@ impl Row {
             "Names": self.names,
             "Created": created.unwrap_or_default().as_secs(),
             "CreatedAt": units::rfc3339(self.created),
+            "ReadOnly": self.read_only,
         })
     }
 }
@@ -140,6 +141,8 @@ const HEADERS: &[(&str, &str)] = &[
     ("CreatedSince", "CREATED"),
     ("CreatedAt", "CREATED AT"),
     ("Size", "SIZE"),
+    ("ReadOnly", "R/O"),
+    ("IsReadOnly", "R/O"),
 ];
 
 /// Prints the list.
@@ -162,7 +165,11 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     } else {
         "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.Created}}\t{{.Size}}"
     };
-    let format = Format::parse(args.format.as_deref().unwrap_or_default(), default);
+    let mut default = default.to_owned();
+    if rows.iter().any(|row| row.read_only) {
+        default.push_str("\t{{.ReadOnly}}");
+    }
+    let format = Format::parse(args.format.as_deref().unwrap_or_default(), &default);
     if format == Format::Json {
         let objects: Vec<_> = rows.iter().map(Row::json).collect();
         output::line(render::json(&objects)?)?;
@@ -186,7 +193,9 @@ fn rows(
         Vec::new()
     };
     let mut rows = Vec::new();
-    for image in engine.images()? {
+    let images = engine.images()?;
+    let read_only = engine.read_only_images(&images)?;
+    for image in images {
         if !filter.holds(&image) {
             continue;
         }
@@ -219,8 +228,8 @@ fn rows(
             repo_tags: image.names.clone(),
             parent_id: "",
             shared_size: 0,
-            read_only: false,
-            is_read_only: false,
+            read_only: read_only.contains(record.id.hex()),
+            is_read_only: read_only.contains(record.id.hex()),
             created,
         };
         if image.names.is_empty() {

@@ -30,10 +30,12 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     let _ = args.no_prune;
     let mut names = args.images;
     if args.all {
-        names = engine
-            .images()?
+        let images = engine.images()?;
+        let read_only = engine.read_only_images(&images)?;
+        names = images
             .into_iter()
             .map(|image| image.record.id.hex().to_owned())
+            .filter(|id| !read_only.contains(id))
             .collect();
     }
     let ignore = args.ignore || args.force;

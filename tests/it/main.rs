@@ -5,6 +5,7 @@
 //! [`registry`] serves them; the program `kelp-probe` tells what a process in a container sees.
 #![allow(clippy::unwrap_used)]
 
+mod additional;
 mod archive;
 mod buildah;
 mod cgroups;

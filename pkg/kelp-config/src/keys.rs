@@ -164,10 +164,14 @@ const NETWORK: &[Entry] = &[
     ("pasta_options", Kind::List),
 ];
 
+/// Of kelp.conf alone.
+const STORAGE: &[Entry] = &[("additional_image_stores", Kind::List)];
+
 const TABLES: &[(&str, &[Entry])] = &[
     ("containers", CONTAINERS),
     ("engine", ENGINE),
     ("network", NETWORK),
+    ("storage", STORAGE),
 ];
 
 /// Tables that are about other programs than one that runs containers.

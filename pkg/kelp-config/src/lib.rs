@@ -9,6 +9,7 @@
 mod keys;
 mod read;
 mod sources;
+pub mod storage;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -205,6 +205,7 @@ mod tests {
         Engine {
             cgroup_mode: CgroupMode::Enabled,
             storage: None,
+            additional_stores: None,
             tell: None,
             paths: Paths {
                 data: root.to_owned(),

@@ -33,12 +33,17 @@ pub mod volume;
 pub mod volumes;
 mod watch;
 
+use std::path::PathBuf;
+
 use container::config::CgroupMode;
 pub use error::{Error, Kind};
 pub use kelp_network as network;
 pub use kelp_runtime::{OCI_VERSION, devices};
 pub use kelp_state::{ContainerId, Paths, Status};
 use storage::Storage;
+
+/// Tells where the read-only stores of images are.
+pub type AskStores = fn() -> Result<Vec<PathBuf>, Error>;
 
 /// kelp for one user: where everything is, and what the user configured.
 #[derive(Clone, Debug)]
@@ -49,6 +54,8 @@ pub struct Engine {
     pub cgroup_mode: CgroupMode,
     /// How root file systems are made, where that was asked for.
     pub storage: Option<Storage>,
+    /// Read-only stores of images beneath the user's own, asked for when images are.
+    pub additional_stores: Option<AskStores>,
     /// Who hears of what is taken and has no effect, a line each; nobody, unless that was asked for.
     pub tell: Option<fn(&str)>,
 }
@@ -62,6 +69,7 @@ impl Engine {
             paths: Paths::from_env()?,
             cgroup_mode: CgroupMode::Enabled,
             storage: None,
+            additional_stores: None,
             tell: None,
         })
     }

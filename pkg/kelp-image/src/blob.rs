@@ -30,6 +30,8 @@ pub const DOCUMENT_LIMIT: u64 = 16 << 20;
 pub struct BlobStore {
     data: PathBuf,
     lease: Option<Arc<Lease>>,
+    /// Read-only stores whose blobs can be read as well.
+    below: Arc<[PathBuf]>,
 }
 
 impl BlobStore {
@@ -47,6 +49,7 @@ impl BlobStore {
         Ok(Self {
             data: data.to_owned(),
             lease: None,
+            below: Arc::default(),
         })
     }
 
@@ -54,6 +57,13 @@ impl BlobStore {
     #[must_use]
     pub(crate) fn leased(mut self, lease: Arc<Lease>) -> Self {
         self.lease = Some(lease);
+        self
+    }
+
+    /// The same blobs; those of read-only stores can be read as well.
+    #[must_use]
+    pub(crate) fn over(mut self, roots: Arc<[PathBuf]>) -> Self {
+        self.below = roots;
         self
     }
 
@@ -65,11 +75,7 @@ impl BlobStore {
 
     /// Where a blob is or would be.
     pub fn path(&self, digest: &Digest) -> PathBuf {
-        let directory = match digest.algorithm() {
-            Algorithm::Sha256 => "blobs/sha256",
-            Algorithm::Sha512 => "blobs/sha512",
-        };
-        self.data.join(directory).join(digest.hex())
+        path_in(&self.data, digest)
     }
 
     /// Where it is noted what came of a blob that was compressed in another way.
@@ -93,20 +99,23 @@ impl BlobStore {
         Ok(self.size(digest)?.is_some())
     }
 
-    /// Opens a blob for reading.
+    /// Opens a blob for reading, be it here or in a read-only store.
     pub fn reader(&self, digest: &Digest) -> Result<File, Error> {
-        let path = self.path(digest);
-        File::open(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Error::NotFound(format!("blob {digest}")),
-            _ => Error::io(format!("open {}", path.display()))(error),
-        })
+        for data in [&self.data].into_iter().chain(self.below.iter()) {
+            let path = path_in(data, digest);
+            match File::open(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => return opened.map_err(Error::io(format!("open {}", path.display()))),
+            }
+        }
+        Err(Error::NotFound(format!("blob {digest}")))
     }
 
     /// Whether a blob is still what its digest says; one that is not is removed, so that the next pull
     /// downloads it.
     pub(crate) fn keep_whole(&self, digest: &Digest) -> Result<bool, Error> {
         let whole = self.is_whole(digest)?;
-        if !whole {
+        if !whole && self.path(digest).exists() {
             remove_file(&self.path(digest))?;
         }
         Ok(whole)
@@ -420,6 +429,14 @@ impl Write for BlobWriter {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+fn path_in(data: &Path, digest: &Digest) -> PathBuf {
+    let directory = match digest.algorithm() {
+        Algorithm::Sha256 => "blobs/sha256",
+        Algorithm::Sha512 => "blobs/sha512",
+    };
+    data.join(directory).join(digest.hex())
 }
 
 fn sync(file: &File) -> Result<(), Error> {

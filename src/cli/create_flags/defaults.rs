@@ -1,11 +1,14 @@
 //! What containers.conf and kelp.conf say where the command line says nothing.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use anyhow::Context;
 use kelp_args::mount::{self, Mount};
 use kelp_args::{DetachKeys, Device, Sysctl, size, sysctl, ulimit};
 use kelp_config::{Conf, Setting, Sources};
+use kelp_engine::Error;
 use kelp_engine::container::CreateOptions;
 use kelp_engine::container::config::Namespace;
 use kelp_engine::network::hosts::Base;
@@ -17,13 +20,39 @@ use crate::cli::output;
 const CONTAINERS: &str = "containers";
 const ENGINE: &str = "engine";
 
-/// Reads the files; keys that nobody knows are told of.
+/// Reads the files, once; keys that nobody knows are told of.
 pub fn load() -> anyhow::Result<Conf> {
+    static CONF: OnceLock<Conf> = OnceLock::new();
+    if let Some(conf) = CONF.get() {
+        return Ok(conf.clone());
+    }
     let conf = Conf::load(&Sources::from_env(rustix::process::getuid().as_raw()))?;
     for warning in &conf.warnings {
         output::note(format_args!("Warning: {warning}"));
     }
-    Ok(conf)
+    Ok(CONF.get_or_init(|| conf).clone())
+}
+
+/// Read-only stores of images: those of kelp.conf, and of storage.conf(5) those that are kelp's.
+pub fn additional_stores() -> Result<Vec<PathBuf>, Error> {
+    let conf = load().map_err(|error| Error::invalid(format!("{error:#}")))?;
+    let listed = conf.list("storage", "additional_image_stores");
+    let mut stores = Vec::new();
+    for store in listed.into_iter().flat_map(Setting::each) {
+        let path = store.read(|store| {
+            let path = PathBuf::from(store);
+            let is_absolute = path.is_absolute();
+            is_absolute
+                .then_some(path)
+                .ok_or("a store is an absolute path")
+        });
+        stores.push(path.map_err(|error| Error::invalid(error.to_string()))?);
+    }
+    let sources = Sources::from_env(rustix::process::getuid().as_raw());
+    let others = kelp_config::storage::additional_image_stores(&sources).into_iter();
+    // Other engines have records of images in another place.
+    stores.extend(others.filter(|store| store.join("blobs/sha256").is_dir()));
+    Ok(stores)
 }
 
 /// Fills in what was left open.

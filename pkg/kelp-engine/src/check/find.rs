@@ -62,8 +62,10 @@ impl Engine {
             }
         }
         damages.extend(store.check_names()?.into_iter().map(Damage::Name));
-        self.find_layers(&store, &images, &bad, options.quick, &mut damages)?;
-        self.find_containers(&store, &mut damages)?;
+        // Layers of images in read-only stores are the user's own.
+        let all = [&images[..], &store.read_only_images()?].concat();
+        self.find_layers(&store, &all, &bad, options.quick, &mut damages)?;
+        self.find_containers(&store, &mut damages);
         if let (Some(age), false) = (options.max, unreadable) {
             let old = store.unreferenced(age)?.into_iter();
             damages.extend(old.map(Damage::Unreferenced));
@@ -78,12 +80,7 @@ impl Engine {
     }
 
     /// Containers whose record can't be read, or whose image is gone.
-    fn find_containers(&self, store: &Store, damages: &mut Vec<Damage>) -> Result<(), Error> {
-        let known: Vec<_> = store
-            .read_records()?
-            .into_iter()
-            .map(|(id, _)| id)
-            .collect();
+    fn find_containers(&self, store: &Store, damages: &mut Vec<Damage>) {
         for record in Record::all(&self.paths) {
             let id = record.id.clone();
             let config = match Config::read(&self.paths, &id) {
@@ -98,7 +95,8 @@ impl Engine {
             let mounted = config.options.mounted_images.iter();
             let needed = mounted.chain([&config.image_id]);
             for image in needed.filter(|image| !image.is_empty()) {
-                if !known.iter().any(|known| known.hex() == image) {
+                let id_of = Digest::from_sha256_hex(image);
+                if !id_of.is_some_and(|id| store.has_record(&id)) {
                     let short: String = image.chars().take(12).collect();
                     let what = format!("its image {short} ({}) is not here", config.image_name);
                     let id = id.clone();
@@ -106,7 +104,6 @@ impl Engine {
                 }
             }
         }
-        Ok(())
     }
 }
 

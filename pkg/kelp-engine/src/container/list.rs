@@ -225,6 +225,7 @@ mod tests {
             },
             cgroup_mode: CgroupMode::Enabled,
             storage: None,
+            additional_stores: None,
             tell: None,
         };
         let mut config = config();

@@ -1,5 +1,6 @@
 //! What images are here.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use kelp_image::Digest;
@@ -15,6 +16,14 @@ impl Engine {
     /// Every image, the newest first.
     pub fn images(&self) -> Result<Vec<Image>, Error> {
         Ok(self.store()?.images()?)
+    }
+
+    /// Those of some images that are in a read-only store, by id.
+    pub fn read_only_images(&self, images: &[Image]) -> Result<BTreeSet<String>, Error> {
+        let store = self.store()?;
+        let ids = images.iter().map(|image| &image.record.id);
+        let read_only = ids.filter(|id| store.read_only(id).is_some());
+        Ok(read_only.map(|id| id.hex().to_owned()).collect())
     }
 
     /// One image, by name or id.

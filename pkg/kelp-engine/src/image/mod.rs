@@ -131,7 +131,11 @@ impl Base {
 impl Engine {
     /// The images.
     pub(crate) fn store(&self) -> Result<Store, Error> {
-        Ok(Store::open(&self.paths.data)?)
+        let store = Store::open(&self.paths.data)?;
+        Ok(match self.additional_stores {
+            None => store,
+            Some(roots) => store.over(&roots()?),
+        })
     }
 
     /// What the container asked for is made from. Its image is here; layers that are missing for its

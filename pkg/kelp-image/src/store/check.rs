@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{ImageRecord, Store, StoreLock, Tag, write_document};
+use super::{ImageRecord, Store, StoreLock, Tag, ids_in, read_record, write_document};
 use crate::Error;
 use crate::blob::DOCUMENT_LIMIT;
 use crate::digest::Digest;
@@ -41,11 +41,11 @@ pub enum Unreferenced {
 }
 
 impl Store {
-    /// Every image's record, as far as it can be read.
+    /// Every image's record, as far as it can be read, of the user's own store.
     pub fn read_records(&self) -> Result<Vec<ReadRecord>, Error> {
         let mut records = Vec::new();
-        for id in self.ids()? {
-            match self.record(&id) {
+        for id in ids_in(&self.data)? {
+            match read_record(&self.data, &id) {
                 // One that went meanwhile is not there.
                 Ok(None) => {}
                 Ok(Some(record)) => records.push((id, Ok(record))),
@@ -101,7 +101,7 @@ impl Store {
     /// Which manifest is the image's is known from the record if it can be read, else from its names,
     /// else one is looked for that has this config.
     pub fn rebuild_record(&self, id: &Digest) -> Result<bool, Error> {
-        let old = self.record(id).ok().flatten();
+        let old = read_record(&self.data, id).ok().flatten();
         let named = self.tags.list()?.into_iter();
         let named = named.filter(|tag| tag.image == *id).map(|tag| tag.manifest);
         let likely: Vec<_> = old
@@ -198,9 +198,23 @@ impl Store {
             return Some((tag.reference, what));
         }
         // A record that can't be read is damage of its own.
-        let is_here = self.record_path(&tag.image).exists();
+        let is_here = self.has_record(&tag.image);
         let what = || format!("stands for image {}, which is not here", tag.image.short());
         (!is_here).then(|| (tag.reference.clone(), what()))
+    }
+
+    /// Whether an image is here, also if its record can't be read.
+    pub fn has_record(&self, id: &Digest) -> bool {
+        self.record_path(id).exists() || self.read_only(id).is_some()
+    }
+
+    /// The images of read-only stores, as far as their records can be read.
+    pub fn read_only_images(&self) -> Result<Vec<ImageRecord>, Error> {
+        let ids = self.ids()?.into_iter();
+        let below = ids.filter(|id| self.read_only(id).is_some());
+        Ok(below
+            .filter_map(|id| self.record_below(&id).ok().flatten())
+            .collect())
     }
 
     /// Removes a name that is none.

@@ -5,6 +5,7 @@
 //! without a record, which the next removal or [`Store::collect_garbage`] takes away; nothing needs
 //! repair. How additions and removals at the same time get along is told in [`lock`].
 
+mod additional;
 mod check;
 mod garbage;
 pub mod lock;
@@ -40,6 +41,7 @@ use crate::reference::{ImageName, Reference};
 use crate::temporary::{self, TemporaryFile, make_directory};
 use crate::unpack;
 use crate::unpacker::Unpacker;
+use additional::Below;
 use tag::Tags;
 
 /// How many layers are extracted again at the same time.
@@ -51,6 +53,8 @@ pub struct Store {
     data: PathBuf,
     blobs: BlobStore,
     tags: Tags,
+    /// Read-only stores beneath it.
+    below: Arc<[Below]>,
 }
 
 /// An image and its names.
@@ -107,6 +111,7 @@ impl Store {
             data: data.to_owned(),
             blobs: BlobStore::open(data)?,
             tags: Tags::new(data),
+            below: Arc::default(),
         })
     }
 
@@ -279,7 +284,7 @@ impl Store {
     /// All images with their names, the newest first.
     pub fn images(&self) -> Result<Vec<Image>, Error> {
         let mut names: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
-        for tag in self.tags.list()? {
+        for tag in self.all_tags()? {
             names.entry(tag.image).or_default().push(tag.reference);
         }
         let mut images: Vec<Image> = self
@@ -297,8 +302,7 @@ impl Store {
     /// The names of an image, in order.
     pub fn names(&self, id: &Digest) -> Result<Vec<String>, Error> {
         Ok(self
-            .tags
-            .list()?
+            .all_tags()?
             .into_iter()
             .filter(|tag| tag.image == *id)
             .map(|tag| tag.reference)
@@ -307,13 +311,9 @@ impl Store {
 
     /// The record of an image by its id.
     pub fn record(&self, id: &Digest) -> Result<Option<ImageRecord>, Error> {
-        let path = self.record_path(id);
-        match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text)
-                .map(Some)
-                .map_err(Error::json(format!("read {}", path.display()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io(format!("read {}", path.display()))(error)),
+        match read_record(&self.data, id)? {
+            Some(record) => Ok(Some(record)),
+            None => self.record_below(id),
         }
     }
 
@@ -362,7 +362,7 @@ impl Store {
             (Some(digest), _) => format!("/{}@{digest}", short.path()),
             (None, tag) => format!("/{}:{}", short.path(), tag.unwrap_or("latest")),
         };
-        for tag in self.tags.list()? {
+        for tag in self.all_tags()? {
             if tag.reference.ends_with(&end)
                 && let Some(record) = self.record(&tag.image)?
             {
@@ -378,7 +378,7 @@ impl Store {
     ) -> Result<Option<(ImageRecord, Option<String>)>, Error> {
         let reference = reference.clone().or_latest().digest_over_tag();
         let name = reference.to_string();
-        if let Some(tag) = self.tags.get(&name)?
+        if let Some(tag) = self.tag_of(&name)?
             && let Some(record) = self.record(&tag.image)?
         {
             return Ok(Some((record, Some(name))));
@@ -420,7 +420,8 @@ impl Store {
         let layers = LayerStore::beneath(&self.data, map_key)?;
         let mut paths = Vec::with_capacity(record.layers.len());
         for layer in record.layers.iter().rev() {
-            let path = layers.path(&layer.diff_id);
+            let path = self.layer_place(&layers, &layer.diff_id);
+            let path = path.unwrap_or_else(|| layers.path(&layer.diff_id));
             let last = unpack::is_opaque(&path);
             paths.push(path);
             if last {
@@ -440,7 +441,7 @@ impl Store {
         let mut missing: Vec<&LayerRecord> = Vec::new();
         for layer in &record.layers {
             let known = missing.iter().any(|other| other.diff_id == layer.diff_id);
-            if !known && !layers.contains(&layer.diff_id) {
+            if !known && self.layer_place(&layers, &layer.diff_id).is_none() {
                 missing.push(layer);
             }
         }
@@ -508,22 +509,7 @@ impl Store {
     }
 
     fn record_path(&self, id: &Digest) -> PathBuf {
-        self.data.join("images").join(format!("{}.json", id.hex()))
-    }
-
-    fn ids(&self) -> Result<Vec<Digest>, Error> {
-        let directory = self.data.join("images");
-        let failed = |error| Error::io(format!("read {}", directory.display()))(error);
-        let mut ids = Vec::new();
-        for entry in fs::read_dir(&directory).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let hex = name.to_str().and_then(|name| name.strip_suffix(".json"));
-            ids.extend(hex.and_then(|hex| {
-                let algorithm = if hex.len() == 128 { "sha512" } else { "sha256" };
-                format!("{algorithm}:{hex}").parse::<Digest>().ok()
-            }));
-        }
-        Ok(ids)
+        record_path(&self.data, id)
     }
 
     pub(crate) fn records(&self) -> Result<Vec<ImageRecord>, Error> {
@@ -613,6 +599,37 @@ impl Images for Store {
         debug_assert_eq!(record.id, image.id);
         Ok(())
     }
+}
+
+fn record_path(data: &Path, id: &Digest) -> PathBuf {
+    data.join("images").join(format!("{}.json", id.hex()))
+}
+
+fn read_record(data: &Path, id: &Digest) -> Result<Option<ImageRecord>, Error> {
+    let path = record_path(data, id);
+    match fs::read(&path) {
+        Ok(text) => serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(Error::json(format!("read {}", path.display()))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(format!("read {}", path.display()))(error)),
+    }
+}
+
+/// The ids of the images that a data directory has.
+fn ids_in(data: &Path) -> Result<Vec<Digest>, Error> {
+    let directory = data.join("images");
+    let failed = |error| Error::io(format!("read {}", directory.display()))(error);
+    let mut ids = Vec::new();
+    for entry in fs::read_dir(&directory).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        let hex = name.to_str().and_then(|name| name.strip_suffix(".json"));
+        ids.extend(hex.and_then(|hex| {
+            let algorithm = if hex.len() == 128 { "sha512" } else { "sha256" };
+            format!("{algorithm}:{hex}").parse::<Digest>().ok()
+        }));
+    }
+    Ok(ids)
 }
 
 fn no_image(id: &Digest) -> Error {

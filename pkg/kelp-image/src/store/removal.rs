@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::lock::leased;
-use super::{ImageRecord, Store, StoreLock};
+use super::{ImageRecord, Store, StoreLock, read_record};
 use crate::Error;
 use crate::digest::Digest;
 
@@ -38,9 +38,10 @@ impl Store {
             Some(found) => found,
             None => (self.find_by_id(name)?, None),
         };
-        let names = self.names(&record.id)?;
+        let names = self.own_names(&record.id)?;
         if let Some(meant) = meant
-            && names.len() > 1
+            && names.contains(&meant)
+            && (names.len() > 1 || self.read_only(&record.id).is_some())
         {
             self.tags.remove(&meant)?;
             return Ok(Removal {
@@ -48,6 +49,7 @@ impl Store {
                 ..Removal::default()
             });
         }
+        self.check_own(&record.id)?;
         if names.len() > 1 && !force {
             return Err(Error::Conflict(format!(
                 "image {} has several names, {}: remove it by a name, or with --force",
@@ -77,14 +79,21 @@ impl Store {
         users: &dyn Fn(&Digest) -> Result<Vec<String>, Error>,
     ) -> Result<Option<Removal>, Error> {
         let _lock = StoreLock::exclusive(&self.data)?;
-        let Some(record) = self.record(id)? else {
+        let Some(record) = read_record(&self.data, id)? else {
             return Ok(None);
         };
-        let names = self.names(id)?;
+        let names = self.own_names(id)?;
         if !(all || names.is_empty()) || !users(id)?.is_empty() {
             return Ok(None);
         }
         self.delete(&record, names).map(Some)
+    }
+
+    /// Names of an image that the user's own store has, in order.
+    fn own_names(&self, id: &Digest) -> Result<Vec<String>, Error> {
+        let tags = self.tags.list()?.into_iter();
+        let names = tags.filter(|tag| tag.image == *id).map(|tag| tag.reference);
+        Ok(names.collect())
     }
 
     /// Removes names, record, blobs and layers. The caller holds the exclusive lock.
