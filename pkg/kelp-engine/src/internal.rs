@@ -38,6 +38,7 @@ pub fn run(args: &[String]) -> i32 {
         }
         ["populate", ..] => kelp_image::populate::main(&args[1..]),
         ["probe-overlay", path] => doctor_overlay::role(path),
+        ["sibling", ..] => kelp_image::sibling::main(&args[1..]),
         ["unshare", "--", ..] => unshare::role(&args[2..]),
         ["unpack", ..] => kelp_image::role::unpack_main(&args[1..]),
         ["remove", ..] => kelp_image::role::remove_main(&args[1..]),

@@ -222,6 +222,23 @@ impl LayerStore {
         self.directory.join(format!("{}.json", diff_id.hex()))
     }
 
+    /// Begins a layer: an empty root in a directory of its own.
+    pub(crate) fn begin(&self) -> Result<ExtractedLayer, Error> {
+        let (path, lock) = temporary::create_directory(&self.data.join("tmp"), "layer")?;
+        // From here on it is removed whatever happens.
+        let layer = ExtractedLayer {
+            store: self.clone(),
+            path,
+            _lock: lock,
+            summary: None,
+            info: None,
+        };
+        let root_path = layer.root();
+        rustix::fs::mkdir(&root_path, Mode::from_raw_mode(0o755))
+            .map_err(Error::io(format!("make {}", root_path.display())))?;
+        Ok(layer)
+    }
+
     /// Extracts a layer from its blob's bytes, compressed or not. What comes of it is not a layer yet:
     /// see [`ExtractedLayer::publish`].
     pub fn extract<R: Read + Send + 'static>(
@@ -240,18 +257,8 @@ impl LayerStore {
         ownership: Ownership,
         map: Option<&IdMap>,
     ) -> Result<ExtractedLayer, Error> {
-        let (path, lock) = temporary::create_directory(&self.data.join("tmp"), "layer")?;
-        // From here on it is removed whatever happens.
-        let mut layer = ExtractedLayer {
-            store: self.clone(),
-            path,
-            _lock: lock,
-            summary: None,
-            info: None,
-        };
+        let mut layer = self.begin()?;
         let root_path = layer.root();
-        rustix::fs::mkdir(&root_path, Mode::from_raw_mode(0o755))
-            .map_err(Error::io(format!("make {}", root_path.display())))?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let root = rustix::fs::open(&root_path, flags, Mode::empty())
             .map_err(Error::io(format!("open {}", root_path.display())))?;
@@ -297,7 +304,7 @@ impl ExtractedLayer {
         self.summary.as_ref().expect("extraction has ended")
     }
 
-    fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.path.join("root")
     }
 
@@ -318,6 +325,16 @@ impl ExtractedLayer {
             });
         }
         self.settle()?;
+        self.name(diff_id)
+    }
+
+    /// The same for a layer that was copied from one for another map.
+    pub(crate) fn publish_copy(mut self, diff_id: &Digest, info: LayerInfo) -> Result<(), Error> {
+        self.settle_with(LayerInfo::new(info.size, info.files))?;
+        self.name(diff_id.clone()).map(drop)
+    }
+
+    fn name(&mut self, diff_id: Digest) -> Result<Digest, Error> {
         self.name_info(&diff_id)?;
         let (from, to) = (self.root(), self.store.path(&diff_id));
         match renameat_with(CWD, &from, CWD, &to, RenameFlags::NOREPLACE) {
@@ -355,12 +372,15 @@ impl ExtractedLayer {
     /// Brings all of it to the disk, before its name can exist: one sync for all of its files, and for
     /// what is to be known of it.
     pub(crate) fn settle(&mut self) -> Result<(), Error> {
-        use std::io::Write;
         if self.info.is_some() {
             return Ok(());
         }
         let summary = self.summary();
-        let info = LayerInfo::new(summary.size, summary.files);
+        self.settle_with(LayerInfo::new(summary.size, summary.files))
+    }
+
+    fn settle_with(&mut self, info: LayerInfo) -> Result<(), Error> {
+        use std::io::Write;
         let text = serde_json::to_vec(&info).map_err(Error::json("describe a layer"))?;
         let mut file = TemporaryFile::create_readable(&self.store.data.join("tmp"), "info")?;
         file.file_mut()

@@ -59,6 +59,7 @@ pub mod remote;
 pub mod remove;
 pub mod role;
 pub mod short_name;
+pub mod sibling;
 pub mod store;
 pub mod tar;
 pub(crate) mod temporary;

@@ -127,7 +127,7 @@ impl Engine {
 
     /// The map that layers are for, as far as it can be known: their directory has but its key. One
     /// whose ids this user no longer has is of no use.
-    pub(super) fn map_of_layers(&self, layers: &LayerStore) -> Option<IdMap> {
+    pub(crate) fn map_of_layers(&self, layers: &LayerStore) -> Option<IdMap> {
         let uid = rustix::process::getuid().as_raw();
         let gid = rustix::process::getgid().as_raw();
         let keep_id = UserMode::KeepId {

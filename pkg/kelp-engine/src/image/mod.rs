@@ -13,6 +13,7 @@ pub mod push;
 pub mod registry;
 pub mod remove;
 pub mod save;
+mod sibling;
 pub mod usage;
 pub(crate) mod workshop;
 
@@ -245,6 +246,7 @@ impl Engine {
         if ids.is_some() {
             store.layers(&map.key())?.note_map(map)?;
         }
+        self.share_layers(store, record, map, &userns)?;
         let unpacker = ProcessUnpacker::new(&self.paths.data, &map.key(), ownership(map), &spawn)?
             .translated(ids);
         Ok(store.extract_missing(record, &map.key(), &unpacker)?)

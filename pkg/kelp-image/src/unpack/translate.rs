@@ -103,7 +103,7 @@ impl Drop for Acting {
 
 /// Revision 3 of a file's capabilities says which user id is the root they are for; the kernel
 /// would write the caller's (capabilities(7), "File capability extended attribute versioning").
-fn capability(value: &mut Vec<u8>, root: u32) {
+pub(crate) fn capability(value: &mut Vec<u8>, root: u32) {
     const REVISION_2: u32 = 0x0200_0000;
     const REVISION_3: u32 = 0x0300_0000;
     const MASK: u32 = 0xff00_0000;
@@ -120,7 +120,7 @@ fn capability(value: &mut Vec<u8>, root: u32) {
 }
 
 /// A list is a version of four bytes and entries of eight: kind, permission, id (acl(5)).
-fn access_control_list(value: &mut [u8], map: &IdMap) {
+pub(crate) fn access_control_list(value: &mut [u8], map: &IdMap) {
     const USER: u16 = 0x02;
     const GROUP: u16 = 0x08;
     for entry in value.get_mut(4..).unwrap_or_default().chunks_exact_mut(8) {
