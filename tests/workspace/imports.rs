@@ -74,7 +74,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kelp-probe", &[]),
     // Knows a runtime by its command line alone.
     ("kelp-runtime-suite", &[]),
-    ("kelp-fuzz", &["kelp-oci", "kelp-runtime", "kelp-sys"]),
+    (
+        "kelp-fuzz",
+        &["kelp-image", "kelp-oci", "kelp-runtime", "kelp-sys"],
+    ),
 ];
 
 /// Dependencies that few may have, and who may.

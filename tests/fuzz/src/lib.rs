@@ -9,9 +9,13 @@
 //! tests/fuzz/seeds/seccomp -- -max_total_time=300`
 #![forbid(unsafe_code)]
 
+pub mod archive;
+mod archives;
+pub mod differential;
 mod filter;
 #[path = "../../../pkg/kelp-runtime/src/seccomp/interpreter.rs"]
 mod interpreter;
+pub mod tree;
 
 use std::path::Path;
 
@@ -24,6 +28,9 @@ use kelp_runtime::user;
 use oci_spec::runtime::{LinuxSeccomp, Mount, Process, Spec};
 use serde_json::Value;
 
+pub use archives::{decompress, layer, tar};
+pub use differential::gnu_tar;
+
 /// A target's name, and what it does.
 pub type Target = (&'static str, fn(&[u8]));
 
@@ -35,6 +42,10 @@ pub const TARGETS: &[Target] = &[
     ("mount", mount),
     ("seccomp", seccomp),
     ("kept", kept),
+    ("decompress", decompress),
+    ("tar", tar),
+    ("layer", layer),
+    ("gnu_tar", gnu_tar),
 ];
 
 /// A config.json: parsed, and planned as far as nothing of the machine is touched.

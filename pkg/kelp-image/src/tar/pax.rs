@@ -236,7 +236,7 @@ fn time(value: &[u8]) -> Option<(i64, u32)> {
         _ => (false, value),
     };
     let mut parts = value.splitn(2, |&byte| byte == b'.');
-    let seconds = i64::try_from(parse_decimal(parts.next()?)?).ok()?;
+    let seconds = i128::from(parse_decimal(parts.next()?)?);
     let mut nanoseconds = 0;
     if let Some(fraction) = parts.next() {
         if !fraction.iter().all(u8::is_ascii_digit) {
@@ -247,11 +247,12 @@ fn time(value: &[u8]) -> Option<(i64, u32)> {
             nanoseconds = nanoseconds * 10 + digit;
         }
     }
-    Some(match (negative, nanoseconds) {
+    let (seconds, nanoseconds) = match (negative, nanoseconds) {
         (false, _) => (seconds, nanoseconds),
         (true, 0) => (-seconds, 0),
         (true, _) => (-seconds - 1, 1_000_000_000 - nanoseconds),
-    })
+    };
+    Some((i64::try_from(seconds).ok()?, nanoseconds))
 }
 
 #[cfg(test)]
@@ -269,6 +270,11 @@ mod tests {
             ("-1", Some((-1, 0))),
             ("-1.5", Some((-2, 500_000_000))),
             ("-0.000000001", Some((-1, 999_999_999))),
+            ("9223372036854775807", Some((i64::MAX, 0))),
+            ("9223372036854775808", None),
+            ("-9223372036854775808", Some((i64::MIN, 0))),
+            ("-9223372036854775807.5", Some((i64::MIN, 500_000_000))),
+            ("-9223372036854775808.5", None),
             ("", None),
             (".5", None),
             ("1.x", None),
