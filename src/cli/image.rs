@@ -5,6 +5,8 @@ use kelp_engine::Engine;
 
 use super::{
     diff, history, image_inspect, image_prune, images, import, load, pull, push, rmi, save, tag,
+    diff, history, image_inspect, image_prune, image_sign, image_trust, images, load, pull, push,
+    rmi, save, tag,
 };
 
 /// Manage images
@@ -34,7 +36,9 @@ enum Command {
     #[command(visible_aliases = ["remove"])]
     Rm(rmi::Args),
     Save(save::Args),
+    Sign(image_sign::Args),
     Tag(tag::TagArgs),
+    Trust(image_trust::Args),
     Untag(tag::UntagArgs),
 }
 
@@ -53,7 +57,9 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         Command::Push(args) => push::run(engine, &args),
         Command::Rm(args) => rmi::run(engine, args),
         Command::Save(args) => save::run(engine, args),
+        Command::Sign(args) => image_sign::run(engine, &args),
         Command::Tag(args) => tag::tag(engine, &args),
+        Command::Trust(args) => image_trust::run(engine, &args),
         Command::Untag(args) => tag::untag(engine, &args),
     }
 }

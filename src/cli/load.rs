@@ -19,6 +19,9 @@ pub struct Args {
     /// Show nothing but what was loaded
     #[arg(short, long)]
     quiet: bool,
+    /// The policy that says which images are accepted, instead of the user's or the machine's
+    #[arg(long, value_name = "FILE", hide = true)]
+    signature_policy: Option<PathBuf>,
 }
 
 /// Loads all images, and says which.
@@ -31,6 +34,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         None => Input::Stream(File::from(rustix::io::dup(rustix::stdio::stdin())?)),
     };
     let brought = engine.load_images(input, args.quiet, None)?;
+    let brought = engine.load_images(input, args.quiet, args.signature_policy)?;
     warn_of_displaced(&brought.displaced);
     for image in brought.images {
         match image.names.as_slice() {

@@ -1,5 +1,7 @@
 //! `kelp pull`: images from a registry, or out of files.
 
+use std::path::PathBuf;
+
 use anyhow::bail;
 use kelp_engine::Engine;
 use kelp_engine::image::pull::{PullPolicy, PullRequest};
@@ -30,6 +32,9 @@ pub struct Args {
     /// Show nothing but the image's id
     #[arg(short, long)]
     quiet: bool,
+    /// The policy that says which images are accepted, instead of the user's or the machine's
+    #[arg(long, value_name = "FILE", hide = true)]
+    signature_policy: Option<PathBuf>,
     /// Pull every tag of the repository
     #[arg(short, long)]
     all_tags: bool,
@@ -53,6 +58,8 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     let conf = defaults::load()?;
     args.retry.apply(&mut request.access, &conf)?;
     request.keep_storage = keep_storage(&conf)?;
+    request.access.signature_policy = args.signature_policy;
+    args.retry.apply(&mut request.access, &defaults::load()?)?;
     let _ = args.disable_content_trust;
     request.quiet = args.quiet;
     let mut errors = Vec::new();

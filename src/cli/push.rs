@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use kelp_engine::Engine;
 use kelp_engine::image::push::PushRequest;
+use kelp_engine::image::trust::SignerOptions;
 
 use super::create_flags::defaults;
 use super::pull_flags::{AccessFlags, RetryFlags};
+use super::sign_flags::SignFlags;
 
 /// Push an image to a registry
 #[derive(clap::Args)]
@@ -16,6 +18,14 @@ pub struct Args {
     access: AccessFlags,
     #[command(flatten)]
     retry: RetryFlags,
+    #[command(flatten)]
+    sign: SignFlags,
+    /// Sign with this sigstore private key, and keep the signature in the repository
+    #[arg(long, value_name = "FILE")]
+    sign_by_sigstore_private_key: Option<PathBuf>,
+    /// For podman's scripts: what is here may always leave
+    #[arg(long, value_name = "FILE", hide = true)]
+    signature_policy: Option<PathBuf>,
     /// Compress layers that are not compressed, for dir:
     #[arg(long)]
     compress: bool,
@@ -61,7 +71,12 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         compression: args.compression_format.clone(),
         level: args.compression_level,
         quiet: args.quiet,
+        signer: SignerOptions {
+            sigstore_key: args.sign_by_sigstore_private_key.clone(),
+            ..args.sign.signer()
+        },
     };
+    let _ = &args.signature_policy;
     request.access.credentials.clone_from(&args.creds);
     args.retry.apply(&mut request.access, &conf)?;
     if args.compress && request.compression.is_none() {

@@ -14,6 +14,7 @@ pub mod registry;
 pub mod remove;
 pub mod save;
 mod sibling;
+pub mod trust;
 pub mod usage;
 pub(crate) mod workshop;
 

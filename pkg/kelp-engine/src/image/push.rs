@@ -8,6 +8,7 @@ use kelp_image::reference::{ImageName, Reference};
 use kelp_image::store::Store;
 use kelp_image::transport::write::{self, Named};
 use kelp_image::transport::{self, Form, Place};
+use kelp_image::trust::publish::{SignerOptions, Signers};
 
 use crate::image::registry::AccessRequest;
 use crate::{Engine, Error};
@@ -25,6 +26,8 @@ pub struct PushRequest {
     pub level: Option<i32>,
     /// Whether nothing is shown.
     pub quiet: bool,
+    /// Who signs.
+    pub signer: SignerOptions,
 }
 
 impl PushRequest {
@@ -57,12 +60,18 @@ impl Engine {
             lease.keep(digest)?;
         }
         let wanted = request.wanted()?;
+        let signers = Signers::load(&request.signer)?;
         let place = destination.map_or(Ok(None), transport::parse)?;
         let parcel = Parcel::of(&store, &record)?;
         let terminal = Terminal::default();
         let progress: &dyn Progress = if request.quiet { &Silent } else { &terminal };
         let id = record.id.hex();
         if let Some(place) = place {
+            if !signers.is_empty() {
+                return Err(Error::invalid(
+                    "an image is signed in its registry: push into files without --sign-by",
+                ));
+            }
             let asked = wanted.form.is_some() || wanted.compression.is_some();
             // In files it is kept as it is here, unless another way is asked for.
             let parcel = if asked {
@@ -80,6 +89,7 @@ impl Engine {
         let parcel = parcel.converted(&record, &blobs, &wanted)?;
         let access = request.access.options()?;
         let digest = push(&store, &blobs, &parcel, &target, &access, progress)?;
+        signers.publish(&access, &target, &parcel.manifest, &blobs)?;
         if parcel.digest == record.manifest {
             let known = target.with_digest(digest.clone()).to_string();
             store.known_by(&record.id, known)?;

@@ -18,6 +18,7 @@ pub mod identity;
 pub mod keep;
 mod parse;
 pub mod policy;
+pub mod publish;
 pub mod registries_d;
 pub mod show;
 pub mod simple;

@@ -1,0 +1,32 @@
+//! Flags about who signs, which several commands share.
+
+use std::path::PathBuf;
+
+use kelp_engine::image::trust::SignerOptions;
+
+/// The OpenPGP key that makes a simple signature.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct SignFlags {
+    /// Sign with this OpenPGP key: a file with a secret key, or a fingerprint or an address of the
+    /// one that is meant in --sign-by-key
+    #[arg(long, value_name = "KEY")]
+    sign_by: Option<String>,
+    /// The file with OpenPGP secret keys, as gpg --export-secret-keys writes it
+    #[arg(long, value_name = "FILE")]
+    sign_by_key: Option<PathBuf>,
+    /// The file whose first line is the key's passphrase
+    #[arg(long, value_name = "FILE")]
+    sign_passphrase_file: Option<PathBuf>,
+}
+
+impl SignFlags {
+    /// Who signs.
+    pub fn signer(&self) -> SignerOptions {
+        SignerOptions {
+            sign_by: self.sign_by.clone(),
+            key_file: self.sign_by_key.clone(),
+            sigstore_key: None,
+            passphrase_file: self.sign_passphrase_file.clone(),
+        }
+    }
+}
