@@ -60,6 +60,7 @@ mod streams_stuck;
 mod system;
 mod terminal;
 mod transports;
+mod trust;
 mod update;
 mod userns;
 mod vm;

@@ -37,6 +37,11 @@ impl Registry {
         }))
     }
 
+    /// A plain one that no other test uses.
+    pub(crate) fn own() -> Self {
+        Self::start(storage(), "")
+    }
+
     /// One with a certificate of its own (`ca.crt` in [`Registry::certificate`]) that asks for
     /// [`USER`]; with the images that `pushed` fills a plain one with beforehand.
     pub(crate) fn locked(push: impl FnOnce(&http::Registry<'_>)) -> Self {
