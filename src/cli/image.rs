@@ -4,9 +4,8 @@ use clap::Subcommand;
 use kelp_engine::Engine;
 
 use super::{
-    diff, history, image_inspect, image_prune, images, import, load, pull, push, rmi, save, tag,
-    diff, history, image_inspect, image_prune, image_sign, image_trust, images, load, pull, push,
-    rmi, save, tag,
+    diff, history, image_inspect, image_prune, image_sign, image_trust, images, import, load, pull,
+    push, rmi, save, tag,
 };
 
 /// Manage images

@@ -33,7 +33,6 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         }
         None => Input::Stream(File::from(rustix::io::dup(rustix::stdio::stdin())?)),
     };
-    let brought = engine.load_images(input, args.quiet, None)?;
     let brought = engine.load_images(input, args.quiet, args.signature_policy)?;
     warn_of_displaced(&brought.displaced);
     for image in brought.images {

@@ -59,7 +59,6 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     args.retry.apply(&mut request.access, &conf)?;
     request.keep_storage = keep_storage(&conf)?;
     request.access.signature_policy = args.signature_policy;
-    args.retry.apply(&mut request.access, &defaults::load()?)?;
     let _ = args.disable_content_trust;
     request.quiet = args.quiet;
     let mut errors = Vec::new();
