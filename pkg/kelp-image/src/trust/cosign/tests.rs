@@ -1,3 +1,5 @@
+//! Tests of keys, the log and certificates.
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};

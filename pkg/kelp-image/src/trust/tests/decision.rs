@@ -1,3 +1,5 @@
+//! Signatures of both kinds, from the key to the decision.
+
 use std::path::Path;
 
 use base64::Engine as _;

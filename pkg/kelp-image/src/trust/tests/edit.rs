@@ -1,3 +1,5 @@
+//! Changing and showing policy.json.
+
 use std::fs;
 use std::path::PathBuf;
 

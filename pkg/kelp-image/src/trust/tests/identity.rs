@@ -1,3 +1,5 @@
+//! Which names a signature may be for.
+
 use crate::reference::Reference;
 use crate::trust::identity::SignedIdentity;
 

@@ -1,3 +1,5 @@
+//! What policy.json may say, and which of its rules an image falls under.
+
 use std::path::Path;
 
 use crate::reference::Reference;

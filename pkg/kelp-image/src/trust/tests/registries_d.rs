@@ -1,3 +1,5 @@
+//! Where registries.d has signatures.
+
 use std::fs;
 
 use crate::config_paths::ConfigPaths;
