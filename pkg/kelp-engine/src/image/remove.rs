@@ -23,6 +23,8 @@ impl Engine {
             let record = store.find(name)?;
             let by_id = store.meant_name(name)?.is_none();
             let goes = by_id && all_names || store.names(&record.id)?.len() <= 1;
+            // What is in a read-only store can't go, and so nobody has to make way.
+            let goes = goes && store.read_only(&record.id).is_none();
             for config in self.users_of(record.id.hex())?.iter().filter(|_| goes) {
                 self.remove_container(&config.id, &RemoveOptions::FORCE)?;
             }

@@ -97,16 +97,14 @@ impl Store {
     /// rest as paths that are to be walked, among them the directories themselves without what they have.
     pub fn everything(&self) -> Result<Everything, Error> {
         let mut everything = Everything::default();
-        for name in [
-            "images",
-            "tags",
-            "blobs/sha256",
-            "blobs/sha512",
-            "blobs/partial",
-        ] {
+        for name in ["images", "tags"] {
             everything.add_directory(&self.data.join(name), |_| None)?;
         }
-        everything.directories.push(self.data.join("blobs"));
+        let blobs = self.data.join("blobs");
+        everything.directories.push(blobs.clone());
+        for directory in read(&blobs)? {
+            everything.add_directory(&directory, |_| None)?;
+        }
         let layers = self.data.join("layers");
         everything.directories.push(layers.clone());
         for entry in read(&layers)? {
