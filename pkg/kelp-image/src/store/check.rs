@@ -87,6 +87,7 @@ impl Store {
         fresh.repo_digests.clone_from(&record.repo_digests);
         fresh.indexes.clone_from(&record.indexes);
         fresh.size = record.size;
+        fresh.made_here = record.made_here;
         Ok(fresh == *record)
     }
 
@@ -128,7 +129,10 @@ impl Store {
         };
         let mut record = self.record_of(&manifest)?;
         match old {
-            Some(old) => record.merge(&old),
+            Some(old) => {
+                record.merge(&old);
+                record.made_here = old.made_here;
+            }
             None => record.repo_digests = self.repo_digests(id, &manifest)?,
         }
         record.size = self.layer_sizes(&record).iter().sum();
