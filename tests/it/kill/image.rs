@@ -1,6 +1,6 @@
 //! Pulls and removals of images that are killed.
 
-use super::{Scene, Who};
+use super::{KEEPER, Scene, Who};
 
 #[test]
 fn a_killed_pull_leaves_nothing_that_is_in_the_way() {
@@ -68,6 +68,30 @@ fn a_killed_extraction_is_made_again() {
         let run = scene.container(&run, &image, &["cat", "/marker"]);
         assert_eq!(scene.env.kelp(&run).succeeds(), "whole\n", "{step}");
     });
+    scene.end();
+}
+
+#[test]
+fn a_killed_commit_leaves_a_whole_image_or_none() {
+    let Some(scene) = Scene::new() else { return };
+    let mark = ["exec", KEEPER, "sh", "-c", "echo whole > /marker"];
+    scene.env.kelp(&mark).succeeds();
+    let commit = ["commit", "-q", KEEPER, "localhost/made"];
+    for who in [Who::Command, Who::Anybody] {
+        let before = || {
+            let done = scene.env.kelp(&["rmi", "-f", "-i", "made"]).done();
+            done.exits(0);
+        };
+        scene.each_step(who, &commit, &before, &|step| {
+            if exists(&scene, "made") {
+                scene.check("check", "localhost/made", step);
+            }
+            scene.list(step);
+            scene.env.kelp(&commit).succeeds();
+            scene.check("check", "localhost/made", step);
+        });
+    }
+    scene.env.kelp(&["rmi", "made"]).done().exits(0);
     scene.end();
 }
 
