@@ -3,10 +3,7 @@
 use clap::Subcommand;
 use kelp_engine::Engine;
 
-use super::{
-    diff, history, image_inspect, image_prune, image_sign, image_trust, images, import, load, pull,
-    push, rmi, save, tag,
-};
+use super::{diff, history, image_inspect, image_prune, image_sign, image_tree, image_trust, images, import, load, pull, push, rmi, save, search, tag};
 
 /// Manage images
 #[derive(clap::Args)]
@@ -38,6 +35,8 @@ enum Command {
     Sign(image_sign::Args),
     Tag(tag::TagArgs),
     Trust(image_trust::Args),
+    Search(search::Args),
+    Tree(image_tree::Args),
     Untag(tag::UntagArgs),
 }
 
@@ -59,6 +58,8 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         Command::Sign(args) => image_sign::run(engine, &args),
         Command::Tag(args) => tag::tag(engine, &args),
         Command::Trust(args) => image_trust::run(engine, &args),
+        Command::Search(args) => search::run(engine, &args),
+        Command::Tree(args) => image_tree::run(engine, &args),
         Command::Untag(args) => tag::untag(engine, &args),
     }
 }

@@ -27,6 +27,7 @@ mod image_inspect;
 mod image_prune;
 mod image_sign;
 mod image_trust;
+mod image_tree;
 mod images;
 mod import;
 mod info;
@@ -52,6 +53,7 @@ mod rmi;
 mod run;
 mod runtime_flags;
 mod save;
+mod search;
 mod selection;
 mod sign_flags;
 mod start;
@@ -122,6 +124,7 @@ enum Command {
     Push(push::Args),
     Rmi(rmi::Args),
     Save(save::Args),
+    Search(search::Args),
     System(system::Args),
     Tag(tag::TagArgs),
     Untag(tag::UntagArgs),
@@ -196,6 +199,7 @@ pub fn main() -> ExitCode {
             Command::Push(args) => push::run(&engine, &args),
             Command::Rmi(args) => rmi::run(&engine, args),
             Command::Save(args) => save::run(&engine, args),
+            Command::Search(args) => search::run(&engine, &args),
             Command::System(args) => system::run(&engine, before, &args),
             Command::Tag(args) => tag::tag(&engine, &args),
             Command::Untag(args) => tag::untag(&engine, &args),

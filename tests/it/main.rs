@@ -50,6 +50,7 @@ mod run_exit;
 mod run_process;
 mod run_streams;
 mod runtimes;
+mod search;
 mod security;
 mod show;
 mod skip;

@@ -99,6 +99,15 @@ impl Access {
         &self.transport
     }
 
+    /// Answers the challenges of a registry for what it says itself that a request needs.
+    pub(crate) fn authorizer(&self, key: &str) -> Authorizer {
+        let key = key.to_owned();
+        match &self.options.credentials {
+            Some(credential) => Authorizer::given(credential.clone(), key, Vec::new()),
+            None => Authorizer::new(self.auth.clone(), key, Vec::new()),
+        }
+    }
+
     /// Whether a host may be talked to without verifying it.
     pub(crate) fn is_insecure(&self, host: &str) -> bool {
         match self.options.tls_verify {

@@ -58,6 +58,7 @@ pub mod registry;
 pub mod remote;
 pub mod remove;
 pub mod role;
+pub mod search;
 pub mod short_name;
 pub mod sibling;
 pub mod store;

@@ -443,7 +443,11 @@ fn said(body: &[u8]) -> Option<String> {
     )
 }
 
-async fn read_document(response: Response, limit: usize, what: &str) -> Result<Vec<u8>, Error> {
+pub(crate) async fn read_document(
+    response: Response,
+    limit: usize,
+    what: &str,
+) -> Result<Vec<u8>, Error> {
     let url = response.url().clone();
     match read_limited(response, limit).await {
         Ok(bytes) if bytes.len() > limit => Err(Error::Invalid(format!(

@@ -13,8 +13,10 @@ pub mod push;
 pub mod registry;
 pub mod remove;
 pub mod save;
+pub mod search;
 mod sibling;
 pub mod trust;
+pub mod tree;
 pub mod usage;
 pub(crate) mod workshop;
 
