@@ -105,6 +105,37 @@ struct Row {
     created: SystemTime,
 }
 
+/// What is shown where no format is asked for: every field of a row is made ready for its template, and
+/// most of a long list's time went into those that nobody sees.
+#[derive(Serialize)]
+struct Brief<'a> {
+    #[serde(rename = "Repository")]
+    repository: &'a str,
+    #[serde(rename = "Tag")]
+    tag: &'a str,
+    #[serde(rename = "Digest")]
+    digest: &'a str,
+    #[serde(rename = "ID")]
+    id: &'a str,
+    #[serde(rename = "Created")]
+    created: &'a str,
+    #[serde(rename = "Size")]
+    size: &'a str,
+}
+
+impl<'a> Brief<'a> {
+    fn of(row: &'a Row) -> Self {
+        Self {
+            repository: &row.repository,
+            tag: &row.tag,
+            digest: &row.digest,
+            id: &row.short_id,
+            created: &row.created_ago,
+            size: &row.size,
+        }
+    }
+}
+
 impl Row {
     /// An object of `--format json`, whose sizes and times are numbers.
     fn json(&self) -> Value {
@@ -175,7 +206,14 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         output::line(render::json(&objects)?)?;
         return Ok(0);
     }
-    output::text(render(&rows, &format, HEADERS, !args.noheading)?)?;
+    let heading = !args.noheading;
+    let text = if args.format.is_some() {
+        render(&rows, &format, HEADERS, heading)?
+    } else {
+        let brief: Vec<_> = rows.iter().map(Brief::of).collect();
+        render(&brief, &format, HEADERS, heading)?
+    };
+    output::text(text)?;
     Ok(0)
 }
 
@@ -183,10 +221,17 @@ fn rows(
     engine: &Engine,
     whole_ids: bool,
     filter: &ImageFilter,
-    counts: bool,
+    whole: bool,
 ) -> anyhow::Result<Vec<Row>> {
     let now = SystemTime::now();
-    let used: Vec<_> = if counts {
+    let time = |time| {
+        if whole {
+            units::go_time(time)
+        } else {
+            String::new()
+        }
+    };
+    let used: Vec<_> = if whole {
         let all = engine.containers().into_iter();
         all.map(|config| config.image_id).collect()
     } else {
@@ -201,6 +246,7 @@ fn rows(
         }
         let record = &image.record;
         let created = image_filter::created(&image);
+        let ago = units::ago(created, now);
         let id = record.id.hex().to_owned();
         let row = Row {
             short_id: if whole_ids {
@@ -214,16 +260,16 @@ fn rows(
             digest: record.manifest.to_string(),
             names: image.names.clone(),
             repo_digests: record.repo_digests.clone(),
-            created_ago: units::ago(created, now),
-            created_since: units::ago(created, now),
-            created_at: units::go_time(created),
+            created_since: ago.clone(),
+            created_ago: ago,
+            created_at: time(created),
             size: units::size(record.size),
             bytes: record.size,
             labels: record.labels.clone(),
             dangling: image.names.is_empty(),
             is_dangling: image.names.is_empty(),
             containers: used.iter().filter(|used| **used == record.id.hex()).count(),
-            created_time: units::go_time(created),
+            created_time: time(created),
             history: image.names.clone(),
             repo_tags: image.names.clone(),
             parent_id: "",

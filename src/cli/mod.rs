@@ -149,6 +149,7 @@ fn command(first: Option<&OsStr>) -> clap::Command {
     match first.and_then(OsStr::to_str) {
         Some("create") => alone::<create::Args>("create"),
         Some("exec") => alone::<exec::Args>("exec"),
+        Some("images") => alone::<images::Args>("images"),
         Some("inspect") => alone::<inspect::Args>("inspect"),
         Some("logs") => alone::<logs::Args>("logs"),
         Some("ps") => alone::<ps::Args>("ps"),
