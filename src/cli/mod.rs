@@ -181,32 +181,51 @@ pub fn main() -> ExitCode {
             kelp.global.apply(&mut engine)?;
             Ok((engine, &kelp.global.runtime))
         })
-        .and_then(|(engine, before)| match kelp.command {
-            Command::Completion(args) => completion::run(Kelp::command(), &args),
-            Command::Container(args) => container::run_group(&engine, before, args),
-            Command::OnContainers(command) => container::run(&engine, before, command),
-            Command::Doctor(args) => doctor::run(&engine, &args),
-            Command::Events(args) => events::run(&engine, &args),
-            Command::History(args) => history::run(&engine, &args),
-            Command::Image(args) => image::run(&engine, args),
-            Command::Images(args) => images::run(&engine, &args),
-            Command::Import(args) => import::run(&engine, args),
-            Command::Info(args) => info::run(&engine, before, &args),
-            Command::Inspect(args) => inspect::run(&engine, args),
-            Command::Load(args) => load::run(&engine, args),
-            Command::Login(args) => login::login(&engine, args),
-            Command::Logout(args) => login::logout(&engine, &args),
-            Command::Pull(args) => pull::run(&engine, args),
-            Command::Push(args) => push::run(&engine, &args),
-            Command::Rmi(args) => rmi::run(&engine, args),
-            Command::Save(args) => save::run(&engine, args),
-            Command::Search(args) => search::run(&engine, &args),
-            Command::System(args) => system::run(&engine, before, &args),
-            Command::Tag(args) => tag::tag(&engine, &args),
-            Command::Untag(args) => tag::untag(&engine, &args),
-            Command::Unshare(args) => unshare::run(&engine, args),
-            Command::Version(args) => version::run(&args),
-            Command::Volume(args) => volume::run(&engine, &args),
+        .and_then(|(engine, before)| {
+            let result = run(&engine, before, kelp.command);
+            result.map_err(|error| explain(&engine, error))
         });
     exit::code(result)
+}
+
+fn run(
+    engine: &Engine,
+    before: &runtime_flags::RuntimeFlags,
+    command: Command,
+) -> anyhow::Result<i32> {
+    match command {
+        Command::Completion(args) => completion::run(Kelp::command(), &args),
+        Command::Container(args) => container::run_group(engine, before, args),
+        Command::OnContainers(command) => container::run(engine, before, command),
+        Command::Doctor(args) => doctor::run(engine, &args),
+        Command::Events(args) => events::run(engine, &args),
+        Command::History(args) => history::run(engine, &args),
+        Command::Image(args) => image::run(engine, args),
+        Command::Images(args) => images::run(engine, &args),
+        Command::Import(args) => import::run(engine, args),
+        Command::Info(args) => info::run(engine, before, &args),
+        Command::Inspect(args) => inspect::run(engine, args),
+        Command::Load(args) => load::run(engine, args),
+        Command::Login(args) => login::login(engine, args),
+        Command::Logout(args) => login::logout(engine, &args),
+        Command::Pull(args) => pull::run(engine, args),
+        Command::Push(args) => push::run(engine, &args),
+        Command::Rmi(args) => rmi::run(engine, args),
+        Command::Save(args) => save::run(engine, args),
+        Command::Search(args) => search::run(engine, &args),
+        Command::System(args) => system::run(engine, before, &args),
+        Command::Tag(args) => tag::tag(engine, &args),
+        Command::Untag(args) => tag::untag(engine, &args),
+        Command::Unshare(args) => unshare::run(engine, args),
+        Command::Version(args) => version::run(&args),
+        Command::Volume(args) => volume::run(engine, &args),
+    }
+}
+
+/// An error with what a person needs to know who has run out of space.
+fn explain(engine: &Engine, error: anyhow::Error) -> anyhow::Error {
+    match error.downcast() {
+        Ok(error) => engine.explain_space(error).into(),
+        Err(error) => error,
+    }
 }

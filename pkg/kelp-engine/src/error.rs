@@ -81,6 +81,14 @@ impl Error {
         kelp_runtime::error::one_line(self)
     }
 
+    /// The same error with more to say before its cause.
+    pub(crate) fn explained(self, more: &str) -> Self {
+        Self {
+            text: format!("{}: {more}", self.text),
+            ..self
+        }
+    }
+
     fn with(kind: Kind, error: impl std::error::Error + Send + Sync + 'static) -> Self {
         let text = error.to_string();
         Self {

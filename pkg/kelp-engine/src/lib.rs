@@ -24,6 +24,7 @@ mod own_terminal;
 mod relay;
 mod reset;
 pub mod runtime;
+mod space;
 pub mod spec;
 pub mod storage;
 pub mod terminal;

@@ -61,6 +61,7 @@ pub mod role;
 pub mod search;
 pub mod short_name;
 pub mod sibling;
+pub mod space;
 pub mod store;
 pub mod tar;
 pub(crate) mod temporary;

@@ -17,6 +17,7 @@ use crate::reference::{ImageName, Reference};
 use crate::registries_conf::Endpoint;
 use crate::registry::Repository;
 use crate::short_name::{self, Ask, Candidates};
+use crate::space;
 use crate::trust::{Origin, Trust};
 use crate::unpacker::Unpacker;
 
@@ -335,51 +336,16 @@ fn is_remote(error: &Error) -> bool {
 
 /// Names the file system that is full, and what it lacks: the bytes of the blobs that are `missing`.
 fn explain_space(error: Error, blobs: &BlobStore, missing: u64) -> Error {
-    match error {
-        Error::Io { what, source }
-            if matches!(
-                source.kind(),
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
-            ) =>
-        {
-            let place = blobs.path(&Digest::of(b""));
-            let mount = mount_point(&place);
-            let need = match missing {
-                0 => "the image does not fit when it is extracted".to_owned(),
-                _ => format!(
-                    "the image takes {:.1} MB more to download, and as much or more to extract",
-                    missing as f64 / 1e6
-                ),
-            };
-            Error::Io {
-                what: format!(
-                    "{what}: the file system at {} is full: {need}; free some space (kelp \
-                     system prune), or move $XDG_DATA_HOME; another pull goes on from here",
-                    mount.display()
-                ),
-                source,
-            }
+    let need = match missing {
+        0 => {
+            "the image does not fit when it is extracted; another pull goes on from here".to_owned()
         }
-        other => other,
-    }
-}
-
-/// The directory that the file system of a path is mounted at.
-fn mount_point(path: &Path) -> &Path {
-    use std::os::unix::fs::MetadataExt;
-    let device = |path: &Path| std::fs::metadata(path).ok().map(|found| found.dev());
-    let mut point = path;
-    while device(point).is_none()
-        || point
-            .parent()
-            .is_some_and(|parent| device(parent) == device(point))
-    {
-        match point.parent() {
-            Some(parent) => point = parent,
-            None => break,
-        }
-    }
-    point
+        _ => format!(
+            "the image takes {} more to download, and as much or more to extract; another pull goes on from here",
+            space::amount(missing)
+        ),
+    };
+    space::explain(error, &blobs.path(&Digest::of(b"")), &need)
 }
 
 #[cfg(test)]
@@ -400,25 +366,5 @@ mod tests {
             assert_eq!(text.parse::<PullPolicy>().unwrap(), policy);
         }
         assert!("sometimes".parse::<PullPolicy>().is_err());
-    }
-
-    #[test]
-    fn a_full_file_system_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        let blobs = BlobStore::open(directory.path()).unwrap();
-        let full = Error::Io {
-            what: "write a blob".to_owned(),
-            source: std::io::Error::from(std::io::ErrorKind::StorageFull),
-        };
-        let text = explain_space(full, &blobs, 2_500_000).to_string();
-        let mount = mount_point(directory.path()).display().to_string();
-        assert!(text.contains(&format!("at {mount} is full")), "{text}");
-        assert!(text.contains("2.5 MB more"), "{text}");
-        assert_eq!(mount_point(Path::new("/")), Path::new("/"));
-        assert_eq!(
-            mount_point(Path::new("/proc/self")),
-            Path::new("/proc"),
-            "procfs is mounted there"
-        );
     }
 }

@@ -72,7 +72,12 @@ impl Engine {
             ..PullRequest::default()
         };
         request.access.signature_policy = signature_policy;
-        self.bring(From::Input(input), &request)
+        let size = match &input {
+            Input::Path(path) => path.metadata().map_or(0, |file| file.len()),
+            Input::Stream(file) => file.metadata().map_or(0, |file| file.len()),
+        };
+        let brought = self.bring(From::Input(input), &request);
+        brought.map_err(|error| self.explain_size(error, size))
     }
 
     /// Brings an image from a registry, or what `TRANSPORT:…` names.

@@ -10,6 +10,7 @@ use kelp_image::store::{ImageRecord, Store};
 pub use kelp_image::transport::Form;
 use kelp_image::transport::write::{self, Named};
 
+use crate::space::explain_output;
 use crate::{Engine, Error};
 
 /// How images are written.
@@ -65,7 +66,10 @@ impl Engine {
         let terminal = Terminal::default();
         let progress: &dyn Progress = if request.quiet { &Silent } else { &terminal };
         if let Some(path) = &request.output {
-            write::to_path(path, request.form, &images, &blobs, progress)?;
+            let written = write::to_path(path, request.form, &images, &blobs, progress);
+            let layers = images.iter().flat_map(|image| &image.parcel.layers);
+            let bytes = layers.map(|layer| layer.size).sum();
+            written.map_err(|error| explain_output(error.into(), path, bytes))?;
         } else {
             let stdout = rustix::io::dup(rustix::stdio::stdout());
             let stdout = File::from(stdout.map_err(Error::io("take standard output"))?);
