@@ -3,7 +3,10 @@
 use clap::Subcommand;
 use kelp_engine::Engine;
 
-use super::{diff, history, image_inspect, image_prune, image_sign, image_tree, image_trust, images, import, load, pull, push, rmi, save, search, tag};
+use super::{
+    diff, history, image_inspect, image_prune, image_sign, image_tree, image_trust, images, import,
+    load, pull, push, rmi, save, search, tag,
+};
 
 /// Manage images
 #[derive(clap::Args)]

@@ -26,8 +26,8 @@ mod image_filter;
 mod image_inspect;
 mod image_prune;
 mod image_sign;
-mod image_trust;
 mod image_tree;
+mod image_trust;
 mod images;
 mod import;
 mod info;
@@ -182,13 +182,13 @@ pub fn main() -> ExitCode {
             Ok((engine, &kelp.global.runtime))
         })
         .and_then(|(engine, before)| {
-            let result = run(&engine, before, kelp.command);
+            let result = dispatch(&engine, before, kelp.command);
             result.map_err(|error| explain(&engine, error))
         });
     exit::code(result)
 }
 
-fn run(
+fn dispatch(
     engine: &Engine,
     before: &runtime_flags::RuntimeFlags,
     command: Command,

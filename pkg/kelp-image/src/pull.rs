@@ -4,8 +4,6 @@
 //! are verified, layers when they are extracted, then config and manifest, and the record that makes
 //! it an image last. What was finished before stays and is found by the next pull.
 
-use std::path::Path;
-
 use crate::Error;
 use crate::access::{Access, AccessOptions, runtime};
 use crate::blob::BlobStore;

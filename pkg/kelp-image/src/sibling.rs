@@ -11,7 +11,6 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
-use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -28,7 +27,7 @@ use rustix::fs::{
 use crate::Error;
 use crate::digest::Digest;
 use crate::layer::LayerStore;
-use crate::temporary::{self, TemporaryFile};
+use crate::temporary::TemporaryFile;
 use crate::unpack::translate::{access_control_list, capability};
 use crate::unpack::whiteout::is_whiteout;
 
@@ -361,6 +360,7 @@ fn times(stat: &Stat) -> Timestamps {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::fs::File;
 
     use super::*;
     use crate::tar::build::Archive;

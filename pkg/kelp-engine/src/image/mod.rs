@@ -15,8 +15,8 @@ pub mod remove;
 pub mod save;
 pub mod search;
 mod sibling;
-pub mod trust;
 pub mod tree;
+pub mod trust;
 pub mod usage;
 pub(crate) mod workshop;
 
