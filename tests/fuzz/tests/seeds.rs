@@ -52,7 +52,7 @@ fn no_damaged_seed_breaks_its_target() {
             println!("{}", file.display());
             // Those make files, and start programs.
             let places = match *target {
-                "layer" | "gnu_tar" => 8,
+                "layer" | "gnu_tar" => 4,
                 _ => 50,
             };
             for at in (0..input.len()).step_by(input.len() / places + 1) {
