@@ -58,6 +58,17 @@ impl Env {
         Some(Self::private(Self::in_directory(parent, None)?))
     }
 
+    /// A fresh world on a file system where files can share blocks.
+    pub(crate) fn of_reflinks() -> Option<Self> {
+        let parent = Path::new("/srv");
+        // XFS_SUPER_MAGIC of statfs(2).
+        if rustix::fs::statfs(parent).unwrap().f_type != 0x5846_5342 {
+            skip::skip("XFS on /srv (tests/bed as root mounts one)");
+            return None;
+        }
+        Some(Self::private(Self::in_directory(parent, None)?))
+    }
+
     /// A fresh world in which overlays are mounted as on kernels before Linux 6.5.
     pub(crate) fn of_old_kernel() -> Option<Self> {
         let mut env = Self::new()?;

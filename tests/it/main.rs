@@ -53,6 +53,7 @@ mod runtimes;
 mod search;
 mod security;
 mod show;
+mod siblings;
 mod skip;
 mod start_fails;
 mod stats;
