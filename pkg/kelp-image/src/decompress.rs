@@ -122,7 +122,7 @@ fn xz_error(error: io::Error) -> io::Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::io::Write;
     use std::process::{Command, Stdio};
 
@@ -169,6 +169,13 @@ mod tests {
     type Encoder = (&'static str, fn(&[u8]) -> Vec<u8>);
 
     const ENCODERS: [Encoder; 4] = [("gzip", gzip), ("zstd", zstd), ("bzip2", bzip2), ("xz", xz)];
+
+    /// The same compressed in every way that is known, and not at all.
+    pub(crate) fn in_every_form(bytes: &[u8]) -> Vec<Vec<u8>> {
+        let plain = bytes.to_vec();
+        let encoded = ENCODERS.iter().map(|(_, encode)| encode(bytes));
+        encoded.chain([plain]).collect()
+    }
 
     /// Text that repeats itself, and numbers that do not.
     fn content() -> Vec<u8> {

@@ -101,8 +101,13 @@ impl Extractor {
             self.directories.add(path, entry, None);
             return Ok(());
         }
-        if self.options.whiteouts && whiteout::is_marker(split(path).1) {
-            return whiteout::apply(self, path);
+        if self.options.whiteouts {
+            if whiteout::is_beneath_marker(path) {
+                return Ok(());
+            }
+            if whiteout::is_marker(split(path).1) {
+                return whiteout::apply(self, path);
+            }
         }
         match entry.kind {
             Kind::File if entry.size == 0 && self.metadata.is_plain(entry) => {

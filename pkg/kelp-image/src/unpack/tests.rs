@@ -11,6 +11,9 @@ use rustix::fs::{Mode, OFlags};
 use super::*;
 use crate::tar::build::Archive;
 
+mod odd;
+mod outside;
+
 /// A root beside which stands a file that no archive may change.
 struct Tree {
     directory: tempfile::TempDir,

@@ -45,6 +45,19 @@ pub(crate) fn is_marker(name: &[u8]) -> bool {
     name.starts_with(PREFIX)
 }
 
+/// Whether something is in a directory that aufs kept for itself, as `.wh..wh.plnk`.
+pub(super) fn is_beneath_marker(path: &[u8]) -> bool {
+    const AUFS: &[u8] = b".wh..wh.";
+    // Nearly every path ends here.
+    if !path.windows(AUFS.len()).any(|part| part == AUFS) {
+        return false;
+    }
+    let (parent, _) = split(path);
+    parent
+        .split(|&byte| byte == b'/')
+        .any(|name| name.starts_with(AUFS))
+}
+
 /// Whether something on disk is a whiteout.
 pub fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
