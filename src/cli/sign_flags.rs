@@ -9,24 +9,24 @@ use kelp_engine::image::trust::SignerOptions;
 pub struct SignFlags {
     /// Sign with this OpenPGP key: a file with a secret key, or a fingerprint or an address of the
     /// one that is meant in --sign-by-key
-    #[arg(long, value_name = "KEY")]
-    sign_by: Option<String>,
+    #[arg(long = "sign-by", value_name = "KEY")]
+    key: Option<String>,
     /// The file with OpenPGP secret keys, as gpg --export-secret-keys writes it
-    #[arg(long, value_name = "FILE")]
-    sign_by_key: Option<PathBuf>,
+    #[arg(long = "sign-by-key", value_name = "FILE")]
+    key_file: Option<PathBuf>,
     /// The file whose first line is the key's passphrase
-    #[arg(long, value_name = "FILE")]
-    sign_passphrase_file: Option<PathBuf>,
+    #[arg(long = "sign-passphrase-file", value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
 }
 
 impl SignFlags {
     /// Who signs.
     pub fn signer(&self) -> SignerOptions {
         SignerOptions {
-            sign_by: self.sign_by.clone(),
-            key_file: self.sign_by_key.clone(),
+            sign_by: self.key.clone(),
+            key_file: self.key_file.clone(),
             sigstore_key: None,
-            passphrase_file: self.sign_passphrase_file.clone(),
+            passphrase_file: self.passphrase_file.clone(),
         }
     }
 }

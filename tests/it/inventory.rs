@@ -21,7 +21,7 @@ pub(crate) fn of(data: &Path) -> Inventory {
     }
     found.retain(|path, what| {
         let past = matches!(path.as_str(), "/events" | "/events.1" | "/lock");
-        !past && !(what.starts_with('4') && is_structure(path))
+        !(past || what.starts_with('4') && is_structure(path))
     });
     found
 }

@@ -35,7 +35,7 @@ fn where_files_can_share_blocks_another_map_takes_no_content() {
     };
     let image = env.image("large", &large);
     let free = || {
-        let state = rustix::fs::statvfs(&env.path("d")).unwrap();
+        let state = rustix::fs::statvfs(env.path("d")).unwrap();
         state.f_bfree * state.f_frsize
     };
     let script = "cd /srv; stat -c '%u:%g %a %h %s' large owned link; ls /home; ls -A /root";

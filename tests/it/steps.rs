@@ -55,7 +55,6 @@ impl Blow {
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) status: ExitStatus,
-    pub(crate) stdout: String,
     pub(crate) stderr: String,
     /// How many calls were counted.
     pub(crate) calls: usize,
@@ -77,7 +76,7 @@ pub(crate) fn run(command: &Command, counted: Counted, blow: Option<(usize, Blow
     // It stops until it is traced: whatever it starts is traced from its first call then.
     let stopped = ["-c", "kill -STOP $$; exec \"$@\"", "sh"];
     let mut command = around(command, "sh", &stopped);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::null());
     command.stderr(Stdio::piped()).process_group(0);
     // A tracer is a thread, and may wait for its own alone.
     let tracer = thread::Builder::new().name(crate::skip::test_name());
@@ -85,9 +84,12 @@ pub(crate) fn run(command: &Command, counted: Counted, blow: Option<(usize, Blow
     tracer.unwrap().join().unwrap()
 }
 
+#[expect(
+    clippy::zombie_processes,
+    reason = "the tracer waits for it by waitpid(2), as for all that it traces"
+)]
 fn trace(command: &mut Command, counted: Counted, blow: Option<(usize, Blow)>) -> Outcome {
     let mut child = command.spawn().unwrap();
-    let stdout = collect(child.stdout.take().unwrap());
     let stderr = collect(child.stderr.take().unwrap());
     let main = Pid::from_raw(child.id() as i32);
     waitpid(main, Some(WaitPidFlag::WUNTRACED)).unwrap();
@@ -119,7 +121,6 @@ fn trace(command: &mut Command, counted: Counted, blow: Option<(usize, Blow)>) -
     };
     Outcome {
         status,
-        stdout: text(stdout),
         stderr: text(stderr),
         calls: tracer.calls,
         struck: tracer.struck,
@@ -207,16 +208,13 @@ impl Tracer {
     }
 
     fn at_call(&mut self, pid: Pid) {
-        match self.inside.remove(&pid) {
-            Some(error) => {
-                if let Some(error) = error {
-                    let _ = call::set_result(pid, error);
-                }
+        if let Some(error) = self.inside.remove(&pid) {
+            if let Some(error) = error {
+                let _ = call::set_result(pid, error);
             }
-            None => {
-                let error = Call::of(pid).and_then(|call| self.begin(pid, &call));
-                self.inside.insert(pid, error);
-            }
+        } else {
+            let error = Call::of(pid).and_then(|call| self.begin(pid, &call));
+            self.inside.insert(pid, error);
         }
         self.go_on(pid, None);
     }

@@ -329,8 +329,8 @@ impl ExtractedLayer {
     }
 
     /// The same for a layer that was copied from one for another map.
-    pub(crate) fn publish_copy(mut self, diff_id: &Digest, info: LayerInfo) -> Result<(), Error> {
-        self.settle_with(LayerInfo::new(info.size, info.files))?;
+    pub(crate) fn publish_copy(mut self, diff_id: &Digest, info: &LayerInfo) -> Result<(), Error> {
+        self.settle_with(&LayerInfo::new(info.size, info.files))?;
         self.name(diff_id.clone()).map(drop)
     }
 
@@ -376,12 +376,12 @@ impl ExtractedLayer {
             return Ok(());
         }
         let summary = self.summary();
-        self.settle_with(LayerInfo::new(summary.size, summary.files))
+        self.settle_with(&LayerInfo::new(summary.size, summary.files))
     }
 
-    fn settle_with(&mut self, info: LayerInfo) -> Result<(), Error> {
+    fn settle_with(&mut self, info: &LayerInfo) -> Result<(), Error> {
         use std::io::Write;
-        let text = serde_json::to_vec(&info).map_err(Error::json("describe a layer"))?;
+        let text = serde_json::to_vec(info).map_err(Error::json("describe a layer"))?;
         let mut file = TemporaryFile::create_readable(&self.store.data.join("tmp"), "info")?;
         file.file_mut()
             .write_all(&text)

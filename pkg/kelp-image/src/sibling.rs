@@ -130,7 +130,7 @@ fn copy(
     }
     .tree(source, target);
     copied.map_err(Error::io(format!("copy layer {diff_id}")))?;
-    made.publish_copy(diff_id, info)
+    made.publish_copy(diff_id, &info)
 }
 
 /// Whose a file is, and whose its copy becomes.
@@ -144,15 +144,15 @@ impl Owners {
     fn of(&self, stat: &Stat) -> io::Result<(Uid, Gid)> {
         let uid = translate(
             stat.st_uid,
-            &self.from,
-            &self.to,
+            self.from.as_ref(),
+            self.to.as_ref(),
             IdMap::container_uid,
             IdMap::host_uid,
         );
         let gid = translate(
             stat.st_gid,
-            &self.from,
-            &self.to,
+            self.from.as_ref(),
+            self.to.as_ref(),
             IdMap::container_gid,
             IdMap::host_gid,
         );
@@ -165,13 +165,13 @@ impl Owners {
 
 fn translate(
     id: u32,
-    from: &Option<IdMap>,
-    to: &Option<IdMap>,
+    from: Option<&IdMap>,
+    to: Option<&IdMap>,
     back: fn(&IdMap, u32) -> Option<u32>,
     forth: fn(&IdMap, u32) -> Option<u32>,
 ) -> Option<u32> {
-    let inside = from.as_ref().map_or(Some(id), |map| back(map, id))?;
-    to.as_ref().map_or(Some(inside), |map| forth(map, inside))
+    let inside = from.map_or(Some(id), |map| back(map, id))?;
+    to.map_or(Some(inside), |map| forth(map, inside))
 }
 
 struct Copy {
@@ -365,7 +365,7 @@ mod tests {
     use super::*;
     use crate::tar::build::Archive;
     use crate::unpack::Ownership;
-    use crate::verify::{Extracted, verify};
+    use crate::verify::{Differences, Extracted, verify};
 
     #[test]
     fn a_copy_is_what_the_archive_says_and_its_sibling_stays() {
@@ -416,7 +416,7 @@ mod tests {
                 ids: None,
             };
             let verdict = verify(&extracted, io::Cursor::new(archive.clone())).unwrap();
-            assert_eq!(verdict.differences, Default::default());
+            assert_eq!(verdict.differences, Differences::default());
             assert_eq!(layers.info(&diff_id).unwrap(), Some(verdict.info));
         }
         // What can't be shared leaves nothing.
@@ -431,7 +431,13 @@ mod tests {
     fn owners_go_through_both_maps() {
         let map = |word: &str| IdMap::from_word(word);
         let owner = |from: Option<IdMap>, to: Option<IdMap>, id: u32| {
-            translate(id, &from, &to, IdMap::container_uid, IdMap::host_uid)
+            translate(
+                id,
+                from.as_ref(),
+                to.as_ref(),
+                IdMap::container_uid,
+                IdMap::host_uid,
+            )
         };
         let keep_id = || map("0:1:1000,1000:0:1,1001:1001:64000/0:0:1");
         assert_eq!(owner(None, keep_id(), 0), Some(1));

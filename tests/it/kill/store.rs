@@ -263,7 +263,7 @@ impl Case<'_> {
         let lost = inventory::difference(&kept, &inventory::common(&kept, &left));
         assert!(lost.is_empty(), "{step} lost\n{lost}");
         // What is in the way of nothing may be in the way of the same command.
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             bench.prune();
             if self.rest == Rest::Whole {
                 self.is_before_or_after(&bench.inventory(), &step);
