@@ -42,7 +42,12 @@ struct SetArgs {
     #[arg(long, value_name = "FILE")]
     signature_policy: Option<PathBuf>,
     /// accept, reject, signedBy or sigstoreSigned
-    #[arg(short, long = "type", value_name = "TYPE", default_value = "signedBy")]
+    #[arg(
+        short = 't',
+        long = "type",
+        value_name = "TYPE",
+        default_value = "signedBy"
+    )]
     kind: String,
     /// The registry, as HOST[:PORT][/PATH], or default
     registry: String,
