@@ -396,10 +396,10 @@ mod tests {
                 "kelp -H x ps",
                 "-H is not supported by kelp yet: there is no service to talk to",
             ),
-            ("kelp push a", "push is not supported by kelp yet"),
+            ("kelp mount a", "mount is not supported by kelp yet"),
             (
-                "kelp system reset",
-                "system reset is not supported by kelp yet",
+                "kelp system service",
+                "system service is not supported by kelp yet",
             ),
             (
                 "kelp run -e",

@@ -121,6 +121,8 @@ struct Brief<'a> {
     created: &'a str,
     #[serde(rename = "Size")]
     size: &'a str,
+    #[serde(rename = "ReadOnly")]
+    read_only: bool,
 }
 
 impl<'a> Brief<'a> {
@@ -132,6 +134,7 @@ impl<'a> Brief<'a> {
             id: &row.short_id,
             created: &row.created_ago,
             size: &row.size,
+            read_only: row.read_only,
         }
     }
 }

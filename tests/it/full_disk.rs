@@ -1,7 +1,5 @@
 //! A file system that is too small for an image.
 
-mod steps;
-
 use crate::archive::Layer;
 use crate::env::Env;
 use crate::image::Image;

@@ -289,5 +289,12 @@ fn every_step_is_one_of_the_command() {
     let (code, found, stderr) = content(5, Blow::Fail(Errno::ENOSPC));
     assert_eq!((code, found.as_str()), (1, "one\ntwo\n"));
     assert!(stderr.contains("No space left on device"), "{stderr}");
+    // A disk that is full from a call on: what needs no space is not counted.
+    std::fs::remove_dir_all(directory.path().join("file.d")).unwrap_or_default();
+    std::fs::remove_file(&file).unwrap();
+    let full = Some((1, Blow::FailFromHere(Errno::ENOSPC)));
+    let outcome = run(&shell, Counted::Space, full);
+    assert_ne!(outcome.code(), 0);
+    assert!(!file.exists(), "{outcome:#?}");
     assert!(Blow::KillAll.kills() && !Blow::Fail(Errno::EIO).kills());
 }

@@ -147,25 +147,18 @@ const COMMANDS: &[(&str, &[&str])] = &[
             "auto-update",
             "build",
             "buildx",
-            "commit",
             "compose",
-            "export",
             "farm",
             "generate",
             "healthcheck",
-            "import",
             "init",
             "kube",
-            "load",
             "machine",
             "manifest",
             "mount",
             "network",
             "pod",
-            "push",
             "quadlet",
-            "save",
-            "search",
             "secret",
             "umount",
             "unmount",
@@ -177,8 +170,6 @@ const COMMANDS: &[(&str, &[&str])] = &[
             "checkpoint",
             "cleanup",
             "clone",
-            "commit",
-            "export",
             "init",
             "mount",
             "restore",
@@ -189,10 +180,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
     ),
     (
         "kelp image",
-        &[
-            "build", "import", "load", "mount", "push", "save", "scp", "search", "sign", "tree",
-            "trust", "umount", "unmount",
-        ],
+        &["build", "mount", "scp", "umount", "unmount"],
     ),
     (
         "kelp system",
@@ -299,12 +287,12 @@ mod tests {
             }
         }
         assert_eq!(
-            missing_command("kelp", "push").unwrap(),
-            "push is not supported by kelp yet"
+            missing_command("kelp", "mount").unwrap(),
+            "mount is not supported by kelp yet"
         );
         assert_eq!(
-            missing_command("kelp image", "save").unwrap(),
-            "image save is not supported by kelp yet"
+            missing_command("kelp image", "mount").unwrap(),
+            "image mount is not supported by kelp yet"
         );
         assert_eq!(missing_command("kelp", "nosuch"), None);
     }
