@@ -31,7 +31,7 @@ pub struct Args {
     /// Show nothing but the image's id
     #[arg(short, long)]
     quiet: bool,
-    /// For podman's scripts: an archive has no signature, and a policy has nothing to say of it
+    /// The policy that says which images are accepted, instead of the user's or the machine's
     #[arg(long, value_name = "FILE", hide = true)]
     signature_policy: Option<PathBuf>,
     /// A file, an http or https URL, or - for standard input; gzip and zstd are known
@@ -43,7 +43,7 @@ pub struct Args {
 /// Runs it; the exit code.
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     // Nothing but the id is shown anyway.
-    let _ = (args.quiet, args.signature_policy);
+    let _ = args.quiet;
     let source = ImportSource::parse(&args.source);
     if source == ImportSource::Stdin && rustix::termios::isatty(rustix::stdio::stdin()) {
         bail!("an archive can't be read from a terminal: redirect standard input, or name a file");
@@ -55,6 +55,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         os: args.os,
         arch: args.arch,
         variant: args.variant,
+        signature_policy: args.signature_policy,
     };
     let id = engine.import_image(&source, &options)?;
     output::line(format_args!("sha256:{id}"))?;

@@ -310,6 +310,48 @@ fn an_image_that_came_without_a_manifest_leaves_as_gzip() {
     }
 }
 
+#[test]
+fn a_blob_that_holds_another_layer_replaces_no_image() {
+    let Some(env) = Env::new() else { return };
+    let image = env.image("transports", &sample);
+    let own_digest = digest(&env, &image);
+    let layout = env.path("h/layout");
+    let place = format!("oci:{}:name", layout.display());
+    env.kelp(&["push", "-q", &image, &place]).succeeds();
+    // The same config, and so the same image, with a layer whose blob is another archive.
+    let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+    let blob = |digest: &Value| {
+        let digest = digest.as_str().unwrap();
+        layout.join("blobs").join(digest.replace(':', "/"))
+    };
+    let mut index = read(&layout.join("index.json"));
+    let mut manifest = read(&blob(&index["manifests"][0]["digest"]));
+    let write = |bytes: &[u8]| {
+        let digest = Value::from(crate::image::digest(bytes));
+        fs::write(blob(&digest), bytes).unwrap();
+        (digest, Value::from(bytes.len()))
+    };
+    let other = Layer::default().file("evil", 0o644, b"evil").finish();
+    let top = manifest["layers"]
+        .as_array_mut()
+        .unwrap()
+        .last_mut()
+        .unwrap();
+    (top["digest"], top["size"]) = write(&other);
+    let (digest_of, size) = write(manifest.to_string().as_bytes());
+    (
+        index["manifests"][0]["digest"],
+        index["manifests"][0]["size"],
+    ) = (digest_of, size);
+    fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    let line = env.kelp(&["pull", "-q", &place]).fails(125);
+    assert!(line.contains("the content of layer sha256:"), "{line}");
+    assert_eq!(digest(&env, &image), own_digest);
+    env.kelp(&["image", "prune", "-f"]).succeeds();
+    env.kelp(&["system", "check"]).succeeds();
+    runs(&env, &image);
+}
+
 /// What is beneath a directory, with times of change.
 fn tree(path: &Path) -> Vec<(String, std::time::SystemTime)> {
     let mut found = Vec::new();

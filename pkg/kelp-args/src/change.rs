@@ -136,8 +136,10 @@ fn invocation(value: &str) -> Invocation {
 /// `KEY=VALUE` and more of them, or the older `KEY VALUE`.
 fn pairs(name: &str, value: &str) -> Result<Vec<(String, String)>, String> {
     let must = || format!("{name} must have the form KEY=VALUE");
-    let first = value.split_whitespace().next().unwrap_or_default();
-    let pairs: Vec<(String, String)> = if first.contains('=') {
+    // Quotes may stand around a key with spaces, or open in a value that is a line as it is.
+    let first = words(value).ok().and_then(|words| words.into_iter().next());
+    let first = first.or_else(|| value.split_whitespace().next().map(str::to_owned));
+    let pairs: Vec<(String, String)> = if first.is_some_and(|first| first.contains('=')) {
         let mut pairs = Vec::new();
         for word in words(value)? {
             let (key, value) = word.split_once('=').ok_or_else(must)?;

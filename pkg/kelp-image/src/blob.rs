@@ -231,6 +231,17 @@ impl BlobStore {
         }
     }
 
+    /// Makes sure that a blob is in the user's own store, where it may be in a read-only one alone.
+    pub fn bring_up(&self, digest: &Digest) -> Result<(), Error> {
+        if self.contains(digest)? {
+            return Ok(());
+        }
+        let mut from = self.reader(digest)?;
+        let mut writer = self.writer_of(digest)?;
+        io::copy(&mut from, &mut writer).map_err(crate::ingest::sink_error)?;
+        writer.commit(digest)
+    }
+
     /// Every blob with its size in bytes.
     pub fn list(&self) -> Result<Vec<(Digest, u64)>, Error> {
         let mut blobs = Vec::new();

@@ -24,12 +24,14 @@ use futures_util::future;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
-use crate::blob::{BlobStore, BlobWriter};
+use crate::blob::BlobWriter;
 use crate::digest::Digest;
 use crate::feed::{Level, feed, pipe};
+use crate::fetch::Here;
+use crate::ingest::check_pair;
 use crate::progress::{Event, Progress};
 use crate::registry::Repository;
-use crate::unpacker::{UnpackJob, Unpacker};
+use crate::unpacker::UnpackJob;
 
 /// How many pieces of a download wait for the disk; a piece is at most some 400 KiB.
 const CHANNEL_LENGTH: usize = 16;
@@ -50,8 +52,7 @@ pub(crate) struct Layer {
 pub(crate) struct LayerPull<'scope, 'env> {
     pub(crate) scope: &'scope Scope<'scope, 'env>,
     pub(crate) repository: &'env Repository,
-    pub(crate) blobs: &'env BlobStore,
-    pub(crate) unpacker: &'env dyn Unpacker,
+    pub(crate) here: &'env Here<'env>,
     pub(crate) progress: &'env dyn Progress,
 }
 
@@ -90,17 +91,25 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
 
     async fn attempt(self, layer: &Layer) -> Result<(), Setback> {
         let digest = &layer.digest;
-        let extracted = self.unpacker.has_layer(&layer.diff_id)?;
-        let writer = if self.blobs.contains(digest)? {
+        let extracted = self.here.unpacker.has_layer(&layer.diff_id)?;
+        let writer = if self.here.blobs.contains(digest)? {
             None
         } else {
             // Waits here while another process downloads the same blob.
-            let (blobs, wanted) = (self.blobs, digest.clone());
+            let (blobs, wanted) = (self.here.blobs, digest.clone());
             self.in_thread(move || blobs.resume(&wanted)).await?
         };
         let Some(mut writer) = writer else {
             self.progress.event(Event::BlobSkipped { digest });
-            if !extracted {
+            if self.here.blobs.size(digest)? != Some(layer.size) {
+                return Err(Setback::Final(Error::Invalid(format!(
+                    "blob {digest} does not have the {} bytes that the manifest says",
+                    layer.size
+                ))));
+            }
+            if extracted {
+                self.check_pair(layer).await?;
+            } else {
                 self.unpack_present(layer).await?;
             }
             return Ok(());
@@ -134,11 +143,26 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
                 (Ok(()), Ok(job)) => job,
             }
         };
-        if let Some(job) = job {
-            self.in_thread(move || job.publish()).await?;
+        match job {
+            Some(job) => self.in_thread(move || job.publish()).await?,
+            None => self.check_pair(layer).await?,
         }
         self.progress.event(Event::BlobDone { digest });
         Ok(())
+    }
+
+    /// Whether the blob holds the layer that is extracted already, unless an image here says so.
+    async fn check_pair(self, layer: &Layer) -> Result<(), Error> {
+        if self
+            .here
+            .images
+            .knows_layer(&layer.digest, &layer.diff_id)?
+        {
+            return Ok(());
+        }
+        let (blobs, layer) = (self.here.blobs, layer.clone());
+        self.in_thread(move || check_pair(blobs, &layer.digest, &layer.diff_id))
+            .await
     }
 
     /// Downloads what is missing, and commits the blob.
@@ -234,7 +258,7 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
         file: File,
         level: Arc<Level>,
     ) -> Result<Box<dyn UnpackJob>, Error> {
-        let (unpacker, layer) = (self.unpacker, layer.clone());
+        let (unpacker, layer) = (self.here.unpacker, layer.clone());
         self.in_thread(move || {
             let (reader, writer) = pipe()?;
             let job = unpacker.start(&layer.diff_id, reader)?;
@@ -251,8 +275,8 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
 
     /// Extracts a blob that is here already.
     async fn unpack_present(self, layer: &Layer) -> Result<(), Error> {
-        let file = OwnedFd::from(self.blobs.reader(&layer.digest)?);
-        let (unpacker, layer) = (self.unpacker, layer.clone());
+        let file = OwnedFd::from(self.here.blobs.reader(&layer.digest)?);
+        let (unpacker, layer) = (self.here.unpacker, layer.clone());
         self.in_thread(move || {
             let job = unpacker.start(&layer.diff_id, file)?;
             finish(job, &layer)?.publish()

@@ -13,6 +13,7 @@ use crate::download::{Layer, LayerPull};
 use crate::manifest::{Document, check_config_type, check_layer_type};
 use crate::platform::{Platform, of_descriptor};
 use crate::progress::{Event, Progress};
+use crate::pull::Images;
 use crate::registry::{Fetched, Repository};
 use crate::unpacker::Unpacker;
 
@@ -20,7 +21,7 @@ use crate::unpacker::Unpacker;
 const PARALLEL_LAYERS: usize = 6;
 
 /// The most layers that an image may have: more than overlayfs can stack anyway.
-const LAYER_LIMIT: usize = 500;
+pub(crate) const LAYER_LIMIT: usize = 500;
 
 /// What a registry has under a name, before its layers are fetched.
 #[derive(Debug)]
@@ -68,7 +69,7 @@ impl Resolved {
                 .is_ok_and(|digest| !blobs.contains(&digest).unwrap_or(false))
         };
         let layers = self.manifest.layers().iter().filter(is_missing);
-        layers.map(Descriptor::size).sum()
+        layers.map(Descriptor::size).fold(0, u64::saturating_add)
     }
 
     /// The image's id: its config's digest.
@@ -161,6 +162,17 @@ fn resolved(
     })
 }
 
+/// What is here already, and what brings more.
+#[derive(Clone, Copy)]
+pub(crate) struct Here<'a> {
+    /// The images.
+    pub(crate) images: &'a dyn Images,
+    /// Their blobs.
+    pub(crate) blobs: &'a BlobStore,
+    /// Who extracts layers.
+    pub(crate) unpacker: &'a dyn Unpacker,
+}
+
 /// Fetches everything that a manifest names, and keeps the manifest last: after this, the blobs of
 /// the image are complete and its layers extracted.
 pub(crate) fn fetch(
@@ -168,10 +180,10 @@ pub(crate) fn fetch(
     repository: &Repository,
     resolved: &Resolved,
     platform: &Platform,
-    blobs: &BlobStore,
-    unpacker: &dyn Unpacker,
+    here: &Here<'_>,
     progress: &dyn Progress,
 ) -> Result<(), Error> {
+    let blobs = here.blobs;
     progress.event(Event::Found);
     let config_digest = resolved.config()?;
     let config = runtime.block_on(config(
@@ -188,8 +200,7 @@ pub(crate) fn fetch(
         let pull = LayerPull {
             scope,
             repository,
-            blobs,
-            unpacker,
+            here,
             progress,
         };
         runtime.block_on(

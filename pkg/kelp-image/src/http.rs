@@ -31,7 +31,7 @@ const USER_AGENT: &str = concat!("kelp/", env!("CARGO_PKG_VERSION"));
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long a server may stay silent, before its answer and within it.
-const SILENCE_TIMEOUT: Duration = Duration::from_mins(1);
+pub(crate) const SILENCE_TIMEOUT: Duration = Duration::from_mins(1);
 
 const REDIRECT_LIMIT: usize = 10;
 
@@ -116,7 +116,7 @@ impl From<Failure> for Error {
 pub(crate) struct Transport {
     certs: CertDirectories,
     resolver: Resolver,
-    clients: Mutex<HashMap<(String, bool), Client>>,
+    clients: Mutex<HashMap<(String, bool, bool), Client>>,
 }
 
 impl Transport {
@@ -177,8 +177,10 @@ impl Transport {
         url: &Url,
         own: bool,
     ) -> Result<Response, Failure> {
+        // The client's clock runs while a body is sent, however fast: who sends one has a clock of its own.
+        let sends = matches!(request.method, Method::PATCH | Method::PUT);
         let client = self
-            .client(url, !request.insecure)
+            .client(url, !request.insecure, sends)
             .map_err(|error| Failure::lasting(error.to_string()))?;
         let mut builder = client
             .request(request.method.clone(), url.clone())
@@ -215,10 +217,10 @@ impl Transport {
         builder.send().await.map_err(|error| explain(&error, url))
     }
 
-    fn client(&self, url: &Url, verify: bool) -> Result<Client, Error> {
+    fn client(&self, url: &Url, verify: bool, sends: bool) -> Result<Client, Error> {
         let authority = authority(url);
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (authority, verify);
+        let key = (authority, verify, sends);
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
@@ -227,9 +229,11 @@ impl Transport {
             .referer(false)
             .redirect(Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(SILENCE_TIMEOUT)
             .tls_backend_preconfigured(self.certs.client_config(&key.0, verify)?)
             .dns_resolver(self.resolver.clone());
+        if !sends {
+            builder = builder.read_timeout(SILENCE_TIMEOUT);
+        }
         // A proxy can't reach this machine's loopback; podman and docker go there directly too.
         if is_loopback(url) {
             builder = builder.no_proxy();

@@ -78,6 +78,27 @@ pub fn store_layer_as<R: Read>(
     })
 }
 
+/// Whether a blob holds the archive that it is said to hold: what is extracted already says nothing of it.
+pub(crate) fn check_pair(
+    blobs: &BlobStore,
+    digest: &Digest,
+    diff_id: &Digest,
+) -> Result<(), Error> {
+    let failed = |error| Error::io(format!("read blob {digest}"))(error);
+    let mut archive = Decompressor::new(blobs.reader(digest)?).map_err(failed)?;
+    let mut hasher = Hasher::new(diff_id.algorithm());
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match archive.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    diff_id.is(&format!("the content of layer {digest}"), hasher.finish())
+}
+
 /// The error of a [`BlobWriter`], which passes its own through as an `io::Error`.
 pub(crate) fn sink_error(error: io::Error) -> Error {
     match error.downcast::<Error>() {

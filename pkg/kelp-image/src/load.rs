@@ -17,9 +17,10 @@ use crate::Error;
 use crate::blob::BlobStore;
 use crate::digest::Digest;
 use crate::feed::{Level, feed_from, pipe};
-use crate::ingest::{LayerBlob, store_layer};
+use crate::ingest::{LayerBlob, check_pair, store_layer};
 use crate::platform::Platform;
 use crate::progress::{Event, Progress};
+use crate::pull::Images as _;
 use crate::reference::{ImageName, Reference};
 use crate::store::Store;
 use crate::transport::files::Files;
@@ -246,8 +247,13 @@ impl Load<'_> {
         });
         // If both failed, that the bytes are wrong says more than what the unpacker made of them.
         let blob = blob?;
-        if let Some(job) = job? {
-            job.publish()?;
+        match job? {
+            Some(job) => job.publish()?,
+            // What is extracted already says nothing of these bytes.
+            None if !self.store.knows_layer(&blob.digest, &layer.diff_id)? => {
+                check_pair(self.blobs, &blob.digest, &layer.diff_id)?;
+            }
+            None => {}
         }
         self.progress.event(Event::BlobDone { digest });
         Ok(blob)
@@ -256,8 +262,16 @@ impl Load<'_> {
     /// The layer's blob, if it is here.
     fn known(&self, layer: &OfferedLayer) -> Result<Option<LayerBlob>, Error> {
         if let Some(digest) = &layer.digest {
-            let here = self.blobs.contains(digest)?;
-            return Ok(here.then(|| of_digest(layer, digest)));
+            let Some(size) = self.blobs.size(digest)? else {
+                return Ok(None);
+            };
+            if size != layer.region.length {
+                return Err(Error::Invalid(format!(
+                    "blob {digest} does not have the {} bytes that it has here",
+                    layer.region.length
+                )));
+            }
+            return Ok(Some(of_digest(layer, digest)));
         }
         for record in self.store.records()? {
             for known in record.layers {

@@ -19,6 +19,7 @@ use crate::decompress::Decompressor;
 use crate::digest::Digest;
 use crate::ingest::sink_error;
 use crate::store::{ImageRecord, Store};
+use crate::transport::sink::Verified;
 
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
@@ -150,11 +151,22 @@ impl Parcel {
                 descriptor["mediaType"] = json!(format.media_type());
                 descriptor["digest"] = json!(new.digest);
                 descriptor["size"] = json!(new.size);
+                // They tell of the bytes that were: a table of contents, for one.
+                if let Some(fields) = descriptor.as_object_mut() {
+                    fields.remove("annotations");
+                }
             }
         }
-        if let Some(form) = wanted.form {
-            change_form(&mut manifest, form);
+        if manifest == before && wanted.form.is_none() {
+            return Ok(self);
         }
+        let has_zstd = compression == Some(Format::Zstd);
+        let own = if self.media_type == DOCKER_MANIFEST && !has_zstd {
+            ManifestForm::Docker
+        } else {
+            ManifestForm::Oci
+        };
+        change_form(&mut manifest, wanted.form.unwrap_or(own));
         if manifest == before {
             return Ok(self);
         }
@@ -255,7 +267,8 @@ fn convert(
     {
         return Ok(known);
     }
-    let reader = blobs.reader(digest)?;
+    // What would be compressed anew would have a digest of its own: the bytes are looked at here.
+    let reader = Verified::new(blobs.reader(digest)?, digest);
     let mut archive =
         Decompressor::new(reader).map_err(Error::io(format!("read blob {digest}")))?;
     let mut encoder =
@@ -266,7 +279,10 @@ fn convert(
             Ok(0) => break,
             Ok(count) => encoder.write_all(&buffer[..count]).map_err(sink_error)?,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::io(format!("read blob {digest}"))(error)),
+            Err(error) => match error.downcast::<Error>() {
+                Ok(error) => return Err(error),
+                Err(error) => return Err(Error::io(format!("read blob {digest}"))(error)),
+            },
         }
     }
     let writer = encoder.finish().map_err(sink_error)?;

@@ -8,7 +8,7 @@ use crate::Error;
 use crate::access::{Access, AccessOptions, runtime};
 use crate::blob::BlobStore;
 use crate::digest::Digest;
-use crate::fetch::{Resolved, fetch, resolve};
+use crate::fetch::{Here, Resolved, fetch, resolve};
 use crate::platform::Platform;
 use crate::progress::{Event, Progress};
 use crate::reference::{ImageName, Reference};
@@ -88,7 +88,7 @@ pub struct PulledImage {
 }
 
 /// The images that are here, as a pull needs them.
-pub trait Images {
+pub trait Images: Sync {
     /// The image with exactly this name.
     fn find(&self, reference: &Reference) -> Result<Option<LocalImage>, Error>;
 
@@ -99,6 +99,9 @@ pub trait Images {
         digest: &Digest,
         platform: &Platform,
     ) -> Result<bool, Error>;
+
+    /// Whether an image that is here has a layer in this blob.
+    fn knows_layer(&self, digest: &Digest, diff_id: &Digest) -> Result<bool, Error>;
 
     /// Writes an image's record and its name: the last step.
     fn record(&self, image: &PulledImage) -> Result<(), Error>;
@@ -142,6 +145,11 @@ pub fn pull(
         _ => {}
     }
     let chosen = short_name::settle(name, &mut candidates, &access.registries, options.ask)?;
+    if options.access.credentials.is_some() && candidates.references.len() > 1 {
+        return Err(Error::Invalid(format!(
+            "--creds is for one registry, and {name} may come from several: put the registry before it"
+        )));
+    }
     if let (ImageName::Short(short), Some(file)) = (name, &candidates.alias_file) {
         progress.event(Event::Resolved {
             name: short.path(),
@@ -314,8 +322,11 @@ impl Pull<'_> {
             repository,
             resolved,
             &self.platform,
-            blobs,
-            unpacker,
+            &Here {
+                images: self.images,
+                blobs,
+                unpacker,
+            },
             self.progress,
         )
     }

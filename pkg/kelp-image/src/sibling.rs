@@ -382,7 +382,7 @@ mod tests {
             .file("etc/attributed", b"z")
             .entry(b'6', "pipe", "", b"")
             .file("etc/.wh.gone", b"")
-            .mode(0o500)
+            .mode(0o750)
             .directory("var")
             .file("var/.wh..wh..opq", b"")
             .file("var/x", b"")

@@ -11,19 +11,21 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use http_body::{Body, Frame, SizeHint};
 use reqwest::header::{HeaderMap, LOCATION, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::Error;
 use crate::digest::Digest;
-use crate::http::{Content, Request};
+use crate::http::{Content, Request, SILENCE_TIMEOUT};
 use crate::registry::Repository;
 
 /// How many bytes of a file are sent at a time.
@@ -34,6 +36,12 @@ const PIECE: u64 = 16 << 20;
 
 /// The largest piece that a registry may ask for.
 const PIECE_LIMIT: u64 = 1 << 30;
+
+/// How long a registry may take to answer once it has everything: it may put a large blob together.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(15);
+
+/// How often it is looked at whether a registry takes what is sent.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A registry's way of asking for larger pieces.
 const CHUNK_MIN_LENGTH: &str = "oci-chunk-min-length";
@@ -127,6 +135,12 @@ impl Upload<'_> {
                 Ok(()) => return Ok(Sent::Uploaded),
                 Err(error) => error,
             };
+            // The answer may have been lost, and not the blob.
+            if matches!(error, Error::Registry(_) | Error::NotInRegistry(_))
+                && self.exists().await.unwrap_or(false)
+            {
+                return Ok(Sent::Uploaded);
+            }
             if matches!(error, Error::TooLarge(_)) && whole {
                 whole = false;
                 continue;
@@ -197,7 +211,11 @@ impl Upload<'_> {
                     let pause = pause.ok_or(Error::Registry(broken))?;
                     attempt += 1;
                     tokio::time::sleep(pause).await;
+                    let before = position;
                     (place, position) = self.progress(&place).await?;
+                    if position > before {
+                        attempt = 0;
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -222,10 +240,15 @@ impl Upload<'_> {
         let taken =
             |status: StatusCode| status == StatusCode::PAYLOAD_TOO_LARGE || status.is_success();
         let what = self.what();
-        let response = self.repository.call(request, &what, false, &taken).await?;
+        let call = self.repository.call(request, &what, false, &taken);
+        let response = match select(pin!(call), pin!(self.stalled(end))).await {
+            Either::Left((response, _)) => response?,
+            Either::Right((reason, _)) => return Err(Error::Registry(format!("{what}: {reason}"))),
+        };
         if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
             return Err(Error::TooLarge(format!(
-                "{what}: the registry takes no request of {} bytes",
+                "{what}: the registry, or a proxy before it, takes no request of {} bytes: its limit has \
+                 to be raised there",
                 end - from
             )));
         }
@@ -261,10 +284,28 @@ impl Upload<'_> {
             ..Request::get(place)
         };
         let done = |status| status == StatusCode::CREATED || status == StatusCode::NO_CONTENT;
-        self.repository
-            .call(request, &self.what(), true, &done)
-            .await
-            .map(drop)
+        let what = self.what();
+        let call = self.repository.call(request, &what, true, &done);
+        match tokio::time::timeout(ANSWER_TIMEOUT, call).await {
+            Ok(answer) => answer.map(drop),
+            Err(_) => Err(Error::Registry(format!("{what}: no answer for 15 minutes"))),
+        }
+    }
+
+    /// Ends when a registry has taken nothing for too long; says so.
+    async fn stalled(&self, end: u64) -> &'static str {
+        let (mut last, mut since) = (0, Instant::now());
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let sent = self.sent.load(Ordering::Relaxed);
+            if sent != last {
+                (last, since) = (sent, Instant::now());
+            } else if sent < end && since.elapsed() > SILENCE_TIMEOUT {
+                return "the registry has taken nothing for 60 seconds";
+            } else if since.elapsed() > ANSWER_TIMEOUT {
+                return "no answer for 15 minutes";
+            }
+        }
     }
 
     /// Where an upload goes on.

@@ -57,7 +57,15 @@ impl Engine {
             } = damage
                 && !bad.contains(&layer.digest)
             {
-                self.mend_layer(&store, key, layer, info.as_ref(), say)?;
+                let mended = self.mend_layer(&store, key, layer, info.as_ref(), say);
+                if let Err(error) = mended {
+                    // The others can be mended all the same.
+                    let reason = error.line();
+                    say(&format!(
+                        "Layer {} can't be rebuilt: {reason}",
+                        layer.diff_id
+                    ));
+                }
             }
         }
         let damages = std::mem::take(&mut findings.damages);

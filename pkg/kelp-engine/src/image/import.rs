@@ -10,6 +10,7 @@ use kelp_image::config_paths::ConfigPaths;
 use kelp_image::ingest::store_layer;
 use kelp_image::platform::Platform;
 use kelp_image::remote::{Remote, is_url};
+use kelp_image::trust::{Subject, Trust};
 use serde_json::json;
 
 use crate::image::draft::Draft;
@@ -70,6 +71,8 @@ pub struct ImportOptions {
     pub arch: Option<String>,
     /// A variant of the architecture.
     pub variant: Option<String>,
+    /// Which images are accepted, instead of the user's policy or the machine's.
+    pub signature_policy: Option<PathBuf>,
 }
 
 impl Engine {
@@ -85,6 +88,12 @@ impl Engine {
             options.arch.as_deref(),
             options.variant.as_deref(),
         );
+        let trust = Trust::load(
+            &ConfigPaths::from_env(),
+            options.signature_policy.as_deref(),
+        )?;
+        // What podman calls an image that is an archive of files.
+        trust.check(&Subject::stream("tarball"), b"", &[])?;
         let archive = source.open()?;
         let making = self.make_image()?;
         let layer = store_layer(&making.blobs, archive, None)?;

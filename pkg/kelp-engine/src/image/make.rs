@@ -73,7 +73,11 @@ impl Making {
             self.lease.keep(digest)?;
         }
         // A removal that was before the lease has taken the record first.
-        self.store.find(id).map_err(gone)
+        let record = self.store.find(id).map_err(gone)?;
+        for layer in &record.layers {
+            self.blobs.bring_up(&layer.digest)?;
+        }
+        Ok(record)
     }
 
     /// An image's config as it is.

@@ -70,8 +70,8 @@ mod tests {
             mode: 0o755,
             ..Entry::default()
         };
-        let before = entry.clone();
         for (name, value) in [(OWNER_XATTR, "5:6"), (MODE_XATTR, "4755")] {
+            let before = entry.clone();
             apply(
                 &mut entry,
                 Ownership::Mapped,

@@ -192,12 +192,14 @@ impl Store {
             record.merge(&older);
         }
         // The renames of the blobs, whose content is synced, before what refers to them.
-        sync_directory(&self.data.join("blobs/sha256"))?;
+        for directory in ["blobs/sha256", "blobs/sha512"] {
+            sync_directory(&self.data.join(directory))?;
+        }
         write_document(&self.data, &self.record_path(&record.id), &record)?;
         let mut displaced = Vec::new();
         for name in new.names {
             let name = name.to_string();
-            let before = self.tags.get(&name)?.map(|tag| tag.image);
+            let before = self.tag_of(&name)?.map(|tag| tag.image);
             self.write_tag(&name, &record)?;
             if let Some(image) = before.filter(|before| *before != record.id) {
                 displaced.push(Displaced { name, image });
@@ -224,7 +226,11 @@ impl Store {
     /// Notes that a registry knows an image by a name with a digest.
     pub fn known_by(&self, id: &Digest, repo_digest: String) -> Result<(), Error> {
         let _lock = StoreLock::exclusive(&self.data)?;
-        let mut record = self.record(id)?.ok_or_else(|| no_image(id))?;
+        // What is in a read-only store stays as it is, and what has been removed meanwhile is known to
+        // nobody.
+        let Some(mut record) = self.record(id)?.filter(|_| self.read_only(id).is_none()) else {
+            return Ok(());
+        };
         if !record.repo_digests.contains(&repo_digest) {
             record.repo_digests.push(repo_digest);
             write_document(&self.data, &self.record_path(id), &record)?;
@@ -245,7 +251,7 @@ impl Store {
         if retag == Retag::Refuse {
             self.check_name_is_free(&name, id)?;
         }
-        let before = self.tags.get(&name)?.map(|tag| tag.image);
+        let before = self.tag_of(&name)?.map(|tag| tag.image);
         self.write_tag(&name, &record)?;
         Ok(before.filter(|before| before != id))
     }
@@ -270,7 +276,7 @@ impl Store {
     }
 
     fn check_name_is_free(&self, name: &str, id: &Digest) -> Result<(), Error> {
-        match self.tags.get(name)? {
+        match self.tag_of(name)? {
             Some(tag) if tag.image != *id && self.record(&tag.image)?.is_some() => {
                 Err(Error::Conflict(format!(
                     "{name} is the name of image {} already: remove or rename that first",
@@ -583,6 +589,14 @@ impl Images for Store {
         Ok(chosen.is_ok_and(|chosen| {
             Digest::try_from(chosen.digest()).is_ok_and(|chosen| chosen == record.manifest)
         }))
+    }
+
+    fn knows_layer(&self, digest: &Digest, diff_id: &Digest) -> Result<bool, Error> {
+        let has = |layer: &LayerRecord| layer.digest == *digest && layer.diff_id == *diff_id;
+        Ok(self
+            .records()?
+            .iter()
+            .any(|record| record.layers.iter().any(has)))
     }
 
     fn record(&self, image: &PulledImage) -> Result<(), Error> {

@@ -84,7 +84,10 @@ impl ImageRecord {
             architecture: config.architecture().to_string(),
             variant: config.variant().clone(),
             created: config.created().clone(),
-            size: layers.iter().map(|layer| layer.size).sum(),
+            size: layers
+                .iter()
+                .map(|layer| layer.size)
+                .fold(0, u64::saturating_add),
             layers,
             repo_digests: Vec::new(),
             indexes: Vec::new(),

@@ -14,12 +14,18 @@ use super::{Place, Selector, layout};
 use crate::Error;
 use crate::blob::DOCUMENT_LIMIT;
 use crate::digest::Digest;
-use crate::fetch::Config;
+use crate::fetch::{Config, LAYER_LIMIT};
 use crate::platform::Platform;
 use crate::reference::ImageName;
 
 /// The list of the images.
 pub(crate) const MANIFEST: &str = "manifest.json";
+
+/// The most images of one archive, whose documents are read before any of them is brought.
+pub(super) const IMAGE_LIMIT: usize = 200;
+
+/// The most bytes of all their configs.
+const CONFIGS_LIMIT: u64 = 256 << 20;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -50,6 +56,11 @@ pub(crate) fn offers(
         .ok_or_else(|| Error::Archive(format!("{MANIFEST} is missing: docker did not write it")))?;
     let items: Vec<Item> =
         serde_json::from_slice(&bytes).map_err(Error::json(format!("read {MANIFEST}")))?;
+    if items.len() > IMAGE_LIMIT {
+        return Err(Error::Archive(format!(
+            "the archive has more than {IMAGE_LIMIT} images"
+        )));
+    }
     let chosen = choose(&items, place.and_then(|place| place.selector.as_ref()))?;
     let mut kept = if layout::is_one(files)? {
         // It may have what is no image, or none of this platform's. manifest.json counts in any case.
@@ -58,8 +69,16 @@ pub(crate) fn offers(
         HashMap::new()
     };
     let mut offers = Vec::new();
+    let mut bytes = 0;
     for (item, only) in chosen {
         let config = config(files, item)?;
+        bytes += config.1.len() as u64;
+        if bytes > CONFIGS_LIMIT {
+            return Err(Error::Archive(format!(
+                "the images' configs have more than {} MiB together",
+                CONFIGS_LIMIT >> 20
+            )));
+        }
         let mut offer = match kept.remove(&config.0) {
             Some(offer) => offer,
             None => offer(files, item, config)?,
@@ -131,6 +150,12 @@ fn offer(files: &Files, item: &Item, config: (Digest, Vec<u8>)) -> Result<Offer,
             "the archive has {} layers of an image whose config names {}",
             names.len(),
             diff_ids.len()
+        )));
+    }
+    if names.len() > LAYER_LIMIT {
+        return Err(Error::Archive(format!(
+            "an image of the archive has {} layers; more than {LAYER_LIMIT} can't be used",
+            names.len()
         )));
     }
     let layers = names.iter().zip(diff_ids).map(|(name, diff_id)| {

@@ -2,6 +2,7 @@
 
 use oci_spec::image::{Descriptor, ImageIndex};
 
+use super::docker::IMAGE_LIMIT;
 use super::files::{Files, Region};
 use super::offer::{Offer, document, of_document};
 use super::{Place, Selector};
@@ -70,6 +71,11 @@ pub(crate) fn offers(
             found
         }
     };
+    if chosen.len() > IMAGE_LIMIT {
+        return Err(Error::Archive(format!(
+            "the layout has more than {IMAGE_LIMIT} images"
+        )));
+    }
     if chosen.is_empty() {
         return Err(Error::Archive("the layout has no image".to_owned()));
     }
