@@ -21,6 +21,9 @@ const DOCKER_HUB_API: &str = "registry-1.docker.io";
 /// The longest that a `Retry-After` is obeyed.
 const RETRY_AFTER_LIMIT: Duration = Duration::from_mins(1);
 
+/// How often a request is sent again because others have found a new token for it.
+const REFUSAL_LIMIT: u32 = 8;
+
 /// How often and how patiently a request is repeated.
 #[derive(Debug, Clone, Copy)]
 pub struct Retries {
@@ -181,7 +184,7 @@ impl Repository {
         // A registry may name another host to send something to, which gets no credentials.
         let trusted = same_server(self.base().await?, &request.url);
         let limit = if repeatable { self.retries.limit } else { 0 };
-        let mut authorized_anew = false;
+        let (mut found_one, mut refusals) = (false, 0);
         let mut attempt = 0;
         loop {
             let authorization = self.authorizer.current();
@@ -200,8 +203,11 @@ impl Repository {
                 return Ok(response);
             }
             // Another host's challenge is not obeyed: it would get this one's credentials.
-            if status == StatusCode::UNAUTHORIZED && own && !authorized_anew {
-                self.authorizer
+            if status == StatusCode::UNAUTHORIZED && own && !found_one && refusals < REFUSAL_LIMIT {
+                // One that others have found may be old again by now.
+                refusals += 1;
+                found_one = self
+                    .authorizer
                     .authorize(
                         &self.transport,
                         &request,
@@ -209,7 +215,6 @@ impl Repository {
                         &authorization,
                     )
                     .await?;
-                authorized_anew = true;
                 continue;
             }
             let may_pass = status == StatusCode::TOO_MANY_REQUESTS

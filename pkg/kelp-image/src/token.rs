@@ -84,17 +84,18 @@ impl Authorizer {
             .clone()
     }
 
-    /// Finds an authorization after the registry has answered 401 to `refused`.
+    /// Finds an authorization after the registry has answered 401 to `refused`; false if another request
+    /// had found one meanwhile.
     pub(crate) async fn authorize(
         &self,
         transport: &Transport,
         request: &Request,
         headers: &HeaderMap,
         refused: &Authorization,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let _fetching = self.fetching.lock().await;
         if !self.current().is(refused) {
-            return Ok(());
+            return Ok(false);
         }
         let challenges: Vec<Challenge> = headers
             .get_all(WWW_AUTHENTICATE)
@@ -131,7 +132,7 @@ impl Authorizer {
         header.set_sensitive(true);
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         *current = Authorization(Some(Arc::new(header)));
-        Ok(())
+        Ok(true)
     }
 
     async fn bearer_token(
