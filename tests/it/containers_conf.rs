@@ -216,7 +216,7 @@ fn a_wrong_value_is_told_with_file_and_line() {
         ),
         (
             "[engine]\nimage_default_transport = 'docker-archive:'\n",
-            "2: images come from registries: no transport docker-archive:",
+            "2: a name without a transport is one in a registry, and not of docker-archive:",
         ),
     ] {
         write(&env, text);
