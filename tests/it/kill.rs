@@ -277,7 +277,10 @@ impl Scene {
             .collect();
         let mut all = names(&data.join("blobs/sha256"));
         for map in names(&data.join("layers")) {
-            all.extend(names(&data.join("layers").join(map)));
+            let mut layers = names(&data.join("layers").join(map));
+            // It says which map the layers are for that may come, and stays.
+            layers.retain(|name| name != "map");
+            all.extend(layers);
         }
         let strange = |name: &String| !records.contains(name.trim_end_matches(".json"));
         all.into_iter().filter(strange).collect()
