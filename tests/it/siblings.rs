@@ -33,7 +33,7 @@ fn where_files_can_share_blocks_another_map_takes_no_content() {
     let Some(env) = Env::of_reflinks() else {
         return;
     };
-    let image = env.image("large", &large);
+    let image = env.image("siblings", &large);
     let free = || {
         let state = rustix::fs::statvfs(env.path("d")).unwrap();
         state.f_bfree * state.f_frsize
@@ -62,7 +62,7 @@ fn where_files_can_share_blocks_another_map_takes_no_content() {
 #[test]
 fn elsewhere_they_are_made_from_their_blobs() {
     let Some(env) = Env::new() else { return };
-    let image = env.image("large", &large);
+    let image = env.image("siblings", &large);
     let words = ["run", "--rm", "--userns=keep-id", &image, "stat", "-c%s"];
     let said = env.kelp(&[&words[..], &["/srv/large"]].concat()).succeeds();
     assert_eq!(said, format!("{SIZE}\n"));
