@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use kelp_args::Change;
 use kelp_engine::Engine;
 use kelp_engine::container::commit::CommitOptions;
-use kelp_engine::image::make::Documents;
+use kelp_engine::image::make::ManifestForm;
 
 use super::output;
 
@@ -56,8 +56,8 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     // Nothing but the id is shown anyway.
     let _ = args.quiet;
     let documents = match args.format.as_str() {
-        "oci" => Documents::Oci,
-        "docker" => Documents::Docker,
+        "oci" => ManifestForm::Oci,
+        "docker" => ManifestForm::Docker,
         other => bail!("unrecognized image format {other:?}"),
     };
     let config = match &args.config {

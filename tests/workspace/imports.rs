@@ -42,8 +42,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kelp-copy", &[]),
     // Reads files and knows no other crate.
     ("kelp-config", &[]),
-    // Parses values and knows no other crate.
-    ("kelp-args", &[]),
+    // Parses values; spans of time as kelp-format does.
+    ("kelp-args", &["kelp-format"]),
     (
         "kelp-engine",
         &[

@@ -27,7 +27,8 @@ use rustix::io::Errno;
 pub use trail::{Trail, empty, names};
 
 /// How a directory is opened that is read.
-const DIRECTORY: OFlags = OFlags::RDONLY
+/// How a directory is opened to be read, and no link to one.
+pub const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);

@@ -41,7 +41,6 @@ impl BlobStore {
             "blobs/sha256",
             "blobs/sha512",
             "blobs/partial",
-            "blobs/notes",
         ] {
             temporary::make_directory(&data.join(directory))?;
         }
@@ -123,17 +122,9 @@ impl BlobStore {
 
     /// Whether a blob is still what its digest says.
     pub fn is_whole(&self, digest: &Digest) -> Result<bool, Error> {
-        let mut file = self.reader(digest)?;
         let mut hasher = Hasher::new(digest.algorithm());
-        let mut buffer = vec![0; 128 * 1024];
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(length) => hasher.update(&buffer[..length]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::io(format!("read blob {digest}"))(error)),
-            }
-        }
+        hash_rest(&mut self.reader(digest)?, &mut hasher)
+            .map_err(Error::io(format!("read blob {digest}")))?;
         Ok(hasher.finish() == *digest)
     }
 
@@ -182,7 +173,6 @@ impl BlobStore {
             target: Target::Temporary(temporary),
             hasher: Hasher::new(algorithm),
             length: 0,
-            durable: true,
         })
     }
 
@@ -226,8 +216,7 @@ impl BlobStore {
                 target: Target::Partial { file, path },
                 hasher,
                 length,
-                durable: true,
-            }));
+                }));
         }
     }
 
@@ -281,12 +270,16 @@ impl BlobStore {
     pub(crate) fn forget_notes(&self) -> Result<(), Error> {
         let notes = self.notes();
         let failed = |error| Error::io(format!("read {}", notes.display()))(error);
-        for entry in fs::read_dir(&notes).map_err(failed)? {
+        let entries = match fs::read_dir(&notes) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries.map_err(failed)?,
+        };
+        for entry in entries {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
             let hex = name.to_str().and_then(|name| name.split('.').next());
             let is_here = hex
-                .and_then(Digest::from_sha256_hex)
+                .and_then(Digest::from_hex)
                 .is_some_and(|digest| self.path(&digest).exists());
             if !is_here {
                 remove_file(&entry.path())?;
@@ -321,7 +314,6 @@ pub struct BlobWriter {
     target: Target,
     hasher: Hasher,
     length: u64,
-    durable: bool,
 }
 
 #[derive(Debug)]
@@ -339,12 +331,6 @@ impl BlobWriter {
     /// Whether it holds nothing yet.
     pub fn is_empty(&self) -> bool {
         self.length == 0
-    }
-
-    /// Gives up durability: the blob may be lost in a power cut, though never be wrong: nothing that
-    /// outlives the process may refer to it.
-    pub fn set_durable(&mut self, durable: bool) {
-        self.durable = durable;
     }
 
     /// Adds bytes at the end.
@@ -385,7 +371,6 @@ impl BlobWriter {
             store,
             target,
             hasher,
-            durable,
             ..
         } = self;
         store.keep(expected)?;
@@ -394,9 +379,7 @@ impl BlobWriter {
         match target {
             Target::Temporary(temporary) => {
                 verified?;
-                if durable {
-                    sync(temporary.file())?;
-                }
+                sync(temporary.file())?;
                 temporary.persist(&to)?;
             }
             Target::Partial { file, path } => {
@@ -404,9 +387,7 @@ impl BlobWriter {
                     remove_file(&path)?;
                     return Err(error);
                 }
-                if durable {
-                    sync(&file)?;
-                }
+                sync(&file)?;
                 fs::rename(&path, &to).map_err(Error::io(format!("rename {}", path.display())))?;
                 drop(file);
             }

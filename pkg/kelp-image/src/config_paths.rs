@@ -1,7 +1,9 @@
 //! Where podman's and docker's configuration files are: read from the environment once.
 
-use std::env;
 use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+use crate::Error;
 
 /// The directories and variables that the files of registries, credentials and certificates are
 /// found by.
@@ -65,4 +67,33 @@ fn variable(name: &str) -> Option<PathBuf> {
     env::var_os(name)
         .filter(|value| !value.is_empty())
         .map(PathBuf::from)
+}
+
+/// The files of a directory whose names have this ending, in the order of their names.
+pub(crate) fn drop_ins(directory: &Path, ending: &str) -> Result<Vec<PathBuf>, Error> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(config_error(directory, &error.to_string())),
+    };
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|found| found == ending))
+        .collect();
+    files.sort();
+    Ok(files)
+}
+
+/// A file's text, if it is there.
+pub(crate) fn read_if_there(file: &Path) -> Result<Option<String>, Error> {
+    match fs::read_to_string(file) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(config_error(file, &error.to_string())),
+    }
+}
+
+/// What is wrong with a file.
+pub(crate) fn config_error(file: &Path, reason: &str) -> Error {
+    Error::Invalid(format!("{}: {reason}", file.display()))
 }

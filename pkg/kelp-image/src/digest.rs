@@ -60,6 +60,14 @@ impl Digest {
         Self::new(Algorithm::Sha256, hex)
     }
 
+    /// The digest with these hex digits, of the algorithm that has so many.
+    pub(crate) fn from_hex(hex: &str) -> Option<Self> {
+        let algorithms = [Algorithm::Sha256, Algorithm::Sha512].into_iter();
+        algorithms
+            .filter_map(|algorithm| Self::new(algorithm, hex))
+            .next()
+    }
+
     fn new(algorithm: Algorithm, hex: &str) -> Option<Self> {
         let digits = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         (hex.len() == algorithm.hex_length() && hex.bytes().all(digits)).then(|| Self {

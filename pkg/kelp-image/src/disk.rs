@@ -7,16 +7,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use kelp_copy::{Trail, names};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Stat, openat, statat};
+use kelp_copy::DIRECTORY;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Stat, openat, statat};
 use rustix::io::Errno;
 
 /// The unit of `st_blocks` (stat(3type)).
 const BLOCK: u64 = 512;
-
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
 
 /// The bytes that a file, or a tree with its directories, takes: `du -s -B1`. What is not there takes
 /// none; a link is not followed.

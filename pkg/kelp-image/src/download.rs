@@ -153,11 +153,7 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
 
     /// Whether the blob holds the layer that is extracted already, unless an image here says so.
     async fn check_pair(self, layer: &Layer) -> Result<(), Error> {
-        if self
-            .here
-            .images
-            .knows_layer(&layer.digest, &layer.diff_id)?
-        {
+        if self.here.knows_layer(&layer.digest, &layer.diff_id)? {
             return Ok(());
         }
         let (blobs, layer) = (self.here.blobs, layer.clone());
@@ -339,14 +335,9 @@ fn write(
 /// Waits for an extraction and checks what came out.
 fn finish(mut job: Box<dyn UnpackJob>, layer: &Layer) -> Result<Box<dyn UnpackJob>, Error> {
     let summary = job.finish()?;
-    if summary.diff_id == layer.diff_id {
-        return Ok(job);
-    }
-    Err(Error::DigestMismatch {
-        what: format!("the content of layer {}", layer.digest),
-        expected: layer.diff_id.clone(),
-        actual: summary.diff_id,
-    })
+    let what = format!("the content of layer {}", layer.digest);
+    layer.diff_id.is(&what, summary.diff_id)?;
+    Ok(job)
 }
 
 /// Never shown: the error that made the other side give up comes first.

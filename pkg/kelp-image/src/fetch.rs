@@ -1,5 +1,7 @@
 //! One image from one endpoint: manifest, config, then the layers side by side.
 
+use std::collections::HashSet;
+use std::sync::OnceLock;
 use std::thread;
 
 use futures_util::stream::{self, StreamExt, TryStreamExt};
@@ -163,7 +165,6 @@ fn resolved(
 }
 
 /// What is here already, and what brings more.
-#[derive(Clone, Copy)]
 pub(crate) struct Here<'a> {
     /// The images.
     pub(crate) images: &'a dyn Images,
@@ -171,6 +172,19 @@ pub(crate) struct Here<'a> {
     pub(crate) blobs: &'a BlobStore,
     /// Who extracts layers.
     pub(crate) unpacker: &'a dyn Unpacker,
+    /// The layers of all images, once they were looked at.
+    pub(crate) layers: OnceLock<HashSet<(Digest, Digest)>>,
+}
+
+impl Here<'_> {
+    /// Whether an image that is here has a layer in this blob.
+    pub(crate) fn knows_layer(&self, digest: &Digest, diff_id: &Digest) -> Result<bool, Error> {
+        if self.layers.get().is_none() {
+            let _ = self.layers.set(self.images.layers()?);
+        }
+        let pair = (digest.clone(), diff_id.clone());
+        Ok(self.layers.get().is_some_and(|known| known.contains(&pair)))
+    }
 }
 
 /// Fetches everything that a manifest names, and keeps the manifest last: after this, the blobs of

@@ -112,7 +112,7 @@ impl From<Failure> for Error {
     }
 }
 
-/// The clients, one for each host and way of verifying it.
+/// The clients, one for each host, way of verifying it, and whether something is sent.
 pub(crate) struct Transport {
     certs: CertDirectories,
     resolver: Resolver,
@@ -196,7 +196,9 @@ impl Transport {
         }
         builder = match &request.content {
             // A request that changes something says how long its content is.
-            Content::None if request.method != Method::GET => builder.header(CONTENT_LENGTH, "0"),
+            Content::None if !matches!(request.method, Method::GET | Method::HEAD) => {
+                builder.header(CONTENT_LENGTH, "0")
+            }
             Content::None => builder,
             Content::Form(_) if !own => {
                 return Err(Failure::lasting(format!(

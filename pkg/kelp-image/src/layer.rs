@@ -114,7 +114,7 @@ impl LayerStore {
 
     /// Every layer that is here.
     pub fn list(&self) -> Result<Vec<Digest>, Error> {
-        Ok(self.names()?.iter().filter_map(|hex| digest(hex)).collect())
+        Ok(self.names()?.iter().filter_map(|hex| Digest::from_hex(hex)).collect())
     }
 
     /// Takes a layer's name away; returns what is to be removed, if the layer is here.
@@ -149,7 +149,7 @@ impl LayerStore {
     /// the two. The caller holds the exclusive lock.
     pub(crate) fn forget_missing(&self, wanted: &HashSet<Digest>) -> Result<(), Error> {
         for name in self.names()? {
-            let Some(diff_id) = name.strip_suffix(".json").and_then(digest) else {
+            let Some(diff_id) = name.strip_suffix(".json").and_then(Digest::from_hex) else {
                 continue;
             };
             if !self.contains(&diff_id) && !wanted.contains(&diff_id) {
@@ -181,12 +181,8 @@ impl LayerStore {
         if path.exists() {
             return Ok(());
         }
-        let what = || format!("write {}", path.display());
-        let mut file = TemporaryFile::create(&self.data.join("tmp"), "map")?;
-        io::Write::write_all(file.file_mut(), format!("{}\n", map.to_word()).as_bytes())
-            .and_then(|()| file.file().sync_data())
-            .map_err(Error::io(what()))?;
-        file.persist(&path)
+        let text = format!("{}\n", map.to_word());
+        TemporaryFile::create(&self.data.join("tmp"), "map")?.finish(text.as_bytes(), &path)
     }
 
     /// The key of the map.
@@ -211,11 +207,7 @@ impl LayerStore {
     pub fn write_info(&self, diff_id: &Digest, info: &LayerInfo) -> Result<(), Error> {
         let path = self.info_path(diff_id);
         let text = serde_json::to_vec(info).map_err(Error::json("describe a layer"))?;
-        let mut file = TemporaryFile::create_readable(&self.data.join("tmp"), "info")?;
-        io::Write::write_all(file.file_mut(), &text)
-            .and_then(|()| file.file().sync_data())
-            .map_err(Error::io(format!("write {}", path.display())))?;
-        file.persist(&path)
+        TemporaryFile::create_readable(&self.data.join("tmp"), "info")?.finish(&text, &path)
     }
 
     pub(crate) fn info_path(&self, diff_id: &Digest) -> PathBuf {
@@ -279,11 +271,6 @@ impl LayerStore {
     }
 }
 
-fn digest(hex: &str) -> Option<Digest> {
-    let algorithm = if hex.len() == 128 { "sha512" } else { "sha256" };
-    format!("{algorithm}:{hex}").parse().ok()
-}
-
 /// A layer that is extracted, but has no name yet. Dropping it removes it.
 #[derive(Debug)]
 pub struct ExtractedLayer {
@@ -315,14 +302,8 @@ impl ExtractedLayer {
     pub fn publish(mut self, expected: Option<&Digest>) -> Result<Digest, Error> {
         let summary = self.summary();
         let diff_id = summary.diff_id.clone();
-        if let Some(expected) = expected
-            && *expected != diff_id
-        {
-            return Err(Error::DigestMismatch {
-                what: "layer".to_owned(),
-                expected: expected.clone(),
-                actual: diff_id,
-            });
+        if let Some(expected) = expected {
+            expected.is("layer", diff_id.clone())?;
         }
         self.settle()?;
         self.name(diff_id)

@@ -4,26 +4,24 @@
 //! it, another moves the same bytes into the unpacker's pipe. What is in a file counts no more than what
 //! a registry says: every digest is compared before anything gets a name.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
-
-use serde_json::json;
 
 use crate::Error;
 use crate::blob::BlobStore;
+use crate::compose::{ManifestForm, manifest_of};
 use crate::digest::Digest;
 use crate::feed::{Level, feed_from, pipe};
 use crate::ingest::{LayerBlob, check_pair, store_layer};
 use crate::platform::Platform;
 use crate::progress::{Event, Progress};
-use crate::pull::Images as _;
 use crate::reference::{ImageName, Reference};
-use crate::store::Store;
-use crate::transport::files::Files;
+use crate::store::{LayerRecord, Store};
+use crate::transport::files::{Files, Region};
 use crate::transport::offer::{Offer, OfferedLayer};
 use crate::transport::{Form, Place, dir, docker, layout};
 use crate::trust::{Subject, Trust};
@@ -44,6 +42,8 @@ pub struct Load<'a> {
     pub progress: &'a dyn Progress,
     /// Which image of an index is meant.
     pub platform: Platform,
+    /// The layers of all images that are here, once they were looked at: empty in the beginning.
+    pub known: OnceLock<Vec<LayerRecord>>,
     /// Where an archive is kept that can't be read in place.
     pub data: &'a Path,
     /// Which images are accepted.
@@ -78,7 +78,9 @@ impl Load<'_> {
 
     /// Brings the images at a place: all, unless one is selected.
     pub fn place(&self, place: &Place) -> Result<Vec<Loaded>, Error> {
-        let is_directory = place.path.is_dir();
+        let path = &place.path;
+        let found = fs::metadata(path).map_err(Error::io(format!("open {}", path.display())))?;
+        let is_directory = found.is_dir();
         if is_directory != matches!(place.form, Form::Oci | Form::Dir) {
             return Err(Error::Invalid(format!(
                 "{} is {}, and {}: is for {}",
@@ -176,8 +178,7 @@ impl Load<'_> {
         let manifest = if let Some((digest, bytes)) = &offer.manifest {
             self.blobs.put(bytes, Some(digest))?
         } else {
-            let made = made_manifest(id, config.len(), &layers);
-            self.blobs.put(made.to_string().as_bytes(), None)?
+            manifest_of(self.blobs, id, config.len(), &layers, ManifestForm::Oci)?
         };
         let index = match &offer.index {
             Some((digest, bytes)) => Some(self.blobs.put(bytes, Some(digest))?),
@@ -233,8 +234,15 @@ impl Load<'_> {
                 from: 0,
             });
         }
+        // What is extracted is what the image's blob holds: the one that is here, or else the file's.
+        let region = match &known {
+            Some(known) if !extracted => Region::whole(self.blobs.reader(&known.digest)?)
+                .map_err(Error::io(format!("look at blob {}", known.digest)))?,
+            _ => layer.region.clone(),
+        };
         let (blob, job) = thread::scope(|scope| {
-            let unpacking = (!extracted).then(|| scope.spawn(|| self.unpack(layer)));
+            let unpack = || self.unpack(&region, &layer.diff_id);
+            let unpacking = (!extracted).then(|| scope.spawn(unpack));
             let blob = match known {
                 Some(known) => Ok(known),
                 None => self.store(layer),
@@ -250,7 +258,7 @@ impl Load<'_> {
         match job? {
             Some(job) => job.publish()?,
             // What is extracted already says nothing of these bytes.
-            None if !self.store.knows_layer(&blob.digest, &layer.diff_id)? => {
+            None if !self.is_paired(&blob, &layer.diff_id)? => {
                 check_pair(self.blobs, &blob.digest, &layer.diff_id)?;
             }
             None => {}
@@ -273,19 +281,27 @@ impl Load<'_> {
             }
             return Ok(Some(of_digest(layer, digest)));
         }
-        for record in self.store.records()? {
-            for known in record.layers {
-                if known.diff_id == layer.diff_id && self.blobs.contains(&known.digest)? {
-                    return Ok(Some(LayerBlob {
-                        digest: known.digest,
-                        size: known.size,
-                        media_type: known.media_type,
-                        diff_id: known.diff_id,
-                    }));
-                }
+        for known in self.layers_here()? {
+            if known.diff_id == layer.diff_id && self.blobs.contains(&known.digest)? {
+                return Ok(Some(known.into()));
             }
         }
         Ok(None)
+    }
+
+    /// Whether an image here has a layer in this blob.
+    fn is_paired(&self, blob: &LayerBlob, diff_id: &Digest) -> Result<bool, Error> {
+        let has = |layer: &LayerRecord| layer.digest == blob.digest && layer.diff_id == *diff_id;
+        Ok(self.layers_here()?.iter().any(has))
+    }
+
+    /// The layers of all images that were here, read when they are needed.
+    fn layers_here(&self) -> Result<&[LayerRecord], Error> {
+        if self.known.get().is_none() {
+            let records = self.store.records()?.into_iter();
+            let _ = self.known.set(records.flat_map(|record| record.layers).collect());
+        }
+        Ok(self.known.get().map_or(&[], Vec::as_slice))
     }
 
     fn store(&self, layer: &OfferedLayer) -> Result<LayerBlob, Error> {
@@ -314,10 +330,9 @@ impl Load<'_> {
     }
 
     /// Extracts a layer; the job that is returned is ready to be published.
-    fn unpack(&self, layer: &OfferedLayer) -> Result<Box<dyn UnpackJob>, Error> {
-        let region = &layer.region;
+    fn unpack(&self, region: &Region, diff_id: &Digest) -> Result<Box<dyn UnpackJob>, Error> {
         let (reader, writer) = pipe()?;
-        let mut job = self.unpacker.start(&layer.diff_id, reader)?;
+        let mut job = self.unpacker.start(diff_id, reader)?;
         let level = Level::new(region.start + region.length);
         level.complete();
         let fed = feed_from(&region.file, region.start, &level, &writer);
@@ -325,9 +340,7 @@ impl Load<'_> {
         drop(writer);
         fed?;
         let summary = job.finish()?;
-        layer
-            .diff_id
-            .is("the content of a layer", summary.diff_id)?;
+        diff_id.is("the content of a layer", summary.diff_id)?;
         Ok(job)
     }
 }
@@ -350,28 +363,4 @@ fn names(offer: &Offer) -> Result<Vec<Reference>, Error> {
         })
     });
     names.collect()
-}
-
-/// A manifest for an image that came without one.
-fn made_manifest(id: &Digest, config_size: usize, layers: &[LayerBlob]) -> serde_json::Value {
-    let layers: Vec<_> = layers
-        .iter()
-        .map(|layer| {
-            json!({
-                "mediaType": layer.media_type,
-                "digest": layer.digest.to_string(),
-                "size": layer.size,
-            })
-        })
-        .collect();
-    json!({
-        "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {
-            "mediaType": "application/vnd.oci.image.config.v1+json",
-            "digest": id.to_string(),
-            "size": config_size,
-        },
-        "layers": layers,
-    })
 }

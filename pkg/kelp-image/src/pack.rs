@@ -175,7 +175,6 @@ mod tests {
         let mut writer = TarWriter::new(Vec::new());
         let mut filter = |entry: &mut Entry| {
             (entry.uid, entry.gid) = (0, 0);
-            Ok(true)
         };
         pack(&fd, b".", &mut writer, &mut filter).unwrap();
         writer.finish().unwrap()

@@ -14,42 +14,15 @@ use serde_json::{Value, json};
 
 use crate::Error;
 use crate::blob::{BlobStore, DOCUMENT_LIMIT};
+use crate::compose::{ManifestForm, of_media_type};
 use crate::compress::{Encoder, Format};
 use crate::decompress::Decompressor;
 use crate::digest::Digest;
 use crate::ingest::sink_error;
+use crate::manifest::{DOCKER_MANIFEST, OCI_MANIFEST};
 use crate::store::{ImageRecord, Store};
+use crate::temporary;
 use crate::transport::sink::Verified;
-
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
-const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
-const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
-
-/// Whose form a manifest has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ManifestForm {
-    /// The OCI image specification's.
-    Oci,
-    /// Docker's image manifest, version 2, schema 2.
-    Docker,
-}
-
-impl std::str::FromStr for ManifestForm {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "oci" => Ok(Self::Oci),
-            "v2s2" | "docker" => Ok(Self::Docker),
-            "v2s1" => Err("schema 1 is what registries have given up: use v2s2 or oci".to_owned()),
-            _ => Err(format!(
-                "unknown manifest format {text:?}: it is oci or v2s2"
-            )),
-        }
-    }
-}
 
 /// What an image is to become on its way; nothing that is not set changes anything.
 #[derive(Clone, Copy, Debug, Default)]
@@ -95,7 +68,7 @@ impl Parcel {
     }
 
     /// The image of a manifest that is here.
-    pub fn of_manifest(blobs: &BlobStore, digest: &Digest) -> Result<Self, Error> {
+    fn of_manifest(blobs: &BlobStore, digest: &Digest) -> Result<Self, Error> {
         Self::parse(blobs.read(digest, DOCUMENT_LIMIT)?, digest.clone())
     }
 
@@ -201,27 +174,13 @@ fn blob(descriptor: &Descriptor) -> Result<ParcelBlob, Error> {
     })
 }
 
-/// How a layer of this media type is compressed; `None` if the type does not say it in a known way.
-fn of_media_type(media_type: &str) -> Option<Format> {
-    // After the last of the two signs that set a suffix apart.
-    match media_type.rsplit(['+', '.']).next()? {
-        "zstd" => Some(Format::Zstd),
-        "gzip" => Some(Format::Gzip),
-        "tar" => Some(Format::Plain),
-        _ => None,
-    }
-}
-
 /// Renames everything in a manifest to what another form calls it.
 fn change_form(manifest: &mut Value, form: ManifestForm) {
-    let docker = form == ManifestForm::Docker;
-    manifest["mediaType"] = json!(if docker {
-        DOCKER_MANIFEST
-    } else {
-        OCI_MANIFEST
-    });
-    manifest["config"]["mediaType"] = json!(if docker { DOCKER_CONFIG } else { OCI_CONFIG });
-    if docker && let Some(fields) = manifest.as_object_mut() {
+    manifest["mediaType"] = json!(form.manifest_type());
+    manifest["config"]["mediaType"] = json!(form.config_type());
+    if form == ManifestForm::Docker
+        && let Some(fields) = manifest.as_object_mut()
+    {
         // Docker's form has none.
         for field in ["annotations", "artifactType", "subject"] {
             fields.remove(field);
@@ -233,11 +192,10 @@ fn change_form(manifest: &mut Value, form: ManifestForm) {
             continue;
         }
         let format = of_media_type(media_type).unwrap_or(Format::Plain);
-        layer["mediaType"] = match (docker, format) {
-            (false, format) => json!(format.media_type()),
-            (true, Format::Plain) => json!(DOCKER_LAYER),
-            (true, _) => json!(format!("{DOCKER_LAYER}.gzip")),
-        };
+        // One that the form has no name for has been converted before.
+        if let Some(media_type) = form.layer_type(format) {
+            layer["mediaType"] = json!(media_type);
+        }
     }
 }
 
@@ -293,7 +251,9 @@ fn convert(
     };
     // A note that can't be kept costs time alone.
     if let Ok(text) = serde_json::to_vec(&variant) {
-        let _ = fs::write(&note, text);
+        let _ = temporary::make_directory(&blobs.notes()).and_then(|()| {
+            fs::write(&note, text).map_err(Error::io("note what came of a blob"))
+        });
     }
     Ok(variant)
 }
@@ -315,7 +275,7 @@ mod tests {
         let id = blobs.put(config.as_bytes(), None).unwrap();
         let manifest = json!({
             "schemaVersion": 2, "mediaType": OCI_MANIFEST,
-            "config": {"mediaType": OCI_CONFIG, "digest": id, "size": config.len()},
+            "config": {"mediaType": ManifestForm::Oci.config_type(), "digest": id, "size": config.len()},
             "layers": [{"mediaType": layer.media_type, "digest": layer.digest, "size": layer.size}],
             "annotations": {"a": "b"},
         });
@@ -370,10 +330,10 @@ mod tests {
         let sent = parcel.clone().converted(&record, &blobs, &docker).unwrap();
         let manifest: Value = serde_json::from_slice(&sent.manifest).unwrap();
         assert_eq!(manifest["mediaType"], DOCKER_MANIFEST);
-        assert_eq!(manifest["config"]["mediaType"], DOCKER_CONFIG);
+        assert_eq!(manifest["config"]["mediaType"], ManifestForm::Docker.config_type());
         assert_eq!(
             manifest["layers"][0]["mediaType"],
-            format!("{DOCKER_LAYER}.gzip")
+            "application/vnd.docker.image.rootfs.diff.tar.gzip"
         );
         assert!(manifest.get("annotations").is_none());
         let refused = Wanted {

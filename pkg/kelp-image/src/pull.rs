@@ -4,6 +4,9 @@
 //! are verified, layers when they are extracted, then config and manifest, and the record that makes
 //! it an image last. What was finished before stays and is found by the next pull.
 
+use std::collections::HashSet;
+use std::sync::OnceLock;
+
 use crate::Error;
 use crate::access::{Access, AccessOptions, runtime};
 use crate::blob::BlobStore;
@@ -68,8 +71,6 @@ pub struct PullOptions {
 pub struct LocalImage {
     /// Its id: the digest of its config.
     pub id: Digest,
-    /// The digest of its manifest, and those of the indexes that it came by.
-    pub digests: Vec<Digest>,
     /// What it runs on.
     pub platform: Platform,
 }
@@ -100,8 +101,8 @@ pub trait Images: Sync {
         platform: &Platform,
     ) -> Result<bool, Error>;
 
-    /// Whether an image that is here has a layer in this blob.
-    fn knows_layer(&self, digest: &Digest, diff_id: &Digest) -> Result<bool, Error>;
+    /// The layers of all images that are here: the blob of each, and its diff id.
+    fn layers(&self) -> Result<HashSet<(Digest, Digest)>, Error>;
 
     /// Writes an image's record and its name: the last step.
     fn record(&self, image: &PulledImage) -> Result<(), Error>;
@@ -326,6 +327,7 @@ impl Pull<'_> {
                 images: self.images,
                 blobs,
                 unpacker,
+                layers: OnceLock::new(),
             },
             self.progress,
         )

@@ -43,13 +43,8 @@ pub fn push(
 ) -> Result<Digest, Error> {
     let access = Access::new(access)?;
     let to = to.clone().or_latest();
-    // Mirrors are pulled from; the place of the name itself is the last.
-    let endpoint = access.registries.endpoints(&to)?.pop().ok_or_else(|| {
-        Error::Invalid(format!(
-            "{to}: registries.conf leaves no place to push it to"
-        ))
-    })?;
-    let sources = sources(store, parcel, &to)?;
+    let endpoint = access.registries.own_endpoint(&to)?;
+    let sources = sources(store, parcel, &access, &endpoint.reference)?;
     let repository = access.to_push(&endpoint, &sources);
     let name = endpoint.reference.manifest_name();
     if let Some(wanted) = to.digest() {
@@ -66,7 +61,7 @@ pub fn push(
 }
 
 /// Sends what a manifest needs, and not the manifest.
-pub(crate) async fn send_blobs(
+async fn send_blobs(
     repository: &Repository,
     parcel: &Parcel,
     blobs: &BlobStore,
@@ -97,14 +92,11 @@ async fn send_blob(
         file: Arc::new(blobs.reader(digest)?),
         sent: Arc::clone(&sent),
     };
-    let begun = || {
-        progress.event(Event::BlobStarted {
-            digest,
-            size: blob.size,
-            from: 0,
-        });
-    };
-    begun();
+    progress.event(Event::BlobStarted {
+        digest,
+        size: blob.size,
+        from: 0,
+    });
     let shown = async {
         let mut last = 0;
         loop {
@@ -124,14 +116,19 @@ async fn send_blob(
         }
     };
     match run? {
-        Sent::Existed | Sent::Mounted => progress.event(Event::BlobSkipped { digest }),
+        Sent::Had => progress.event(Event::BlobSkipped { digest }),
         Sent::Uploaded => progress.event(Event::BlobDone { digest }),
     }
     Ok(())
 }
 
 /// Repositories of the same registry that are known to have a layer of the image.
-fn sources(store: &Store, parcel: &Parcel, to: &Reference) -> Result<Vec<String>, Error> {
+fn sources(
+    store: &Store,
+    parcel: &Parcel,
+    access: &Access,
+    to: &Reference,
+) -> Result<Vec<String>, Error> {
     let needed: BTreeSet<&Digest> = parcel.layers.iter().map(|layer| &layer.digest).collect();
     let mut sources = BTreeSet::new();
     for record in store.records()? {
@@ -143,7 +140,10 @@ fn sources(store: &Store, parcel: &Parcel, to: &Reference) -> Result<Vec<String>
             continue;
         }
         for known in &record.repo_digests {
+            // As registries.conf has it, like the place itself.
             if let Ok(known) = Reference::parse(known)
+                && let Ok(known) = access.registries.own_endpoint(&known)
+                && let known = known.reference
                 && known.registry() == to.registry()
                 && known.repository() != to.repository()
             {

@@ -14,6 +14,7 @@ use crate::http::{Content, Failure, Request, Transport, explain, same_server};
 use crate::manifest::{ACCEPT, MANIFEST_LIMIT};
 use crate::reference::{DOCKER_HUB, Reference};
 use crate::token::Authorizer;
+use crate::upload::ANSWER_TIMEOUT;
 
 /// Where the docker hub's API is.
 const DOCKER_HUB_API: &str = "registry-1.docker.io";
@@ -268,7 +269,10 @@ impl Repository {
             ..Request::get(self.url(&path, &what).await?)
         };
         let done = |status: StatusCode| status.is_success();
-        let response = self.call(request, &what, true, &done).await?;
+        let call = self.call(request, &what, true, &done);
+        let response = tokio::time::timeout(ANSWER_TIMEOUT, call)
+            .await
+            .map_err(|_| Error::Registry(format!("{what}: no answer for 15 minutes")))??;
         match digest_of(&response) {
             Some(stored) => digest.is(&what, stored),
             None => Ok(()),
@@ -284,11 +288,11 @@ impl Repository {
             accept: ACCEPT,
             ..Request::get(self.url(&path, &what).await?)
         };
-        // One that does not answer this is asked for the manifest itself, and then says why.
+        // What may pass is waited for; any other answer leads to the manifest itself, which then says why.
         let passing = |status: StatusCode| {
             status == StatusCode::UNAUTHORIZED
                 || status == StatusCode::TOO_MANY_REQUESTS
-                || status.is_server_error()
+                || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
         };
         let response = self
             .call(request, &what, true, &|status| !passing(status))
@@ -433,19 +437,14 @@ fn said(body: &[u8]) -> Option<String> {
         (code, message) if message.eq_ignore_ascii_case(code) => code.to_owned(),
         (code, message) => format!("{code}: {message}"),
     };
-    // A registry's text is shown on a terminal: nothing but one line of printable characters.
-    Some(
-        text.chars()
-            .map(|character| {
-                if character.is_control() {
-                    ' '
-                } else {
-                    character
-                }
-            })
-            .take(300)
-            .collect(),
-    )
+    Some(printable(&text).chars().take(300).collect())
+}
+
+/// A registry's text as it is shown on a terminal: one line, and nothing that moves its cursor.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 pub(crate) async fn read_document(

@@ -32,10 +32,7 @@ impl Remote {
         let url = Url::parse(url).map_err(|error| Error::Invalid(format!("URL {url}: {error}")))?;
         let access = Access::new(options)?;
         let runtime = runtime()?;
-        let request = Request {
-            insecure: options.tls_verify == Some(false),
-            ..Request::get(url.clone())
-        };
+        let request = Request::get(url.clone());
         let (response, _) = runtime.block_on(access.transport().send(&request))?;
         if !response.status().is_success() {
             return Err(Error::Registry(format!(

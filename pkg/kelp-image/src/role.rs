@@ -161,14 +161,8 @@ fn try_unpack(arguments: &[String]) -> Result<(), Error> {
     let source = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 0)
         .map_err(Error::io("take standard input"))?;
     let mut layer = store.extract_as(File::from(source), ownership, ids.as_ref())?;
-    if let Some(expected) = &expected
-        && layer.summary().diff_id != *expected
-    {
-        return Err(Error::DigestMismatch {
-            what: "uncompressed layer".to_owned(),
-            expected: expected.clone(),
-            actual: layer.summary().diff_id.clone(),
-        });
+    if let Some(expected) = &expected {
+        expected.is("uncompressed layer", layer.summary().diff_id.clone())?;
     }
     let replace = rest.get(1).is_some_and(|word| word == REPLACE);
     if replace {
@@ -215,10 +209,7 @@ pub fn remove_main(arguments: &[String]) -> i32 {
     match remove_trees(&paths) {
         Ok(_) => 0,
         Err(error) => {
-            let cause = std::error::Error::source(&error)
-                .map(|cause| format!(": {cause}"))
-                .unwrap_or_default();
-            let _ = writeln!(io::stderr(), "kelp: {error}{cause}");
+            let _ = writeln!(io::stderr(), "kelp: {}", one_line(&error));
             1
         }
     }

@@ -14,7 +14,7 @@ use crate::Error;
 use crate::access::{Access, AccessOptions, runtime};
 use crate::http::Request;
 use crate::reference::{DOCKER_HUB, Reference, check_registry};
-use crate::registry::{find_base, read_document, refusal};
+use crate::registry::{find_base, printable, read_document, refusal};
 use crate::token::Authorizer;
 
 /// Where the docker hub is searched.
@@ -133,7 +133,7 @@ async fn search_one(
     let names = server.pages(&path, &what, limit, &take).await?;
     let found = names.iter().map(|name| Found {
         registry: registry.to_owned(),
-        name: format!("{registry}/{}", printable(name)),
+        name: format!("{registry}/{}", printable(name).trim()),
         ..Found::default()
     });
     Ok(found.collect())
@@ -278,7 +278,7 @@ struct IndexItem {
 
 impl IndexItem {
     fn found(self, registry: &str) -> Found {
-        let name = printable(&self.name);
+        let name = printable(&self.name).trim().to_owned();
         let name = match registry {
             DOCKER_HUB if !name.contains('/') => format!("{registry}/library/{name}"),
             _ => format!("{registry}/{name}"),
@@ -286,21 +286,12 @@ impl IndexItem {
         Found {
             registry: registry.to_owned(),
             name,
-            description: printable(&self.description.unwrap_or_default()),
+            description: printable(&self.description.unwrap_or_default()).trim().to_owned(),
             stars: self.star_count,
             is_official: self.is_official,
             is_automated: self.is_automated,
         }
     }
-}
-
-/// A registry's text is shown on a terminal: one line, and nothing that moves its cursor.
-fn printable(text: &str) -> String {
-    let text: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
-    text.trim().to_owned()
 }
 
 /// Where the next page is: `Link: </v2/_catalog?last=a&n=2>; rel="next"`.

@@ -18,10 +18,11 @@ use std::path::{Path, PathBuf};
 
 use kelp_copy::{Trail, names};
 use kelp_userns::IdMap;
+use kelp_copy::DIRECTORY;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, chownat,
     fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat, futimens, ioctl_ficlone, linkat,
-    mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
+    mknodat, openat, readlinkat, statat, symlinkat, utimensat,
 };
 
 use crate::Error;
@@ -30,11 +31,6 @@ use crate::layer::LayerStore;
 use crate::temporary::TemporaryFile;
 use crate::unpack::translate::{access_control_list, capability};
 use crate::unpack::whiteout::is_whiteout;
-
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
 
 /// The most bytes of a list of attributes, or of the value of one (xattr(7)).
 const LIMIT: usize = 64 << 10;
@@ -92,7 +88,7 @@ fn try_main(arguments: &[String]) -> Result<(), Error> {
     };
     let diff_id: Digest = diff_id.parse()?;
     rustix::process::umask(Mode::empty());
-    let from = LayerStore::open(Path::new(data), from_key)?;
+    let from = LayerStore::beneath(Path::new(data), from_key)?;
     let to = LayerStore::open(Path::new(data), to_key)?;
     copy(&from, &to, &diff_id, owners, share)
 }
@@ -199,10 +195,9 @@ impl Copy {
             let (from, to) = (sources.here(), targets.here());
             let stat = statat(from, &name, AtFlags::SYMLINK_NOFOLLOW)?;
             path.push(OsStr::from_bytes(name.to_bytes()));
-            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            if kelp_copy::is_directory(&stat) {
                 let source = openat(from, &name, DIRECTORY, Mode::empty())?;
-                mkdirat(to, &name, Mode::RWXU)?;
-                let target = openat(to, &name, DIRECTORY, Mode::empty())?;
+                let target = kelp_copy::make_directory(to, &name)?;
                 left.push(names(&source)?);
                 sources.enter(source)?;
                 targets.enter(target)?;
@@ -310,18 +305,15 @@ impl Copy {
             }
             let length = fgetxattr(from, name, &mut *buffer)?;
             let mut value = buffer[..length].to_vec();
-            if is_capability && let Some(to) = &self.owners.to {
-                let root = to.host_uid(0).ok_or_else(|| io::Error::other("no root"))?;
+            if is_capability {
                 // Without the root that it was for.
                 value.truncate(20);
                 if let Some(revision) = value.get_mut(3) {
                     *revision = 2;
                 }
-                capability(&mut value, root);
-            } else if is_capability {
-                value.truncate(20);
-                if let Some(revision) = value.get_mut(3) {
-                    *revision = 2;
+                if let Some(to) = &self.owners.to {
+                    let root = to.host_uid(0).ok_or_else(|| io::Error::other("no root"))?;
+                    capability(&mut value, root);
                 }
             }
             if is_list {

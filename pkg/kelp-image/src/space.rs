@@ -72,7 +72,7 @@ fn left(mount: &Path) -> Option<String> {
 }
 
 /// The directory that the file system of a path is mounted at.
-pub(crate) fn mount_point(path: &Path) -> &Path {
+fn mount_point(path: &Path) -> &Path {
     use std::os::unix::fs::MetadataExt;
     let device = |path: &Path| std::fs::metadata(path).ok().map(|found| found.dev());
     let mut point = path;

@@ -6,7 +6,7 @@
 //! another.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -93,6 +93,15 @@ impl TemporaryFile {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Writes all of it, brings it to the disk and gives it its name.
+    pub(crate) fn finish(mut self, content: &[u8], to: &Path) -> Result<(), Error> {
+        self.file
+            .write_all(content)
+            .and_then(|()| self.file.sync_data())
+            .map_err(Error::io(format!("write {}", to.display())))?;
+        self.persist(to)
     }
 
     /// Gives the file its final name, replacing what has it.

@@ -38,7 +38,7 @@ const PIECE: u64 = 16 << 20;
 const PIECE_LIMIT: u64 = 1 << 30;
 
 /// How long a registry may take to answer once it has everything: it may put a large blob together.
-const ANSWER_TIMEOUT: Duration = Duration::from_mins(15);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_mins(15);
 
 /// How often it is looked at whether a registry takes what is sent.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -105,33 +105,33 @@ pub(crate) struct Upload<'a> {
 /// How a blob came to be in a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sent {
-    /// It was there.
-    Existed,
-    /// It was in another repository of the registry.
-    Mounted,
+    /// The registry had it, in this repository or in another.
+    Had,
     /// It was uploaded.
     Uploaded,
 }
 
 impl Upload<'_> {
     /// Makes sure that the registry has the blob. `sources` are repositories of the same registry that
-    /// have it.
+    /// may have it.
     pub(crate) async fn run(&self, sources: &[String]) -> Result<Sent, Error> {
         if self.exists().await? {
-            return Ok(Sent::Existed);
+            return Ok(Sent::Had);
         }
+        let mut begun = None;
         for source in sources {
             // A source that is refused is as good as none.
-            if let Ok(response) = self.begin(Some(source)).await
-                && response.status() == StatusCode::CREATED
-            {
-                return Ok(Sent::Mounted);
+            match self.begin(Some(source)).await {
+                Ok(response) if response.status() == StatusCode::CREATED => return Ok(Sent::Had),
+                // An upload has begun instead.
+                Ok(response) => begun = Some(response),
+                Err(_) => {}
             }
         }
         let mut attempt = 0;
         let mut whole = true;
         loop {
-            let error = match self.send(whole).await {
+            let error = match self.send(whole, begun.take()).await {
                 Ok(()) => return Ok(Sent::Uploaded),
                 Err(error) => error,
             };
@@ -188,8 +188,11 @@ impl Upload<'_> {
     }
 
     /// Sends the blob, whole or in pieces, and names it.
-    async fn send(&self, whole: bool) -> Result<(), Error> {
-        let response = self.begin(None).await?;
+    async fn send(&self, whole: bool, begun: Option<Response>) -> Result<(), Error> {
+        let response = match begun {
+            Some(begun) => begun,
+            None => self.begin(None).await?,
+        };
         let piece = if whole {
             u64::MAX
         } else {

@@ -3,6 +3,8 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use kelp_format::units::parse_span;
+
 use super::words::json_list;
 
 /// How to find out whether a container works; what is `None` is as it was, or the usual.
@@ -34,7 +36,8 @@ impl FromStr for HealthCheck {
                 .split_once('=')
                 .ok_or_else(|| format!("HEALTHCHECK --{flag} needs a value"))?;
             let span = || {
-                span(value)
+                parse_span(value)
+                    .filter(|_| !value.starts_with('-'))
                     .ok_or_else(|| format!("HEALTHCHECK --{name}: {value:?} is no span of time"))
             };
             match name {
@@ -68,35 +71,6 @@ impl FromStr for HealthCheck {
         };
         Ok(check)
     }
-}
-
-/// A span of time as Go writes it: `1m30s`, `1.5h`, `500ms`.
-fn span(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, f64); 7] = [
-        ("ns", 1e-9),
-        ("us", 1e-6),
-        ("µs", 1e-6),
-        ("ms", 1e-3),
-        ("s", 1.0),
-        ("m", 60.0),
-        ("h", 3600.0),
-    ];
-    let mut rest = text;
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !(c.is_ascii_digit() || c == '.'))?;
-        let (number, after) = rest.split_at(end);
-        let unit_end = after
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(after.len());
-        let (unit, next) = after.split_at(unit_end);
-        let (_, size) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        seconds += number.parse::<f64>().ok()? * size;
-        rest = next;
-    }
-    (!text.is_empty())
-        .then(|| Duration::try_from_secs_f64(seconds).ok())
-        .flatten()
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::container::Config;
 use crate::container::pack::{Archive, What};
 use crate::image::draft::{Draft, members};
-use crate::image::make::{Documents, Making};
+use crate::image::make::{Making, ManifestForm};
 use crate::image::remove::reference;
 use crate::{Engine, Error, Kind};
 
@@ -32,7 +32,7 @@ pub struct CommitOptions {
     /// A configuration that is merged into it, in docker's words.
     pub config: Option<Value>,
     /// Whose format it has.
-    pub documents: Documents,
+    pub documents: ManifestForm,
     /// Whether the places of all volumes that the container was asked to have are volumes of the image.
     pub include_volumes: bool,
     /// A remark, which only docker's format has.
@@ -50,7 +50,7 @@ impl Engine {
         id: &ContainerId,
         options: &CommitOptions,
     ) -> Result<String, Error> {
-        if options.message.is_some() && options.documents != Documents::Docker {
+        if options.message.is_some() && options.documents != ManifestForm::Docker {
             return Err(Error::invalid(
                 "messages are only compatible with the docker image format (-f docker)",
             ));

@@ -14,7 +14,7 @@ use kelp_image::trust::{Subject, Trust};
 use serde_json::json;
 
 use crate::image::draft::Draft;
-use crate::image::make::Documents;
+use crate::image::make::ManifestForm;
 use crate::image::remove::reference;
 use crate::{Engine, Error};
 
@@ -115,7 +115,7 @@ impl Engine {
             "created_by": format!("/bin/sh -c #(nop) ADD file:{} in /", layer.diff_id.hex()),
             "comment": message,
         }));
-        let record = making.finish(draft, &[layer], Documents::Oci, name.as_ref())?;
+        let record = making.finish(draft, &[layer], ManifestForm::Oci, name.as_ref())?;
         let shown = name.map(|name| name.or_latest().to_string());
         self.note_image("import", record.id.hex(), &shown.unwrap_or_default());
         Ok(record.id.hex().to_owned())

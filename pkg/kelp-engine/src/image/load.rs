@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use kelp_image::load::{Load, Loaded};
 use kelp_image::platform::Platform;
@@ -116,6 +117,7 @@ impl Engine {
                 unpacker,
                 progress,
                 platform: platform.clone(),
+                known: OnceLock::new(),
                 data: &self.paths.data,
                 trust: &trust,
             };

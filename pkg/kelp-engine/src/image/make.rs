@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use kelp_image::blob::BlobStore;
-pub use kelp_image::compose::Documents;
+pub use kelp_image::compose::ManifestForm;
 use kelp_image::compose::compose;
 use kelp_image::ingest::LayerBlob;
 use kelp_image::reference::Reference;
@@ -91,7 +91,7 @@ impl Making {
         self,
         draft: Draft,
         layers: &[LayerBlob],
-        documents: Documents,
+        documents: ManifestForm,
         name: Option<&Reference>,
     ) -> Result<ImageRecord, Error> {
         let manifest = compose(&self.blobs, draft.into_value(), layers, documents)?;

@@ -1,7 +1,8 @@
 //! `push`: an image to a registry, or into files.
 
 use kelp_image::compress::Format;
-use kelp_image::parcel::{ManifestForm, Parcel, Wanted};
+use kelp_image::compose::ManifestForm;
+use kelp_image::parcel::{Parcel, Wanted};
 use kelp_image::progress::{Progress, Silent, Terminal};
 use kelp_image::push::push;
 use kelp_image::reference::{ImageName, Reference};

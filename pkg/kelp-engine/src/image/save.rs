@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::path::PathBuf;
 
-use kelp_image::parcel::{ManifestForm, Parcel, Wanted};
+use kelp_image::compose::ManifestForm;
+use kelp_image::parcel::{Parcel, Wanted};
 use kelp_image::progress::{Progress, Silent, Terminal};
 use kelp_image::reference::ImageName;
 use kelp_image::store::{ImageRecord, Store};

@@ -13,6 +13,7 @@ pub use kelp_image::trust::show::Shown;
 use kelp_image::trust::{cosign, edit, show};
 
 use crate::image::registry::AccessRequest;
+use crate::space::explain_output;
 use crate::{Engine, Error};
 
 /// What is to be signed, and where signatures are kept.
@@ -39,20 +40,21 @@ impl Engine {
         Ok(show::show(&ConfigPaths::from_env(), named, about)?)
     }
 
-    /// Gives a registry, a part of it, or `default`, a rule of a type with keys; the file that has it.
+    /// Gives a registry, a part of it, or `default`, a rule of a type with keys.
     pub fn set_trust(
         &self,
         named: Option<&Path>,
         scope: &str,
         kind: &str,
         keys: &[PathBuf],
-    ) -> Result<PathBuf, Error> {
+    ) -> Result<(), Error> {
         let rule = edit::NewRule::parse(kind, keys)?;
-        Ok(edit::set(&ConfigPaths::from_env(), named, scope, &rule)?)
+        edit::set(&ConfigPaths::from_env(), named, scope, &rule)?;
+        Ok(())
     }
 
-    /// Signs what a registry has under a name; the files with the signatures.
-    pub fn sign_image(&self, name: &str, request: &SignRequest) -> Result<Vec<PathBuf>, Error> {
+    /// Signs what a registry has under a name.
+    pub fn sign_image(&self, name: &str, request: &SignRequest) -> Result<(), Error> {
         let signers = Signers::load(&request.signer)?;
         let key = signers
             .simple()
@@ -72,6 +74,14 @@ impl Engine {
     /// Makes a key pair for sigstore signatures: `PREFIX.private`, under the passphrase of a file's first
     /// line, and `PREFIX.pub`.
     pub fn generate_sigstore_key(&self, prefix: &str, passphrase: &Path) -> Result<(), Error> {
+        for suffix in ["private", "pub"] {
+            let file = format!("{prefix}.{suffix}");
+            if Path::new(&file).symlink_metadata().is_ok() {
+                return Err(Error::invalid(format!(
+                    "{file} is there already: give another --output-prefix"
+                )));
+            }
+        }
         let (private, public) = cosign::generate(&first_line(passphrase)?)?;
         for (suffix, mode, text) in [("private", 0o600, private), ("pub", 0o644, public)] {
             let file = format!("{prefix}.{suffix}");
@@ -82,7 +92,10 @@ impl Engine {
                 .mode(mode)
                 .open(&file)
                 .and_then(|mut new| new.write_all(text.as_bytes()))
-                .map_err(Error::io(format!("write {file}")))?;
+                .map_err(|error| {
+                    let size = text.len() as u64;
+                    explain_output(Error::io(format!("write {file}"))(error), Path::new(&file), size)
+                })?;
         }
         Ok(())
     }

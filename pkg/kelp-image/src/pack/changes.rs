@@ -10,15 +10,12 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use kelp_copy::{is_directory, names};
-use rustix::fs::{AtFlags, Stat, fgetxattr, fstat, statat};
+use rustix::fs::{AtFlags, Stat, fstat, statat};
 
 use super::entries::{Entries, Style};
 use super::{below, check_depth, gone_is_nothing, open_directory};
 use crate::tar::write::TarWriter;
-use crate::unpack::whiteout::{OPAQUE, OPAQUE_MARKER, PREFIX, is_whiteout};
-
-/// The attribute that makes a directory opaque, by mount option.
-const OPAQUE_ATTRIBUTES: [&str; 2] = [OPAQUE, "trusted.overlay.opaque"];
+use crate::unpack::whiteout::{OPAQUE_MARKER, PREFIX, is_opaque_at, is_whiteout};
 
 /// Writes an upper directory as a layer; of the root itself only what differs from `root`, that of the
 /// image.
@@ -28,7 +25,7 @@ pub fn pack_changes<W: Write>(
     writer: &mut TarWriter<W>,
     style: Style,
 ) -> io::Result<()> {
-    let mut keep = |_: &mut _| Ok(true);
+    let mut keep = |_: &mut _| {};
     let mut changes = Changes {
         entries: Entries::new(writer, style, &mut keep),
     };
@@ -48,7 +45,7 @@ struct Changes<'a, W> {
 impl<W: Write> Changes<'_, W> {
     fn content(&mut self, directory: BorrowedFd<'_>, path: &[u8], depth: usize) -> io::Result<()> {
         check_depth(depth)?;
-        if is_opaque(directory) {
+        if is_opaque_at(directory) {
             self.entries.marker(&below(path, OPAQUE_MARKER))?;
         }
         let mut names = names(directory)?;
@@ -97,14 +94,6 @@ pub(super) fn check_name(name: &[u8], path: &[u8]) -> io::Result<()> {
     )))
 }
 
-/// Whether a directory hides what is below.
-fn is_opaque(directory: BorrowedFd<'_>) -> bool {
-    OPAQUE_ATTRIBUTES.iter().any(|name| {
-        let mut value = [0; 1];
-        fgetxattr(directory, *name, &mut value) == Ok(1) && value == *b"y"
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
@@ -116,6 +105,7 @@ mod tests {
     use super::*;
     use crate::tar::{Entry, Kind, TarReader};
     use crate::unpack::Ownership;
+    use crate::unpack::whiteout::OPAQUE;
 
     fn packed(upper: &Path) -> io::Result<Vec<u8>> {
         let upper = OwnedFd::from(File::open(upper).unwrap());

@@ -24,16 +24,16 @@ const LEAST_HOLES: u64 = 64 << 10;
 /// More pieces than this are not worth a map.
 const MOST_SEGMENTS: usize = 4096;
 
-/// Sees each entry before it is written, and may change it or drop it by returning false; a directory
-/// that is dropped keeps its content.
-pub type Filter<'a> = &'a mut dyn FnMut(&mut Entry) -> io::Result<bool>;
+/// Sees each entry before it is written, and may change it.
+pub type Filter<'a> = &'a mut dyn FnMut(&mut Entry);
 
 /// What an archive says besides what a copy does.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Style {
     /// Access control lists: whoever reads the archive means the same ids as this process does.
     pub acls: bool,
-    /// What kelp has recorded in attributes is told as what it stands for, where owners are kept so.
+    /// Attributes in which kelp keeps what a file can't have itself (owner, set-id bits, a device) become that
+    /// again; the value is how the tree keeps its owners.
     pub recorded: Option<Ownership>,
     /// Holes are left out; not every reader knows that.
     pub sparse: bool,
@@ -69,7 +69,7 @@ impl<'a, W: Write> Entries<'a, W> {
     ) -> io::Result<()> {
         let mut entry = entry(stat, Kind::Directory, path);
         self.attributes(directory, &mut entry)?;
-        self.write(&mut entry).map(drop)
+        self.write(&mut entry)
     }
 
     /// Anything but a directory, by its name.
@@ -112,19 +112,19 @@ impl<'a, W: Write> Entries<'a, W> {
         {
             entry.kind = Kind::HardLink;
             entry.link.clone_from(first);
-            return self.write(&mut entry).map(drop);
+            return self.write(&mut entry);
         }
         entry.size = stat.st_size as u64;
         self.attributes(file, &mut entry)?;
         if entry.kind == Kind::File && self.style.sparse {
             entry.sparse = segments(file, stat);
         }
-        let kept = self.write(&mut entry)?;
-        if kept && stat.st_nlink > 1 {
+        self.write(&mut entry)?;
+        if stat.st_nlink > 1 {
             self.links
                 .insert((stat.st_dev, stat.st_ino), entry.path.clone());
         }
-        if !kept || entry.kind != Kind::File {
+        if entry.kind != Kind::File {
             return Ok(());
         }
         let mut file = File::from(file.try_clone_to_owned()?);
@@ -176,7 +176,7 @@ impl<'a, W: Write> Entries<'a, W> {
             if let Some(first) = self.links.get(&key) {
                 entry.kind = Kind::HardLink;
                 entry.link.clone_from(first);
-                return self.write(&mut entry).map(drop);
+                return self.write(&mut entry);
             }
             self.links.insert(key, path.to_vec());
         }
@@ -185,7 +185,7 @@ impl<'a, W: Write> Entries<'a, W> {
             entry.major = major(stat.st_rdev);
             entry.minor = minor(stat.st_rdev);
         }
-        self.write(&mut entry).map(drop)
+        self.write(&mut entry)
     }
 
     /// An empty file of the root's, which says something in its name.
@@ -195,15 +195,12 @@ impl<'a, W: Write> Entries<'a, W> {
             mode: 0o600,
             ..Entry::default()
         };
-        self.write(&mut entry).map(drop)
+        self.write(&mut entry)
     }
 
-    fn write(&mut self, entry: &mut Entry) -> io::Result<bool> {
-        let kept = (self.filter)(entry)?;
-        if kept {
-            self.writer.entry(entry)?;
-        }
-        Ok(kept)
+    fn write(&mut self, entry: &mut Entry) -> io::Result<()> {
+        (self.filter)(entry);
+        self.writer.entry(entry)
     }
 
     /// Reads the attributes that an archive can hold and an extractor would set: those of users, and

@@ -22,7 +22,7 @@ pub fn pack_paths<'a, W: Write>(
     writer: &mut TarWriter<W>,
     style: Style,
 ) -> io::Result<()> {
-    let mut keep = |_: &mut _| Ok(true);
+    let mut keep = |_: &mut _| {};
     let mut entries = Entries::new(writer, style, &mut keep);
     for (path, is_gone) in paths {
         let path = path.strip_prefix("/").unwrap_or(path);

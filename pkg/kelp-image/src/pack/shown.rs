@@ -19,7 +19,7 @@ pub fn pack_shown<W: Write>(
     writer: &mut TarWriter<W>,
     style: Style,
 ) -> io::Result<()> {
-    let mut keep = |_: &mut _| Ok(true);
+    let mut keep = |_: &mut _| {};
     let mut shown = Shown {
         entries: Entries::new(writer, style, &mut keep),
         is_layer,

@@ -9,13 +9,12 @@ mod raw;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::Error;
-use crate::config_paths::ConfigPaths;
+use crate::config_paths::{ConfigPaths, config_error, drop_ins, read_if_there};
 use crate::reference::{DOCKER_HUB, Reference};
 use raw::RawConf;
 
@@ -125,7 +124,7 @@ impl RegistriesConf {
             paths.user_containers("registries.conf.d"),
         ];
         for directory in directories.into_iter().flatten() {
-            for file in drop_ins(&directory)? {
+            for file in drop_ins(&directory, "conf")? {
                 conf.merge_file(&file)?;
             }
         }
@@ -264,6 +263,12 @@ impl RegistriesConf {
         });
         Ok(endpoints)
     }
+
+    /// The registry itself, to which a name is pushed.
+    pub fn own_endpoint(&self, reference: &Reference) -> Result<Endpoint, Error> {
+        let last = self.endpoints(reference)?.pop();
+        Ok(last.expect("the registry itself is always the last"))
+    }
 }
 
 fn rewrite(reference: &Reference, prefix: &str, location: &str) -> Result<Reference, Error> {
@@ -278,7 +283,7 @@ fn rewrite(reference: &Reference, prefix: &str, location: &str) -> Result<Refere
 
 /// How much of `name` the prefix stands for, if it fits: whole path components only, and
 /// `*.example.com` for every host beneath example.com.
-fn matched_length(prefix: &str, name: &str) -> Option<usize> {
+pub(crate) fn matched_length(prefix: &str, name: &str) -> Option<usize> {
     let length = if let Some(domain) = prefix.strip_prefix('*') {
         let (domain, path) = match domain.split_once('/') {
             Some((domain, _)) => (domain, &domain_path(prefix)[..]),
@@ -322,35 +327,6 @@ fn domain_path(prefix: &str) -> String {
         .split_once('/')
         .map(|(_, path)| format!("/{path}"))
         .unwrap_or_default()
-}
-
-fn drop_ins(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(config_error(directory, &error.to_string())),
-    };
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "conf")
-        })
-        .collect();
-    files.sort();
-    Ok(files)
-}
-
-fn read_if_there(file: &Path) -> Result<Option<String>, Error> {
-    match fs::read_to_string(file) {
-        Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(config_error(file, &error.to_string())),
-    }
-}
-
-fn config_error(file: &Path, reason: &str) -> Error {
-    Error::Invalid(format!("{}: {reason}", file.display()))
 }
 
 #[cfg(test)]

@@ -13,7 +13,6 @@ use super::{ImageRecord, Store, StoreLock, Tag, ids_in, read_record, write_docum
 use crate::Error;
 use crate::blob::DOCUMENT_LIMIT;
 use crate::digest::Digest;
-use crate::layer::LayerStore;
 use crate::reference::Reference;
 use crate::role::one_line;
 
@@ -229,14 +228,6 @@ impl Store {
             return Ok(());
         }
         discard(&bad.path)
-    }
-
-    /// The layers of every map that there are some of.
-    pub fn maps(&self) -> Result<Vec<LayerStore>, Error> {
-        let mut maps = self.map_keys()?;
-        maps.retain(|layers| layers.list().is_ok());
-        maps.sort_by(|one, other| one.key().cmp(other.key()));
-        Ok(maps)
     }
 
     /// Blobs and layers that no image and no addition refers to and that are older than this.

@@ -39,7 +39,7 @@ impl Store {
                     garbage.freed += size;
                 }
             }
-            for layers in self.map_keys()? {
+            for layers in self.maps()? {
                 for diff_id in layers.list()? {
                     if !kept.contains(&diff_id) {
                         garbage.trash.extend(layers.discard(&diff_id)?);

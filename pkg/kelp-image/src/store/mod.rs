@@ -7,6 +7,7 @@
 
 mod additional;
 mod check;
+mod find;
 mod garbage;
 pub mod lock;
 mod record;
@@ -14,9 +15,9 @@ mod removal;
 mod tag;
 mod usage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ use crate::digest::Digest;
 use crate::layer::LayerStore;
 use crate::platform::Platform;
 use crate::pull::{Images, LocalImage, PulledImage};
-use crate::reference::{ImageName, Reference};
+use crate::reference::Reference;
 use crate::temporary::{self, TemporaryFile, make_directory};
 use crate::unpack;
 use crate::unpacker::Unpacker;
@@ -97,7 +98,7 @@ pub struct Displaced {
 pub enum Retag {
     /// It moves: somebody asked for this very name.
     Move,
-    /// It stays, and that is an error: the name came out of an archive.
+    /// It stays, and that is an error: nobody has asked for the name to move.
     Refuse,
 }
 
@@ -190,6 +191,8 @@ impl Store {
         }
         if let Some(older) = self.record(&record.id)? {
             record.merge(&older);
+            // One of a read-only store may have come by an index that is not here.
+            record.indexes.retain(|index| self.blobs.path(index).exists());
         }
         // The renames of the blobs, whose content is synced, before what refers to them.
         for directory in ["blobs/sha256", "blobs/sha512"] {
@@ -323,110 +326,15 @@ impl Store {
         }
     }
 
-    /// Finds an image by what a user wrote: a name, short or full, or an id or the beginning of one.
-    ///
-    /// In this order: `sha256:` and an id; the full name; a short name as one made here, then one from
-    /// the docker hub, then one of any registry that ends in it; an id. A name with a digest is found
-    /// by the digest.
-    pub fn find(&self, name: &str) -> Result<ImageRecord, Error> {
-        match self.find_named(name)? {
-            Some((record, _)) => Ok(record),
-            None => self.find_by_id(name),
-        }
-    }
-
-    /// Which name of an image a text means; `None` if it means the image itself, or nothing.
-    pub fn meant_name(&self, text: &str) -> Result<Option<String>, Error> {
-        Ok(self.find_named(text)?.and_then(|(_, meant)| meant))
-    }
-
-    /// Finds an image by name alone, and says which of its names was meant.
-    pub(crate) fn find_named(
-        &self,
-        name: &str,
-    ) -> Result<Option<(ImageRecord, Option<String>)>, Error> {
-        let Ok(name) = ImageName::parse(name) else {
-            return Ok(None);
-        };
-        let candidates = match &name {
-            ImageName::Full(reference) => vec![reference.clone()],
-            ImageName::Short(short) => vec![
-                short.in_registry("localhost"),
-                short.in_registry(crate::reference::DOCKER_HUB),
-            ],
-        };
-        for reference in candidates {
-            if let Some(found) = self.find_reference(&reference)? {
-                return Ok(Some(found));
-            }
-        }
-        let ImageName::Short(short) = name else {
-            return Ok(None);
-        };
-        let end = match (short.digest(), short.tag()) {
-            // A digest is looked for beneath any repository with this end.
-            (Some(digest), _) => format!("/{}@{digest}", short.path()),
-            (None, tag) => format!("/{}:{}", short.path(), tag.unwrap_or("latest")),
-        };
-        for tag in self.all_tags()? {
-            if tag.reference.ends_with(&end)
-                && let Some(record) = self.record(&tag.image)?
-            {
-                return Ok(Some((record, Some(tag.reference))));
-            }
-        }
-        Ok(None)
-    }
-
-    fn find_reference(
-        &self,
-        reference: &Reference,
-    ) -> Result<Option<(ImageRecord, Option<String>)>, Error> {
-        let reference = reference.clone().or_latest().digest_over_tag();
-        let name = reference.to_string();
-        if let Some(tag) = self.tag_of(&name)?
-            && let Some(record) = self.record(&tag.image)?
-        {
-            return Ok(Some((record, Some(name))));
-        }
-        if reference.digest().is_some() {
-            let known = |record: &ImageRecord| record.repo_digests.contains(&name);
-            if let Some(record) = self.records()?.into_iter().find(known) {
-                return Ok(Some((record, None)));
-            }
-        }
-        Ok(None)
-    }
-
-    fn find_by_id(&self, text: &str) -> Result<ImageRecord, Error> {
-        let prefix = text.strip_prefix("sha256:").unwrap_or(text);
-        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        let unknown = || Error::NotFound(text.to_owned());
-        if prefix.is_empty() || prefix.len() > 128 || !prefix.bytes().all(hex) {
-            return Err(unknown());
-        }
-        if let Some(id) = Digest::from_sha256_hex(prefix) {
-            return self.record(&id)?.ok_or_else(unknown);
-        }
-        let mut matches: Vec<Digest> = self.ids()?;
-        matches.retain(|id| id.hex().starts_with(prefix));
-        match matches.as_slice() {
-            [] => Err(unknown()),
-            [id] => self.record(id)?.ok_or_else(unknown),
-            _ => Err(Error::Ambiguous {
-                prefix: text.to_owned(),
-                matches,
-            }),
-        }
-    }
-
     /// An image's extracted layers, the topmost first, as overlayfs takes them. A layer whose own
     /// root is opaque is the last: overlayfs looks at the mark of directories below the root only.
     pub fn layer_paths(&self, record: &ImageRecord, map_key: &str) -> Result<Vec<PathBuf>, Error> {
         let layers = LayerStore::beneath(&self.data, map_key)?;
         let mut paths = Vec::with_capacity(record.layers.len());
         for layer in record.layers.iter().rev() {
-            let path = self.layer_place(&layers, &layer.diff_id);
+            let below = !self.below.is_empty();
+            let path = below.then(|| self.layer_place(&layers, &layer.diff_id));
+            let path = path.flatten();
             let path = path.unwrap_or_else(|| layers.path(&layer.diff_id));
             let last = unpack::is_opaque(&path);
             paths.push(path);
@@ -473,12 +381,8 @@ impl Store {
                     Ok(unpacked) => unpacked,
                     Err(error) => return Err(self.blame(layer, error)),
                 };
-                if unpacked.diff_id != layer.diff_id {
-                    let mismatch = Error::DigestMismatch {
-                        what: format!("layer {}", layer.digest),
-                        expected: layer.diff_id.clone(),
-                        actual: unpacked.diff_id,
-                    };
+                let what = format!("layer {}", layer.digest);
+                if let Err(mismatch) = layer.diff_id.is(&what, unpacked.diff_id) {
                     return Err(self.blame(layer, mismatch));
                 }
                 job.publish()?;
@@ -529,7 +433,7 @@ impl Store {
 
     /// The bytes of an image's layers, the lowest first: extracted where that is known, else as they came.
     pub fn layer_sizes(&self, record: &ImageRecord) -> Vec<u64> {
-        let stores: Vec<LayerStore> = self.map_keys().unwrap_or_default();
+        let stores: Vec<LayerStore> = self.maps().unwrap_or_default();
         let size = |layer: &LayerRecord| {
             stores
                 .iter()
@@ -540,15 +444,18 @@ impl Store {
     }
 
     /// The layers of every map that there are some of.
-    pub(crate) fn map_keys(&self) -> Result<Vec<LayerStore>, Error> {
+    pub fn maps(&self) -> Result<Vec<LayerStore>, Error> {
         let directory = self.data.join("layers");
         let failed = |error| Error::io(format!("read {}", directory.display()))(error);
         let mut stores = Vec::new();
         for entry in fs::read_dir(&directory).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
-            let key = name.to_str();
+            let entry = entry.map_err(failed)?;
+            let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            let name = entry.file_name();
+            let key = name.to_str().filter(|_| is_directory);
             stores.extend(key.and_then(|key| LayerStore::beneath(&self.data, key).ok()));
         }
+        stores.sort_by(|one, other| one.key().cmp(other.key()));
         Ok(stores)
     }
 }
@@ -558,10 +465,6 @@ impl Images for Store {
         let found = self.find_reference(reference)?;
         Ok(found.map(|(record, _)| LocalImage {
             platform: record.platform(),
-            digests: [record.manifest]
-                .into_iter()
-                .chain(record.indexes)
-                .collect(),
             id: record.id,
         }))
     }
@@ -591,12 +494,9 @@ impl Images for Store {
         }))
     }
 
-    fn knows_layer(&self, digest: &Digest, diff_id: &Digest) -> Result<bool, Error> {
-        let has = |layer: &LayerRecord| layer.digest == *digest && layer.diff_id == *diff_id;
-        Ok(self
-            .records()?
-            .iter()
-            .any(|record| record.layers.iter().any(has)))
+    fn layers(&self) -> Result<HashSet<(Digest, Digest)>, Error> {
+        let layers = self.records()?.into_iter().flat_map(|record| record.layers);
+        Ok(layers.map(|layer| (layer.digest, layer.diff_id)).collect())
     }
 
     fn record(&self, image: &PulledImage) -> Result<(), Error> {
@@ -638,10 +538,7 @@ fn ids_in(data: &Path) -> Result<Vec<Digest>, Error> {
     for entry in fs::read_dir(&directory).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         let hex = name.to_str().and_then(|name| name.strip_suffix(".json"));
-        ids.extend(hex.and_then(|hex| {
-            let algorithm = if hex.len() == 128 { "sha512" } else { "sha256" };
-            format!("{algorithm}:{hex}").parse::<Digest>().ok()
-        }));
+        ids.extend(hex.and_then(Digest::from_hex));
     }
     Ok(ids)
 }
@@ -652,14 +549,9 @@ fn no_image(id: &Digest) -> Error {
 
 /// Replaces a small JSON file, so that it is the old one or the new one also after a power cut.
 fn write_document<T: Serialize>(data: &Path, path: &Path, value: &T) -> Result<(), Error> {
-    let what = || format!("write {}", path.display());
-    let text = serde_json::to_vec(value).map_err(Error::json(what()))?;
-    let mut file = TemporaryFile::create(&data.join("tmp"), "record")?;
-    file.file_mut()
-        .write_all(&text)
-        .and_then(|()| file.file().sync_data())
-        .map_err(Error::io(what()))?;
-    file.persist(path)?;
+    let text =
+        serde_json::to_vec(value).map_err(Error::json(format!("write {}", path.display())))?;
+    TemporaryFile::create(&data.join("tmp"), "record")?.finish(&text, path)?;
     path.parent().map_or(Ok(()), sync_directory)
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::digest::Digest;
+use crate::manifest::OCI_MANIFEST;
 use crate::platform::Platform;
 
 /// One image, as `images/<config hex>.json` has it.
@@ -77,7 +78,7 @@ impl ImageRecord {
             id: manifest.config().digest().try_into()?,
             manifest: manifest_digest.clone(),
             media_type: manifest.media_type().as_ref().map_or_else(
-                || "application/vnd.oci.image.manifest.v1+json".to_owned(),
+                || OCI_MANIFEST.to_owned(),
                 ToString::to_string,
             ),
             os: config.os().to_string(),

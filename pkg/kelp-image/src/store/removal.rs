@@ -105,7 +105,7 @@ impl Store {
         std::fs::remove_file(&path).map_err(Error::io(format!("remove {}", path.display())))?;
         let kept = self.referenced()?;
         let mut trash = Vec::new();
-        let stores = self.map_keys()?;
+        let stores = self.maps()?;
         for digest in record.references().filter(|digest| !kept.contains(*digest)) {
             trash.extend(self.blobs.discard(digest)?);
             for layers in &stores {

@@ -32,7 +32,7 @@ pub(crate) fn is_one(files: &Files) -> Result<bool, Error> {
 }
 
 /// The layout's images.
-pub(crate) fn index(files: &Files) -> Result<ImageIndex, Error> {
+fn index(files: &Files) -> Result<ImageIndex, Error> {
     let bytes = files
         .read(INDEX, INDEX_LIMIT)?
         .ok_or_else(|| Error::Archive(format!("{INDEX} is missing: it is no OCI image layout")))?;
@@ -102,7 +102,7 @@ fn offer(files: &Files, descriptor: &Descriptor, platform: &Platform) -> Result<
 }
 
 /// A blob's bytes.
-pub(crate) fn blob(files: &Files, digest: &Digest) -> Result<Region, Error> {
+fn blob(files: &Files, digest: &Digest) -> Result<Region, Error> {
     files.get(&path(digest))
 }
 
@@ -117,7 +117,7 @@ fn same(one: &Offer, other: &Offer) -> bool {
 }
 
 /// The name that a descriptor says, the full one if there are two.
-pub(crate) fn name(descriptor: &Descriptor) -> Option<String> {
+fn name(descriptor: &Descriptor) -> Option<String> {
     let annotations = descriptor.annotations().as_ref()?;
     let name = annotations
         .get(FULL_NAME)
@@ -126,7 +126,7 @@ pub(crate) fn name(descriptor: &Descriptor) -> Option<String> {
 }
 
 /// Whether a descriptor has this name in either way.
-pub(crate) fn bears(descriptor: &Descriptor, name: &str) -> bool {
+fn bears(descriptor: &Descriptor, name: &str) -> bool {
     let annotations = descriptor.annotations().as_ref();
     annotations.is_some_and(|annotations| {
         [FULL_NAME, REF_NAME]

@@ -7,7 +7,7 @@
 //! dir:DIR                     a manifest and its blobs, side by side
 //! ```
 //!
-//! All but the last step is one path for all of them: [`files`] finds parts of a directory or of an
+//! They differ in one step: [`files`] finds parts of a directory or of an
 //! archive, the reader of each form ([`layout`], [`docker`], [`dir`]) turns them into [`offer::Offer`]s,
 //! and [`crate::load`] brings those into the store. What names a file in there is text of whoever made
 //! the archive: it is looked up beneath its directory, or among the archive's own entries.

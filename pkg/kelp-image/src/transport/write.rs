@@ -77,13 +77,12 @@ pub fn to_path(
             .map_err(failed)?;
         return to_writer(file, form, images, blobs, progress);
     }
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
     // What a link leads to is replaced, and not the link.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let parent = target.parent().unwrap_or(parent);
+    let parent = target
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mut file = TemporaryFile::create_readable(parent, ".kelp")?;
     to_writer(file.file_mut(), form, images, blobs, progress)?;
     file.persist(&target)
@@ -122,7 +121,7 @@ fn all(
 ) -> Result<(), Error> {
     sink.document(MARK, layout_mark().as_bytes())?;
     for image in images {
-        blobs_of(sink, &image.parcel, blobs, progress, &layout::path)?;
+        in_layout(sink, &image.parcel, blobs, progress)?;
     }
     let descriptors: Vec<Value> = images
         .iter()
@@ -151,7 +150,7 @@ fn layout_directory(
     progress: &dyn Progress,
 ) -> Result<(), Error> {
     for image in images {
-        blobs_of(sink, &image.parcel, blobs, progress, &layout::path)?;
+        in_layout(sink, &image.parcel, blobs, progress)?;
     }
     sink.document(MARK, layout_mark().as_bytes())?;
     let added: Vec<Value> = images
@@ -190,7 +189,7 @@ fn directory(
     sink.document(dir::MANIFEST, &image.parcel.manifest)
 }
 
-/// Writes an image's blobs, and in a layout its manifest.
+/// Writes an image's blobs.
 fn blobs_of(
     sink: &mut dyn Sink,
     parcel: &Parcel,
@@ -216,12 +215,22 @@ fn blobs_of(
         progress.event(Event::BlobDone { digest });
     }
     progress.event(Event::Writing);
-    let manifest = layout::path(&parcel.digest);
-    let is_layout = name(&parcel.digest) == manifest;
-    if is_layout && !sink.has(&manifest, parcel.manifest.len() as u64) {
-        sink.document(&manifest, &parcel.manifest)?;
-    }
     Ok(())
+}
+
+/// Writes an image's blobs and manifest into a layout.
+fn in_layout(
+    sink: &mut dyn Sink,
+    parcel: &Parcel,
+    blobs: &BlobStore,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    blobs_of(sink, parcel, blobs, progress, &layout::path)?;
+    let manifest = layout::path(&parcel.digest);
+    if sink.has(&manifest, parcel.manifest.len() as u64) {
+        return Ok(());
+    }
+    sink.document(&manifest, &parcel.manifest)
 }
 
 fn layout_mark() -> String {
@@ -265,7 +274,7 @@ fn descriptors(image: &Named, form: Form) -> Vec<Value> {
     named.collect()
 }
 
-/// Opens a file to write an archive to without a name, where `-` or nothing stands for standard output.
+/// Refuses to write an archive to a terminal.
 pub fn refuse_terminal(file: &File) -> Result<(), Error> {
     if rustix::termios::isatty(file) {
         return Err(Error::Invalid(

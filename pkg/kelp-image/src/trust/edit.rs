@@ -1,7 +1,7 @@
 //! Changing policy.json: `image trust set`.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -85,7 +85,7 @@ fn checked(file: &Path, check: impl Fn(Vec<u8>) -> Result<(), String>) -> Result
 }
 
 /// Gives a scope (a registry or a part of it, or `default`) a rule, in the file that was named, else in
-/// the user's, which begins as a copy of the machine's. The file that has it now.
+/// the user's, which begins as a copy of the machine's. The file that has it now. 
 pub fn set(
     paths: &ConfigPaths,
     named: Option<&Path>,
@@ -98,6 +98,17 @@ pub fn set(
             Error::Invalid("there is no $HOME: name the file with --signature-policy".to_owned())
         })?,
     };
+    let what = || format!("write {}", file.display());
+    // A link stays, and what it leads to is replaced.
+    let real = fs::canonicalize(&file).unwrap_or_else(|_| file.clone());
+    let directory = match real.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(directory).map_err(Error::io(what()))?;
+    // Two changes at once must not lose one of them; the lock ends with the descriptor.
+    let lock = fs::File::open(directory).map_err(Error::io(what()))?;
+    lock.lock().map_err(Error::io(what()))?;
     let mut policy = match read(&file)? {
         Some(policy) => policy,
         None if named.is_none() => match read(&paths.system_containers(FILE))? {
@@ -112,7 +123,7 @@ pub fn set(
     // A rule that the next pull would not understand is not written.
     Policy::parse(&text)
         .map_err(|reason| Error::Invalid(format!("{}: {reason}", file.display())))?;
-    write(&file, &text)?;
+    TemporaryFile::create_readable(directory, "new")?.finish(&text, &real)?;
     Ok(file)
 }
 
@@ -168,20 +179,4 @@ fn pretty(policy: &Value) -> Result<Vec<u8>, Error> {
         .map_err(Error::json("write a policy"))?;
     text.push(b'\n');
     Ok(text)
-}
-
-/// Puts a file in the place of another, at once.
-pub(super) fn write(file: &Path, content: &[u8]) -> Result<(), Error> {
-    let what = || format!("write {}", file.display());
-    // A link stays, and what it leads to is replaced.
-    let file = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-    let directory = file
-        .parent()
-        .ok_or_else(|| Error::Invalid(format!("{} is no file", file.display())))?;
-    fs::create_dir_all(directory).map_err(Error::io(what()))?;
-    let mut new = TemporaryFile::create_readable(directory, "new")?;
-    new.file_mut()
-        .write_all(content)
-        .map_err(Error::io(what()))?;
-    new.persist(&file)
 }

@@ -1,7 +1,7 @@
 //! Keeping simple signatures beside a registry: in a directory of this machine, which may be what a
 //! web server shows.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use crate::Error;
 use crate::config_paths::ConfigPaths;
 use crate::digest::Digest;
 use crate::reference::Reference;
+use crate::temporary::TemporaryFile;
 
 /// Keeps a signature of a manifest in a repository: beneath `directory`, else where registries.d has
 /// signatures written. Its file; one that is there already is left.
@@ -26,27 +27,29 @@ pub fn keep(
 ) -> Result<PathBuf, Error> {
     let repository = place(paths, directory, image)?;
     let content = signature.to_file()?;
+    let numbered = |number| path(&signature_url(&repository, manifest, number));
+    let first = numbered(1)?;
+    let what = |file: &Path| format!("write signature {}", file.display());
+    let beside = first
+        .parent()
+        .ok_or_else(|| Error::Invalid(format!("{} is no file", first.display())))?;
+    fs::create_dir_all(beside).map_err(Error::io(what(&first)))?;
+    let mut new = TemporaryFile::create_readable(beside, "new")?;
+    new.file_mut()
+        .write_all(&content)
+        .and_then(|()| new.file().sync_all())
+        .map_err(Error::io(what(&first)))?;
     for number in 1..=LIMIT {
-        let url = signature_url(&repository, manifest, number);
-        let file = path(&url)?;
-        let what = || format!("write signature {}", file.display());
-        if let Some(parent) = file.parent() {
-            fs::create_dir_all(parent).map_err(Error::io(what()))?;
-        }
-        match OpenOptions::new().write(true).create_new(true).open(&file) {
-            Ok(mut new) => {
-                // Whoever reads it half written finds no good signature, and asks again.
-                new.write_all(&content)
-                    .and_then(|()| new.sync_all())
-                    .map_err(Error::io(what()))?;
-                return Ok(file);
-            }
+        let file = numbered(number)?;
+        // A rename would take the place of another's.
+        match fs::hard_link(new.path(), &file) {
+            Ok(()) => return Ok(file),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if fs::read(&file).is_ok_and(|there| there == content) {
                     return Ok(file);
                 }
             }
-            Err(error) => return Err(Error::io(what())(error)),
+            Err(error) => return Err(Error::io(what(&file))(error)),
         }
     }
     Err(Error::Conflict(format!(

@@ -14,14 +14,14 @@
 mod claim;
 pub mod cosign;
 pub mod edit;
-pub mod identity;
-pub mod keep;
+mod identity;
+mod keep;
 mod parse;
-pub mod policy;
+mod policy;
 pub mod publish;
-pub mod registries_d;
+mod registries_d;
 pub mod show;
-pub mod simple;
+mod simple;
 mod source;
 mod subject;
 
@@ -37,6 +37,7 @@ use crate::digest::Digest;
 use crate::reference::Reference;
 use crate::registries_conf::Endpoint;
 use crate::registry::Repository;
+use crate::role::one_line;
 
 pub use source::Signature;
 pub use subject::Subject;
@@ -106,14 +107,16 @@ impl Trust {
         let registries = RegistriesD::load(&self.paths)?;
         let place = &origin.endpoint.reference;
         let mut signatures = source::lookaside(&registries, origin.access, place, digest).await?;
-        let sigstore =
-            |requirement: &Requirement| matches!(requirement, Requirement::SigstoreSigned(_));
-        let attached = registries.has_attachments(place);
-        if rule.requirements.iter().any(sigstore) && attached {
+        let sigstore = rule
+            .requirements
+            .iter()
+            .any(|requirement| matches!(requirement, Requirement::SigstoreSigned(_)));
+        let attached = sigstore.then(|| registries.has_attachments(place));
+        if attached == Some(true) {
             signatures.extend(source::attachments(origin.repository, digest).await?);
         }
         self.check(&subject, manifest, &signatures)
-            .map_err(|error| explain_place(error, &registries, place, &rule, attached))
+            .map_err(|error| explain_place(error, &registries, place, attached))
     }
 
     /// Refuses an image with this manifest unless its rule accepts it with these signatures.
@@ -173,8 +176,7 @@ fn explain_place(
     error: Error,
     registries: &RegistriesD,
     place: &Reference,
-    rule: &Rule<'_>,
-    attached: bool,
+    attached: Option<bool>,
 ) -> Error {
     let Error::Rejected(text) = error else {
         return error;
@@ -183,14 +185,10 @@ fn explain_place(
         .lookaside(place, registries_d::For::Reading)
         .map(|url| url.to_string())
         .unwrap_or_default();
-    let sigstore = rule
-        .requirements
-        .iter()
-        .any(|requirement| matches!(requirement, Requirement::SigstoreSigned(_)));
-    let more = match (sigstore, attached) {
-        (false, _) => String::new(),
-        (true, true) => " and in its repository".to_owned(),
-        (true, false) => format!(
+    let more = match attached {
+        None => String::new(),
+        Some(true) => " and in its repository".to_owned(),
+        Some(false) => format!(
             ", but not in its repository: that takes use-sigstore-attachments: true in a file of {}",
             registries.directory().display()
         ),
@@ -228,7 +226,7 @@ fn signed_by(
     let sources = rule
         .keys
         .load()
-        .map_err(|error| cosign::error_line(&error))?;
+        .map_err(|error| one_line(&error))?;
     let keys = simple::Keys::parse(&sources)?;
     let own = signatures.iter().filter_map(|signature| match signature {
         Signature::Simple(message) => Some(message),

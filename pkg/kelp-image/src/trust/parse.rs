@@ -41,50 +41,39 @@ enum RawRequirement {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RawSignedBy {
     key_type: KeyType,
-    #[serde(default, deserialize_with = "present")]
-    key_path: Option<PathBuf>,
-    #[serde(default, deserialize_with = "present")]
-    key_paths: Option<Vec<PathBuf>>,
-    #[serde(default, deserialize_with = "present")]
-    key_data: Option<Data>,
-    #[serde(default, deserialize_with = "present")]
-    signed_identity: Option<SignedIdentity>,
+    #[serde(default)]
+    key_path: Member<PathBuf>,
+    #[serde(default)]
+    key_paths: Member<Vec<PathBuf>>,
+    #[serde(default)]
+    key_data: Member<Data>,
+    #[serde(default)]
+    signed_identity: Member<SignedIdentity>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 struct RawSigstoreSigned {
-    #[serde(default, deserialize_with = "present")]
-    key_path: Option<PathBuf>,
-    #[serde(default, deserialize_with = "present")]
-    key_paths: Option<Vec<PathBuf>>,
-    #[serde(default, deserialize_with = "present")]
-    key_data: Option<Data>,
-    #[serde(default, deserialize_with = "present")]
-    key_datas: Option<Vec<Data>>,
-    #[serde(default, deserialize_with = "present")]
-    fulcio: Option<RawFulcio>,
-    #[serde(default, deserialize_with = "present")]
-    pki: Option<RawPki>,
-    #[serde(default, deserialize_with = "present")]
-    rekor_public_key_path: Option<PathBuf>,
-    #[serde(default, deserialize_with = "present")]
-    rekor_public_key_paths: Option<Vec<PathBuf>>,
-    #[serde(default, deserialize_with = "present")]
-    rekor_public_key_data: Option<Data>,
-    #[serde(default, deserialize_with = "present")]
-    rekor_public_key_datas: Option<Vec<Data>>,
-    #[serde(default, deserialize_with = "present")]
-    signed_identity: Option<SignedIdentity>,
+    key_path: Member<PathBuf>,
+    key_paths: Member<Vec<PathBuf>>,
+    key_data: Member<Data>,
+    key_datas: Member<Vec<Data>>,
+    fulcio: Member<RawFulcio>,
+    pki: Member<RawPki>,
+    rekor_public_key_path: Member<PathBuf>,
+    rekor_public_key_paths: Member<Vec<PathBuf>>,
+    rekor_public_key_data: Member<Data>,
+    rekor_public_key_datas: Member<Vec<Data>>,
+    signed_identity: Member<SignedIdentity>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFulcio {
-    #[serde(default, rename = "caPath", deserialize_with = "present")]
-    path: Option<PathBuf>,
-    #[serde(default, rename = "caData", deserialize_with = "present")]
-    data: Option<Data>,
+    #[serde(default, rename = "caPath")]
+    path: Member<PathBuf>,
+    #[serde(default, rename = "caData")]
+    data: Member<Data>,
     #[serde(rename = "oidcIssuer")]
     issuer: String,
     #[serde(rename = "subjectEmail")]
@@ -124,10 +113,18 @@ impl<'de> Deserialize<'de> for Data {
 }
 
 /// A member that may be missing, but not null.
-fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
+struct Member<T>(Option<T>);
+
+impl<T> Default for Member<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Member<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(deserializer).map(|value| Self(Some(value)))
+    }
 }
 
 /// An object with any keys, each of them once.
@@ -197,13 +194,13 @@ fn requirement(raw: RawRequirement) -> Result<Requirement, String> {
         RawRequirement::Reject {} => Requirement::Reject,
         RawRequirement::SignedBaseLayer { .. } => Requirement::SignedBaseLayer,
         RawRequirement::SignedBy(raw) => {
-            let keys = one_source(raw.key_path, raw.key_paths, raw.key_data, None)?;
+            let keys = one_source(raw.key_path.0, raw.key_paths.0, raw.key_data.0, None)?;
             Requirement::SignedBy(SignedBy {
                 key_type: raw.key_type,
                 keys: keys.ok_or(
                     "signedBy: exactly one of keyPath, keyPaths and keyData must be there",
                 )?,
-                identity: raw.signed_identity.unwrap_or_default(),
+                identity: raw.signed_identity.0.unwrap_or_default(),
             })
         }
         RawRequirement::SigstoreSigned(raw) => {
@@ -215,14 +212,14 @@ fn requirement(raw: RawRequirement) -> Result<Requirement, String> {
 fn sigstore_signed(raw: RawSigstoreSigned) -> Result<SigstoreSigned, String> {
     const SIGNERS: &str = "sigstoreSigned: exactly one of keyPath, keyPaths, keyData, keyDatas, \
                            fulcio and pki must be there";
-    let keys = one_source(raw.key_path, raw.key_paths, raw.key_data, raw.key_datas)?;
+    let keys = one_source(raw.key_path.0, raw.key_paths.0, raw.key_data.0, raw.key_datas.0)?;
     let log = one_source(
-        raw.rekor_public_key_path,
-        raw.rekor_public_key_paths,
-        raw.rekor_public_key_data,
-        raw.rekor_public_key_datas,
+        raw.rekor_public_key_path.0,
+        raw.rekor_public_key_paths.0,
+        raw.rekor_public_key_data.0,
+        raw.rekor_public_key_datas.0,
     )?;
-    let signer = match (keys, raw.fulcio, raw.pki) {
+    let signer = match (keys, raw.fulcio.0, raw.pki.0) {
         (Some(keys), None, None) => SigstoreSigner::Keys(keys),
         (None, Some(fulcio), None) => fulcio_signer(fulcio)?,
         (None, None, Some(_)) => SigstoreSigner::Pki,
@@ -244,12 +241,12 @@ fn sigstore_signed(raw: RawSigstoreSigned) -> Result<SigstoreSigned, String> {
     Ok(SigstoreSigned {
         signer,
         log,
-        identity: raw.signed_identity.unwrap_or_default(),
+        identity: raw.signed_identity.0.unwrap_or_default(),
     })
 }
 
 fn fulcio_signer(raw: RawFulcio) -> Result<SigstoreSigner, String> {
-    let authority = one_source(raw.path, None, raw.data, None)?
+    let authority = one_source(raw.path.0, None, raw.data.0, None)?
         .ok_or("fulcio: exactly one of caPath and caData must be there")?;
     if raw.issuer.is_empty() || raw.email.is_empty() {
         return Err("fulcio: oidcIssuer and subjectEmail must not be empty".to_owned());

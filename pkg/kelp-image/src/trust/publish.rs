@@ -13,12 +13,10 @@ use crate::Error;
 use crate::access::{Access, AccessOptions, runtime};
 use crate::blob::BlobStore;
 use crate::digest::Digest;
-use crate::manifest::Document;
+use crate::manifest::{Document, OCI_MANIFEST};
 use crate::reference::Reference;
 use crate::registry::Repository;
 use crate::upload::Upload;
-
-const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// What a command line says about who signs.
 #[derive(Debug, Clone, Default)]
@@ -74,19 +72,27 @@ impl Signers {
     /// Signs a manifest that is in a registry under a name.
     pub fn publish(
         &self,
-        access: &AccessOptions,
+        options: &AccessOptions,
         name: &Reference,
         manifest: &[u8],
         blobs: &BlobStore,
     ) -> Result<(), Error> {
+        if self.is_empty() {
+            return Ok(());
+        }
         let name = name.clone().or_latest();
+        let access = Access::new(options)?;
+        let endpoint = access.registries.own_endpoint(&name)?;
         if let Some(key) = &self.simple {
             let signature = Signature::Simple(simple::sign(key, manifest, &name)?);
             let digest = Digest::of(manifest);
-            keep(&access.paths, None, &name, &digest, &signature)?;
+            // Where a pull looks: at the place that registries.conf has for the name.
+            let place = &endpoint.reference;
+            keep(&options.paths, None, place, &digest, &signature)?;
         }
         if let Some(key) = &self.sigstore {
-            attach_in_registry(key, access, &name, manifest, blobs)?;
+            let repository = access.to_push(&endpoint, &[]);
+            attach_in_registry(key, &repository, &name, manifest, blobs)?;
         }
         Ok(())
     }
@@ -120,24 +126,19 @@ fn read(file: &Path) -> Result<Vec<u8>, Error> {
 pub fn first_line(file: &Path) -> Result<String, Error> {
     let text = fs::read_to_string(file)
         .map_err(Error::io(format!("read the passphrase {}", file.display())))?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
+    Ok(text.split('\n').next().unwrap_or_default().to_owned())
 }
 
 /// Adds a signature to those that a manifest has in its repository.
 fn attach_in_registry(
     key: &SigstoreKey,
-    access: &AccessOptions,
+    repository: &Repository,
     name: &Reference,
     manifest: &[u8],
     blobs: &BlobStore,
 ) -> Result<(), Error> {
     let signature = cosign::sign(key, manifest, name)?;
     let tag = tag(&Digest::of(manifest));
-    let access = Access::new(access)?;
-    let endpoint = access.registries.endpoints(name)?.pop();
-    let endpoint =
-        endpoint.ok_or_else(|| Error::Invalid(format!("{name}: no place to push it to")))?;
-    let repository = access.to_push(&endpoint, &[]);
     runtime()?.block_on(async {
         let before = match repository.manifest(&tag).await {
             Ok(fetched) => Some(fetched.bytes),
@@ -146,7 +147,7 @@ fn attach_in_registry(
         };
         let attached = attach(before.as_deref(), &[signature])?;
         for (digest, bytes) in &attached.blobs {
-            send(&repository, digest, bytes, blobs).await?;
+            send(repository, digest, bytes, blobs).await?;
         }
         let digest = Digest::of(&attached.manifest);
         repository
@@ -173,34 +174,35 @@ async fn send(
 }
 
 /// Signs what a registry has under a name, and keeps the signatures beneath a directory, else where
-/// registries.d says: that of the name's own manifest, or of all images of an index. The files.
+/// registries.d says: that of the name's own manifest, or of all images of an index.
 pub fn sign_in_registry(
     key: &SigningKey,
-    access: &AccessOptions,
+    options: &AccessOptions,
     name: &Reference,
     all: bool,
     directory: Option<&Path>,
-) -> Result<Vec<PathBuf>, Error> {
+) -> Result<(), Error> {
     let name = name.clone().or_latest();
-    let mut files = Vec::new();
-    for manifest in manifests(access, &name, all)? {
+    let access = Access::new(options)?;
+    let endpoint = access.registries.own_endpoint(&name)?;
+    let repository = access.repository(&endpoint, name.registry());
+    let place = &endpoint.reference;
+    for manifest in manifests(&repository, &place.manifest_name(), &name, all)? {
         let signature = Signature::Simple(simple::sign(key, &manifest, &name)?);
         let digest = Digest::of(&manifest);
-        files.push(keep(&access.paths, directory, &name, &digest, &signature)?);
+        keep(&options.paths, directory, place, &digest, &signature)?;
     }
-    Ok(files)
+    Ok(())
 }
 
-fn manifests(access: &AccessOptions, name: &Reference, all: bool) -> Result<Vec<Vec<u8>>, Error> {
-    let access = Access::new(access)?;
-    let endpoint = access.registries.endpoints(name)?.pop();
-    let endpoint =
-        endpoint.ok_or_else(|| Error::Invalid(format!("{name}: no place to read it from")))?;
-    let repository = access.repository(&endpoint, name.registry());
+fn manifests(
+    repository: &Repository,
+    top: &str,
+    name: &Reference,
+    all: bool,
+) -> Result<Vec<Vec<u8>>, Error> {
     runtime()?.block_on(async {
-        let top = repository
-            .manifest(&endpoint.reference.manifest_name())
-            .await?;
+        let top = repository.manifest(top).await?;
         if !all {
             return Ok(vec![top.bytes]);
         }

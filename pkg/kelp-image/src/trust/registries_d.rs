@@ -1,8 +1,6 @@
 //! registries.d: where the signatures of a registry's images are (containers-registries.d(5)).
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use reqwest::Url;
@@ -10,7 +8,7 @@ use saphyr::{LoadableYamlNode, Yaml};
 
 use super::subject::Subject;
 use crate::Error;
-use crate::config_paths::ConfigPaths;
+use crate::config_paths::{ConfigPaths, config_error, drop_ins, read_if_there};
 use crate::digest::Digest;
 use crate::reference::Reference;
 
@@ -60,13 +58,11 @@ impl RegistriesD {
             usual,
             ..Self::default()
         };
-        for file in files(&directory)? {
-            match fs::read_to_string(&file) {
-                Ok(text) => found
+        for file in drop_ins(&directory, "yaml")? {
+            if let Some(text) = read_if_there(&file)? {
+                found
                     .merge(&text, &file)
-                    .map_err(|reason| config_error(&file, &reason))?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(config_error(&file, &error.to_string())),
+                    .map_err(|reason| config_error(&file, &reason))?;
             }
         }
         found.directory = directory;
@@ -145,7 +141,8 @@ impl RegistriesD {
         Ok(url)
     }
 
-    /// What is said about a scope itself, as `trust show` shows it.
+    /// Where the signatures of a scope are, as `trust show` shows it: as is said of it, of what is around it,
+    /// or by default.
     pub fn lookaside_of_scope(&self, scope: &str) -> Option<&str> {
         let parents = scope.rmatch_indices('/').map(|(slash, _)| &scope[..slash]);
         std::iter::once(scope)
@@ -211,25 +208,4 @@ impl Place {
 
 fn member<'a, 'input>(node: &'a Yaml<'input>, key: &str) -> Option<&'a Yaml<'input>> {
     node.as_mapping_get(key).filter(|value| !value.is_null())
-}
-
-fn files(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let entries = match fs::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(config_error(directory, &error.to_string())),
-    };
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "yaml")
-        })
-        .collect();
-    files.sort();
-    Ok(files)
-}
-
-fn config_error(file: &Path, reason: &str) -> Error {
-    Error::Invalid(format!("{}: {reason}", file.display()))
 }

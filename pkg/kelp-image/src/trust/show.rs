@@ -10,6 +10,8 @@ use super::registries_d::RegistriesD;
 use super::simple::Keys;
 use crate::Error;
 use crate::config_paths::ConfigPaths;
+use crate::registries_conf::matched_length;
+use crate::role::one_line;
 
 /// One requirement, as podman shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -76,18 +78,9 @@ pub fn show(
 
 /// Whether a scope is a place, in it or around it.
 fn is_about(scope: &str, place: &str) -> bool {
-    let within = |outer: &str, inner: &str| {
-        inner
-            .strip_prefix(outer)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', ':', '@']))
-    };
-    let by_domain = || {
-        let host = place.split(['/', ':']).next().unwrap_or(place);
-        scope
-            .strip_prefix('*')
-            .is_some_and(|domain| host.ends_with(domain))
-    };
-    scope.is_empty() || within(scope, place) || within(place, scope) || by_domain()
+    scope.is_empty()
+        || matched_length(scope, place).is_some()
+        || matched_length(place, scope).is_some()
 }
 
 fn rows(
@@ -133,7 +126,7 @@ fn ids(requirement: &Requirement) -> String {
 fn owners(keys: &KeySource) -> String {
     let owners = keys
         .load()
-        .map_err(|error| super::cosign::error_line(&error))
+        .map_err(|error| one_line(&error))
         .and_then(|sources| Keys::parse(&sources))
         .map(|keys| keys.owners().join(", "));
     owners.unwrap_or_else(|error| format!("({error})"))

@@ -17,6 +17,7 @@ use sequoia_openpgp::serialize::stream::{LiteralWriter, Message, Signer};
 use sequoia_openpgp::{Cert, KeyHandle};
 
 use super::claim;
+use super::cosign::attachment::SIZE_LIMIT;
 use super::identity::SignedIdentity;
 use crate::Error;
 use crate::reference::Reference;
@@ -89,9 +90,15 @@ pub(super) fn signed(signature: &[u8], keys: &Keys) -> Result<Vec<u8>, String> {
         .with_policy(&policy, None, Check(keys))
         .map_err(words)?;
     let mut signed = Vec::new();
+    // What is small may unpack to what is large; only at the end is it known to be good.
     verifier
+        .by_ref()
+        .take(SIZE_LIMIT as u64 + 1)
         .read_to_end(&mut signed)
         .map_err(|error| format!("the signature is not good: {}", one_line(&error)))?;
+    if signed.len() > SIZE_LIMIT {
+        return Err("the signature is not good: it is too large".to_owned());
+    }
     Ok(signed)
 }
 

@@ -46,16 +46,11 @@ pub(crate) fn is_marker(name: &[u8]) -> bool {
 }
 
 /// Whether something is in a directory that aufs kept for itself, as `.wh..wh.plnk`.
-pub(super) fn is_beneath_marker(path: &[u8]) -> bool {
-    const AUFS: &[u8] = b".wh..wh.";
-    // Nearly every path ends here.
-    if !path.windows(AUFS.len()).any(|part| part == AUFS) {
-        return false;
-    }
+pub(crate) fn is_beneath_marker(path: &[u8]) -> bool {
     let (parent, _) = split(path);
     parent
         .split(|&byte| byte == b'/')
-        .any(|name| name.starts_with(AUFS))
+        .any(|name| name.starts_with(b".wh..wh."))
 }
 
 /// Whether something on disk is a whiteout.

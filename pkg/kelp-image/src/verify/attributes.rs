@@ -50,14 +50,14 @@ impl Attributes {
         let found = self.names(file)?;
         let mut differences = Vec::new();
         for (name, value) in expected {
-            let (value, is_there) = (normal(name, value), found.contains(name));
-            if is_there && normal(name, &self.value(file, name)?) == value {
+            let (wanted, is_there) = (normal(name, value), found.contains(name));
+            if is_there && normal(name, &self.value(file, name)?) == wanted {
                 continue;
             }
             if is_there {
                 differences.push(format!("has another value of {}", show(name)));
-            } else if !(name.starts_with(ACL) && value.is_empty())
-                && self.can_be_set(name, &expected[name], is_directory)
+            } else if !(name.starts_with(ACL) && wanted.is_empty())
+                && self.can_be_set(name, value, is_directory)
             {
                 differences.push(format!("lacks {}", show(name)));
             }

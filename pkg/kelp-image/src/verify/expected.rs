@@ -16,7 +16,7 @@ use crate::tar::{Entry, Kind, TarReader};
 use crate::unpack::archive_error;
 use crate::unpack::metadata::{attributes, mode_on_disk};
 use crate::unpack::path::{clean, show, split};
-use crate::unpack::whiteout::{PREFIX, is_marker};
+use crate::unpack::whiteout::{PREFIX, is_beneath_marker, is_marker};
 
 /// The root's place among the inodes.
 pub(super) const ROOT: usize = 0;
@@ -61,7 +61,6 @@ pub(super) enum Content {
 #[derive(Debug, Default)]
 struct Pending {
     entry: Option<Box<Entry>>,
-    implicit: bool,
     opaque: bool,
 }
 
@@ -105,6 +104,9 @@ impl Tree {
         self.files += 1;
         if path.is_empty() {
             self.directory_entry(&path, entry);
+            return Ok(());
+        }
+        if is_beneath_marker(&path) {
             return Ok(());
         }
         let (parent, name) = split(&path);
@@ -237,7 +239,6 @@ impl Tree {
     fn directory_entry(&mut self, path: &[u8], entry: &Entry) {
         let pending = self.directories.entry(path.to_vec()).or_default();
         pending.entry = Some(Box::new(entry.clone()));
-        pending.implicit = false;
     }
 
     fn set_opaque(&mut self, path: &[u8]) {
@@ -330,9 +331,9 @@ impl Tree {
                 None if create => {
                     let made = self.new_directory();
                     self.names(here).insert(name.to_vec(), made);
-                    let pending = self.directories.entry(path[..end].to_vec()).or_default();
-                    pending.entry = None;
-                    pending.implicit = true;
+                    if let Some(pending) = self.directories.get_mut(&path[..end]) {
+                        pending.entry = None;
+                    }
                     made
                 }
                 None => return None,

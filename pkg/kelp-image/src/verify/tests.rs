@@ -202,6 +202,7 @@ fn odd_archives_are_followed_as_the_extractor_does() {
             .file("b/.wh.c", b"")
             .file("c/.wh..wh..opq", b"")
             .file("c/.wh..wh.plnk", b"")
+            .file("c/.wh..wh.orph/12.34", b"x")
             .file("d", b"x")
             .file(".wh.d", b""),
         // The root itself, twice the same, and links that are replaced.

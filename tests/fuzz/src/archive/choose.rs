@@ -265,12 +265,9 @@ fn fits(tree: &BTreeMap<Vec<u8>, Kind>, path: &[u8]) -> bool {
     let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
     let mut parents = slashes.map(|(at, _)| tree.get(&path[..at]));
     parents.all(|kind| matches!(kind, None | Some(Kind::Directory)))
-        && match tree.get(path) {
-            // Of several entries of one directory GNU tar takes the first one's owner and mode when it
-            // sets them at the end, and here the last one counts.
-            Some(Kind::Directory) => false,
-            _ => true,
-        }
+        // Of several entries of one directory GNU tar takes the first one's owner and mode when it sets
+        // them at the end, and here the last one counts.
+        && tree.get(path) != Some(&Kind::Directory)
 }
 
 /// Entries that do whatever they can: names and links lead up, out and in circles, whiteouts hide what

@@ -77,7 +77,7 @@ fn missing(path: &Path, error: io::Error) -> Error {
 /// Writes a source as an archive whose only top is `name`.
 pub(super) fn send(source: &OwnedFd, name: &str, sink: impl Write) -> io::Result<()> {
     let mut writer = TarWriter::new(io::BufWriter::with_capacity(256 << 10, sink));
-    pack(source, name.as_bytes(), &mut writer, &mut |_| Ok(true))?;
+    pack(source, name.as_bytes(), &mut writer, &mut |_| {})?;
     writer.finish().map(drop)
 }
 

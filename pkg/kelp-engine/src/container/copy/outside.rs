@@ -70,7 +70,6 @@ pub(super) fn send(source: &OwnedFd, sink: impl Write) -> io::Result<()> {
     // Attributes of the host's files, capabilities above all, are not for a container.
     let mut filter = |entry: &mut Entry| {
         entry.xattrs.clear();
-        Ok(true)
     };
     pack(source, b".", &mut writer, &mut filter)?;
     writer.finish().map(drop)

@@ -89,7 +89,8 @@ pub(super) fn seal(key: &[u8], passphrase: &str) -> Result<Vec<u8>, Error> {
 }
 
 fn derive(params: &Params, salt: &[u8], passphrase: &str) -> Result<Key, Error> {
-    let memory = u128::from(params.n) * u128::from(params.r) * 128;
+    let blocks = u128::from(params.n) + u128::from(params.p);
+    let memory = blocks * u128::from(params.r) * 128;
     if !params.n.is_power_of_two() || memory > u128::from(MEMORY_LIMIT) || params.p > 16 {
         return Err(invalid("its parameters of scrypt are out of bounds"));
     }

@@ -21,6 +21,7 @@ use super::claim;
 use super::policy::{SigstoreSigned, SigstoreSigner};
 use crate::Error;
 use crate::reference::Reference;
+use crate::role::one_line;
 
 pub use key::{PublicKey, SigningKey, generate};
 
@@ -73,7 +74,7 @@ impl Roots {
     /// Reads keys and certificates; any that is none is an error, though another would do.
     pub(super) fn load(rule: &SigstoreSigned) -> Result<Self, String> {
         let keys_of = |source: &super::policy::KeySource| -> Result<Vec<PublicKey>, String> {
-            let sources = source.load().map_err(|error| error_line(&error))?;
+            let sources = source.load().map_err(|error| one_line(&error))?;
             sources.iter().map(|pem| PublicKey::from_pem(pem)).collect()
         };
         let (keys, authority) = match &rule.signer {
@@ -83,7 +84,7 @@ impl Roots {
                 issuer,
                 email,
             } => {
-                let sources = authority.load().map_err(|error| error_line(&error))?;
+                let sources = authority.load().map_err(|error| one_line(&error))?;
                 let authority = certificate::Authority::parse(&sources, issuer, email)?;
                 (Vec::new(), Some(authority))
             }
@@ -102,14 +103,6 @@ impl Roots {
             log,
             authority,
         })
-    }
-}
-
-pub(super) fn error_line(error: &Error) -> String {
-    use std::error::Error as _;
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }
 

@@ -144,14 +144,17 @@ fn a_key_file_can_not_ask_for_too_much() {
     let (private, _) = generate("").unwrap();
     let (_, sealed) = x509_cert::der::pem::decode_vec(private.as_bytes()).unwrap();
     let sealed: Value = serde_json::from_slice(&sealed).unwrap();
-    for (member, value) in [
-        ("N", json!(1_u64 << 40)),
-        ("N", json!(3)),
-        ("r", json!(u32::MAX)),
-        ("p", json!(1000)),
+    for members in [
+        json!({"N": 1_u64 << 40}),
+        json!({"N": 3}),
+        json!({"r": u32::MAX}),
+        json!({"p": 1000}),
+        json!({"N": 1, "r": 1 << 23, "p": 16}),
     ] {
         let mut changed = sealed.clone();
-        changed["kdf"]["params"][member] = value;
+        for (member, value) in members.as_object().unwrap() {
+            changed["kdf"]["params"][member] = value.clone();
+        }
         let error = encrypted::open(changed.to_string().as_bytes(), "").unwrap_err();
         assert!(error.to_string().contains("out of bounds"), "{error}");
     }
