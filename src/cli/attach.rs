@@ -53,7 +53,7 @@ pub fn detach_keys(
     let keys = match (flag, &created.detach_keys) {
         (Some(keys), _) => keys.clone(),
         (None, Some(text)) => text.parse()?,
-        (None, None) => defaults::detach_keys(&defaults::load()?)?.unwrap_or_default(),
+        (None, None) => defaults::detach_keys(defaults::load()?)?.unwrap_or_default(),
     };
     Ok(keys.0)
 }

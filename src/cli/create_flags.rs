@@ -136,9 +136,9 @@ impl CreateFlags {
     /// `before` is what stood before the command.
     pub fn requests(&self, before: &RuntimeFlags) -> anyhow::Result<(CreateOptions, PullRequest)> {
         let conf = defaults::load()?;
-        let mut options = self.options(&conf)?;
-        options.runtime = self.runtime.over(before).choose(&conf)?;
-        let pull = self.pull_request(&options, &conf)?;
+        let mut options = self.options(conf)?;
+        options.runtime = self.runtime.over(before).choose(conf)?;
+        let pull = self.pull_request(&options, conf)?;
         Ok((options, pull))
     }
 

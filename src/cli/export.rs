@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
-use kelp_engine::Engine;
+use anyhow::bail;
+use kelp_engine::{Engine, Error};
 use rustix::termios::isatty;
 
 /// Write all that a container shows as an archive
@@ -29,7 +29,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         engine.export_container(&id, stdout)?;
         return Ok(0);
     };
-    let file = File::create(path).with_context(|| format!("create {}", path.display()))?;
+    let file = File::create(path).map_err(Error::io(format!("create {}", path.display())))?;
     if let Err(error) = engine.export_container(&id, file.as_fd()) {
         // Half an archive is none; what is no plain file is left as it is.
         if file.metadata().is_ok_and(|metadata| metadata.is_file()) {

@@ -35,10 +35,10 @@ enum Command {
     #[command(visible_aliases = ["remove"])]
     Rm(rmi::Args),
     Save(save::Args),
+    Search(search::Args),
     Sign(image_sign::Args),
     Tag(tag::TagArgs),
     Trust(image_trust::Args),
-    Search(search::Args),
     Tree(image_tree::Args),
     Untag(tag::UntagArgs),
 }
@@ -58,10 +58,10 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         Command::Push(args) => push::run(engine, &args),
         Command::Rm(args) => rmi::run(engine, args),
         Command::Save(args) => save::run(engine, args),
+        Command::Search(args) => search::run(engine, &args),
         Command::Sign(args) => image_sign::run(engine, &args),
         Command::Tag(args) => tag::tag(engine, &args),
         Command::Trust(args) => image_trust::run(engine, &args),
-        Command::Search(args) => search::run(engine, &args),
         Command::Tree(args) => image_tree::run(engine, &args),
         Command::Untag(args) => tag::untag(engine, &args),
     }

@@ -37,7 +37,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         all: args.all,
         directory: args.directory.clone(),
     };
-    args.retry.apply(&mut request.access, &defaults::load()?)?;
+    args.retry.apply(&mut request.access, defaults::load()?)?;
     for image in &args.images {
         engine.sign_image(image, &request)?;
     }

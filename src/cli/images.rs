@@ -19,8 +19,8 @@ pub struct Args {
     /// Show digests
     #[arg(long)]
     digests: bool,
-    /// Show images that fit: id, label, reference, dangling, digest, before, since, until or
-    /// containers, as KEY=VALUE
+    /// Show images that fit: id, label, reference, dangling, digest, before, since, until,
+    /// readonly or containers, as KEY=VALUE
     #[arg(short, long)]
     filter: Vec<String>,
     /// json, table, or a Go template
@@ -224,17 +224,17 @@ fn rows(
     engine: &Engine,
     whole_ids: bool,
     filter: &ImageFilter,
-    whole: bool,
+    every_field: bool,
 ) -> anyhow::Result<Vec<Row>> {
     let now = SystemTime::now();
     let time = |time| {
-        if whole {
+        if every_field {
             units::go_time(time)
         } else {
             String::new()
         }
     };
-    let used: Vec<_> = if whole {
+    let used: Vec<_> = if every_field {
         let all = engine.containers().into_iter();
         all.map(|config| config.image_id).collect()
     } else {

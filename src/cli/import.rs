@@ -34,7 +34,7 @@ pub struct Args {
     /// The policy that says which images are accepted, instead of the user's or the machine's
     #[arg(long, value_name = "FILE", hide = true)]
     signature_policy: Option<PathBuf>,
-    /// A file, an http or https URL, or - for standard input; gzip and zstd are known
+    /// A file, an http or https URL, or - for standard input; plain, or gzip, zstd, bzip2 or xz
     source: String,
     /// The image's name
     reference: Option<String>,

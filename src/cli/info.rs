@@ -24,7 +24,7 @@ pub struct Args {
 ///
 /// `before` is what was said of the runtime before the command.
 pub fn run(engine: &Engine, before: &RuntimeFlags, args: &Args) -> anyhow::Result<i32> {
-    let runtime = before.choose(&defaults::load()?)?;
+    let runtime = before.choose(defaults::load()?)?;
     let info = describe(engine, &engine.info()?, runtime.as_ref());
     match args.format.as_deref().map(str::trim) {
         None | Some("") => output::text(outline(&info))?,

@@ -11,7 +11,7 @@ use super::pull_flags::{AccessFlags, PlatformFlags, RetryFlags, keep_storage};
 use super::selection::report;
 use super::{load, output};
 
-/// Pull images from a registry
+/// Pull images from a registry, or out of files
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -38,7 +38,7 @@ pub struct Args {
     /// Pull every tag of the repository
     #[arg(short, long)]
     all_tags: bool,
-    /// The images
+    /// The images: names in a registry, or oci:, oci-archive:, docker-archive: or dir: and a path
     #[arg(required = true)]
     images: Vec<String>,
 }
@@ -56,8 +56,8 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     request.policy = args.policy.parse::<PullPolicy>()?;
     request.access.credentials = args.creds;
     let conf = defaults::load()?;
-    args.retry.apply(&mut request.access, &conf)?;
-    request.keep_storage = keep_storage(&conf)?;
+    args.retry.apply(&mut request.access, conf)?;
+    request.keep_storage = keep_storage(conf)?;
     request.access.signature_policy = args.signature_policy;
     let _ = args.disable_content_trust;
     request.quiet = args.quiet;
@@ -70,7 +70,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
                     output::line(id)?;
                 }
             }
-            Err(error) => errors.push(error),
+            Err(error) => errors.push(engine.explain_space(error)),
         }
     }
     Ok(report(errors))

@@ -26,7 +26,7 @@ pub struct Args {
     /// For podman's scripts: what is here may always leave
     #[arg(long, value_name = "FILE", hide = true)]
     signature_policy: Option<PathBuf>,
-    /// Compress layers that are not compressed, for dir:
+    /// Compress every layer with gzip, for dir:
     #[arg(long)]
     compress: bool,
     /// How layers are compressed: gzip or zstd; as they are, unless the image was made here
@@ -76,10 +76,10 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
             ..args.sign.signer()
         },
     };
-    let _ = &args.signature_policy;
     request.access.credentials.clone_from(&args.creds);
-    args.retry.apply(&mut request.access, &conf)?;
-    if args.compress && request.compression.is_none() {
+    args.retry.apply(&mut request.access, conf)?;
+    let destination = args.destination.as_deref().unwrap_or_default();
+    if args.compress && destination.starts_with("dir:") && request.compression.is_none() {
         request.compression = Some("gzip".to_owned());
     }
     if args.compression_level.is_some() && request.compression.is_none() {

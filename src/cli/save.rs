@@ -9,7 +9,7 @@ use kelp_engine::image::save::{Form, SaveRequest};
 /// Save images to an archive
 #[derive(clap::Args)]
 pub struct Args {
-    /// Compress layers that are not compressed
+    /// Compress every layer with gzip
     #[arg(long)]
     compress: bool,
     /// docker-archive, oci-archive, oci-dir or docker-dir

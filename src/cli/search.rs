@@ -163,10 +163,9 @@ fn row(found: Found, whole: bool) -> Row {
 
 fn filter(text: &str) -> Result<Filter, String> {
     let (key, value) = text.split_once('=').unwrap_or((text, "true"));
-    let answer = || match value {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => Err(format!("{key} is true or false, and not {value:?}")),
+    let answer = || {
+        let wrong = || format!("{key} is true or false, and not {value:?}");
+        kelp_args::boolean(value).ok_or_else(wrong)
     };
     match key {
         "stars" => match value.parse() {

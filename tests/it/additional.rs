@@ -3,9 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 
 use crate::env::Env;
+use crate::inventory;
 
 /// Moves what the user has to a store of its own, closes it for writing, and names it in kelp.conf.
 fn shared(env: &Env) -> (String, std::path::PathBuf) {
@@ -37,18 +37,6 @@ fn configure(env: &Env, store: &Path) {
     fs::write(conf, text).unwrap();
 }
 
-/// All that a store has: kinds, modes, sizes, times and names.
-fn listing(store: &Path) -> String {
-    let told = Command::new("unshare")
-        .args(["--user", "--map-auto", "--map-root-user", "find"])
-        .arg(store)
-        .args(["-printf", "%y %m %U %s %T@ %C@ %p\\n"])
-        .output()
-        .unwrap();
-    assert!(told.status.success(), "{told:?}");
-    String::from_utf8(told.stdout).unwrap()
-}
-
 fn layers(env: &Env) -> usize {
     let maps = fs::read_dir(env.path("d/kelp/layers"))
         .into_iter()
@@ -63,7 +51,7 @@ fn layers(env: &Env) -> usize {
 fn an_image_of_a_shared_store_is_found_and_runs_without_a_copy() {
     let Some(env) = Env::new() else { return };
     let (name, store) = shared(&env);
-    let before = listing(&store);
+    let before = inventory::with_times(&store);
     let format = "{{.Repository}} {{.ReadOnly}}";
     let listed = env.kelp(&["images", "--format", format]).succeeds();
     let repository = name.strip_suffix(":latest").unwrap();
@@ -90,14 +78,14 @@ fn an_image_of_a_shared_store_is_found_and_runs_without_a_copy() {
         env.kelp(&["system", "prune", "-f"]).succeeds();
     }
     env.kelp(&["system", "check", "-r"]).succeeds();
-    assert_eq!(listing(&store), before);
+    assert_eq!(inventory::with_times(&store), before);
 }
 
 #[test]
 fn what_is_shared_is_not_removed_and_what_is_not_there_is_no_obstacle() {
     let Some(env) = Env::new() else { return };
     let (name, store) = shared(&env);
-    let before = listing(&store);
+    let before = inventory::with_times(&store);
     let id = env.kelp(&["images", "-q"]).succeeds().trim().to_owned();
     let refusal = format!(
         "Error: image {id} can't be removed: it is in the read-only store {}",
@@ -127,9 +115,9 @@ fn what_is_shared_is_not_removed_and_what_is_not_there_is_no_obstacle() {
     assert_eq!(env.kelp(&words).succeeds(), "false\n");
     env.kelp(&["rmi", &name]).succeeds();
     assert_eq!(env.kelp(&words).succeeds(), "true\n");
-    assert_eq!(listing(&store), before);
+    assert_eq!(inventory::with_times(&store), before);
     env.kelp(&["system", "reset", "-f"]).succeeds();
-    assert_eq!(listing(&store), before);
+    assert_eq!(inventory::with_times(&store), before);
     configure(&env, &env.path("not-mounted"));
     assert_eq!(env.kelp(&["images", "-q"]).succeeds(), "");
     configure(&env, Path::new("here"));

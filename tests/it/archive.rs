@@ -225,3 +225,12 @@ impl Layer {
         self
     }
 }
+
+/// Bytes that no compression makes smaller, the same ones for the same seed.
+pub(crate) fn noise(mut seed: u32, length: usize) -> Vec<u8> {
+    let next = || {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (seed >> 24) as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}

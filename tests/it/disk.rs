@@ -1,19 +1,17 @@
 //! `system df` tells what du(1) tells, to the byte.
 
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 
-use crate::archive::Layer;
-use crate::env::Env;
+use crate::archive::{Layer, noise};
+use crate::env::{Env, mapped};
 use crate::image::Image;
 
 /// What paths take of the disk together, counted by somebody who may read all of them.
 fn du(paths: &[&Path]) -> u64 {
-    let counted = Command::new("unshare")
-        .args(["--user", "--map-auto", "--map-root-user"])
-        .args(["du", "-c", "-s", "-B1"])
+    let counted = mapped("du")
+        .args(["-c", "-s", "-B1"])
         .args(paths)
         .output()
         .unwrap();
@@ -129,13 +127,8 @@ fn containers_and_volumes_take_what_du_counts() {
 fn three(env: &Env) -> [(String, String); 3] {
     ["first", "second", "third"].map(|name| {
         let image = env.image(&format!("room-{name}"), &|| {
-            // Nothing that gzip could make smaller.
-            let mut state = name.len() as u32 * 7919 + u32::from(name.as_bytes()[0]);
-            let bytes = std::iter::repeat_with(|| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 24) as u8
-            });
-            let bytes: Vec<u8> = bytes.take(1_000_000).collect();
+            let seed = name.len() as u32 * 7919 + u32::from(name.as_bytes()[0]);
+            let bytes = noise(seed, 1_000_000);
             Image::empty().layer(Layer::default().file("large", 0o644, &bytes))
         });
         let words = ["image", "inspect", "--format={{.Id}}", &image];

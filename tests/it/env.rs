@@ -234,12 +234,19 @@ impl Env {
     fn clean(&self) {
         // Layers belong to subordinate ids, so it takes a user namespace to delete them; not kelp's
         // own remover, which is under test.
-        let _ = Command::new("unshare")
-            .args(["--user", "--map-auto", "--map-root-user", "rm", "-rf"])
+        let _ = mapped("rm")
+            .arg("-rf")
             .args(["d", "r", "h", "c"].map(|name| self.path(name)))
             .stdin(Stdio::null())
             .status();
     }
+}
+
+/// A program that is root of a user namespace with all ids that the user has.
+pub(crate) fn mapped(program: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-auto", "--map-root-user", program]);
+    command
 }
 
 impl Drop for Env {

@@ -1,6 +1,8 @@
 //! A file system that is too small for an image.
 
-use crate::archive::Layer;
+mod steps;
+
+use crate::archive::{Layer, noise};
 use crate::env::Env;
 use crate::image::Image;
 use crate::kelp::around;
@@ -39,13 +41,7 @@ fn a_pull_that_does_not_fit_says_where_and_leaves_nothing_half_done() {
     let image = env.push("fits-not", &|| {
         // Small to download, large to extract.
         let zeroes = vec![b'x'; 3 << 20];
-        let mut noise = 1_u32;
-        let noise: Vec<u8> = (0..3 << 20)
-            .map(|_| {
-                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (noise >> 24) as u8
-            })
-            .collect();
+        let noise = noise(1, 3 << 20);
         Image::empty()
             .layer(Layer::default().file("zeroes", 0o644, &zeroes))
             .layer(Layer::default().file("noise", 0o644, &noise))

@@ -1,4 +1,4 @@
-//! What is in a directory, to the byte, so that two of them can be compared.
+//! What is in a directory, to the byte where the user may read it, so that two of them can be compared.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
+use crate::env::mapped;
 use crate::image::digest;
 
 /// Each path beneath a directory, with all that is known of it.
@@ -92,4 +93,16 @@ pub(crate) fn common(one: &Inventory, other: &Inventory) -> Inventory {
     let same = one.iter().filter(same);
     same.map(|(path, what)| (path.clone(), what.clone()))
         .collect()
+}
+
+/// All that a directory has, by the ids that own it: kinds, modes, owners, sizes, times of content and of
+/// change, and names.
+pub(crate) fn with_times(directory: &Path) -> String {
+    let told = mapped("find")
+        .arg(directory)
+        .args(["-printf", "%y %m %U %s %T@ %C@ %p\\n"])
+        .output()
+        .unwrap();
+    assert!(told.status.success(), "{told:?}");
+    String::from_utf8(told.stdout).unwrap()
 }

@@ -2,21 +2,15 @@
 
 use std::fs;
 
-use crate::archive::Layer;
+use crate::archive::{Layer, noise};
 use crate::env::Env;
 use crate::image::Image;
 
-/// How much of the file with content is no hole of any kind.
+/// Bytes of the large file, none of them in a hole.
 const SIZE: usize = 20_000_000;
 
 fn large() -> Image {
-    // Nothing that could be made smaller.
-    let mut state = 1_u32;
-    let bytes = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    });
-    let bytes: Vec<u8> = bytes.take(SIZE).collect();
+    let bytes = noise(1, SIZE);
     Image::busybox().layer(
         Layer::default()
             .file("srv/large", 0o644, &bytes)

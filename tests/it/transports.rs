@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::archive::Layer;
 use crate::env::Env;
 use crate::image::Image;
+use crate::inventory;
 use crate::kelp::Kelp;
 use crate::skip;
 
@@ -352,35 +353,15 @@ fn a_blob_that_holds_another_layer_replaces_no_image() {
     runs(&env, &image);
 }
 
-/// What is beneath a directory, with times of change.
-fn tree(path: &Path) -> Vec<(String, std::time::SystemTime)> {
-    let mut found = Vec::new();
-    let mut left = vec![path.to_owned()];
-    while let Some(next) = left.pop() {
-        let metadata = fs::symlink_metadata(&next).unwrap();
-        found.push((next.display().to_string(), metadata.modified().unwrap()));
-        // Layers are other ids', and not looked into.
-        if metadata.is_dir() && !next.ends_with("layers") {
-            left.extend(
-                fs::read_dir(&next)
-                    .unwrap()
-                    .map(|entry| entry.unwrap().path()),
-            );
-        }
-    }
-    found.sort();
-    found
-}
-
 #[test]
 fn a_pull_that_finds_nothing_new_writes_nothing() {
     let Some(env) = Env::new() else { return };
     let image = env.push("transports", &sample);
     let id = env.kelp(&["pull", "-q", &image]).succeeds();
     let data = env.path("d/kelp");
-    let before = tree(&data);
+    let before = inventory::with_times(&data);
     assert_eq!(env.kelp(&["pull", "-q", &image]).succeeds(), id);
-    assert_eq!(tree(&data), before);
+    assert_eq!(inventory::with_times(&data), before);
 }
 
 #[test]

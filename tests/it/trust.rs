@@ -2,7 +2,6 @@
 //! what a rule refuses leaves nothing.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -10,6 +9,8 @@ use serde_json::{Value, json};
 use crate::env::Env;
 use crate::http;
 use crate::image::{Image, digest};
+use crate::inventory::{self, Inventory};
+use crate::kelp::Kelp;
 use crate::registry::Registry;
 use crate::skip::lacks;
 
@@ -22,7 +23,7 @@ struct World {
 impl World {
     fn new() -> Option<Self> {
         let env = Env::new()?;
-        if ["skopeo", "gpg"].into_iter().any(lacks) {
+        if ["skopeo", "gpg", "openssl", "curl"].into_iter().any(lacks) {
             return None;
         }
         let registry = Registry::own();
@@ -79,7 +80,7 @@ impl World {
     fn run(&self, program: &str, arguments: &[&str]) -> String {
         let mut command = self.env.program(program);
         command.args(arguments);
-        output(&mut command)
+        output(command)
     }
 
     fn skopeo(&self, arguments: &[&str]) -> Command {
@@ -131,27 +132,17 @@ impl World {
         let prefix = self.env.word(&format!("h/{name}"));
         let passphrase = self.env.word("h/passphrase");
         fs::write(&passphrase, "a secret\n").unwrap();
-        self.env
-            .kelp(&[
-                "image",
-                "trust",
-                "generate-sigstore-key",
-                "--output-prefix",
-                &prefix,
-            ])
-            .done()
-            .exits(125);
-        self.env
-            .kelp(&[
-                "image",
-                "trust",
-                "generate-sigstore-key",
-                "--output-prefix",
-                &prefix,
-                "--passphrase-file",
-                &passphrase,
-            ])
-            .succeeds();
+        let generate = [
+            "image",
+            "trust",
+            "generate-sigstore-key",
+            "--output-prefix",
+            &prefix,
+        ];
+        // There is no key without a passphrase.
+        self.env.kelp(&generate).fails(125);
+        let with = ["--passphrase-file", &passphrase];
+        self.env.kelp(&[&generate[..], &with].concat()).succeeds();
         (
             format!("{prefix}.private"),
             format!("{prefix}.pub"),
@@ -167,24 +158,15 @@ impl World {
     fn refuses(&self, image: &str) -> String {
         let before = self.stored();
         let line = self.env.kelp(&["pull", "-q", &self.name(image)]).fails(125);
-        assert_eq!(self.stored(), before, "{line}");
+        let changed = inventory::difference(&before, &self.stored());
+        assert!(changed.is_empty(), "{line}\n{changed}");
         assert!(line.contains("policy.json"), "{line}");
         line
     }
 
-    /// Every file of the store that says that something of an image is here.
-    fn stored(&self) -> Vec<String> {
-        [
-            "blobs/sha256",
-            "blobs/partial",
-            "images",
-            "tags",
-            "layers",
-            "tmp",
-        ]
-        .iter()
-        .flat_map(|place| files(&self.env.path("d/kelp").join(place)))
-        .collect()
+    /// What the store has.
+    fn stored(&self) -> Inventory {
+        inventory::of(&self.env.path("d/kelp"))
     }
 
     /// skopeo brings an image into a directory, as its policy says.
@@ -203,21 +185,8 @@ impl World {
     }
 }
 
-fn output(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {output:?}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn files(directory: &Path) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(directory) else {
-        return Vec::new();
-    };
-    let mut found: Vec<String> = entries
-        .map(|entry| entry.unwrap().path().display().to_string())
-        .collect();
-    found.sort();
-    found
+fn output(command: Command) -> String {
+    Kelp::new(command).done().exits(0)
 }
 
 fn signed_by(key: &str) -> Value {
@@ -250,7 +219,7 @@ fn what_a_rule_rejects_leaves_nothing() {
         .done();
     assert!(run.stderr.contains("is rejected by"), "{run:#?}");
     run.exits(125);
-    assert_eq!(world.stored(), Vec::<String>::new());
+    assert_eq!(world.stored(), Inventory::new());
     // What the line says is the way out.
     let policy = world.env.word("c/containers/policy.json");
     let set = [
@@ -322,7 +291,7 @@ fn simple_signatures_of_skopeo_are_accepted() {
         } else {
             &sign[2..]
         };
-        output(&mut world.skopeo(&[&flags[..], sign].concat()));
+        output(world.skopeo(&[&flags[..], sign].concat()));
     }
     world.run("gpgconf", &["--kill", "all"]);
     world.policy(&signed_by(&public));

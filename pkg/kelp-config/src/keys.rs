@@ -114,7 +114,7 @@ const ENGINE: &[Entry] = &[
     ("image_volume_mode", Kind::Text),
     ("infra_command", Kind::Ignored),
     ("infra_image", Kind::Ignored),
-    // Of kelp.conf alone.
+    // podman has no such key: it belongs into kelp.conf.
     ("keep_storage", Kind::Text),
     ("kernel_memory", Kind::Ignored),
     ("kube_generate_type", Kind::Ignored),
@@ -164,7 +164,7 @@ const NETWORK: &[Entry] = &[
     ("pasta_options", Kind::List),
 ];
 
-/// Of kelp.conf alone.
+/// podman has no such table: it belongs into kelp.conf.
 const STORAGE: &[Entry] = &[("additional_image_stores", Kind::List)];
 
 const TABLES: &[(&str, &[Entry])] = &[

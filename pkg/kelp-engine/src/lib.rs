@@ -44,7 +44,7 @@ pub use kelp_state::{ContainerId, Paths, Status};
 use storage::Storage;
 
 /// Tells where the read-only stores of images are.
-pub type AskStores = fn() -> Result<Vec<PathBuf>, Error>;
+pub type AskStores = fn() -> Result<&'static [PathBuf], Error>;
 
 /// kelp for one user: where everything is, and what the user configured.
 #[derive(Clone, Debug)]

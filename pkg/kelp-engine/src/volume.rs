@@ -21,8 +21,16 @@ impl Engine {
     pub fn volume(&self, volume: &str) -> Result<PathBuf, Error> {
         name::validate(volume)?;
         let data = self.paths.volumes().join(volume).join("_data");
-        if !data.exists() {
-            self.make_volume(volume, &VolumeRecord::default(), Durability::Synced)?;
+        if !data.exists()
+            && !self.make_volume(volume, &VolumeRecord::default(), Durability::Synced)?
+        {
+            // Somebody has made it meanwhile, or has taken away what was in it.
+            match fs::DirBuilder::new().mode(0o755).create(&data) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(Error::io(format!("create volume {volume}"))(error));
+                }
+                _ => {}
+            }
         }
         Ok(data)
     }

@@ -15,7 +15,6 @@ use kelp_state::{Record, name, trash};
 use oci_spec::runtime::Mount;
 use serde::{Deserialize, Serialize};
 
-use crate::container::inspect::tree_size;
 use crate::container::list::Summary;
 use crate::container::remove::RemoveOptions;
 use crate::{Engine, Error, Kind};
@@ -214,10 +213,5 @@ impl Engine {
         };
         self.note_volume("remove", name);
         self.delete_discarded(&place).map(|()| BTreeSet::new())
-    }
-
-    /// The bytes in a volume, as far as this user can read.
-    pub fn volume_size(&self, volume: &Volume) -> u64 {
-        tree_size(&volume.data)
     }
 }

@@ -10,7 +10,7 @@ use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 use rustix::time::Timespec;
 
-use crate::Error;
+use crate::{Error, Kind};
 
 /// Changes of one file or directory since the last [`Watch::wait`].
 #[derive(Debug)]
@@ -35,7 +35,17 @@ impl Watch {
         let what = || format!("watch {}", path.display());
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
             .map_err(Error::io(what()))?;
-        inotify::add_watch(&fd, path, events).map_err(Error::io(what()))?;
+        inotify::add_watch(&fd, path, events).map_err(|error| match error {
+            // No file system is full: the user has all watches that there may be (inotify(7)).
+            Errno::NOSPC => Error::new(
+                Kind::Failed,
+                format!(
+                    "{}: too many watches: raise fs.inotify.max_user_watches",
+                    what()
+                ),
+            ),
+            error => Error::io(what())(error),
+        })?;
         Ok(Self { fd })
     }
 

@@ -37,11 +37,7 @@ pub struct BlobStore {
 impl BlobStore {
     /// Opens the blobs of a data directory, making the directories that are missing.
     pub fn open(data: &Path) -> Result<Self, Error> {
-        for directory in [
-            "blobs/sha256",
-            "blobs/sha512",
-            "blobs/partial",
-        ] {
+        for directory in ["blobs/sha256", "blobs/sha512", "blobs/partial"] {
             temporary::make_directory(&data.join(directory))?;
         }
         temporary::make_tmp(data)?;
@@ -216,7 +212,7 @@ impl BlobStore {
                 target: Target::Partial { file, path },
                 hasher,
                 length,
-                }));
+            }));
         }
     }
 
@@ -234,16 +230,13 @@ impl BlobStore {
     /// Every blob with its size in bytes.
     pub fn list(&self) -> Result<Vec<(Digest, u64)>, Error> {
         let mut blobs = Vec::new();
-        for (directory, algorithm) in [("blobs/sha256", "sha256"), ("blobs/sha512", "sha512")] {
+        for directory in ["blobs/sha256", "blobs/sha512"] {
             let path = self.data.join(directory);
             let failed = |error| Error::io(format!("read {}", path.display()))(error);
             for entry in fs::read_dir(&path).map_err(failed)? {
                 let entry = entry.map_err(failed)?;
                 let name = entry.file_name();
-                let Some(digest) = name
-                    .to_str()
-                    .and_then(|hex| format!("{algorithm}:{hex}").parse().ok())
-                else {
+                let Some(digest) = name.to_str().and_then(Digest::from_hex) else {
                     continue;
                 };
                 // It may have been removed since the directory was read.

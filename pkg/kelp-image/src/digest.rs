@@ -61,11 +61,9 @@ impl Digest {
     }
 
     /// The digest with these hex digits, of the algorithm that has so many.
-    pub(crate) fn from_hex(hex: &str) -> Option<Self> {
-        let algorithms = [Algorithm::Sha256, Algorithm::Sha512].into_iter();
-        algorithms
-            .filter_map(|algorithm| Self::new(algorithm, hex))
-            .next()
+    pub fn from_hex(hex: &str) -> Option<Self> {
+        let mut algorithms = [Algorithm::Sha256, Algorithm::Sha512].into_iter();
+        algorithms.find_map(|algorithm| Self::new(algorithm, hex))
     }
 
     fn new(algorithm: Algorithm, hex: &str) -> Option<Self> {

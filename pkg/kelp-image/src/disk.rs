@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use kelp_copy::{Trail, names};
 use kelp_copy::DIRECTORY;
+use kelp_copy::{Trail, names};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Stat, openat, statat};
 use rustix::io::Errno;
 

@@ -114,7 +114,11 @@ impl LayerStore {
 
     /// Every layer that is here.
     pub fn list(&self) -> Result<Vec<Digest>, Error> {
-        Ok(self.names()?.iter().filter_map(|hex| Digest::from_hex(hex)).collect())
+        Ok(self
+            .names()?
+            .iter()
+            .filter_map(|hex| Digest::from_hex(hex))
+            .collect())
     }
 
     /// Takes a layer's name away; returns what is to be removed, if the layer is here.

@@ -299,7 +299,9 @@ impl Load<'_> {
     fn layers_here(&self) -> Result<&[LayerRecord], Error> {
         if self.known.get().is_none() {
             let records = self.store.records()?.into_iter();
-            let _ = self.known.set(records.flat_map(|record| record.layers).collect());
+            let _ = self
+                .known
+                .set(records.flat_map(|record| record.layers).collect());
         }
         Ok(self.known.get().map_or(&[], Vec::as_slice))
     }

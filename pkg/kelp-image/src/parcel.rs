@@ -251,9 +251,8 @@ fn convert(
     };
     // A note that can't be kept costs time alone.
     if let Ok(text) = serde_json::to_vec(&variant) {
-        let _ = temporary::make_directory(&blobs.notes()).and_then(|()| {
-            fs::write(&note, text).map_err(Error::io("note what came of a blob"))
-        });
+        let _ = temporary::make_directory(&blobs.notes())
+            .and_then(|()| fs::write(&note, text).map_err(Error::io("note what came of a blob")));
     }
     Ok(variant)
 }
@@ -330,7 +329,10 @@ mod tests {
         let sent = parcel.clone().converted(&record, &blobs, &docker).unwrap();
         let manifest: Value = serde_json::from_slice(&sent.manifest).unwrap();
         assert_eq!(manifest["mediaType"], DOCKER_MANIFEST);
-        assert_eq!(manifest["config"]["mediaType"], ManifestForm::Docker.config_type());
+        assert_eq!(
+            manifest["config"]["mediaType"],
+            ManifestForm::Docker.config_type()
+        );
         assert_eq!(
             manifest["layers"][0]["mediaType"],
             "application/vnd.docker.image.rootfs.diff.tar.gzip"

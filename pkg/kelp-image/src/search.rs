@@ -286,7 +286,9 @@ impl IndexItem {
         Found {
             registry: registry.to_owned(),
             name,
-            description: printable(&self.description.unwrap_or_default()).trim().to_owned(),
+            description: printable(&self.description.unwrap_or_default())
+                .trim()
+                .to_owned(),
             stars: self.star_count,
             is_official: self.is_official,
             is_automated: self.is_automated,

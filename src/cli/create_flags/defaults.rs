@@ -21,20 +21,24 @@ const CONTAINERS: &str = "containers";
 const ENGINE: &str = "engine";
 
 /// Reads the files, once; keys that nobody knows are told of.
-pub fn load() -> anyhow::Result<Conf> {
+pub fn load() -> anyhow::Result<&'static Conf> {
     static CONF: OnceLock<Conf> = OnceLock::new();
     if let Some(conf) = CONF.get() {
-        return Ok(conf.clone());
+        return Ok(conf);
     }
     let conf = Conf::load(&Sources::from_env(rustix::process::getuid().as_raw()))?;
     for warning in &conf.warnings {
         output::note(format_args!("Warning: {warning}"));
     }
-    Ok(CONF.get_or_init(|| conf).clone())
+    Ok(CONF.get_or_init(|| conf))
 }
 
-/// Read-only stores of images: those of kelp.conf, and of storage.conf(5) those that are kelp's.
-pub fn additional_stores() -> Result<Vec<PathBuf>, Error> {
+/// Read-only stores of images, looked for once: those of kelp.conf, and of storage.conf(5) those that are kelp's.
+pub fn additional_stores() -> Result<&'static [PathBuf], Error> {
+    static STORES: OnceLock<Vec<PathBuf>> = OnceLock::new();
+    if let Some(stores) = STORES.get() {
+        return Ok(stores);
+    }
     let conf = load().map_err(|error| Error::invalid(format!("{error:#}")))?;
     let listed = conf.list("storage", "additional_image_stores");
     let mut stores = Vec::new();
@@ -52,7 +56,7 @@ pub fn additional_stores() -> Result<Vec<PathBuf>, Error> {
     let others = kelp_config::storage::additional_image_stores(&sources).into_iter();
     // Other engines have records of images in another place.
     stores.extend(others.filter(|store| store.join("blobs/sha256").is_dir()));
-    Ok(stores)
+    Ok(STORES.get_or_init(|| stores))
 }
 
 /// Fills in what was left open.

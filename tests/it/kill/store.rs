@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::archive::Layer;
-use crate::env::Env;
+use crate::env::{Env, mapped};
 use crate::http;
 use crate::image::{Image, static_busybox};
 use crate::inventory::{self, Inventory};
@@ -84,16 +84,8 @@ impl Bench {
     /// By the ids that own what is in it.
     fn copy(&self, from: &str, to: &str) {
         let script = "rm -rf \"$2\"/* && cp -a \"$1\"/. \"$2\"";
-        let status = Command::new("unshare")
-            .args([
-                "--user",
-                "--map-auto",
-                "--map-root-user",
-                "sh",
-                "-c",
-                script,
-                "sh",
-            ])
+        let status = mapped("sh")
+            .args(["-c", script, "sh"])
             .args([self.env.path(from), self.env.path(to)])
             .status();
         assert!(status.unwrap().success());
@@ -167,8 +159,8 @@ impl Drop for Bench {
         let _ = command
             .env("XDG_DATA_HOME", self.env.path("keeper"))
             .output();
-        let _ = Command::new("unshare")
-            .args(["--user", "--map-auto", "--map-root-user", "rm", "-rf"])
+        let _ = mapped("rm")
+            .arg("-rf")
             .args(["keeper", "before"].map(|name| self.env.path(name)))
             .status();
     }
@@ -234,19 +226,26 @@ fn each_step_leaving(bench: &Bench, command: &[&str], rest: Rest) {
             }
         };
         while let Some(number) = next() {
-            if !case.step(number, blow) {
+            // What is in the way of nothing may be in the way of the same command: it is repeated as it
+            // stands as well as after a prune.
+            let prunes = number.is_multiple_of(2);
+            if !case.step(number, blow, prunes) {
                 break;
+            }
+            if is_nightly() {
+                case.step(number, blow, !prunes);
             }
             count += 1;
         }
     }
+    assert!(count > 0, "{command:?} was never killed");
     eprintln!("{command:?}: {count} of {} calls", 2 * outcome.calls);
     bench.put_back();
 }
 
 impl Case<'_> {
     /// Whether it was killed.
-    fn step(&self, number: usize, blow: Blow) -> bool {
+    fn step(&self, number: usize, blow: Blow, prunes: bool) -> bool {
         let bench = self.bench;
         bench.put_back();
         let outcome = steps::run(
@@ -262,8 +261,7 @@ impl Case<'_> {
         let kept = inventory::common(&self.before, &self.after_pruned);
         let lost = inventory::difference(&kept, &inventory::common(&kept, &left));
         assert!(lost.is_empty(), "{step} lost\n{lost}");
-        // What is in the way of nothing may be in the way of the same command.
-        if number.is_multiple_of(2) {
+        if prunes {
             bench.prune();
             if self.rest == Rest::Whole {
                 self.is_before_or_after(&bench.inventory(), &step);

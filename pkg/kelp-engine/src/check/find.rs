@@ -11,13 +11,13 @@ use crate::container::config::Config;
 use crate::{Engine, Error};
 
 /// A blob that an image needs.
-struct Needed {
+struct Needed<'a> {
     /// Its size, as a manifest says.
     size: Option<u64>,
     /// Whether it is a document, which is always read.
     document: bool,
-    /// A name of the image.
-    image: String,
+    /// The image.
+    image: &'a ImageRecord,
 }
 
 impl Engine {
@@ -114,14 +114,13 @@ fn find_blobs(
     quick: bool,
     damages: &mut Vec<Damage>,
 ) -> Result<BTreeMap<Digest, String>, Error> {
-    let mut needed: BTreeMap<Digest, Needed> = BTreeMap::new();
+    let mut needed: BTreeMap<Digest, Needed<'_>> = BTreeMap::new();
     for image in images {
-        let name = shown(store, image)?;
         let mut need = |digest: &Digest, size, document| {
             needed.entry(digest.clone()).or_insert_with(|| Needed {
                 size,
                 document,
-                image: name.clone(),
+                image,
             });
         };
         for digest in [&image.id, &image.manifest]
@@ -142,7 +141,7 @@ fn find_blobs(
             damages.push(Damage::Blob {
                 digest,
                 what,
-                image: needed.image,
+                image: shown(store, needed.image)?,
             });
         }
     }

@@ -136,12 +136,13 @@ impl Engine {
         };
         let modes = [UserMode::Host, keep_id, UserMode::NoMap];
         let usual = modes.iter().filter_map(|mode| host::id_map(mode).ok());
-        let of_containers = self.containers().into_iter();
+        // Each is read only if none before it fits.
+        let of_containers = std::iter::once_with(|| self.containers()).flatten();
         let of_containers =
             of_containers.filter_map(|config| host::map_of(&config.options.namespaces).ok());
         usual
             .chain([IdMap::single(uid, gid)])
-            .chain(layers.map())
+            .chain(std::iter::once_with(|| layers.map()).flatten())
             .chain(of_containers)
             .find(|map| map.key() == layers.key() && host::translation(map).is_ok())
     }
@@ -153,10 +154,7 @@ impl Engine {
             for path in layer_paths(&record) {
                 let text = |path: Option<&std::ffi::OsStr>| Some(path?.to_str()?.to_owned());
                 let key = text(path.parent().and_then(|parent| parent.file_name()));
-                let diff_id = text(path.file_name()).and_then(|hex| {
-                    let algorithm = if hex.len() == 128 { "sha512" } else { "sha256" };
-                    format!("{algorithm}:{hex}").parse().ok()
-                });
+                let diff_id = text(path.file_name()).and_then(|hex| Digest::from_hex(&hex));
                 let is_ours = path.starts_with(self.paths.data.join("layers"));
                 if let (Some(key), Some(diff_id), true) = (key, diff_id, is_ours) {
                     layers.insert((key, diff_id));

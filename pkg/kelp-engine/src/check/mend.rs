@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use kelp_image::Digest;
 use kelp_image::layer::LayerInfo;
-use kelp_image::role::ProcessUnpacker;
 use kelp_image::store::{ImageRecord, LayerRecord, Store, StoreLock};
 use kelp_image::unpacker::Unpacker;
 use kelp_state::Record;
@@ -12,8 +11,7 @@ use kelp_state::Record;
 use super::find::shown;
 use super::{Damage, Findings, Say};
 use crate::container::remove::RemoveOptions;
-use crate::image::{ownership, start_role};
-use crate::{ContainerId, Engine, Error, host, internal};
+use crate::{ContainerId, Engine, Error};
 
 impl Engine {
     /// Mends what was found, and tells what was done and what is left to do.
@@ -24,7 +22,6 @@ impl Engine {
         say: Say<'_>,
     ) -> Result<(), Error> {
         let store = findings.store.clone();
-        let mut unreadable = findings.unreadable;
         let mut bad = BTreeSet::new();
         let mut lost = Vec::new();
         for damage in &findings.damages {
@@ -50,7 +47,6 @@ impl Engine {
                 _ => {}
             }
         }
-        unreadable &= !lost.is_empty();
         for damage in &findings.damages {
             if let Damage::Layer {
                 key, layer, info, ..
@@ -74,9 +70,11 @@ impl Engine {
                 self.mend_container(&id, force, say)?;
             }
         }
+        let mut stays = false;
         for id in lost {
-            unreadable &= !self.mend_lost(&store, &id, force, say)?;
+            stays |= !self.mend_lost(&store, &id, force, say)?;
         }
+        let unreadable = findings.unreadable && stays;
         for image in &findings.images {
             if image.references().any(|digest| bad.contains(digest)) {
                 self.mend_image(&store, image, force, say)?;
@@ -116,14 +114,10 @@ impl Engine {
             say(&text);
             return Ok(());
         };
-        let (usual, ids) = host::translation(&map)?;
-        let userns = self.user_namespace(usual)?;
-        let spawn = |role: &[String], fds: internal::Fds<'_>| start_role(role, fds, &userns);
-        let unpacker = ProcessUnpacker::new(&self.paths.data, key, ownership(&map), &spawn)?
-            .translated(ids)
-            .replacing();
-        let blob = store.blobs().reader(&layer.digest)?;
-        let mut job = unpacker.start(diff_id, blob.into())?;
+        let mut job = self.with_unpacker(store, &map, |unpacker, _| {
+            let blob = store.blobs().reader(&layer.digest)?;
+            Ok(unpacker.replacing().start(diff_id, blob.into())?)
+        })?;
         job.finish()?;
         let path = layers.path(diff_id);
         // No container comes to be meanwhile.

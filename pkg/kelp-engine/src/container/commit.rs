@@ -10,6 +10,7 @@ use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
 use crate::container::Config;
+use crate::container::environment::changed;
 use crate::container::pack::{Archive, What};
 use crate::image::draft::{Draft, members};
 use crate::image::make::{Making, ManifestForm};
@@ -199,20 +200,13 @@ fn set_environment(draft: &mut Draft, config: &Config, spec: &Spec) {
         .as_ref()
         .and_then(|process| process.env().as_ref());
     let current: Vec<&String> = current.into_iter().flatten().collect();
-    let kept: Vec<_> = before
-        .into_iter()
-        .filter(|entry| current.iter().any(|other| key(other) == key(entry)))
-        .collect();
-    draft.set("Env", kept);
-    for entry in current {
-        let name = key(entry);
-        if OWN_VARIABLES.contains(&name.as_str()) && !given.contains(&name) {
-            continue;
-        }
-        if let Some((key, value)) = entry.split_once('=') {
-            draft.set_variable(key, value);
-        }
-    }
+    let has = |name: &str| current.iter().any(|entry| key(entry) == name);
+    let gone = before.iter().map(|entry| key(entry));
+    let gone: Vec<_> = gone.filter(|name| !has(name)).collect();
+    let is_own = |name: &String| OWN_VARIABLES.contains(&name.as_str()) && !given.contains(name);
+    let set = current.iter().filter(|entry| !is_own(&key(entry)));
+    let set: Vec<String> = set.map(|&entry| entry.clone()).collect();
+    draft.set("Env", changed(&before, &set, &gone));
 }
 
 /// What was asked for, and who made it when from what.

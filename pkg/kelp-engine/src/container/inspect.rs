@@ -90,7 +90,7 @@ impl Engine {
 }
 
 /// The bytes of the regular files beneath a directory that can be read.
-pub(crate) fn tree_size(path: &Path) -> u64 {
+fn tree_size(path: &Path) -> u64 {
     let mut total = 0;
     let mut directories = vec![path.to_owned()];
     while let Some(directory) = directories.pop() {

@@ -8,6 +8,7 @@ use kelp_args::change::{HealthCheck, Invocation};
 use serde_json::{Map, Value, json};
 
 use crate::Error;
+use crate::container::environment::changed;
 
 /// The shell of commands that are no lists, where the image names none.
 const SHELL: [&str; 2] = ["/bin/sh", "-c"];
@@ -95,14 +96,8 @@ impl Draft {
 
     /// Sets a variable in its place, or behind the others.
     pub(crate) fn set_variable(&mut self, key: &str, value: &str) {
-        let mut list = self.environment();
-        let entry = format!("{key}={value}");
-        let is_it = |known: &&mut String| known.split('=').next() == Some(key);
-        match list.iter_mut().find(is_it) {
-            Some(known) => *known = entry,
-            None => list.push(entry),
-        }
-        self.set("Env", list);
+        let set = [format!("{key}={value}")];
+        self.set("Env", changed(&self.environment(), &set, &[]));
     }
 
     /// Adds a step of the image's making.

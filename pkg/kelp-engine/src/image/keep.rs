@@ -28,7 +28,8 @@ impl Engine {
             let candidates = usage.images.iter().filter(|usage| {
                 let id = usage.image.record.id.hex();
                 let is_latest = latest == Some(id);
-                usage.containers == 0 && !is_latest && !tried.contains(id) && meant(&usage.image)
+                let goes = usage.containers == 0 && !is_latest && !tried.contains(id);
+                goes && store.read_only(&usage.image.record.id).is_none() && meant(&usage.image)
             });
             let oldest = candidates.min_by_key(|usage| store.last_use(&usage.image.record));
             let Some(oldest) = oldest else {
@@ -40,8 +41,8 @@ impl Engine {
                 self.note_removal(id.hex(), &removal);
                 self.remove_trees(&removal.trash)?;
                 removed.push(id.hex().to_owned());
+                usage = self.images_usage()?;
             }
-            usage = self.images_usage()?;
         }
         Ok(removed)
     }

@@ -14,7 +14,6 @@ use kelp_image::store::{NewImage, Retag, Store};
 use kelp_image::transport::{self, Form, Place};
 use kelp_image::trust::Trust;
 
-use crate::container::config::UserMode;
 use crate::image::pull::PullRequest;
 use crate::image::workshop::Workshop;
 use crate::{Engine, Error};
@@ -55,7 +54,7 @@ pub struct PulledImages {
     pub displaced: Vec<Displaced>,
 }
 
-enum From {
+enum Origin {
     Input(Input),
     Place(Place),
 }
@@ -73,12 +72,17 @@ impl Engine {
             ..PullRequest::default()
         };
         request.access.signature_policy = signature_policy;
-        let size = match &input {
-            Input::Path(path) => path.metadata().map_or(0, |file| file.len()),
-            Input::Stream(file) => file.metadata().map_or(0, |file| file.len()),
+        let found = match &input {
+            Input::Path(path) => path.metadata(),
+            Input::Stream(file) => file.metadata(),
         };
-        let brought = self.bring(From::Input(input), &request);
-        brought.map_err(|error| self.explain_size(error, size))
+        // A pipe or a directory does not tell.
+        let size = found.ok().filter(std::fs::Metadata::is_file);
+        let brought = self.bring(Origin::Input(input), &request);
+        brought.map_err(|error| match size {
+            Some(file) => self.explain_size(error, file.len()),
+            None => error,
+        })
     }
 
     /// Brings an image from a registry, or what `TRANSPORT:…` names.
@@ -89,14 +93,17 @@ impl Engine {
                 displaced: Vec::new(),
             });
         };
-        let brought = self.bring(From::Place(place), request)?;
+        let brought = self.bring(Origin::Place(place), request)?;
+        if let Some(image) = brought.images.last() {
+            self.keep_within(request.keep_storage, &image.id);
+        }
         Ok(PulledImages {
             ids: brought.images.into_iter().map(|image| image.id).collect(),
             displaced: brought.displaced,
         })
     }
 
-    fn bring(&self, from: From, request: &PullRequest) -> Result<Brought, Error> {
+    fn bring(&self, from: Origin, request: &PullRequest) -> Result<Brought, Error> {
         let store = self.store()?;
         let terminal = Terminal::default();
         let progress: &dyn Progress = if request.quiet { &Silent } else { &terminal };
@@ -106,7 +113,7 @@ impl Engine {
         let workshop = Workshop {
             engine: self,
             store: &store,
-            user: &UserMode::Host,
+            user: &request.user,
         };
         let mut from = Some(from);
         let mut brought = Brought::default();
@@ -122,9 +129,9 @@ impl Engine {
                 trust: &trust,
             };
             let loaded = match from.take() {
-                Some(From::Input(Input::Path(path))) => load.path(&path)?,
-                Some(From::Input(Input::Stream(file))) => load.file(file)?,
-                Some(From::Place(place)) => named(load.place(&place)?, &place),
+                Some(Origin::Input(Input::Path(path))) => load.path(&path)?,
+                Some(Origin::Input(Input::Stream(file))) => load.file(file)?,
+                Some(Origin::Place(place)) => named(load.place(&place)?, &place),
                 None => Vec::new(),
             };
             for image in &loaded {

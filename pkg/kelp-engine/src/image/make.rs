@@ -11,14 +11,12 @@ pub use kelp_image::compose::ManifestForm;
 use kelp_image::compose::compose;
 use kelp_image::ingest::LayerBlob;
 use kelp_image::reference::Reference;
-use kelp_image::role::ProcessUnpacker;
 use kelp_image::store::{ImageRecord, Lease, NewImage, Retag, Store};
 use kelp_image::unpacker::Unpacker;
 
 use crate::container::config::UserMode;
 use crate::image::draft::Draft;
-use crate::image::{ownership, start_role};
-use crate::{Engine, Error, Kind, host, internal};
+use crate::{Engine, Error, Kind, host};
 
 /// An image that is being made.
 pub(crate) struct Making {
@@ -44,18 +42,16 @@ impl Engine {
     /// Extracts a new layer for the usual map.
     pub(crate) fn extract_new(&self, making: &Making, layer: &LayerBlob) -> Result<(), Error> {
         let map = host::id_map(&UserMode::Host)?;
-        let userns = self.user_namespace(map.clone())?;
-        let spawn = |role: &[String], fds: internal::Fds<'_>| start_role(role, fds, &userns);
-        let unpacker = ProcessUnpacker::new(&self.paths.data, &map.key(), ownership(&map), &spawn)?
-            .leased(making.lease.clone());
-        if unpacker.has_layer(&layer.diff_id)? {
-            return Ok(());
-        }
-        let blob = making.blobs.reader(&layer.digest)?;
-        let mut job = unpacker.start(&layer.diff_id, blob.into())?;
-        job.finish()?;
-        job.publish()?;
-        Ok(())
+        self.with_unpacker(&making.store, &map, |unpacker, _| {
+            let unpacker = unpacker.leased(making.lease.clone());
+            if unpacker.has_layer(&layer.diff_id)? {
+                return Ok(());
+            }
+            let blob = making.blobs.reader(&layer.digest)?;
+            let mut job = unpacker.start(&layer.diff_id, blob.into())?;
+            job.finish()?;
+            Ok(job.publish()?)
+        })
     }
 }
 

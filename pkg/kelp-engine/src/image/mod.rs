@@ -138,7 +138,7 @@ impl Engine {
         let store = Store::open(&self.paths.data)?;
         Ok(match self.additional_stores {
             None => store,
-            Some(roots) => store.over(&roots()?),
+            Some(roots) => store.over(roots()?),
         })
     }
 
@@ -243,16 +243,27 @@ impl Engine {
 
     /// Makes an image's missing layers for a map from their blobs.
     fn extract(&self, store: &Store, record: &ImageRecord, map: &IdMap) -> Result<(), Error> {
+        self.with_unpacker(store, map, |unpacker, userns| {
+            self.share_layers(store, record, map, userns)?;
+            Ok(store.extract_missing(record, &map.key(), &unpacker)?)
+        })
+    }
+
+    /// Does something with who extracts layers for a map, and the user namespace in which that happens.
+    pub(crate) fn with_unpacker<T>(
+        &self,
+        store: &Store,
+        map: &IdMap,
+        work: impl FnOnce(ProcessUnpacker<'_>, &UserNamespace) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let (usual, ids) = host::translation(map)?;
         let userns = self.user_namespace(usual)?;
-        let spawn = |role: &[String], fds: internal::Fds<'_>| start_role(role, fds, &userns);
         if ids.is_some() {
             store.layers(&map.key())?.note_map(map)?;
         }
-        self.share_layers(store, record, map, &userns)?;
-        let unpacker = ProcessUnpacker::new(&self.paths.data, &map.key(), ownership(map), &spawn)?
-            .translated(ids);
-        Ok(store.extract_missing(record, &map.key(), &unpacker)?)
+        let spawn = |role: &[String], fds: internal::Fds<'_>| start_role(role, fds, &userns);
+        let unpacker = ProcessUnpacker::new(&self.paths.data, &map.key(), ownership(map), &spawn)?;
+        work(unpacker.translated(ids), &userns)
     }
 }
 

@@ -1,6 +1,5 @@
 //! `pull`, and making sure that an image is here before a container is made from it.
 
-use kelp_image::Digest;
 use kelp_image::platform::Platform;
 use kelp_image::progress::{Progress, Silent, Terminal};
 use kelp_image::pull::{PullOptions, Pulled, pull};
@@ -79,7 +78,7 @@ impl Engine {
     }
 
     /// Makes room after a pull, which has succeeded whatever comes of that.
-    fn keep_within(&self, limit: Option<u64>, latest: &str) {
+    pub(super) fn keep_within(&self, limit: Option<u64>, latest: &str) {
         let Some(limit) = limit else { return };
         let made = self.make_room(limit, Some(latest), &|_| true);
         if let (Err(error), Some(tell)) = (made, self.tell) {
@@ -88,8 +87,8 @@ impl Engine {
     }
 
     fn try_pull(&self, name: &str, request: &PullRequest) -> Result<Pulled, Error> {
-        if let Some(id) = self.embedded(name, request)? {
-            return Ok(Pulled::Here(id));
+        if let Some(pulled) = self.embedded(name, request)? {
+            return Ok(pulled);
         }
         let image_name = ImageName::parse(name).map_err(kelp_image::Error::from)?;
         let store = self.store()?;
@@ -121,13 +120,13 @@ impl Engine {
     }
 
     /// The embedded image, if it is what `name` means and no other image has the name.
-    fn embedded(&self, name: &str, request: &PullRequest) -> Result<Option<Digest>, Error> {
+    fn embedded(&self, name: &str, request: &PullRequest) -> Result<Option<Pulled>, Error> {
         if !hello::NAMES.contains(&name) || request.policy == PullPolicy::Never {
             return Ok(None);
         }
         let store = self.store()?;
         if let Ok(record) = store.find(name) {
-            return Ok(Some(record.id));
+            return Ok(Some(Pulled::Here(record.id)));
         }
         let (lease, blobs) = store.lease()?;
         let parts = hello::write_blobs(&blobs)?;
@@ -141,6 +140,6 @@ impl Engine {
             retag: Retag::Refuse,
         })?;
         drop(lease);
-        Ok(Some(record.id))
+        Ok(Some(Pulled::New(record.id)))
     }
 }

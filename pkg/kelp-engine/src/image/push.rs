@@ -1,7 +1,7 @@
 //! `push`: an image to a registry, or into files.
 
-use kelp_image::compress::Format;
 use kelp_image::compose::ManifestForm;
+use kelp_image::compress::Format;
 use kelp_image::parcel::{Parcel, Wanted};
 use kelp_image::progress::{Progress, Silent, Terminal};
 use kelp_image::push::push;
@@ -12,6 +12,7 @@ use kelp_image::transport::{self, Form, Place};
 use kelp_image::trust::publish::{SignerOptions, Signers};
 
 use crate::image::registry::AccessRequest;
+use crate::space::explain_output;
 use crate::{Engine, Error};
 
 /// How an image is pushed.
@@ -82,7 +83,9 @@ impl Engine {
             };
             let digest = parcel.digest.to_string();
             let names = name_in_file(&place)?.into_iter().collect();
-            write::to_place(&place, &Named { parcel, names }, &blobs, progress)?;
+            let bytes = parcel.layers.iter().map(|layer| layer.size).sum();
+            let written = write::to_place(&place, &Named { parcel, names }, &blobs, progress);
+            written.map_err(|error| explain_output(error.into(), &place.path, bytes))?;
             self.note_image("push", id, destination.unwrap_or(name));
             return Ok(digest);
         }

@@ -1,4 +1,4 @@
-//! `login` and `logout`.
+//! How registries are reached; `login` and `logout`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use kelp_image::compose::ManifestForm;
 use kelp_image::parcel::{Parcel, Wanted};
 use kelp_image::progress::{Progress, Silent, Terminal};
-use kelp_image::reference::ImageName;
 use kelp_image::store::{ImageRecord, Store};
 pub use kelp_image::transport::Form;
 use kelp_image::transport::write::{self, Named};
 
+use crate::image::remove::reference;
 use crate::space::explain_output;
 use crate::{Engine, Error};
 
@@ -23,7 +23,7 @@ pub struct SaveRequest {
     pub output: Option<PathBuf>,
     /// Whether each name is an image of its own, and not further names of the first.
     pub several: bool,
-    /// Whether layers that are not compressed are to be.
+    /// Whether all layers are to be gzip.
     pub compress: bool,
     /// Whether nothing is shown.
     pub quiet: bool,
@@ -38,12 +38,9 @@ impl Engine {
         for (number, name) in names.iter().enumerate() {
             if number > 0 && !request.several {
                 // docker and podman: further names are what the image is to be called as well.
-                let name = ImageName::parse(name).map_err(kelp_image::Error::from)?;
-                let name = match name {
-                    ImageName::Full(name) => name,
-                    ImageName::Short(name) => name.in_registry("localhost"),
-                };
-                images[0].names.push(name.or_latest().to_string());
+                images[0]
+                    .names
+                    .push(reference(name)?.or_latest().to_string());
                 continue;
             }
             let record = store.find(name)?;
@@ -66,16 +63,18 @@ impl Engine {
         }
         let terminal = Terminal::default();
         let progress: &dyn Progress = if request.quiet { &Silent } else { &terminal };
+        let layers = images.iter().flat_map(|image| &image.parcel.layers);
+        let bytes = layers.map(|layer| layer.size).sum();
         if let Some(path) = &request.output {
             let written = write::to_path(path, request.form, &images, &blobs, progress);
-            let layers = images.iter().flat_map(|image| &image.parcel.layers);
-            let bytes = layers.map(|layer| layer.size).sum();
             written.map_err(|error| explain_output(error.into(), path, bytes))?;
         } else {
             let stdout = rustix::io::dup(rustix::stdio::stdout());
             let stdout = File::from(stdout.map_err(Error::io("take standard output"))?);
             write::refuse_terminal(&stdout)?;
-            write::to_writer(stdout, request.form, &images, &blobs, progress)?;
+            let written = write::to_writer(stdout, request.form, &images, &blobs, progress);
+            let place = std::fs::read_link("/proc/self/fd/1").unwrap_or_default();
+            written.map_err(|error| explain_output(error.into(), &place, bytes))?;
         }
         for image in &images {
             let id = image.parcel.config.digest.hex();

@@ -94,7 +94,11 @@ impl Engine {
                 .and_then(|mut new| new.write_all(text.as_bytes()))
                 .map_err(|error| {
                     let size = text.len() as u64;
-                    explain_output(Error::io(format!("write {file}"))(error), Path::new(&file), size)
+                    explain_output(
+                        Error::io(format!("write {file}"))(error),
+                        Path::new(&file),
+                        size,
+                    )
                 })?;
         }
         Ok(())

@@ -3,12 +3,10 @@
 use std::io;
 
 use kelp_image::pull::{Bring, Work};
-use kelp_image::role::ProcessUnpacker;
 use kelp_image::store::Store;
 
 use crate::container::config::UserMode;
-use crate::image::{ownership, start_role};
-use crate::{Engine, Error, host, internal};
+use crate::{Engine, Error, host};
 
 /// What bringing an image needs, made when it is needed.
 pub(crate) struct Workshop<'a> {
@@ -21,20 +19,12 @@ pub(crate) struct Workshop<'a> {
 impl Workshop<'_> {
     fn set_up(&self, work: &mut Work<'_>) -> Result<(), Error> {
         let map = host::id_map(self.user)?;
-        let (usual, ids) = host::translation(&map)?;
-        let userns = self.engine.user_namespace(usual)?;
         // What cannot be removed is no reason to bring nothing.
         let _ = self.engine.remove_trees(&self.store.abandoned()?);
         let (lease, blobs) = self.store.lease()?;
-        let spawn = |role: &[String], fds: internal::Fds<'_>| start_role(role, fds, &userns);
-        if ids.is_some() {
-            self.store.layers(&map.key())?.note_map(&map)?;
-        }
-        let data = &self.engine.paths.data;
-        let unpacker = ProcessUnpacker::new(data, &map.key(), ownership(&map), &spawn)?
-            .translated(ids)
-            .leased(lease);
-        Ok(work(&blobs, &unpacker)?)
+        self.engine.with_unpacker(self.store, &map, |unpacker, _| {
+            Ok(work(&blobs, &unpacker.leased(lease))?)
+        })
     }
 }
 

@@ -192,7 +192,9 @@ impl Store {
         if let Some(older) = self.record(&record.id)? {
             record.merge(&older);
             // One of a read-only store may have come by an index that is not here.
-            record.indexes.retain(|index| self.blobs.path(index).exists());
+            record
+                .indexes
+                .retain(|index| self.blobs.path(index).exists());
         }
         // The renames of the blobs, whose content is synced, before what refers to them.
         for directory in ["blobs/sha256", "blobs/sha512"] {

@@ -77,10 +77,10 @@ impl ImageRecord {
         Ok(Self {
             id: manifest.config().digest().try_into()?,
             manifest: manifest_digest.clone(),
-            media_type: manifest.media_type().as_ref().map_or_else(
-                || OCI_MANIFEST.to_owned(),
-                ToString::to_string,
-            ),
+            media_type: manifest
+                .media_type()
+                .as_ref()
+                .map_or_else(|| OCI_MANIFEST.to_owned(), ToString::to_string),
             os: config.os().to_string(),
             architecture: config.architecture().to_string(),
             variant: config.variant().clone(),

@@ -85,7 +85,7 @@ fn checked(file: &Path, check: impl Fn(Vec<u8>) -> Result<(), String>) -> Result
 }
 
 /// Gives a scope (a registry or a part of it, or `default`) a rule, in the file that was named, else in
-/// the user's, which begins as a copy of the machine's. The file that has it now. 
+/// the user's, which begins as a copy of the machine's. The file that has it now.
 pub fn set(
     paths: &ConfigPaths,
     named: Option<&Path>,

@@ -223,10 +223,7 @@ fn signed_by(
     if rule.key_type != KeyType::GpgKeys {
         return Err("its keyType is not supported: use GPGKeys".to_owned());
     }
-    let sources = rule
-        .keys
-        .load()
-        .map_err(|error| one_line(&error))?;
+    let sources = rule.keys.load().map_err(|error| one_line(&error))?;
     let keys = simple::Keys::parse(&sources)?;
     let own = signatures.iter().filter_map(|signature| match signature {
         Signature::Simple(message) => Some(message),

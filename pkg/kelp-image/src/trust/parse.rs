@@ -212,7 +212,12 @@ fn requirement(raw: RawRequirement) -> Result<Requirement, String> {
 fn sigstore_signed(raw: RawSigstoreSigned) -> Result<SigstoreSigned, String> {
     const SIGNERS: &str = "sigstoreSigned: exactly one of keyPath, keyPaths, keyData, keyDatas, \
                            fulcio and pki must be there";
-    let keys = one_source(raw.key_path.0, raw.key_paths.0, raw.key_data.0, raw.key_datas.0)?;
+    let keys = one_source(
+        raw.key_path.0,
+        raw.key_paths.0,
+        raw.key_data.0,
+        raw.key_datas.0,
+    )?;
     let log = one_source(
         raw.rekor_public_key_path.0,
         raw.rekor_public_key_paths.0,

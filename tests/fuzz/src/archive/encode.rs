@@ -310,6 +310,7 @@ fn time(seconds: i64, nanoseconds: u32) -> Vec<u8> {
     text.into_bytes()
 }
 
+/// Not the writer's table: what is held against it is written once more.
 fn type_flag(kind: Kind) -> u8 {
     match kind {
         Kind::File => b'0',
