@@ -242,6 +242,13 @@ impl Env {
     }
 }
 
+/// Puts kelp under another name. By a process of its own: what this one has open to be written, another
+/// test's child may hold a moment longer, and until then nobody can execute it (`ETXTBSY`, execve(2)).
+pub(crate) fn copy_kelp(to: &Path) {
+    let status = Command::new("cp").arg(kelp_program()).arg(to).status();
+    assert!(status.unwrap().success());
+}
+
 /// A program that is root of a user namespace with all ids that the user has.
 pub(crate) fn mapped(program: &str) -> Command {
     let mut command = Command::new("unshare");

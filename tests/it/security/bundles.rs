@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::races::swapping;
 use super::{HANGS_INSIDE, KEEPS_THE_FILE};
-use crate::env::{Env, kelp_program};
+use crate::env::{Env, copy_kelp};
 use crate::kelp::{Kelp, beside, wait_until};
 use crate::oci::{Bundle, fifo};
 use crate::terminal::Terminal;
@@ -48,7 +48,7 @@ fn own_runtime<'a>(bundle: &'a Bundle<'_>) -> (PathBuf, impl Fn(&[&str]) -> Comm
     let directory = bundle.directory.parent().unwrap().join("own");
     fs::create_dir(&directory).unwrap();
     let own = directory.join("kelp-runtime");
-    fs::copy(kelp_program(), &own).unwrap();
+    copy_kelp(&own);
     let program = own.clone();
     let runtime = move |words: &[&str]| {
         let inner = bundle.command(words);

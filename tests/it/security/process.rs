@@ -8,14 +8,14 @@ use sha2::{Digest, Sha256};
 
 use super::{HANGS_INSIDE, KEEPS_THE_FILE, run};
 use crate::archive::Layer;
-use crate::env::{Env, kelp_program};
+use crate::env::{Env, copy_kelp, kelp_program};
 use crate::image::Image;
 use crate::kelp::{Done, Kelp, beside, wait_until};
 
 /// A kelp of the user's own, and what calls it.
 fn own_kelp(env: &Env) -> (PathBuf, impl Fn(&[&str]) -> Done) {
     let own = env.path("h/kelp");
-    fs::copy(kelp_program(), &own).unwrap();
+    copy_kelp(&own);
     let program = own.clone();
     let kelp = move |arguments: &[&str]| {
         let inner = env.kelp(arguments).into_command();
@@ -81,7 +81,7 @@ fn cve_2019_5736_a_kelp_that_was_installed_later_is_not_written() {
     let flags = ["run", "-d", "--name", "trap", "--network", "none"];
     kelp(&[&flags[..], &[&image, "sh", "-c", KEEPS_THE_FILE]].concat()).exits(0);
     let new = env.path("h/new");
-    fs::copy(kelp_program(), &new).unwrap();
+    copy_kelp(&new);
     fs::rename(&new, &own).unwrap();
     wait_until("the trap is set", || {
         kelp(&["exec", "trap", "test", "-e", "/fifo"]).code == 0
