@@ -140,7 +140,7 @@ impl World {
             &prefix,
         ];
         // There is no key without a passphrase.
-        self.env.kelp(&generate).fails(125);
+        self.env.kelp(&generate).done().exits(125);
         let with = ["--passphrase-file", &passphrase];
         self.env.kelp(&[&generate[..], &with].concat()).succeeds();
         (
