@@ -24,6 +24,8 @@ pub(crate) struct Image {
     config: Value,
     /// Its `history`, if that is not one step for each layer.
     history: Option<Value>,
+    /// What it says that it runs on; the host's architecture otherwise.
+    architecture: Option<&'static str>,
 }
 
 impl Image {
@@ -33,6 +35,7 @@ impl Image {
             layers: Vec::new(),
             config: json!({}),
             history: None,
+            architecture: None,
         }
     }
 
@@ -98,6 +101,12 @@ impl Image {
         self
     }
 
+    /// Says that it is for an architecture, in Go's words.
+    pub(crate) fn architecture(mut self, architecture: &'static str) -> Self {
+        self.architecture = Some(architecture);
+        self
+    }
+
     /// Sets how it came to be.
     pub(crate) fn history(mut self, history: Value) -> Self {
         self.history = Some(history);
@@ -110,7 +119,7 @@ impl Image {
         let usual = || vec![json!({"created_by": "kelp's tests"}); self.layers.len()].into();
         let history = self.history.clone().unwrap_or_else(usual);
         let config = json!({
-            "architecture": architecture(),
+            "architecture": self.architecture.unwrap_or_else(architecture),
             "os": "linux",
             "config": self.config,
             "rootfs": {

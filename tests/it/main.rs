@@ -23,6 +23,7 @@ mod env;
 mod exec;
 mod exec_alone;
 mod flags;
+mod foreign;
 mod full_disk;
 mod hello;
 mod http;

@@ -14,6 +14,7 @@ mod doctor_overlay;
 pub mod error;
 pub mod events;
 mod flow;
+mod foreign_platform;
 mod garbage;
 pub mod host;
 pub mod image;

@@ -136,7 +136,9 @@ impl Engine {
         }
         internal::spawn(&["monitor", id.as_str()], &userns, fds)?;
         drop(theirs);
-        let pid = connection.started()?;
+        let pid = connection
+            .started()
+            .map_err(|error| self.explained(&config, error.into()))?;
         Ok(Started { connection, pid })
     }
 
