@@ -438,7 +438,7 @@ fn same_file(file: &File, path: &Path) -> io::Result<bool> {
 }
 
 /// Hashes from the file's position to its end, and leaves the position there.
-fn hash_rest(file: &mut File, hasher: &mut Hasher) -> io::Result<u64> {
+pub(crate) fn hash_rest(file: &mut impl Read, hasher: &mut Hasher) -> io::Result<u64> {
     let mut buffer = vec![0; 1 << 18];
     let mut length = 0;
     loop {

@@ -30,7 +30,7 @@ use crate::feed::{Level, feed, pipe};
 use crate::fetch::Here;
 use crate::ingest::check_pair;
 use crate::progress::{Event, Progress};
-use crate::registry::Repository;
+use crate::registry::{BlobStream, Repository};
 use crate::unpacker::UnpackJob;
 
 /// How many pieces of a download wait for the disk; a piece is at most some 400 KiB.
@@ -45,6 +45,8 @@ pub(crate) struct Layer {
     pub(crate) size: u64,
     /// Of the uncompressed archive.
     pub(crate) diff_id: Digest,
+    /// Where it is if the registry does not have it: others' servers, which get no credentials.
+    pub(crate) urls: Vec<String>,
 }
 
 /// What all layers of a pull share.
@@ -195,7 +197,7 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
         let mut position = from;
         let mut attempt = 0;
         while position < layer.size {
-            let mut stream = self.repository.blob(digest, position).await.map_err(Some)?;
+            let mut stream = self.open(layer, position).await.map_err(Some)?;
             // A server without ranges sends everything again; what is here is skipped, and the
             // digest tells in the end whether it was the same.
             let mut skip = position.checked_sub(stream.start).ok_or_else(|| {
@@ -245,6 +247,22 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
             }
         }
         orders.send(Order::Commit).await.map_err(|_| None)
+    }
+
+    /// Asks the registry for a blob, and then those whom the manifest names for what it does not have.
+    async fn open(self, layer: &Layer, position: u64) -> Result<BlobStream, Error> {
+        let missing = match self.repository.blob(&layer.digest, position).await {
+            Err(error @ (Error::NotInRegistry(_) | Error::Denied(_))) => error,
+            other => return other,
+        };
+        let mut last = missing;
+        for url in &layer.urls {
+            match self.repository.blob_elsewhere(url, position).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
     }
 
     /// Extracts while the file grows; the job that is returned is ready to be published.

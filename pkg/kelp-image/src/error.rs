@@ -75,9 +75,6 @@ pub enum Error {
     /// The registry could not be reached, or failed.
     #[error("{0}")]
     Registry(String),
-    /// The registry takes no request of this size.
-    #[error("{0}")]
-    TooLarge(String),
     /// Something given by the user or a registry makes no sense.
     #[error("{0}")]
     Invalid(String),

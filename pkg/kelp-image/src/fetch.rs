@@ -276,6 +276,7 @@ pub(crate) fn layers(manifest: &ImageManifest, diff_ids: &[Digest]) -> Result<Ve
                 digest,
                 size: descriptor.size(),
                 diff_id: diff_id.clone(),
+                urls: descriptor.urls().clone().unwrap_or_default(),
             }),
         }
     }

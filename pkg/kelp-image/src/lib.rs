@@ -53,6 +53,8 @@ pub mod progress;
 pub mod pull;
 pub mod push;
 pub mod reference;
+pub mod referrers;
+mod refusal;
 pub mod registries_conf;
 pub mod registry;
 pub mod remote;

@@ -6,7 +6,8 @@ use crate::Error;
 use crate::access::{Access, AccessOptions, runtime};
 use crate::auth::Credential;
 use crate::http::Request;
-use crate::registry::{find_base, refusal};
+use crate::refusal::refusal;
+use crate::registry::find_base;
 use crate::token::Authorizer;
 
 /// Asks a registry, `host[:port]`, whether it accepts the credentials. Of a namespace,

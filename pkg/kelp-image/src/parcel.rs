@@ -68,7 +68,7 @@ impl Parcel {
     }
 
     /// The image of a manifest that is here.
-    fn of_manifest(blobs: &BlobStore, digest: &Digest) -> Result<Self, Error> {
+    pub fn of_manifest(blobs: &BlobStore, digest: &Digest) -> Result<Self, Error> {
         Self::parse(blobs.read(digest, DOCUMENT_LIMIT)?, digest.clone())
     }
 

@@ -21,7 +21,7 @@ use crate::progress::{Event, Progress};
 use crate::reference::Reference;
 use crate::registry::Repository;
 use crate::store::Store;
-use crate::upload::{Sent, Upload};
+use crate::upload::{Sent, Upload, rotten};
 
 /// How many blobs are sent at the same time, as podman does.
 const PARALLEL_BLOBS: usize = 6;
@@ -53,6 +53,12 @@ pub fn push(
     runtime()?.block_on(async {
         send_blobs(&repository, parcel, blobs, &sources, progress).await?;
         progress.event(Event::Writing);
+        // What it has is not sent again; one that does not say what it has gets it.
+        if let Ok(Some(there)) = repository.manifest_digest(&name).await
+            && there == parcel.digest
+        {
+            return Ok(());
+        }
         repository
             .put_manifest(&name, &parcel.media_type, &parcel.manifest, &parcel.digest)
             .await
@@ -84,6 +90,9 @@ async fn send_blob(
     progress: &dyn Progress,
 ) -> Result<(), Error> {
     let digest = &blob.digest;
+    if blobs.size(digest)? != Some(blob.size) {
+        return Err(rotten(digest));
+    }
     let sent = Arc::new(AtomicU64::new(0));
     let upload = Upload {
         repository,

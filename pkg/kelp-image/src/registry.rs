@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, Url};
-use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use crate::Error;
@@ -13,6 +12,7 @@ use crate::digest::Digest;
 use crate::http::{Content, Failure, Request, Transport, explain, same_server};
 use crate::manifest::{ACCEPT, MANIFEST_LIMIT};
 use crate::reference::{DOCKER_HUB, Reference};
+use crate::refusal::refusal;
 use crate::token::Authorizer;
 use crate::upload::ANSWER_TIMEOUT;
 
@@ -132,18 +132,31 @@ impl Repository {
         let path = format!("{}/blobs/{digest}", self.reference.repository());
         let what = format!("reading blob {digest} in {}", self.reference.name());
         let response = self.get(&path, &what, "*/*", from, true).await?;
-        let start = if response.status() == StatusCode::PARTIAL_CONTENT {
-            range_start(response.headers()).ok_or_else(|| {
-                Error::Registry(format!("{what}: the answer does not say its range"))
-            })?
-        } else {
-            0
+        BlobStream::new(response, &what)
+    }
+
+    /// The same from a URL that a manifest gives for it. That is nobody who gets credentials, also where
+    /// the host is the registry's own.
+    pub(crate) async fn blob_elsewhere(&self, url: &str, from: u64) -> Result<BlobStream, Error> {
+        let what = format!("reading a layer of {}", self.reference.name());
+        let url = Url::parse(url)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https"))
+            .ok_or_else(|| Error::Invalid(format!("{what}: {url:?} is no place to get it from")))?;
+        let host = crate::http::authority(&url);
+        let request = Request {
+            from,
+            // It is verified by its digest.
+            allow_downgrade: true,
+            ..Request::get(url)
         };
-        Ok(BlobStream {
-            url: response.url().clone(),
-            response,
-            start,
-        })
+        let (response, _) = self.transport.send(&request).await?;
+        match response.status() {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT => BlobStream::new(response, &what),
+            status => Err(Error::Registry(format!(
+                "{what}: it is not the registry's to give, and {host} answered {status}"
+            ))),
+        }
     }
 
     /// How long to wait before a download that broke off is continued, or `None` to give up.
@@ -269,10 +282,25 @@ impl Repository {
             ..Request::get(self.url(&path, &what).await?)
         };
         let done = |status: StatusCode| status.is_success();
-        let call = self.call(request, &what, true, &done);
+        let answered = |status| {
+            done(status)
+                || matches!(
+                    status,
+                    StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE
+                )
+        };
+        let call = self.call(request, &what, true, &answered);
         let response = tokio::time::timeout(ANSWER_TIMEOUT, call)
             .await
             .map_err(|_| Error::Registry(format!("{what}: no answer for 15 minutes")))??;
+        if !done(response.status()) {
+            // The other form may be what it knows.
+            let error = self.refusal(&what, response, true).await;
+            return Err(Error::Registry(format!(
+                "{error}; a registry that does not know {media_type} may take another form: \
+                 --format v2s2 or oci"
+            )));
+        }
         match digest_of(&response) {
             Some(stored) => digest.is(&what, stored),
             None => Ok(()),
@@ -318,7 +346,7 @@ impl Repository {
             .await
     }
 
-    async fn refusal(&self, what: &str, response: Response, own: bool) -> Error {
+    pub(crate) async fn refusal(&self, what: &str, response: Response, own: bool) -> Error {
         let status = response.status();
         let body = read_limited(response, 64 << 10).await.unwrap_or_default();
         refusal(self.reference.registry(), what, status, &body, own)
@@ -326,6 +354,21 @@ impl Repository {
 }
 
 impl BlobStream {
+    fn new(response: Response, what: &str) -> Result<Self, Error> {
+        let start = if response.status() == StatusCode::PARTIAL_CONTENT {
+            range_start(response.headers()).ok_or_else(|| {
+                Error::Registry(format!("{what}: the answer does not say its range"))
+            })?
+        } else {
+            0
+        };
+        Ok(Self {
+            url: response.url().clone(),
+            response,
+            start,
+        })
+    }
+
     /// The next piece, or `None` at the end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, Failure> {
         let chunk = self.response.chunk().await;
@@ -382,71 +425,6 @@ pub(crate) async fn find_base(
     }
 }
 
-/// Puts a registry's refusal into one line with the way out.
-pub(crate) fn refusal(
-    registry: &str,
-    what: &str,
-    status: StatusCode,
-    body: &[u8],
-    own: bool,
-) -> Error {
-    let said = said(body);
-    let reason = said.unwrap_or_else(|| {
-        format!(
-            "the {} answered {status}",
-            if own {
-                "registry"
-            } else {
-                "server that it redirects to"
-            }
-        )
-    });
-    match status {
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Denied(format!(
-            "{what}: {reason}; the repository may not exist or may need credentials: \
-             kelp login {registry}"
-        )),
-        StatusCode::NOT_FOUND => Error::NotInRegistry(format!("{what}: {reason}")),
-        StatusCode::TOO_MANY_REQUESTS => Error::Registry(format!(
-            "{what}: {reason}; wait, or raise the limit with kelp login {registry}"
-        )),
-        _ => Error::Registry(format!("{what}: {reason}")),
-    }
-}
-
-/// The first error of a registry's JSON, as one printable line.
-fn said(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Body {
-        errors: Vec<Said>,
-    }
-    #[derive(Deserialize)]
-    struct Said {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
-    let body: Body = serde_json::from_slice(body).ok()?;
-    let first = body.errors.into_iter().next()?;
-    let code = first.code.to_ascii_lowercase().replace('_', " ");
-    let text = match (code.as_str(), first.message.as_str()) {
-        ("", "") => return None,
-        (code, "") => code.to_owned(),
-        ("", message) => message.to_owned(),
-        (code, message) if message.eq_ignore_ascii_case(code) => code.to_owned(),
-        (code, message) => format!("{code}: {message}"),
-    };
-    Some(printable(&text).chars().take(300).collect())
-}
-
-/// A registry's text as it is shown on a terminal: one line, and nothing that moves its cursor.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
-}
-
 pub(crate) async fn read_document(
     response: Response,
     limit: usize,
@@ -490,7 +468,7 @@ fn verify(what: &str, bytes: &[u8], expected: Option<&Digest>) -> Result<Digest,
 }
 
 /// The digest that a registry says what it has under a name.
-fn digest_of(response: &Response) -> Option<Digest> {
+pub(crate) fn digest_of(response: &Response) -> Option<Digest> {
     let value = response.headers().get("docker-content-digest")?;
     value.to_str().ok()?.parse().ok()
 }
@@ -503,7 +481,7 @@ fn range_start(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// `Retry-After` in seconds; a date is treated as none, for it depends on two clocks.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers
         .get(RETRY_AFTER)?
         .to_str()
@@ -517,36 +495,36 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::runtime;
+    use crate::auth::AuthFiles;
+    use crate::certs::CertDirectories;
+    use crate::config_paths::ConfigPaths;
 
     #[test]
-    fn what_a_registry_says_is_one_printable_line() {
-        for (body, expected) in [
-            (
-                r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#,
-                Some("manifest unknown"),
-            ),
-            (
-                r#"{"errors":[{"code":"DENIED","message":"requested access is denied"}]}"#,
-                Some("denied: requested access is denied"),
-            ),
-            (
-                "{\"errors\":[{\"message\":\"a\\n\\u001b[31mb\"}]}",
-                Some("a  [31mb"),
-            ),
-            (r#"{"errors":[]}"#, None),
-            ("<html>", None),
+    fn cve_2020_15157_an_upload_is_never_sent_on_in_the_clear() {
+        let paths = ConfigPaths::default();
+        let files = AuthFiles::find(&paths, None);
+        let authorizer = Authorizer::new(files, "r.example/a".to_owned(), Vec::new());
+        let transport = Transport::new(CertDirectories::find(&paths, None));
+        let mut repository = Repository::new(
+            Arc::new(transport),
+            Reference::parse("r.example/a:1").unwrap(),
+            false,
+            Retries::default(),
+            authorizer,
+        );
+        let base = Url::parse("https://r.example/v2/").unwrap();
+        repository.base = OnceCell::new_with(Some(base));
+        let runtime = runtime().unwrap();
+        for (place, expected) in [
+            ("https://other.example/x", Some("https://other.example/x")),
+            ("http://r.example/x", Some("https://r.example/x")),
+            ("http://other.example/x", None),
         ] {
-            assert_eq!(said(body.as_bytes()).as_deref(), expected, "{body}");
+            let url = Url::parse(place).unwrap();
+            let found = runtime.block_on(repository.place(url, "pushing")).ok();
+            assert_eq!(found.as_ref().map(Url::as_str), expected);
         }
-    }
-
-    #[test]
-    fn a_refusal_names_the_way_out() {
-        let denied = refusal("r.example", "reading", StatusCode::FORBIDDEN, b"", true);
-        assert!(matches!(denied, Error::Denied(_)));
-        assert!(denied.to_string().contains("kelp login r.example"));
-        let missing = refusal("r.example", "reading", StatusCode::NOT_FOUND, b"", true);
-        assert!(matches!(missing, Error::NotInRegistry(_)));
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::Error;
 use crate::access::{Access, AccessOptions, runtime};
 use crate::http::Request;
 use crate::reference::{DOCKER_HUB, Reference, check_registry};
-use crate::registry::{find_base, printable, read_document, refusal};
+use crate::refusal::{printable, refusal};
+use crate::registry::{find_base, read_document};
 use crate::token::Authorizer;
 
 /// Where the docker hub is searched.

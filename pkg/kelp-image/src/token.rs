@@ -16,7 +16,7 @@ use crate::Error;
 use crate::auth::{AuthFiles, Credential};
 use crate::challenge::{self, Challenge};
 use crate::http::{Content, Request, Transport, authority};
-use crate::registry::refusal;
+use crate::refusal::refusal;
 
 /// The most bytes that a token server's answer may have.
 const TOKEN_LIMIT: usize = 1 << 20;

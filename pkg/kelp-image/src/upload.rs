@@ -7,9 +7,10 @@
 //! ```
 //!
 //! A stream that breaks goes on where the registry says that it has got to. A registry that takes no
-//! large request, or a proxy before it, gets the blob in pieces.
+//! large request, or a proxy before it, gets the blob in pieces, smaller and smaller ones.
 
 use std::fs::File;
+use std::io::Seek;
 use std::os::unix::fs::FileExt;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -24,15 +25,19 @@ use reqwest::header::{HeaderMap, LOCATION, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::Error;
-use crate::digest::Digest;
+use crate::blob::hash_rest;
+use crate::digest::{Digest, Hasher};
 use crate::http::{Content, Request, SILENCE_TIMEOUT};
-use crate::registry::Repository;
+use crate::registry::{Repository, digest_of, retry_after};
 
 /// How many bytes of a file are sent at a time.
 const FRAME: u64 = 256 << 10;
 
 /// The size of a piece for a registry that does not take a blob whole, unless it asks for larger ones.
 const PIECE: u64 = 16 << 20;
+
+/// The size of a piece that every registry takes, and proxies before them.
+const PIECE_LEAST: u64 = 256 << 10;
 
 /// The largest piece that a registry may ask for.
 const PIECE_LIMIT: u64 = 1 << 30;
@@ -111,6 +116,32 @@ pub(crate) enum Sent {
     Uploaded,
 }
 
+/// How an upload ended that did not bring the blob.
+enum Setback {
+    Final(Error),
+    /// The registry has lost it, or got something else: it is begun again.
+    Again(Error),
+    /// The registry takes no request of this size.
+    TooLarge(Error),
+}
+
+impl From<Error> for Setback {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NotInRegistry(_) => Self::Again(error),
+            other => Self::Final(other),
+        }
+    }
+}
+
+/// What came of asking for a blob of another repository.
+enum Mount {
+    Done,
+    /// The registry takes it as the beginning of an upload.
+    Begun(Box<Response>),
+    Refused,
+}
+
 impl Upload<'_> {
     /// Makes sure that the registry has the blob. `sources` are repositories of the same registry that
     /// may have it.
@@ -118,43 +149,71 @@ impl Upload<'_> {
         if self.exists().await? {
             return Ok(Sent::Had);
         }
-        let mut begun = None;
-        for source in sources {
-            // A source that is refused is as good as none.
-            match self.begin(Some(source)).await {
-                Ok(response) if response.status() == StatusCode::CREATED => return Ok(Sent::Had),
-                // An upload has begun instead.
-                Ok(response) => begun = Some(response),
-                Err(_) => {}
-            }
-        }
+        let mut begun = match self.mount(sources).await? {
+            Mount::Done => return Ok(Sent::Had),
+            Mount::Begun(response) => Some(*response),
+            Mount::Refused => None,
+        };
         let mut attempt = 0;
-        let mut whole = true;
+        let mut piece = None;
         loop {
-            let error = match self.send(whole, begun.take()).await {
+            let response = match begun.take() {
+                Some(response) => response,
+                None => self.begin(None).await?,
+            };
+            let error = match self.send(&response, piece).await {
                 Ok(()) => return Ok(Sent::Uploaded),
-                Err(error) => error,
+                Err(Setback::Final(error)) => return Err(error),
+                Err(Setback::TooLarge(error)) => {
+                    let headers = response.headers();
+                    let mut sizes = std::iter::successors(smaller(piece, headers), |size| {
+                        smaller(Some(*size), headers)
+                    });
+                    piece = Some(sizes.find(|size| *size < self.size).ok_or(error)?);
+                    continue;
+                }
+                Err(Setback::Again(error)) => error,
             };
-            // The answer may have been lost, and not the blob.
-            if matches!(error, Error::Registry(_) | Error::NotInRegistry(_))
-                && self.exists().await.unwrap_or(false)
-            {
-                return Ok(Sent::Uploaded);
-            }
-            if matches!(error, Error::TooLarge(_)) && whole {
-                whole = false;
-                continue;
-            }
-            let Some(pause) = self
-                .repository
-                .retry_pause(attempt)
-                .filter(|_| matches!(error, Error::Registry(_)))
-            else {
-                return Err(error);
-            };
+            let pause = self.repository.retry_pause(attempt).ok_or(error)?;
             attempt += 1;
             tokio::time::sleep(pause).await;
+            // It may be there although the answer was lost.
+            if self.exists().await? {
+                return Ok(Sent::Uploaded);
+            }
         }
+    }
+
+    /// Has the blob taken from another repository, or leaves with an upload that is begun.
+    async fn mount(&self, sources: &[String]) -> Result<Mount, Error> {
+        let mut begun: Option<Response> = None;
+        for source in sources {
+            // A source that is refused is as good as none.
+            let Ok(response) = self.begin(Some(source)).await else {
+                continue;
+            };
+            if let Some(unused) = begun.take() {
+                self.cancel(&unused).await;
+            }
+            if response.status() == StatusCode::CREATED {
+                return Ok(Mount::Done);
+            }
+            begun = Some(response);
+        }
+        Ok(begun.map_or(Mount::Refused, |response| Mount::Begun(Box::new(response))))
+    }
+
+    /// Takes an upload back that nothing is sent to. A registry ends it by itself some time, if not now.
+    async fn cancel(&self, begun: &Response) {
+        let Ok(place) = self.location(begun).await else {
+            return;
+        };
+        let request = Request {
+            method: Method::DELETE,
+            ..Request::get(place)
+        };
+        let what = self.what();
+        let _ = self.repository.call(request, &what, false, &|_| true).await;
     }
 
     async fn exists(&self) -> Result<bool, Error> {
@@ -187,46 +246,39 @@ impl Upload<'_> {
         self.repository.call(request, &what, true, &begun).await
     }
 
-    /// Sends the blob, whole or in pieces, and names it.
-    async fn send(&self, whole: bool, begun: Option<Response>) -> Result<(), Error> {
-        let response = match begun {
-            Some(begun) => begun,
-            None => self.begin(None).await?,
-        };
-        let piece = if whole {
-            u64::MAX
-        } else {
-            piece(response.headers())
-        };
-        let mut place = self.location(&response).await?;
+    /// Sends the blob to an upload, whole or in pieces of a size, and names it.
+    async fn send(&self, begun: &Response, piece: Option<u64>) -> Result<(), Setback> {
+        let mut place = self.location(begun).await?;
         let mut position = 0;
         let mut attempt = 0;
         while position < self.size {
-            let end = position.saturating_add(piece).min(self.size);
+            let end = position
+                .saturating_add(piece.unwrap_or(u64::MAX))
+                .min(self.size);
             match self.patch(&place, position, end).await {
                 Ok(response) => {
                     place = self.location(&response).await?;
                     position = end;
                     attempt = 0;
                 }
-                Err(Error::Registry(broken)) => {
-                    let pause = self.repository.retry_pause(attempt);
-                    let pause = pause.ok_or(Error::Registry(broken))?;
+                Err(Setback::Final(broken @ Error::Registry(_))) => {
+                    let pause = self.repository.retry_pause(attempt).ok_or(broken)?;
                     attempt += 1;
                     tokio::time::sleep(pause).await;
                     let before = position;
-                    (place, position) = self.progress(&place).await?;
+                    let told = self.progress(&place).await;
+                    (place, position) = told.map_err(Setback::Again)?;
                     if position > before {
                         attempt = 0;
                     }
                 }
-                Err(error) => return Err(error),
+                Err(setback) => return Err(setback),
             }
         }
         self.finish(place).await
     }
 
-    async fn patch(&self, place: &Url, from: u64, end: u64) -> Result<Response, Error> {
+    async fn patch(&self, place: &Url, from: u64, end: u64) -> Result<Response, Setback> {
         let body = FileBody {
             file: Arc::clone(&self.file),
             position: from,
@@ -240,20 +292,36 @@ impl Upload<'_> {
             content_range: is_part.then(|| (from, end - 1)),
             ..Request::get(place.clone())
         };
-        let taken =
-            |status: StatusCode| status == StatusCode::PAYLOAD_TOO_LARGE || status.is_success();
-        let what = self.what();
-        let call = self.repository.call(request, &what, false, &taken);
-        let response = match select(pin!(call), pin!(self.stalled(end))).await {
-            Either::Left((response, _)) => response?,
-            Either::Right((reason, _)) => return Err(Error::Registry(format!("{what}: {reason}"))),
+        let answered = |status: StatusCode| {
+            status == StatusCode::PAYLOAD_TOO_LARGE || is_busy(status) || status.is_success()
         };
-        if response.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            return Err(Error::TooLarge(format!(
+        let what = self.what();
+        let sent = self.repository.call(request, &what, false, &answered);
+        let response = match select(pin!(sent), pin!(self.stalled(end))).await {
+            Either::Left((Ok(response), _)) => response,
+            Either::Left((Err(_), _)) if self.file_length()? != self.size => {
+                return Err(rotten(self.digest).into());
+            }
+            Either::Left((Err(error), _)) => return Err(error.into()),
+            Either::Right((reason, _)) => {
+                return Err(Error::Registry(format!("{what}: {reason}")).into());
+            }
+        };
+        let status = response.status();
+        if status == StatusCode::PAYLOAD_TOO_LARGE {
+            return Err(Setback::TooLarge(Error::Registry(format!(
                 "{what}: the registry, or a proxy before it, takes no request of {} bytes: its limit has \
                  to be raised there",
                 end - from
-            )));
+            ))));
+        }
+        if is_busy(status) {
+            // How much of it was taken has to be asked, so it is not repeated blindly.
+            if let Some(pause) = retry_after(response.headers()) {
+                tokio::time::sleep(pause).await;
+            }
+            let busy = format!("{what}: the registry answered {status}");
+            return Err(Error::Registry(busy).into());
         }
         Ok(response)
     }
@@ -278,7 +346,7 @@ impl Upload<'_> {
         Ok((place, position))
     }
 
-    async fn finish(&self, mut place: Url) -> Result<(), Error> {
+    async fn finish(&self, mut place: Url) -> Result<(), Setback> {
         place
             .query_pairs_mut()
             .append_pair("digest", &self.digest.to_string());
@@ -286,13 +354,33 @@ impl Upload<'_> {
             method: Method::PUT,
             ..Request::get(place)
         };
-        let done = |status| status == StatusCode::CREATED || status == StatusCode::NO_CONTENT;
+        let answered = |status| {
+            matches!(
+                status,
+                StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::BAD_REQUEST
+            )
+        };
         let what = self.what();
-        let call = self.repository.call(request, &what, true, &done);
-        match tokio::time::timeout(ANSWER_TIMEOUT, call).await {
-            Ok(answer) => answer.map(drop),
-            Err(_) => Err(Error::Registry(format!("{what}: no answer for 15 minutes"))),
+        let sent = self.repository.call(request, &what, true, &answered);
+        let response = tokio::time::timeout(ANSWER_TIMEOUT, sent)
+            .await
+            .map_err(|_| Error::Registry(format!("{what}: no answer for 15 minutes")))??;
+        if response.status() == StatusCode::BAD_REQUEST {
+            // It has got something else: from here, or on the way.
+            if !self.is_whole()? {
+                return Err(rotten(self.digest).into());
+            }
+            return Err(Setback::Again(
+                self.repository.refusal(&what, response, true).await,
+            ));
         }
+        if let Some(stored) = digest_of(&response)
+            // A registry may tell it by another algorithm.
+            && stored.algorithm() == self.digest.algorithm()
+        {
+            self.digest.is(&what, stored)?;
+        }
+        Ok(())
     }
 
     /// Ends when a registry has taken nothing for too long; says so.
@@ -309,6 +397,22 @@ impl Upload<'_> {
                 return "no answer for 15 minutes";
             }
         }
+    }
+
+    fn file_length(&self) -> Result<u64, Error> {
+        let metadata = self.file.metadata();
+        let metadata = metadata.map_err(Error::io(format!("look at blob {}", self.digest)))?;
+        Ok(metadata.len())
+    }
+
+    /// Whether the blob is still what its digest says.
+    fn is_whole(&self) -> Result<bool, Error> {
+        let mut hasher = Hasher::new(self.digest.algorithm());
+        let mut file = &*self.file;
+        file.rewind()
+            .and_then(|()| hash_rest(&mut file, &mut hasher))
+            .map_err(Error::io(format!("read blob {}", self.digest)))?;
+        Ok(hasher.finish() == *self.digest)
     }
 
     /// Where an upload goes on.
@@ -332,6 +436,32 @@ impl Upload<'_> {
     }
 }
 
+/// What to do about a blob that is not what its digest says.
+pub(crate) fn rotten(digest: &Digest) -> Error {
+    Error::Invalid(format!(
+        "blob {digest} of the image is damaged or missing on this machine: kelp system check says \
+         what can be repaired"
+    ))
+}
+
+/// Whether a registry may answer otherwise a moment later.
+fn is_busy(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS
+        || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
+}
+
+/// The size of pieces after one that was too large, or the whole blob; `None` if it can't be less.
+fn smaller(piece: Option<u64>, begun: &HeaderMap) -> Option<u64> {
+    let least = least(begun);
+    match piece {
+        None => Some(least.unwrap_or(PIECE).max(PIECE)),
+        Some(piece) => {
+            let next = (piece / 4).max(least.unwrap_or(0)).max(PIECE_LEAST);
+            (next < piece).then_some(next)
+        }
+    }
+}
+
 /// `Range: 0-99` is 100 bytes; `0-0` is none, as registries that count from nothing have it.
 fn received(headers: &HeaderMap) -> Option<u64> {
     let value = headers.get(RANGE)?.to_str().ok()?;
@@ -343,11 +473,11 @@ fn received(headers: &HeaderMap) -> Option<u64> {
     }
 }
 
-fn piece(headers: &HeaderMap) -> u64 {
-    headers
-        .get(CHUNK_MIN_LENGTH)
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok())
-        .map_or(PIECE, |least: u64| least.clamp(PIECE, PIECE_LIMIT))
+/// The smallest piece that a registry takes, the last one aside.
+fn least(headers: &HeaderMap) -> Option<u64> {
+    let value = headers.get(CHUNK_MIN_LENGTH)?.to_str().ok()?;
+    let least: u64 = value.trim().parse().ok()?;
+    Some(least.min(PIECE_LIMIT))
 }
 
 #[cfg(test)]
@@ -369,12 +499,22 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_may_ask_for_larger_pieces() {
+    fn pieces_get_smaller_and_not_smaller_than_a_registry_takes() {
         let mut headers = HeaderMap::new();
-        assert_eq!(piece(&headers), PIECE);
-        for (value, expected) in [("33554432", 32 << 20), ("5", PIECE), ("x", PIECE)] {
+        let sizes = |headers: &HeaderMap| {
+            let sizes = std::iter::successors(smaller(None, headers), |piece| {
+                smaller(Some(*piece), headers)
+            });
+            sizes.collect::<Vec<u64>>()
+        };
+        assert_eq!(sizes(&headers), [16 << 20, 4 << 20, 1 << 20, 256 << 10]);
+        for (value, expected) in [
+            ("33554432", vec![32 << 20]),
+            ("5242880", vec![16 << 20, 5 << 20]),
+            ("x", vec![16 << 20, 4 << 20, 1 << 20, 256 << 10]),
+        ] {
             headers.insert(CHUNK_MIN_LENGTH, value.parse().unwrap());
-            assert_eq!(piece(&headers), expected);
+            assert_eq!(sizes(&headers), expected, "{value}");
         }
     }
 }

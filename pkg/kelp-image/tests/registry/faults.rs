@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use kelp_image::auth::Credential;
 use kelp_image::{Digest, Error};
 
 use crate::fixture::Fixture;
 use crate::http::Message;
 use crate::image::{OCI_INDEX, OCI_MANIFEST, TestImage};
+use crate::receiving::{Here, Receiving};
 use crate::scripted::{Answer, Scripted, serve_image};
 
 fn layer_path(image: &TestImage) -> String {
@@ -52,6 +54,114 @@ fn a_download_that_breaks_off_goes_on() {
         ranges(&server, &image),
         ["all", "bytes=524288-", "bytes=786432-"]
     );
+}
+
+#[test]
+fn a_cut_at_95_percent_costs_the_rest_also_with_a_new_token() {
+    const SIZE: usize = 1 << 20;
+    const CUT: usize = SIZE / 100 * 95;
+    let fixture = Fixture::new();
+    let image = TestImage::new("late", "amd64", &[SIZE]);
+    let sent = Arc::new(AtomicUsize::new(0));
+    let tokens = Scripted::start({
+        let count = AtomicUsize::new(0);
+        move |_| {
+            let number = count.fetch_add(1, Ordering::SeqCst);
+            Answer::new(200, format!("{{\"token\":\"t{number}\"}}").as_bytes())
+        }
+    });
+    let (served, path, count) = (image.clone(), layer_path(&image), Arc::clone(&sent));
+    let realm = tokens.address.clone();
+    let server = Scripted::start(move |request| {
+        let is_layer = request.target().ends_with(&path);
+        // The first token has expired when the rest is asked for.
+        let wanted = match request.header("range") {
+            Some(_) => "Bearer t1",
+            None => "Bearer t0",
+        };
+        if request.target() != "/v2/" && request.header("authorization") != Some(wanted) {
+            // The config may come after, by the new one.
+            if is_layer || request.header("authorization").is_none() {
+                let challenge = format!("Bearer realm=\"http://{realm}/token\",service=\"s\"");
+                return Answer::new(401, b"{}").header("WWW-Authenticate", &challenge);
+            }
+        }
+        let answer = serve_image(&served, request);
+        if !is_layer {
+            return answer;
+        }
+        if request.header("range").is_some() {
+            count.fetch_add(answer.body.len(), Ordering::SeqCst);
+            return answer;
+        }
+        count.fetch_add(CUT, Ordering::SeqCst);
+        answer.cut_at(CUT)
+    });
+    let id = fixture.pull(&format!("{}/x", server.address)).unwrap();
+    assert_eq!(id, image.id());
+    assert_eq!(sent.load(Ordering::SeqCst), SIZE, "no byte twice");
+    assert_eq!(tokens.requests("token").len(), 2);
+}
+
+/// An image whose layer is not the registry's to give.
+fn foreign(url: &str) -> TestImage {
+    let mut image = TestImage::new("foreign", "amd64", &[10_000]);
+    let mut manifest = image.describe();
+    manifest["layers"][0]["mediaType"] =
+        "application/vnd.oci.image.layer.nondistributable.v1.tar".into();
+    manifest["layers"][0]["urls"] = serde_json::json!([url]);
+    image.manifest = manifest.to_string().into_bytes();
+    image
+}
+
+#[test]
+fn a_foreign_layer_comes_from_its_urls_without_credentials() {
+    for (has_it, is_right) in [(true, true), (false, true), (false, false)] {
+        let mut fixture = Fixture::new();
+        let content = TestImage::new("foreign", "amd64", &[10_000])
+            .layers
+            .remove(0);
+        let body = if is_right { content } else { vec![0; 10_000] };
+        let vendor = Scripted::start(move |_| Answer::new(200, &body));
+        let image = foreign(&format!("http://{}/layers/one", vendor.address));
+        let (served, path) = (image.clone(), layer_path(&image));
+        let server = Scripted::start(move |request| {
+            if request.target() != "/v2/" && request.header("authorization").is_none() {
+                return Answer::new(401, b"{}").header("WWW-Authenticate", "Basic realm=\"r\"");
+            }
+            if !has_it && request.target().ends_with(&path) {
+                return Answer::new(404, b"{}");
+            }
+            serve_image(&served, request)
+        });
+        fixture.options.access.credentials = Some(Credential::Basic {
+            username: "u".to_owned(),
+            password: "p".to_owned().into(),
+        });
+        let result = fixture.pull(&format!("{}/x", server.address));
+        if is_right {
+            assert_eq!(result.unwrap(), image.id());
+        } else {
+            assert!(matches!(result, Err(Error::DigestMismatch { .. })));
+            assert!(fixture.layers.published().is_empty());
+        }
+        let asked = vendor.requests("/layers/one");
+        assert_eq!(asked.len(), usize::from(!has_it));
+        assert!(asked.iter().all(|it| it.header("authorization").is_none()));
+    }
+}
+
+#[test]
+fn a_foreign_layer_is_not_pushed() {
+    let image = foreign("http://vendor.invalid/one");
+    let (here, registry) = (Here::new(&image), Receiving::default());
+    let server = Scripted::start(move |request| registry.answer(request));
+    let name = format!("{}/x:1", server.address);
+    assert_eq!(here.push(&name).unwrap(), image.digest());
+    assert!(server.requests(&layer_path(&image)).is_empty());
+    let sent = server.requests("PATCH");
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sent[0].body, image.config);
 }
 
 #[test]

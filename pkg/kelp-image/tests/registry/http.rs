@@ -27,6 +27,17 @@ impl Message {
     /// Reads a message; `None` at the end of the connection. An answer without a length is read to
     /// the end of the connection.
     pub(crate) fn read(reader: &mut BufReader<TcpStream>, is_answer: bool) -> Option<Self> {
+        let mut message = Self::read_head(reader)?;
+        match message.header("content-length") {
+            Some(_) => message.read_body(reader, usize::MAX)?,
+            None if is_answer => drop(reader.read_to_end(&mut message.body)),
+            None => {}
+        }
+        Some(message)
+    }
+
+    /// Reads a message without its body.
+    pub(crate) fn read_head(reader: &mut BufReader<TcpStream>) -> Option<Self> {
         let mut line = || {
             let mut text = String::new();
             reader.read_line(&mut text).ok()?;
@@ -44,20 +55,23 @@ impl Message {
             };
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
-        let mut message = Self {
+        Some(Self {
             first,
             headers,
             body: Vec::new(),
-        };
-        match message.header("content-length") {
-            Some(length) => {
-                message.body = vec![0; length.parse().unwrap()];
-                reader.read_exact(&mut message.body).ok()?;
-            }
-            None if is_answer => drop(reader.read_to_end(&mut message.body)),
-            None => {}
-        }
-        Some(message)
+        })
+    }
+
+    /// Reads a body whose length the head tells, and no more than `limit` bytes of it.
+    pub(crate) fn read_body(
+        &mut self,
+        reader: &mut BufReader<TcpStream>,
+        limit: usize,
+    ) -> Option<()> {
+        let length = self.header("content-length").unwrap_or("0");
+        let length: usize = length.parse().unwrap();
+        self.body = vec![0; length.min(limit)];
+        reader.read_exact(&mut self.body).ok()
     }
 }
 

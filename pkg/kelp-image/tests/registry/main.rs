@@ -1,4 +1,4 @@
-//! Pulls from registries: Debian's docker-registry, and servers that misbehave on purpose.
+//! Pulls from registries, and pushes to them: Debian's docker-registry, and servers that misbehave on purpose.
 
 #![allow(clippy::unwrap_used, clippy::format_push_string)]
 
@@ -12,4 +12,7 @@ mod image;
 mod mirrors;
 mod proxies;
 mod pulls;
+mod pushes;
+mod receiving;
+mod referrers;
 mod scripted;

@@ -48,3 +48,32 @@ fn registries_are_reached_through_a_proxy_and_loopback_is_not() {
     assert_eq!(proxy.requests("CONNECT registry.invalid:443").len(), 1);
     assert_eq!(proxy.requests("/manifests/").len(), 1);
 }
+
+#[test]
+fn no_proxy_names_what_is_reached_directly() {
+    const CHILD: &str = "KELP_TEST_HAS_NO_PROXY";
+    if std::env::var_os(CHILD).is_some() {
+        let fixture = Fixture::new();
+        // Nobody answers there, and the proxy is not asked.
+        let error = fixture.pull("registry.invalid/x").unwrap_err();
+        assert!(error.to_string().contains("registry.invalid"), "{error}");
+        return;
+    }
+    let proxy = Scripted::start(|_| Answer::new(500, b""));
+    let url = format!("http://{}", proxy.address);
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "proxies::no_proxy_names_what_is_reached_directly",
+        ])
+        .env(CHILD, "1")
+        .env("HTTP_PROXY", &url)
+        .env("HTTPS_PROXY", &url)
+        .env("NO_PROXY", "example.com,.invalid")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "{text}");
+    assert!(proxy.requests("").is_empty());
+}

@@ -38,7 +38,7 @@ impl Answer {
         self
     }
 
-    fn write(&self, stream: &mut TcpStream) -> std::io::Result<()> {
+    fn write(&self, stream: &mut TcpStream, head_only: bool) -> std::io::Result<()> {
         let mut head = format!(
             "HTTP/1.1 {} Scripted\r\nContent-Length: {}\r\n",
             self.status,
@@ -49,11 +49,17 @@ impl Answer {
         }
         head.push_str("\r\n");
         stream.write_all(head.as_bytes())?;
+        if head_only {
+            return Ok(());
+        }
         stream.write_all(&self.body[..self.cut_at.unwrap_or(self.body.len())])
     }
 }
 
 type Handler = dyn Fn(&Message) -> Answer + Send + Sync;
+
+/// Says after how many bytes of a request's body the server hangs up.
+type Cut = dyn Fn(&Message) -> Option<usize> + Send + Sync;
 
 /// The server. Its threads end with the test's process.
 pub(crate) struct Scripted {
@@ -64,14 +70,24 @@ pub(crate) struct Scripted {
 
 impl Scripted {
     pub(crate) fn start(handler: impl Fn(&Message) -> Answer + Send + Sync + 'static) -> Self {
+        Self::start_cutting(|_| None, handler)
+    }
+
+    /// A server that hangs up in the middle of some requests; the handler sees what has come of them.
+    pub(crate) fn start_cutting(
+        cut: impl Fn(&Message) -> Option<usize> + Send + Sync + 'static,
+        handler: impl Fn(&Message) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (handler, log): (Arc<Handler>, _) = (Arc::new(handler), Arc::clone(&requests));
+        let cut: Arc<Cut> = Arc::new(cut);
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let (handler, log) = (Arc::clone(&handler), Arc::clone(&log));
-                thread::spawn(move || serve(stream.unwrap(), &*handler, &log));
+                let cut = Arc::clone(&cut);
+                thread::spawn(move || serve(stream.unwrap(), &*cut, &*handler, &log));
             }
         });
         Self { address, requests }
@@ -89,17 +105,26 @@ impl Scripted {
     }
 }
 
-fn serve(stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Message>>) {
+fn serve(stream: TcpStream, cut: &Cut, handler: &Handler, log: &Mutex<Vec<Message>>) {
     let mut writer = stream.try_clone().unwrap();
     let mut reader = BufReader::new(stream);
-    while let Some(request) = Message::read(&mut reader, false) {
+    while let Some(mut request) = Message::read_head(&mut reader) {
         // What can't be read as HTTP is a TLS client; it goes on to plain HTTP when it is hung up on.
         if !request.first.ends_with("HTTP/1.1") {
             return;
         }
+        let limit = cut(&request);
+        let read = request.read_body(&mut reader, limit.unwrap_or(usize::MAX));
+        if read.is_none() {
+            return;
+        }
         log.lock().unwrap().push(request.clone());
         let answer = handler(&request);
-        if answer.write(&mut writer).is_err() || answer.cut_at.is_some() {
+        let head_only = request.first.starts_with("HEAD ");
+        if limit.is_some()
+            || answer.write(&mut writer, head_only).is_err()
+            || answer.cut_at.is_some()
+        {
             return;
         }
     }
