@@ -5,7 +5,7 @@ use kelp_engine::Engine;
 
 use super::{
     diff, history, image_inspect, image_prune, image_sign, image_tree, image_trust, images, import,
-    load, pull, push, rmi, save, search, tag,
+    import_from, load, pull, push, rmi, save, search, tag,
 };
 
 /// Manage images
@@ -25,6 +25,7 @@ enum Command {
     },
     History(history::Args),
     Import(import::Args),
+    ImportFrom(import_from::Args),
     Inspect(image_inspect::Args),
     #[command(visible_alias = "list")]
     Ls(images::Args),
@@ -50,6 +51,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         Command::Exists { image } => Ok(i32::from(!engine.image_exists(&image)?)),
         Command::History(args) => history::run(engine, &args),
         Command::Import(args) => import::run(engine, args),
+        Command::ImportFrom(args) => import_from::run(engine, &args),
         Command::Inspect(args) => image_inspect::run(engine, &args),
         Command::Ls(args) => images::run(engine, &args),
         Command::Load(args) => load::run(engine, args),

@@ -30,6 +30,7 @@ mod image_tree;
 mod image_trust;
 mod images;
 mod import;
+mod import_from;
 mod info;
 mod inspect;
 mod kill;

@@ -24,6 +24,7 @@ mod exec;
 mod exec_alone;
 mod flags;
 mod foreign;
+mod from_podman;
 mod full_disk;
 mod hello;
 mod http;

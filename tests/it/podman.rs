@@ -11,16 +11,15 @@ use crate::kelp::{Done, Kelp};
 use crate::skip;
 
 /// A podman whose storage and state are in the test's world.
-struct Podman<'a> {
+pub(crate) struct Podman<'a> {
     env: &'a Env,
+    driver: &'static str,
 }
 
 impl<'a> Podman<'a> {
     /// With an image `bb` that is busybox alone.
     fn new(env: &'a Env) -> Option<Self> {
-        if skip::lacks("podman") {
-            return None;
-        }
+        let podman = Self::empty(env, "vfs")?;
         let root = env.path("h/root");
         let applets = ["sh", "cat", "id", "sleep", "true", "tty", "grep"];
         busybox_root(&root, &["tmp"], &applets);
@@ -35,13 +34,20 @@ impl<'a> Podman<'a> {
             .unwrap();
         assert!(tar.success());
         env.link_runtime();
-        // Not in shared memory, where they would outlive the test.
-        fs::write(env.path("h/conf"), "[engine]\nlock_type = \"file\"\n").unwrap();
-        let podman = Self { env };
         podman
             .run(&["import", "-q", archive.to_str().unwrap(), "bb"])
             .exits(0);
         Some(podman)
+    }
+
+    /// With no image, and a storage driver.
+    pub(crate) fn empty(env: &'a Env, driver: &'static str) -> Option<Self> {
+        if skip::lacks("podman") {
+            return None;
+        }
+        // Not in shared memory, where they would outlive the test.
+        fs::write(env.path("h/conf"), "[engine]\nlock_type = \"file\"\n").unwrap();
+        Some(Self { env, driver })
     }
 
     fn command(&self, words: &[&str]) -> Command {
@@ -49,7 +55,12 @@ impl<'a> Podman<'a> {
         let mut command = self.env.program("podman");
         command
             .args(["--root", &path("h/storage"), "--runroot", &path("r/podman")])
-            .args(["--tmpdir", &path("r/libpod"), "--storage-driver", "vfs"])
+            .args([
+                "--tmpdir",
+                &path("r/libpod"),
+                "--storage-driver",
+                self.driver,
+            ])
             .args(["--cgroup-manager", "cgroupfs", "--events-backend", "none"])
             .args(["--runtime", &path("h/kelp-runtime")])
             .args(words)
@@ -57,7 +68,7 @@ impl<'a> Podman<'a> {
         command
     }
 
-    fn run(&self, words: &[&str]) -> Done {
+    pub(crate) fn run(&self, words: &[&str]) -> Done {
         Kelp::new(self.command(words)).done()
     }
 

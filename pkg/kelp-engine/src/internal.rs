@@ -36,6 +36,7 @@ pub fn run(args: &[String]) -> i32 {
         ["pack", id, what] => {
             on_container(id, |engine, id| container::pack::role(engine, id, what))
         }
+        ["podman-layer", ..] => kelp_image::transport::podman::assemble::main(&args[1..]),
         ["populate", ..] => kelp_image::populate::main(&args[1..]),
         ["probe-overlay", path] => doctor_overlay::role(path),
         ["sibling", ..] => kelp_image::sibling::main(&args[1..]),

@@ -150,7 +150,7 @@ impl Load<'_> {
     ) -> Result<(), Error> {
         let subject = match (form, path) {
             (Form::DockerArchive, path) => {
-                let name = names(offer)?.into_iter().next();
+                let name = names(&offer.names)?.into_iter().next();
                 Subject::docker_archive(path.unwrap_or(Path::new("-")), name.as_ref())
             }
             (form, Some(path)) => Subject::path(form.name(), path)?,
@@ -170,7 +170,7 @@ impl Load<'_> {
 
     /// Brings one image: layers, then config, then manifest.
     fn one(&self, offer: &Offer) -> Result<Loaded, Error> {
-        let names = names(offer)?;
+        let names = names(&offer.names)?;
         let layers = self.layers(&offer.layers)?;
         let (id, config) = &offer.config;
         self.progress.event(Event::Config { digest: id });
@@ -221,7 +221,7 @@ impl Load<'_> {
         results.collect()
     }
 
-    fn layer(&self, layer: &OfferedLayer) -> Result<LayerBlob, Error> {
+    pub(crate) fn layer(&self, layer: &OfferedLayer) -> Result<LayerBlob, Error> {
         let digest = layer.digest.as_ref().unwrap_or(&layer.diff_id);
         let extracted = self.unpacker.has_layer(&layer.diff_id)?;
         let known = self.known(layer)?;
@@ -281,8 +281,13 @@ impl Load<'_> {
             }
             return Ok(Some(of_digest(layer, digest)));
         }
+        self.known_content(&layer.diff_id)
+    }
+
+    /// A blob of an image that is here, of the archive of this digest.
+    pub(crate) fn known_content(&self, diff_id: &Digest) -> Result<Option<LayerBlob>, Error> {
         for known in self.layers_here()? {
-            if known.diff_id == layer.diff_id && self.blobs.contains(&known.digest)? {
+            if known.diff_id == *diff_id && self.blobs.contains(&known.digest)? {
                 return Ok(Some(known.into()));
             }
         }
@@ -357,8 +362,8 @@ fn of_digest(layer: &OfferedLayer, digest: &Digest) -> LayerBlob {
     }
 }
 
-fn names(offer: &Offer) -> Result<Vec<Reference>, Error> {
-    let names = offer.names.iter().map(|name| {
+pub(crate) fn names(written: &[String]) -> Result<Vec<Reference>, Error> {
+    let names = written.iter().map(|name| {
         Ok(match ImageName::parse(name)? {
             ImageName::Full(reference) => reference.or_latest(),
             ImageName::Short(short) => short.in_registry("localhost").or_latest(),

@@ -87,6 +87,9 @@ impl Engine {
 
     /// Brings an image from a registry, or what `TRANSPORT:…` names.
     pub fn pull_any(&self, name: &str, request: &PullRequest) -> Result<PulledImages, Error> {
+        if let Some(name) = name.strip_prefix("containers-storage:") {
+            return self.pull_from_podman(name, request);
+        }
         let Some(place) = transport::parse(name)? else {
             return Ok(PulledImages {
                 ids: vec![self.pull_image(name, request)?],
@@ -135,7 +138,7 @@ impl Engine {
                 None => Vec::new(),
             };
             for image in &loaded {
-                record(&store, image, &mut brought)?;
+                record(&store, image, Vec::new(), &mut brought)?;
             }
             Ok(())
         })?;
@@ -164,11 +167,16 @@ fn named(mut loaded: Vec<Loaded>, place: &Place) -> Vec<Loaded> {
     loaded
 }
 
-fn record(store: &Store, image: &Loaded, brought: &mut Brought) -> Result<(), kelp_image::Error> {
+pub(super) fn record(
+    store: &Store,
+    image: &Loaded,
+    repo_digests: Vec<String>,
+    brought: &mut Brought,
+) -> Result<(), kelp_image::Error> {
     let (record, displaced) = store.add_and_tell(&NewImage {
         manifest: &image.manifest,
         index: image.index.as_ref(),
-        repo_digests: Vec::new(),
+        repo_digests,
         made_here: image.made_here,
         names: &image.names,
         retag: Retag::Move,

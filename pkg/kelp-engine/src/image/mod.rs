@@ -1,6 +1,7 @@
 //! Images: pulling, listing, removing, and what a container is made from.
 
 pub mod draft;
+pub mod from_podman;
 pub mod hello;
 pub mod history;
 pub mod import;

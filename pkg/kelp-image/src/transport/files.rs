@@ -186,7 +186,7 @@ fn find_in_directory(directory: &OwnedFd, name: &str) -> Result<Option<Region>, 
 }
 
 /// Copies an archive, decompressed, to a file without a name.
-fn spool(source: File, data: &Path) -> Result<File, Error> {
+pub(crate) fn spool(source: File, data: &Path) -> Result<File, Error> {
     let directory = data.join("tmp");
     temporary::make_directory(&directory)?;
     let mut source = Decompressor::new(source).map_err(Error::io("read the archive"))?;

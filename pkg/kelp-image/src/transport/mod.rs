@@ -5,6 +5,7 @@
 //! oci-archive:FILE[:NAME]     one in a tar archive
 //! docker-archive:FILE[:NAME|:@INDEX]   what `docker save` writes
 //! dir:DIR                     a manifest and its blobs, side by side
+//! containers-storage:NAME     podman's own store: read, and never written ([`podman`])
 //! ```
 //!
 //! They differ in one step: [`files`] finds parts of a directory or of an
@@ -17,6 +18,7 @@ pub(crate) mod docker;
 pub(crate) mod files;
 pub(crate) mod layout;
 pub(crate) mod offer;
+pub mod podman;
 pub(crate) mod sink;
 pub mod write;
 
@@ -80,7 +82,14 @@ pub fn parse(text: &str) -> Result<Option<Place>, Error> {
         "oci-archive" => Form::OciArchive,
         "docker-archive" => Form::DockerArchive,
         "dir" => Form::Dir,
-        "docker-daemon" | "ostree" | "sif" | "tarball" | "containers-storage" => {
+        // What reads it does not come here.
+        "containers-storage" => {
+            return Err(Error::Invalid(format!(
+                "{text}: kelp reads podman's store and never writes to it: push to oci-archive: and \
+                 use podman load"
+            )));
+        }
+        "docker-daemon" | "ostree" | "sif" | "tarball" => {
             return Err(Error::Invalid(format!(
                 "{text}: kelp has no transport {transport}; there are docker://, oci:, oci-archive:, \
                  docker-archive: and dir:"

@@ -429,12 +429,14 @@ fn a_refused_manifest_is_one_line_with_the_way_out() {
     }
 }
 
+/// What happens to a blob.
+type Spoil = fn(&mut Vec<u8>);
+
 #[test]
 fn a_blob_that_has_rotted_is_noticed() {
     if !Distribution::is_installed() {
         return;
     }
-    type Spoil = fn(&mut Vec<u8>);
     let cases: [(&str, Spoil); 3] = [
         ("changed", |bytes| bytes[500] ^= 1),
         ("cut", |bytes| bytes.truncate(500)),

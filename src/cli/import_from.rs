@@ -1,0 +1,54 @@
+//! `kelp image import-from`: the images of another tool's store.
+
+use std::path::PathBuf;
+
+use kelp_engine::Engine;
+use kelp_engine::image::pull::PullRequest;
+
+use super::{load, output};
+
+/// Bring images out of another tool's store
+#[derive(clap::Args)]
+pub struct Args {
+    /// The tool
+    #[arg(value_enum)]
+    from: Tool,
+    /// The images; all of them otherwise
+    images: Vec<String>,
+    /// Where the store is; where the tool's configuration says otherwise
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Show nothing but what was brought
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Tool {
+    Podman,
+}
+
+/// Brings the images, and says which, and which not.
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    let Tool::Podman = args.from;
+    let request = PullRequest {
+        quiet: args.quiet,
+        ..PullRequest::default()
+    };
+    let result = engine.import_from_podman(args.root.as_deref(), &args.images, &request)?;
+    load::warn_of_displaced(&result.brought.displaced);
+    for image in &result.brought.images {
+        match image.names.as_slice() {
+            [] => output::line(format_args!("Imported image: sha256:{}", image.id))?,
+            names => {
+                for name in names {
+                    output::line(format_args!("Imported image: {name}"))?;
+                }
+            }
+        }
+    }
+    for failed in &result.failed {
+        output::note(format_args!("Error: {failed}"));
+    }
+    Ok(if result.failed.is_empty() { 0 } else { 125 })
+}
