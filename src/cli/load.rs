@@ -16,6 +16,9 @@ pub struct Args {
     /// The archive or the directory; standard input otherwise
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
+    /// Of an index the image for this platform: OS/ARCH[/VARIANT]
+    #[arg(long)]
+    platform: Option<String>,
     /// Show nothing but what was loaded
     #[arg(short, long)]
     quiet: bool,
@@ -33,7 +36,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         }
         None => Input::Stream(File::from(rustix::io::dup(rustix::stdio::stdin())?)),
     };
-    let brought = engine.load_images(input, args.quiet, args.signature_policy)?;
+    let brought = engine.load_images(input, args.quiet, args.platform, args.signature_policy)?;
     warn_of_displaced(&brought.displaced);
     for image in brought.images {
         match image.names.as_slice() {

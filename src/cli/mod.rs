@@ -38,6 +38,12 @@ mod listed_ports;
 mod load;
 mod login;
 mod logs;
+mod manifest;
+mod manifest_add;
+mod manifest_annotate;
+mod manifest_create;
+mod manifest_inspect;
+mod manifest_push;
 mod outline;
 pub mod output;
 mod pause;
@@ -121,6 +127,7 @@ enum Command {
     Load(load::Args),
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
+    Manifest(manifest::Args),
     Pull(pull::Args),
     Push(push::Args),
     Rmi(rmi::Args),
@@ -209,6 +216,7 @@ fn dispatch(
         Command::Load(args) => load::run(engine, args),
         Command::Login(args) => login::login(engine, args),
         Command::Logout(args) => login::logout(engine, &args),
+        Command::Manifest(args) => manifest::run(engine, args),
         Command::Pull(args) => pull::run(engine, args),
         Command::Push(args) => push::run(engine, &args),
         Command::Rmi(args) => rmi::run(engine, args),

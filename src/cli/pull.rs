@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::bail;
 use kelp_engine::Engine;
 use kelp_engine::image::pull::{PullPolicy, PullRequest};
 
@@ -35,6 +34,9 @@ pub struct Args {
     /// The policy that says which images are accepted, instead of the user's or the machine's
     #[arg(long, value_name = "FILE", hide = true)]
     signature_policy: Option<PathBuf>,
+    /// Pull the images of all platforms; the name means that of the host's
+    #[arg(long, conflicts_with_all = ["platform", "arch", "os", "variant"])]
+    all_platforms: bool,
     /// Pull every tag of the repository
     #[arg(short, long)]
     all_tags: bool,
@@ -45,9 +47,6 @@ pub struct Args {
 
 /// Pulls each and prints its id; what could not be had is told of at the end.
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
-    if args.all_tags {
-        bail!("--all-tags is not supported by kelp yet");
-    }
     let mut request = PullRequest {
         access: args.access.request(),
         ..PullRequest::default()
@@ -62,8 +61,24 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     let _ = args.disable_content_trust;
     request.quiet = args.quiet;
     let mut errors = Vec::new();
-    for image in &args.images {
-        match engine.pull_any(image, &request) {
+    let mut images = Vec::new();
+    for image in args.images {
+        if !args.all_tags {
+            images.push(image);
+            continue;
+        }
+        match engine.names_of_all_tags(&image, &request) {
+            Ok(names) => images.extend(names),
+            Err(error) => errors.push(error),
+        }
+    }
+    for image in &images {
+        let pulled = if args.all_platforms {
+            engine.pull_all_platforms(image, &request)
+        } else {
+            engine.pull_any(image, &request)
+        };
+        match pulled {
             Ok(pulled) => {
                 load::warn_of_displaced(&pulled.displaced);
                 for id in pulled.ids {

@@ -26,6 +26,9 @@ pub struct Args {
     /// For podman's scripts: what is here may always leave
     #[arg(long, value_name = "FILE", hide = true)]
     signature_policy: Option<PathBuf>,
+    /// Push the index that the image came by, with all its images
+    #[arg(short, long)]
+    all: bool,
     /// Compress every layer with gzip, for dir:
     #[arg(long)]
     compress: bool,
@@ -85,7 +88,12 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     if args.compression_level.is_some() && request.compression.is_none() {
         bail!("--compression-level needs --compression-format");
     }
-    let digest = engine.push_image(&args.image, args.destination.as_deref(), &request)?;
+    let destination = args.destination.as_deref();
+    let digest = if args.all && !engine.list_exists(&args.image)? {
+        engine.push_index_of(&args.image, destination, &request)?
+    } else {
+        engine.push_image(&args.image, destination, &request)?
+    };
     if let Some(path) = &args.digestfile {
         std::fs::write(path, &digest).with_context(|| format!("write {}", path.display()))?;
     }

@@ -39,6 +39,7 @@ mod layers;
 mod leaks;
 mod life;
 mod lifecycle;
+mod lists;
 mod network;
 mod oci;
 mod podman;

@@ -98,7 +98,16 @@ impl Parcel {
         blobs: &BlobStore,
         wanted: &Wanted,
     ) -> Result<Self, Error> {
-        let usual = record.made_here.then_some(Format::Gzip);
+        self.changed(record.made_here.then_some(Format::Gzip), blobs, wanted)
+    }
+
+    /// The same, with what its layers are compressed by if nothing is asked for.
+    pub(crate) fn changed(
+        self,
+        usual: Option<Format>,
+        blobs: &BlobStore,
+        wanted: &Wanted,
+    ) -> Result<Self, Error> {
         let docker = wanted.form == Some(ManifestForm::Docker);
         let compression = wanted.compression.or(usual);
         if docker && compression == Some(Format::Zstd) {

@@ -15,6 +15,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use crate::Error;
 use crate::access::{Access, AccessOptions, runtime};
 use crate::blob::BlobStore;
+use crate::blob_place::BlobPlace;
 use crate::digest::Digest;
 use crate::parcel::{Parcel, ParcelBlob};
 use crate::progress::{Event, Progress};
@@ -67,7 +68,7 @@ pub fn push(
 }
 
 /// Sends what a manifest needs, and not the manifest.
-async fn send_blobs(
+pub(crate) async fn send_blobs(
     repository: &Repository,
     parcel: &Parcel,
     blobs: &BlobStore,
@@ -95,8 +96,7 @@ async fn send_blob(
     }
     let sent = Arc::new(AtomicU64::new(0));
     let upload = Upload {
-        repository,
-        digest,
+        place: BlobPlace { repository, digest },
         size: blob.size,
         file: Arc::new(blobs.reader(digest)?),
         sent: Arc::clone(&sent),

@@ -26,9 +26,10 @@ use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::Error;
 use crate::blob::hash_rest;
+use crate::blob_place::{BlobPlace, Mount};
 use crate::digest::{Digest, Hasher};
 use crate::http::{Content, Request, SILENCE_TIMEOUT};
-use crate::registry::{Repository, digest_of, retry_after};
+use crate::registry::{digest_of, retry_after};
 
 /// How many bytes of a file are sent at a time.
 const FRAME: u64 = 256 << 10;
@@ -98,8 +99,7 @@ impl Body for FileBody {
 
 /// A blob that is to be pushed.
 pub(crate) struct Upload<'a> {
-    pub(crate) repository: &'a Repository,
-    pub(crate) digest: &'a Digest,
+    pub(crate) place: BlobPlace<'a>,
     pub(crate) size: u64,
     /// Its content.
     pub(crate) file: Arc<File>,
@@ -134,22 +134,14 @@ impl From<Error> for Setback {
     }
 }
 
-/// What came of asking for a blob of another repository.
-enum Mount {
-    Done,
-    /// The registry takes it as the beginning of an upload.
-    Begun(Box<Response>),
-    Refused,
-}
-
 impl Upload<'_> {
     /// Makes sure that the registry has the blob. `sources` are repositories of the same registry that
     /// may have it.
     pub(crate) async fn run(&self, sources: &[String]) -> Result<Sent, Error> {
-        if self.exists().await? {
+        if self.place.exists().await? {
             return Ok(Sent::Had);
         }
-        let mut begun = match self.mount(sources).await? {
+        let mut begun = match self.place.mount(sources).await? {
             Mount::Done => return Ok(Sent::Had),
             Mount::Begun(response) => Some(*response),
             Mount::Refused => None,
@@ -159,7 +151,7 @@ impl Upload<'_> {
         loop {
             let response = match begun.take() {
                 Some(response) => response,
-                None => self.begin(None).await?,
+                None => self.place.begin(None).await?,
             };
             let error = match self.send(&response, piece).await {
                 Ok(()) => return Ok(Sent::Uploaded),
@@ -174,81 +166,19 @@ impl Upload<'_> {
                 }
                 Err(Setback::Again(error)) => error,
             };
-            let pause = self.repository.retry_pause(attempt).ok_or(error)?;
+            let pause = self.place.repository.retry_pause(attempt).ok_or(error)?;
             attempt += 1;
             tokio::time::sleep(pause).await;
             // It may be there although the answer was lost.
-            if self.exists().await? {
+            if self.place.exists().await? {
                 return Ok(Sent::Uploaded);
             }
         }
     }
 
-    /// Has the blob taken from another repository, or leaves with an upload that is begun.
-    async fn mount(&self, sources: &[String]) -> Result<Mount, Error> {
-        let mut begun: Option<Response> = None;
-        for source in sources {
-            // A source that is refused is as good as none.
-            let Ok(response) = self.begin(Some(source)).await else {
-                continue;
-            };
-            if let Some(unused) = begun.take() {
-                self.cancel(&unused).await;
-            }
-            if response.status() == StatusCode::CREATED {
-                return Ok(Mount::Done);
-            }
-            begun = Some(response);
-        }
-        Ok(begun.map_or(Mount::Refused, |response| Mount::Begun(Box::new(response))))
-    }
-
-    /// Takes an upload back that nothing is sent to. A registry ends it by itself some time, if not now.
-    async fn cancel(&self, begun: &Response) {
-        let Ok(place) = self.location(begun).await else {
-            return;
-        };
-        let request = Request {
-            method: Method::DELETE,
-            ..Request::get(place)
-        };
-        let what = self.what();
-        let _ = self.repository.call(request, &what, false, &|_| true).await;
-    }
-
-    async fn exists(&self) -> Result<bool, Error> {
-        let path = format!("{}/blobs/{}", self.repository.path(), self.digest);
-        let what = self.what();
-        let request = Request {
-            method: Method::HEAD,
-            ..Request::get(self.repository.url(&path, &what).await?)
-        };
-        let known = |status| status == StatusCode::OK || status == StatusCode::NOT_FOUND;
-        let response = self.repository.call(request, &what, true, &known).await?;
-        Ok(response.status() == StatusCode::OK)
-    }
-
-    /// Begins an upload, or has the blob mounted from another repository.
-    async fn begin(&self, source: Option<&str>) -> Result<Response, Error> {
-        let what = self.what();
-        let path = format!("{}/blobs/uploads/", self.repository.path());
-        let mut url = self.repository.url(&path, &what).await?;
-        if let Some(source) = source {
-            url.query_pairs_mut()
-                .append_pair("mount", &self.digest.to_string())
-                .append_pair("from", source);
-        }
-        let request = Request {
-            method: Method::POST,
-            ..Request::get(url)
-        };
-        let begun = |status| status == StatusCode::ACCEPTED || status == StatusCode::CREATED;
-        self.repository.call(request, &what, true, &begun).await
-    }
-
     /// Sends the blob to an upload, whole or in pieces of a size, and names it.
     async fn send(&self, begun: &Response, piece: Option<u64>) -> Result<(), Setback> {
-        let mut place = self.location(begun).await?;
+        let mut place = self.place.location(begun).await?;
         let mut position = 0;
         let mut attempt = 0;
         while position < self.size {
@@ -257,12 +187,12 @@ impl Upload<'_> {
                 .min(self.size);
             match self.patch(&place, position, end).await {
                 Ok(response) => {
-                    place = self.location(&response).await?;
+                    place = self.place.location(&response).await?;
                     position = end;
                     attempt = 0;
                 }
                 Err(Setback::Final(broken @ Error::Registry(_))) => {
-                    let pause = self.repository.retry_pause(attempt).ok_or(broken)?;
+                    let pause = self.place.repository.retry_pause(attempt).ok_or(broken)?;
                     attempt += 1;
                     tokio::time::sleep(pause).await;
                     let before = position;
@@ -295,12 +225,12 @@ impl Upload<'_> {
         let answered = |status: StatusCode| {
             status == StatusCode::PAYLOAD_TOO_LARGE || is_busy(status) || status.is_success()
         };
-        let what = self.what();
-        let sent = self.repository.call(request, &what, false, &answered);
+        let what = self.place.what();
+        let sent = self.place.repository.call(request, &what, false, &answered);
         let response = match select(pin!(sent), pin!(self.stalled(end))).await {
             Either::Left((Ok(response), _)) => response,
             Either::Left((Err(_), _)) if self.file_length()? != self.size => {
-                return Err(rotten(self.digest).into());
+                return Err(rotten(self.place.digest).into());
             }
             Either::Left((Err(error), _)) => return Err(error.into()),
             Either::Right((reason, _)) => {
@@ -328,12 +258,16 @@ impl Upload<'_> {
 
     /// How far an upload has got that broke off, and where it goes on.
     async fn progress(&self, place: &Url) -> Result<(Url, u64), Error> {
-        let what = self.what();
+        let what = self.place.what();
         let request = Request::get(place.clone());
         let known = |status: StatusCode| status.is_success();
-        let response = self.repository.call(request, &what, true, &known).await?;
+        let response = self
+            .place
+            .repository
+            .call(request, &what, true, &known)
+            .await?;
         let place = if response.headers().contains_key(LOCATION) {
-            self.location(&response).await?
+            self.place.location(&response).await?
         } else {
             place.clone()
         };
@@ -349,7 +283,7 @@ impl Upload<'_> {
     async fn finish(&self, mut place: Url) -> Result<(), Setback> {
         place
             .query_pairs_mut()
-            .append_pair("digest", &self.digest.to_string());
+            .append_pair("digest", &self.place.digest.to_string());
         let request = Request {
             method: Method::PUT,
             ..Request::get(place)
@@ -360,25 +294,25 @@ impl Upload<'_> {
                 StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::BAD_REQUEST
             )
         };
-        let what = self.what();
-        let sent = self.repository.call(request, &what, true, &answered);
+        let what = self.place.what();
+        let sent = self.place.repository.call(request, &what, true, &answered);
         let response = tokio::time::timeout(ANSWER_TIMEOUT, sent)
             .await
             .map_err(|_| Error::Registry(format!("{what}: no answer for 15 minutes")))??;
         if response.status() == StatusCode::BAD_REQUEST {
             // It has got something else: from here, or on the way.
             if !self.is_whole()? {
-                return Err(rotten(self.digest).into());
+                return Err(rotten(self.place.digest).into());
             }
             return Err(Setback::Again(
-                self.repository.refusal(&what, response, true).await,
+                self.place.repository.refusal(&what, response, true).await,
             ));
         }
         if let Some(stored) = digest_of(&response)
             // A registry may tell it by another algorithm.
-            && stored.algorithm() == self.digest.algorithm()
+            && stored.algorithm() == self.place.digest.algorithm()
         {
-            self.digest.is(&what, stored)?;
+            self.place.digest.is(&what, stored)?;
         }
         Ok(())
     }
@@ -401,38 +335,19 @@ impl Upload<'_> {
 
     fn file_length(&self) -> Result<u64, Error> {
         let metadata = self.file.metadata();
-        let metadata = metadata.map_err(Error::io(format!("look at blob {}", self.digest)))?;
+        let metadata =
+            metadata.map_err(Error::io(format!("look at blob {}", self.place.digest)))?;
         Ok(metadata.len())
     }
 
     /// Whether the blob is still what its digest says.
     fn is_whole(&self) -> Result<bool, Error> {
-        let mut hasher = Hasher::new(self.digest.algorithm());
+        let mut hasher = Hasher::new(self.place.digest.algorithm());
         let mut file = &*self.file;
         file.rewind()
             .and_then(|()| hash_rest(&mut file, &mut hasher))
-            .map_err(Error::io(format!("read blob {}", self.digest)))?;
-        Ok(hasher.finish() == *self.digest)
-    }
-
-    /// Where an upload goes on.
-    async fn location(&self, response: &Response) -> Result<Url, Error> {
-        let location = response.headers().get(LOCATION);
-        let url = location
-            .and_then(|location| location.to_str().ok())
-            .and_then(|location| response.url().join(location).ok())
-            .filter(|url| matches!(url.scheme(), "http" | "https"))
-            .ok_or_else(|| {
-                Error::Registry(format!(
-                    "{}: the registry does not say where to send it",
-                    self.what()
-                ))
-            })?;
-        self.repository.place(url, &self.what()).await
-    }
-
-    fn what(&self) -> String {
-        format!("pushing blob {} to {}", self.digest, self.repository.name())
+            .map_err(Error::io(format!("read blob {}", self.place.digest)))?;
+        Ok(hasher.finish() == *self.place.digest)
     }
 }
 

@@ -38,6 +38,9 @@ impl Engine {
 
     /// Whether an image is here.
     pub fn image_exists(&self, name: &str) -> Result<bool, Error> {
+        if self.list_exists(name)? {
+            return Ok(true);
+        }
         match self.store()?.find(name) {
             Ok(_) => Ok(true),
             Err(error) => {

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use kelp_image::Digest;
 use kelp_image::load::{Load, Loaded};
 use kelp_image::platform::Platform;
 use kelp_image::progress::{Progress, Silent, Terminal};
@@ -54,9 +55,12 @@ pub struct PulledImages {
     pub displaced: Vec<Displaced>,
 }
 
-enum Origin {
+/// Where images are brought from.
+pub(crate) enum Origin {
     Input(Input),
     Place(Place),
+    /// What is there gets none of its names here.
+    Nameless(Place),
 }
 
 impl Engine {
@@ -65,9 +69,11 @@ impl Engine {
         &self,
         input: Input,
         quiet: bool,
+        platform: Option<String>,
         signature_policy: Option<PathBuf>,
     ) -> Result<Brought, Error> {
         let mut request = PullRequest {
+            platform,
             quiet,
             ..PullRequest::default()
         };
@@ -106,7 +112,25 @@ impl Engine {
         })
     }
 
-    fn bring(&self, from: Origin, request: &PullRequest) -> Result<Brought, Error> {
+    /// Brings what is in files without a name, for a platform; the ids.
+    pub(crate) fn bring_nameless(
+        &self,
+        place: Place,
+        platform: &Platform,
+    ) -> Result<Vec<Digest>, Error> {
+        let request = PullRequest {
+            quiet: true,
+            platform: Some(platform.to_string()),
+            ..PullRequest::default()
+        };
+        let brought = self.bring(Origin::Nameless(place), &request)?;
+        let ids = brought.images.iter();
+        Ok(ids
+            .filter_map(|image| Digest::from_sha256_hex(&image.id))
+            .collect())
+    }
+
+    pub(crate) fn bring(&self, from: Origin, request: &PullRequest) -> Result<Brought, Error> {
         let store = self.store()?;
         let terminal = Terminal::default();
         let progress: &dyn Progress = if request.quiet { &Silent } else { &terminal };
@@ -135,6 +159,13 @@ impl Engine {
                 Some(Origin::Input(Input::Path(path))) => load.path(&path)?,
                 Some(Origin::Input(Input::Stream(file))) => load.file(file)?,
                 Some(Origin::Place(place)) => named(load.place(&place)?, &place),
+                Some(Origin::Nameless(place)) => {
+                    let mut loaded = load.place(&place)?;
+                    for image in &mut loaded {
+                        image.names.clear();
+                    }
+                    loaded
+                }
                 None => Vec::new(),
             };
             for image in &loaded {

@@ -33,7 +33,7 @@ pub struct PushRequest {
 }
 
 impl PushRequest {
-    fn wanted(&self) -> Result<Wanted, Error> {
+    pub(crate) fn wanted(&self) -> Result<Wanted, Error> {
         let parse = |text: &Option<String>| -> Result<Option<ManifestForm>, Error> {
             let form = text.as_deref().map(str::parse).transpose();
             form.map_err(Error::invalid)
@@ -56,6 +56,9 @@ impl Engine {
         request: &PushRequest,
     ) -> Result<String, Error> {
         let store = self.store()?;
+        if self.list_exists(name)? {
+            return self.push_list(name, destination, true, request);
+        }
         let record = store.find(name)?;
         let (lease, blobs) = store.lease()?;
         for digest in record.references() {
@@ -104,10 +107,14 @@ impl Engine {
 }
 
 /// Where in a registry an image goes: as its own name says, unless another is given.
-fn target(store: &Store, name: &str, destination: Option<&str>) -> Result<Reference, Error> {
+pub(crate) fn target(
+    store: &Store,
+    name: &str,
+    destination: Option<&str>,
+) -> Result<Reference, Error> {
     let text = match destination {
         Some(destination) => destination.to_owned(),
-        None => store.meant_name(name)?.ok_or_else(|| {
+        None => meant(store, name)?.ok_or_else(|| {
             Error::invalid(format!(
                 "{name} is no name that says where to push to: give a destination"
             ))
@@ -123,6 +130,14 @@ fn target(store: &Store, name: &str, destination: Option<&str>) -> Result<Refere
         )));
     }
     Ok(reference)
+}
+
+/// Which name of an image or a list a text means.
+fn meant(store: &Store, name: &str) -> Result<Option<String>, Error> {
+    match store.find_list(name)? {
+        Some((_, meant)) => Ok(meant),
+        None => Ok(store.meant_name(name)?),
+    }
 }
 
 /// The name that an image gets in a file.

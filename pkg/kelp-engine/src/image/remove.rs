@@ -18,6 +18,9 @@ impl Engine {
         all_names: bool,
         containers: bool,
     ) -> Result<Removal, Error> {
+        if let Some(removal) = self.remove_list(name, all_names)? {
+            return Ok(removal);
+        }
         let store = self.store()?;
         if containers {
             let record = store.find(name)?;
@@ -99,6 +102,11 @@ impl Engine {
     /// Gives an image another name.
     pub fn tag_image(&self, name: &str, new: &str) -> Result<(), Error> {
         let store = self.store()?;
+        if let Some((list, _)) = store.find_list(name)? {
+            store.name_list(&list.id, &reference(new)?)?;
+            self.note_image("tag", list.id.hex(), new);
+            return Ok(());
+        }
         let record = store.find(name)?;
         store.tag(&record.id, &reference(new)?, Retag::Move)?;
         self.note_image("tag", record.id.hex(), new);

@@ -201,7 +201,7 @@ impl Store {
             return Some((tag.reference, what));
         }
         // A record that can't be read is damage of its own.
-        let is_here = self.has_record(&tag.image);
+        let is_here = self.has_record(&tag.image) || self.list_path(&tag.image).exists();
         let what = || format!("stands for image {}, which is not here", tag.image.short());
         (!is_here).then(|| (tag.reference.clone(), what()))
     }

@@ -10,11 +10,16 @@ impl Store {
     ///
     /// In this order: `sha256:` and an id; the full name; a short name as one made here, then one from
     /// the docker hub, then one of any registry that ends in it; an id. A name with a digest is found
-    /// by the digest.
+    /// by the digest. A manifest list stands for its image of the host's platform, if that is here.
     pub fn find(&self, name: &str) -> Result<ImageRecord, Error> {
-        match self.find_named(name)? {
-            Some((record, _)) => Ok(record),
-            None => self.find_by_id(name),
+        if let Some((record, _)) = self.find_named(name)? {
+            return Ok(record);
+        }
+        match self.find_by_id(name) {
+            Err(Error::NotFound(_)) => self
+                .image_of_list(name)?
+                .ok_or_else(|| Error::NotFound(name.to_owned())),
+            found => found,
         }
     }
 

@@ -9,6 +9,7 @@ mod additional;
 mod check;
 mod find;
 mod garbage;
+pub mod list;
 pub mod lock;
 mod record;
 mod removal;
@@ -26,6 +27,7 @@ use serde::Serialize;
 
 pub use check::{BadName, ReadRecord, Unreferenced};
 pub use garbage::Garbage;
+pub use list::ListRecord;
 pub use lock::{Lease, StoreLock};
 pub use record::{ImageRecord, LayerRecord};
 pub use removal::Removal;
@@ -105,7 +107,7 @@ pub enum Retag {
 impl Store {
     /// Opens the images beneath a data directory, making the directories that are missing.
     pub fn open(data: &Path) -> Result<Self, Error> {
-        for directory in ["images", "tags", "layers"] {
+        for directory in ["images", "lists", "tags", "layers"] {
             make_directory(&data.join(directory))?;
         }
         Ok(Self {
@@ -175,9 +177,7 @@ impl Store {
         record.size = self.layer_sizes(&record).iter().sum();
         let _lock = StoreLock::exclusive(&self.data)?;
         for name in new.names {
-            if new.retag == Retag::Refuse {
-                self.check_name_is_free(&name.to_string(), &record.id)?;
-            }
+            self.check_not_a_list(&name.to_string(), &record.id, new.retag)?;
         }
         for digest in record
             .indexes
@@ -253,9 +253,7 @@ impl Store {
         let name = name.clone().or_latest().to_string();
         let _lock = StoreLock::exclusive(&self.data)?;
         let record = self.record(id)?.ok_or_else(|| no_image(id))?;
-        if retag == Retag::Refuse {
-            self.check_name_is_free(&name, id)?;
-        }
+        self.check_not_a_list(&name, id, retag)?;
         let before = self.tag_of(&name)?.map(|tag| tag.image);
         self.write_tag(&name, &record)?;
         Ok(before.filter(|before| before != id))
@@ -276,8 +274,24 @@ impl Store {
             reference: name.to_owned(),
             image: record.id.clone(),
             manifest: record.manifest.clone(),
+            index: None,
         };
         self.tags.set(&self.data, &tag)
+    }
+
+    /// A list's name is never an image's as well, whatever was asked for.
+    fn check_not_a_list(&self, name: &str, id: &Digest, retag: Retag) -> Result<(), Error> {
+        if let Some(tag) = self.tag_of(name)?
+            && self.list(&tag.image)?.is_some()
+        {
+            return Err(Error::Conflict(format!(
+                "{name} is the name of a manifest list: remove that first (kelp manifest rm {name})"
+            )));
+        }
+        match retag {
+            Retag::Move => Ok(()),
+            Retag::Refuse => self.check_name_is_free(name, id),
+        }
     }
 
     fn check_name_is_free(&self, name: &str, id: &Digest) -> Result<(), Error> {
@@ -306,6 +320,7 @@ impl Store {
                 record,
             })
             .collect();
+        images.extend(self.lists_as_images(&mut names)?);
         images.sort_by(|one, other| other.record.created.cmp(&one.record.created));
         Ok(images)
     }

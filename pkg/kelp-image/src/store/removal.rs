@@ -68,7 +68,8 @@ impl Store {
         self.delete(&record, names)
     }
 
-    /// Removes an image that has no name, and with `all` one with names too, unless somebody uses it.
+    /// Removes an image that has no name, and with `all` one with names too, unless somebody uses it or
+    /// a manifest list names it.
     ///
     /// Whether it has a name is looked at here: whoever listed it may have read the names before it
     /// was added, and the images after.
@@ -83,6 +84,9 @@ impl Store {
             return Ok(None);
         };
         let names = self.own_names(id)?;
+        if self.listed_manifests(!all)?.contains(&record.manifest) {
+            return Ok(None);
+        }
         if !(all || names.is_empty()) || !users(id)?.is_empty() {
             return Ok(None);
         }
@@ -90,7 +94,7 @@ impl Store {
     }
 
     /// Names of an image that the user's own store has, in order.
-    fn own_names(&self, id: &Digest) -> Result<Vec<String>, Error> {
+    pub(super) fn own_names(&self, id: &Digest) -> Result<Vec<String>, Error> {
         let tags = self.tags.list()?.into_iter();
         let names = tags.filter(|tag| tag.image == *id).map(|tag| tag.reference);
         Ok(names.collect())
@@ -103,20 +107,35 @@ impl Store {
         }
         let path = self.record_path(&record.id);
         std::fs::remove_file(&path).map_err(Error::io(format!("remove {}", path.display())))?;
+        Ok(Removal {
+            untagged: names,
+            deleted: Some(record.id.clone()),
+            trash: self.discard_unneeded(record.references())?,
+        })
+    }
+
+    /// Takes the names of blobs and layers away that nothing refers to. The caller holds the exclusive
+    /// lock.
+    pub(super) fn discard_unneeded<'a>(
+        &self,
+        digests: impl Iterator<Item = &'a Digest>,
+    ) -> Result<Vec<PathBuf>, Error> {
         let kept = self.referenced()?;
         let mut trash = Vec::new();
         let stores = self.maps()?;
-        for digest in record.references().filter(|digest| !kept.contains(*digest)) {
+        for digest in digests.filter(|digest| !kept.contains(*digest)) {
             trash.extend(self.blobs.discard(digest)?);
             for layers in &stores {
                 trash.extend(layers.discard(digest)?);
             }
         }
-        Ok(Removal {
-            untagged: names,
-            deleted: Some(record.id.clone()),
-            trash,
-        })
+        Ok(trash)
+    }
+
+    /// Takes blobs away that were brought for a while, unless something refers to them by now.
+    pub fn discard(&self, digests: &[Digest]) -> Result<Vec<PathBuf>, Error> {
+        let _lock = StoreLock::exclusive(&self.data)?;
+        self.discard_unneeded(digests.iter())
     }
 
     /// Every digest that an image or an addition needs. The caller holds the exclusive lock.
@@ -125,6 +144,7 @@ impl Store {
         for record in self.records()? {
             digests.extend(record.references().cloned());
         }
+        self.listed(&mut digests)?;
         Ok(digests)
     }
 }

@@ -19,6 +19,9 @@ pub struct Tag {
     pub image: Digest,
     /// The digest of the manifest that the name led to.
     pub manifest: Digest,
+    /// The index all of whose images were asked for: they stay as long as this name does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<Digest>,
 }
 
 /// The directory of names.

@@ -568,3 +568,94 @@ fn five_hundred_images_are_listed_quickly() {
     // A debug build on a busy machine; a release build takes a tenth of it.
     assert!(elapsed.as_millis() < 1000, "{elapsed:?}");
 }
+
+#[test]
+fn what_a_list_names_stays_without_a_record() {
+    let fixture = Fixture::new();
+    let image = fixture.image("one", &["localhost/one:latest"]);
+    let store = &fixture.store;
+    let name = reference("localhost/list");
+    let list = store
+        .create_list(&name, "2026-01-01T00:00:00Z", "1")
+        .unwrap();
+    let entry = serde_json::json!({"digest": image.manifest, "size": 1, "mediaType": "m"});
+    store
+        .edit_list(&list.id, &mut |_, index| {
+            crate::index::add(index, vec![entry.clone(), entry.clone()]);
+            Ok(())
+        })
+        .unwrap();
+    let list = store.list(&list.id).unwrap().unwrap();
+    let index = store.index_document(&list.index).unwrap();
+    assert_eq!(list::manifests(&index).count(), 1);
+    fixture.remove("one", false).unwrap();
+    store.collect_garbage(true).unwrap();
+    for digest in image.references() {
+        let is_layer = image.layers.iter().any(|layer| layer.diff_id == *digest);
+        assert!(
+            is_layer || store.blobs().contains(digest).unwrap(),
+            "{digest}"
+        );
+    }
+    assert!(store.missing_layers(&image, "single").unwrap().is_empty());
+    let removal = store.remove_list("list", false).unwrap().unwrap();
+    assert_eq!(removal.untagged, ["localhost/list:latest"]);
+    assert_eq!(removal.deleted, Some(list.id));
+    store.collect_garbage(true).unwrap();
+    assert!(store.blobs().list().unwrap().is_empty());
+    assert!(!store.missing_layers(&image, "single").unwrap().is_empty());
+}
+
+#[test]
+fn a_name_is_of_a_list_or_of_an_image() {
+    let fixture = Fixture::new();
+    let image = fixture.image("one", &["localhost/one:latest"]);
+    let store = &fixture.store;
+    let create = |name: &str| store.create_list(&reference(name), "2026-01-01T00:00:00Z", "1");
+    assert!(matches!(create("localhost/one"), Err(Error::Conflict(_))));
+    let list = create("localhost/list").unwrap();
+    assert!(matches!(create("localhost/list"), Err(Error::Conflict(_))));
+    for retag in [Retag::Move, Retag::Refuse] {
+        let taken = store.tag(&image.id, &reference("localhost/list"), retag);
+        assert!(matches!(taken, Err(Error::Conflict(_))), "{taken:?}");
+    }
+    assert!(
+        store
+            .name_list(&list.id, &reference("localhost/one"))
+            .is_err()
+    );
+    for name in [
+        "list",
+        "localhost/list:latest",
+        list.id.hex(),
+        list.id.short(),
+    ] {
+        let found = store.find_list(name).unwrap().unwrap().0;
+        assert_eq!(found, list, "{name}");
+    }
+    assert!(store.find_list("one").unwrap().is_none());
+    assert!(store.find_list(image.id.hex()).unwrap().is_none());
+}
+
+#[test]
+fn images_of_an_index_stay_as_long_as_its_name_stands_for_all() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let named = fixture.image("one", &["localhost/one:latest"]);
+    let other = fixture.image("two", &[]);
+    let index =
+        serde_json::json!({"manifests": [{"digest": named.manifest}, {"digest": other.manifest}]});
+    let index = store
+        .blobs()
+        .put(index.to_string().as_bytes(), None)
+        .unwrap();
+    store
+        .hold_index(&reference("localhost/one"), &index)
+        .unwrap();
+    let prune = |all| store.prune(&other.id, all, &|_| Ok(Vec::new())).unwrap();
+    assert_eq!(prune(false), None);
+    store.collect_garbage(true).unwrap();
+    assert!(store.blobs().contains(&index).unwrap());
+    fixture.remove("one", false).unwrap();
+    assert!(prune(false).is_some());
+}

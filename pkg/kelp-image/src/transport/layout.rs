@@ -46,6 +46,21 @@ pub(crate) fn offers(
     platform: &Platform,
 ) -> Result<Vec<Offer>, Error> {
     let index = index(files)?;
+    let chosen = chosen(&index, place)?;
+    let mut offers: Vec<Offer> = Vec::new();
+    for descriptor in chosen {
+        let offer = offer(files, descriptor, platform)?;
+        // One image may stand there under several names.
+        match offers.iter_mut().find(|other| same(other, &offer)) {
+            Some(other) => other.names.extend(offer.names),
+            None => offers.push(offer),
+        }
+    }
+    Ok(offers)
+}
+
+/// The entries that are meant.
+fn chosen<'a>(index: &'a ImageIndex, place: Option<&Place>) -> Result<Vec<&'a Descriptor>, Error> {
     let chosen: Vec<&Descriptor> = match place.and_then(|place| place.selector.as_ref()) {
         None => index.manifests().iter().collect(),
         Some(Selector::Index(position)) => {
@@ -65,7 +80,7 @@ pub(crate) fn offers(
             if found.is_empty() {
                 return Err(Error::NotFound(format!(
                     "{name} (the layout has {})",
-                    listed(&index)
+                    listed(index)
                 )));
             }
             found
@@ -79,16 +94,24 @@ pub(crate) fn offers(
     if chosen.is_empty() {
         return Err(Error::Archive("the layout has no image".to_owned()));
     }
-    let mut offers: Vec<Offer> = Vec::new();
-    for descriptor in chosen {
-        let offer = offer(files, descriptor, platform)?;
-        // One image may stand there under several names.
-        match offers.iter_mut().find(|other| same(other, &offer)) {
-            Some(other) => other.names.extend(offer.names),
-            None => offers.push(offer),
+    Ok(chosen)
+}
+
+/// The platforms of the images that indexes in the layout lead to.
+pub(super) fn platforms(files: &Files, place: &Place) -> Result<Vec<Platform>, Error> {
+    let index = index(files)?;
+    let mut platforms: Vec<Platform> = Vec::new();
+    for descriptor in chosen(&index, Some(place))? {
+        let digest = Digest::try_from(descriptor.digest())?;
+        let find = |digest: &Digest| blob(files, digest);
+        let bytes = document(&digest, MANIFEST_LIMIT as u64, &find)?;
+        for (platform, _) in crate::index::platforms(&bytes)? {
+            if !platforms.contains(&platform) {
+                platforms.push(platform);
+            }
         }
     }
-    Ok(offers)
+    Ok(platforms)
 }
 
 fn offer(files: &Files, descriptor: &Descriptor, platform: &Platform) -> Result<Offer, Error> {

@@ -22,9 +22,10 @@ pub mod podman;
 pub(crate) mod sink;
 pub mod write;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::Error;
+use crate::platform::Platform;
 
 /// A form of images in files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +123,17 @@ pub fn parse(text: &str) -> Result<Option<Place>, Error> {
         path: path.into(),
         selector,
     }))
+}
+
+/// The platforms of the images that an index at a place leads to; none where there is no index, or no
+/// choice. `data` is where an archive is kept that can't be read in place.
+pub fn platforms(place: &Place, data: &Path) -> Result<Vec<Platform>, Error> {
+    match place.form {
+        Form::Oci | Form::OciArchive => {
+            layout::platforms(&files::Files::open(&place.path, data)?, place)
+        }
+        Form::DockerArchive | Form::Dir => Ok(Vec::new()),
+    }
 }
 
 #[cfg(test)]

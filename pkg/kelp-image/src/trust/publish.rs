@@ -12,6 +12,7 @@ use super::source::Signature;
 use crate::Error;
 use crate::access::{Access, AccessOptions, runtime};
 use crate::blob::BlobStore;
+use crate::blob_place::BlobPlace;
 use crate::digest::Digest;
 use crate::manifest::{Document, OCI_MANIFEST};
 use crate::reference::Reference;
@@ -164,8 +165,7 @@ async fn send(
 ) -> Result<(), Error> {
     blobs.put(bytes, Some(digest))?;
     let upload = Upload {
-        repository,
-        digest,
+        place: BlobPlace { repository, digest },
         size: bytes.len() as u64,
         file: Arc::new(blobs.reader(digest)?),
         sent: Arc::default(),

@@ -218,7 +218,10 @@ mod tests {
             json!({"type": 3}),
             json!([]),
         ] {
-            assert!(made(&[line.clone()], root.path()).is_err(), "{line}");
+            assert!(
+                made(std::slice::from_ref(&line), root.path()).is_err(),
+                "{line}"
+            );
         }
     }
 }
