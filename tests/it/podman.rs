@@ -33,7 +33,6 @@ impl<'a> Podman<'a> {
             .status()
             .unwrap();
         assert!(tar.success());
-        env.link_runtime();
         podman
             .run(&["import", "-q", archive.to_str().unwrap(), "bb"])
             .exits(0);
@@ -47,6 +46,7 @@ impl<'a> Podman<'a> {
         }
         // Not in shared memory, where they would outlive the test.
         fs::write(env.path("h/conf"), "[engine]\nlock_type = \"file\"\n").unwrap();
+        env.link_runtime();
         Some(Self { env, driver })
     }
 
