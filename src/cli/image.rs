@@ -4,8 +4,8 @@ use clap::Subcommand;
 use kelp_engine::Engine;
 
 use super::{
-    diff, history, image_inspect, image_prune, image_sign, image_tree, image_trust, images, import,
-    import_from, load, pull, push, rmi, save, search, tag,
+    diff, history, image_inspect, image_prune, image_referrers, image_sign, image_tree,
+    image_trust, images, import, import_from, load, pull, push, rmi, save, search, tag,
 };
 
 /// Manage images
@@ -33,6 +33,7 @@ enum Command {
     Prune(image_prune::Args),
     Pull(pull::Args),
     Push(push::Args),
+    Referrers(image_referrers::Args),
     #[command(visible_aliases = ["remove"])]
     Rm(rmi::Args),
     Save(save::Args),
@@ -58,6 +59,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         Command::Prune(args) => image_prune::run(engine, &args),
         Command::Pull(args) => pull::run(engine, args),
         Command::Push(args) => push::run(engine, &args),
+        Command::Referrers(args) => image_referrers::run(engine, &args),
         Command::Rm(args) => rmi::run(engine, args),
         Command::Save(args) => save::run(engine, args),
         Command::Search(args) => search::run(engine, &args),

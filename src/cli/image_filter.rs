@@ -109,7 +109,7 @@ impl ImageFilter {
             "dangling" => truth(image.names.is_empty()),
             "intermediate" => truth(false),
             "readonly" => truth(self.read_only.contains(record.id.hex())),
-            "manifest" => truth(!record.indexes.is_empty()),
+            "manifest" => truth(record.is_list() || !record.indexes.is_empty()),
             "containers" => truth(self.used.contains(record.id.hex())),
             "before" => Field::Answer(self.before.is_some_and(|limit| created < limit)),
             "since" | "after" => Field::Answer(self.since.is_some_and(|limit| created > limit)),

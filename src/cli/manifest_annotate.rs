@@ -26,6 +26,9 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         bail!("give the digest of an image, or --index for the list itself");
     }
     let changes = args.entry.changes()?;
+    if args.index && !changes.is_only_annotations() {
+        bail!("--index takes --annotation only: the rest is said of an image");
+    }
     let id = engine.annotate_list(&args.list, args.digest.as_deref(), &changes)?;
     output::line(id)?;
     Ok(0)

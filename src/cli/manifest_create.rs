@@ -29,17 +29,17 @@ pub struct Args {
 
 /// Makes the list and prints its id. If an image can't be added there is none.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
-    let existed = engine.list_exists(&args.list)?;
-    let id = engine.create_list(&args.list, args.amend, &annotations(&args.annotation)?)?;
+    let (id, is_new) =
+        engine.create_list(&args.list, args.amend, &annotations(&args.annotation)?)?;
     let request = AddRequest {
         all: args.all,
         access: args.access.request(),
         ..AddRequest::default()
     };
     for image in &args.images {
-        if let Err(error) = engine.add_to_list(&args.list, image, &request) {
-            if !existed {
-                engine.remove_list(&args.list, false)?;
+        if let Err(error) = engine.add_to_list(&id, image, &request) {
+            if is_new {
+                engine.remove_list(&id, false)?;
             }
             return Err(error.into());
         }

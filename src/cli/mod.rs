@@ -25,6 +25,7 @@ mod image;
 mod image_filter;
 mod image_inspect;
 mod image_prune;
+mod image_referrers;
 mod image_sign;
 mod image_tree;
 mod image_trust;

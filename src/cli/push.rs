@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", hide = true)]
     signature_policy: Option<PathBuf>,
     /// Push the index that the image came by, with all its images
-    #[arg(short, long)]
+    #[arg(long)]
     all: bool,
     /// Compress every layer with gzip, for dir:
     #[arg(long)]

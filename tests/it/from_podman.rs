@@ -125,6 +125,35 @@ fn one_is_pulled_by_its_transport() {
     );
 }
 
+/// Who writes to the store says nothing of what a registry has.
+#[test]
+fn a_digest_without_its_manifest_is_not_believed() {
+    let Some(env) = Env::new() else { return };
+    let Some((_podman, name)) = with_sample(&env, "vfs") else {
+        return;
+    };
+    let list = env.path("h/storage/vfs-images/images.json");
+    let mut images: serde_json::Value = serde_json::from_slice(&fs::read(&list).unwrap()).unwrap();
+    let claimed = format!("sha256:{}", "a".repeat(64));
+    let by_digest = format!("127.0.0.1:1/other@{claimed}");
+    let other = "127.0.0.1:1/other:1";
+    images[0]["digest"] = claimed.as_str().into();
+    images[0]["names"] = serde_json::json!([name, other, by_digest]);
+    fs::write(&list, images.to_string()).unwrap();
+    let root = env.word("h/storage");
+    let words = ["image", "import-from", "podman", "-q", "--root", &root];
+    let said = env.kelp(&words).succeeds();
+    assert_eq!(
+        said,
+        format!("Imported image: {name}\nImported image: {other}\n")
+    );
+    let format = "{{.RepoDigests}} {{.RepoTags}}";
+    let known = env.kelp(&["image", "inspect", "--format", format, &name]);
+    assert!(!known.succeeds().contains("aaaa"));
+    env.kelp(&["run", "--pull=never", "--rm", &by_digest, "true"])
+        .fails(125);
+}
+
 #[test]
 fn a_layer_that_has_changed_is_not_taken() {
     let Some(env) = Env::new() else { return };

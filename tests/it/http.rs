@@ -32,7 +32,9 @@ impl Registry<'_> {
     /// Pushes a manifest whose blobs are there.
     pub(crate) fn push_manifest(&self, repository: &str, tag: &str, bytes: &[u8]) {
         let path = format!("/v2/{repository}/manifests/{tag}");
-        let media_type = "application/vnd.oci.image.manifest.v1+json";
+        let document: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        let usual = "application/vnd.oci.image.manifest.v1+json";
+        let media_type = document["mediaType"].as_str().unwrap_or(usual);
         let answer = self.request("PUT", &path, media_type, bytes);
         assert_eq!(answer.status, 201, "{}", answer.text);
     }

@@ -281,3 +281,56 @@ fn all_tags_of_a_repository_are_pulled() {
         .fails(125);
     assert!(line.contains("a name without a tag"), "{line}");
 }
+
+#[test]
+fn a_list_comes_before_what_a_short_name_may_mean_besides() {
+    let Some(env) = Env::new() else { return };
+    let here = env.image("lists-amd64", &image("amd64"));
+    // The image's name ends as the list's does.
+    env.kelp(&["manifest", "create", "lists-amd64", &here])
+        .succeeds();
+    let digest = entries(&json_of(
+        &env.kelp(&["manifest", "inspect", "lists-amd64"]).succeeds(),
+    ))[0]
+        .0
+        .clone();
+    env.kelp(&[
+        "manifest",
+        "annotate",
+        "--arch=arm64",
+        "lists-amd64",
+        &digest,
+    ])
+    .succeeds();
+    let line = env
+        .kelp(&["manifest", "annotate", "--index", "--arch=x", "lists-amd64"])
+        .fails(125);
+    assert!(line.contains("--annotation only"), "{line}");
+    env.kelp(&["tag", "lists-amd64", "other"]).succeeds();
+    // Names are taken from the list, and not from its image.
+    env.kelp(&["untag", "lists-amd64", "other"]).succeeds();
+    env.kelp(&["rmi", "lists-amd64"]).succeeds();
+    let names = env.kelp(&["images", "--format={{.Repository}}"]).succeeds();
+    assert_eq!(names, here.replace(":latest", "") + "\n");
+    // A list that could not be filled is not left.
+    let unknown = format!("{}/lists/no-such:1", env.registry().address);
+    env.kelp(&["manifest", "create", "empty", &unknown])
+        .fails(125);
+    env.kelp(&["manifest", "exists", "empty"]).done().exits(1);
+}
+
+#[test]
+fn a_lists_record_that_can_not_be_read_is_in_nobodys_way() {
+    let Some(env) = Env::new() else { return };
+    let id = env.kelp(&["manifest", "create", "broken"]).succeeds();
+    let record = env.path(&format!("d/kelp/lists/{}.json", id.trim()));
+    fs::write(&record, "{").unwrap();
+    let images = env.kelp(&["images", "-q"]).succeeds();
+    assert_eq!(images, "");
+    let done = env.kelp(&["system", "check"]).done();
+    assert_eq!(done.code, 125, "{done:#?}");
+    assert!(done.stdout.contains("is no manifest list"), "{done:#?}");
+    env.kelp(&["system", "check", "--repair"]).done();
+    env.kelp(&["system", "check"]).succeeds();
+    assert!(!record.exists());
+}

@@ -225,3 +225,54 @@ fn a_tree_shows_which_images_end_at_a_layer() {
     );
     env.kelp(&["rm", "c"]).succeeds();
 }
+
+#[test]
+fn what_refers_to_an_image_is_listed() {
+    let Some(env) = Env::new() else { return };
+    let address = &env.registry().address;
+    env.push("referred", &|| small("x"));
+    let name = format!("{address}/referred");
+    let list = |words: &[&str], name: &str| {
+        let words = [&["image", "referrers"], words, &[name]].concat();
+        env.kelp(&words).succeeds()
+    };
+    assert_eq!(list(&["-q"], &name), "");
+    env.kelp(&["pull", "-q", &name]).succeeds();
+    let format = "--format={{.Digest}}";
+    let subject = env.kelp(&["image", "inspect", format, &name]).succeeds();
+    let subject = subject.trim();
+    // The registry has no such API: what a client of it leaves is an index under a tag.
+    let referrer = |kind: &str| {
+        json!({
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": subject,
+            "size": 7682,
+            "artifactType": format!("application/vnd.example.{kind}"),
+            "annotations": {"made.by": "a test"},
+        })
+    };
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [referrer("sbom"), referrer("signature")],
+    });
+    let tag = subject.replace(':', "-");
+    Registry(address).push_manifest("referred", &tag, index.to_string().as_bytes());
+    let table = format!(
+        "{:<width$}  ARTIFACT TYPE                      SIZE\n",
+        "DIGEST",
+        width = subject.len()
+    );
+    let said = list(&[], &name);
+    assert!(said.starts_with(&table), "{said}");
+    let by_digest = format!("{name}@{subject}");
+    for name in [&name, &by_digest] {
+        let wanted = ["--artifact-type", "application/vnd.example.sbom"];
+        let row = "{{.Digest}} {{.ArtifactType}} {{.Size}} {{index .Annotations \"made.by\"}}";
+        let said = list(&[&wanted[..], &["--format", row]].concat(), name);
+        let expected = format!("{subject} application/vnd.example.sbom 7.682kB a test\n");
+        assert_eq!(said, expected);
+    }
+    let line = env.kelp(&["image", "referrers", "referred"]).fails(125);
+    assert!(line.contains("put one before it"), "{line}");
+}

@@ -72,7 +72,10 @@ impl Engine {
 fn missing(binfmt: &Path, platform: &Platform, refused: bool) -> Option<String> {
     let host = Platform::host();
     let known = |name: &str| ARCHITECTURES.iter().find(|known| known.0 == name);
-    if host.architecture == platform.architecture {
+    let is_own = host.architecture == platform.architecture;
+    // The processor runs both.
+    let is_older = host.architecture == "amd64" && platform.architecture == "386";
+    if is_own || is_older {
         return None;
     }
     let (_, qemu, class, order, machine) = known(&platform.architecture)?;

@@ -94,6 +94,14 @@ impl BlobStore {
         Ok(self.size(digest)?.is_some())
     }
 
+    /// Whether a blob can be read, be it here or in a read-only store.
+    pub(crate) fn is_readable(&self, digest: &Digest) -> Result<bool, Error> {
+        match self.reader(digest) {
+            Err(Error::NotFound(_)) => Ok(false),
+            opened => opened.map(|_| true),
+        }
+    }
+
     /// Opens a blob for reading, be it here or in a read-only store.
     pub fn reader(&self, digest: &Digest) -> Result<File, Error> {
         for data in [&self.data].into_iter().chain(self.below.iter()) {

@@ -36,6 +36,9 @@ use crate::unpacker::UnpackJob;
 /// How many pieces of a download wait for the disk; a piece is at most some 400 KiB.
 const CHANNEL_LENGTH: usize = 16;
 
+/// How many of the places that a manifest names for a layer are tried.
+const URLS_LIMIT: usize = 8;
+
 /// A layer of an image.
 #[derive(Debug, Clone)]
 pub(crate) struct Layer {
@@ -256,7 +259,7 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
             other => return other,
         };
         let mut last = missing;
-        for url in &layer.urls {
+        for url in layer.urls.iter().take(URLS_LIMIT) {
             match self.repository.blob_elsewhere(url, position).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error,

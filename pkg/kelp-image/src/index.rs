@@ -15,6 +15,9 @@ use crate::registry::{Fetched, Repository};
 use crate::short_name;
 use crate::store::ImageRecord;
 
+/// The most images of an index that are added to a list at once: their manifests are in memory.
+const ENTRY_LIMIT: usize = 1000;
+
 /// What an entry is to say besides, or instead.
 #[derive(Clone, Debug, Default)]
 pub struct EntryChanges {
@@ -35,6 +38,13 @@ pub struct EntryChanges {
 }
 
 impl EntryChanges {
+    /// Whether nothing is said but annotations.
+    pub fn is_only_annotations(&self) -> bool {
+        let words = [&self.os, &self.arch, &self.variant, &self.os_version];
+        let lists = [&self.os_features, &self.features];
+        words.iter().all(|word| word.is_none()) && lists.iter().all(|list| list.is_empty())
+    }
+
     /// Applies them.
     pub fn apply(&self, entry: &mut Value) {
         let words = [
@@ -144,12 +154,16 @@ pub fn remove(index: &mut Value, digest: &Digest) -> Result<(), Error> {
     Ok(())
 }
 
-/// The document that a registry has under a name, as it came, and the full name.
-pub fn document(name: &ImageName, options: &AccessOptions) -> Result<(Reference, Vec<u8>), Error> {
-    in_registry(name, options, &|_, top, _| {
+/// The document that a registry has under a name, as it came with its digest, and the full name.
+pub fn document(
+    name: &ImageName,
+    options: &AccessOptions,
+) -> Result<(Reference, Digest, Vec<u8>), Error> {
+    let (reference, (digest, bytes)) = in_registry(name, options, &|_, top, _| {
         Document::parse(&top.bytes, top.media_type.as_deref())?;
-        Ok(top.bytes)
-    })
+        Ok((top.digest, top.bytes))
+    })?;
+    Ok((reference, digest, bytes))
 }
 
 /// The images of an index with their platforms; none of what is no index. What is for no platform, such
@@ -209,10 +223,23 @@ async fn entries(
     } else {
         vec![fetch::choose(&index, platform, &repository.name())?]
     };
+    if chosen.len() > ENTRY_LIMIT {
+        return Err(Error::Invalid(format!(
+            "{}: the index has more than {ENTRY_LIMIT} images",
+            repository.name()
+        )));
+    }
     let mut entries = Vec::new();
     for descriptor in chosen {
         let digest = Digest::try_from(descriptor.digest())?;
         let fetched = repository.manifest(&digest.to_string()).await?;
+        if fetched.bytes.len() as u64 != descriptor.size() {
+            return Err(Error::Invalid(format!(
+                "{}: manifest {digest} does not have the {} bytes that the index says",
+                repository.name(),
+                descriptor.size()
+            )));
+        }
         let media_type = descriptor.media_type().to_string();
         if let Document::Index(_) = Document::parse(&fetched.bytes, Some(&media_type))? {
             return Err(Error::Invalid(format!(
@@ -243,7 +270,7 @@ fn in_registry<T>(
     let access = Access::new(options)?;
     let runtime = runtime()?;
     let mut failed = None;
-    for reference in short_name::candidates(name, &access.registries)?.references {
+    for reference in short_name::to_ask(name, &access.registries, options)?.references {
         let reference = reference.or_latest();
         for endpoint in access.registries.endpoints(&reference)? {
             let repository = access.repository(&endpoint, reference.registry());

@@ -121,8 +121,9 @@ impl Parcel {
         let layers = manifest["layers"].as_array_mut().into_iter().flatten();
         for (descriptor, layer) in layers.zip(&self.layers) {
             let current = of_media_type(descriptor["mediaType"].as_str().unwrap_or_default());
-            // A layer that others fetch elsewhere is what it is there.
-            let needed = compression.filter(|_| !layer.foreign);
+            // A layer that others fetch elsewhere is what it is there, and what is no archive has no
+            // other form.
+            let needed = compression.filter(|_| !layer.foreign && current.is_some());
             // Docker's form has no name for zstd.
             let needed = match (needed, current) {
                 (None, Some(Format::Zstd)) if docker => Some(Format::Gzip),

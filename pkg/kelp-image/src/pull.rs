@@ -64,6 +64,9 @@ pub struct PullOptions {
     pub access: AccessOptions,
     /// Asks a person which of several full names a short one means.
     pub ask: Option<Ask>,
+    /// The name whose rules hold, if it is another than the one that is pulled: an image of an index is
+    /// pulled by its digest, and was asked for by a tag.
+    pub judged_as: Option<Reference>,
 }
 
 /// An image that is here.
@@ -146,11 +149,7 @@ pub fn pull(
         _ => {}
     }
     let chosen = short_name::settle(name, &mut candidates, &access.registries, options.ask)?;
-    if options.access.credentials.is_some() && candidates.references.len() > 1 {
-        return Err(Error::Invalid(format!(
-            "--creds is for one registry, and {name} may come from several: put the registry before it"
-        )));
-    }
+    short_name::check_credentials(name, &candidates, &options.access)?;
     if let (ImageName::Short(short), Some(file)) = (name, &candidates.alias_file) {
         progress.event(Event::Resolved {
             name: short.path(),
@@ -169,6 +168,7 @@ pub fn pull(
         bring,
         progress,
         local: local.as_ref(),
+        judged_as: options.judged_as.as_ref(),
     };
     let pulled = match (pull.any_of(&candidates), local) {
         (Ok(pulled), _) => pulled,
@@ -222,6 +222,7 @@ struct Pull<'a> {
     bring: &'a dyn Bring,
     progress: &'a dyn Progress,
     local: Option<&'a (Reference, LocalImage)>,
+    judged_as: Option<&'a Reference>,
 }
 
 impl Pull<'_> {
@@ -271,9 +272,10 @@ impl Pull<'_> {
         let repository = self.access.repository(endpoint, reference.registry());
         let name = endpoint.reference.manifest_name();
         let local = self.local.filter(|(here, _)| here == reference);
+        let judged_as = self.judged_as.unwrap_or(reference);
         // One that is here is looked at again where its rule asks for more than its name.
         if let Some((_, local)) = local
-            && self.trust.accepts_all_of(reference)
+            && self.trust.accepts_all_of(judged_as)
             && let Some(digest) = self.runtime.block_on(repository.manifest_digest(&name))?
             && self.images.is_current(local, &digest, &self.platform)?
         {
@@ -285,7 +287,7 @@ impl Pull<'_> {
         // Before anything of the image is written, and also for one that is here under another name.
         let origin = Origin {
             access: self.access,
-            reference,
+            reference: judged_as,
             endpoint,
             repository: &repository,
         };

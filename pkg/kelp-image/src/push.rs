@@ -91,14 +91,21 @@ async fn send_blob(
     progress: &dyn Progress,
 ) -> Result<(), Error> {
     let digest = &blob.digest;
-    if blobs.size(digest)? != Some(blob.size) {
+    let file = match blobs.reader(digest) {
+        Err(Error::NotFound(_)) => return Err(rotten(digest)),
+        file => file?,
+    };
+    let found = file
+        .metadata()
+        .map_err(Error::io(format!("look at blob {digest}")))?;
+    if found.len() != blob.size {
         return Err(rotten(digest));
     }
     let sent = Arc::new(AtomicU64::new(0));
     let upload = Upload {
         place: BlobPlace { repository, digest },
         size: blob.size,
-        file: Arc::new(blobs.reader(digest)?),
+        file: Arc::new(file),
         sent: Arc::clone(&sent),
     };
     progress.event(Event::BlobStarted {

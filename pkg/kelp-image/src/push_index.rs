@@ -14,16 +14,12 @@ use crate::blob::BlobStore;
 use crate::blob_place::BlobPlace;
 use crate::compose::ManifestForm;
 use crate::digest::Digest;
-use crate::manifest::Document;
+use crate::manifest::{DOCKER_LIST, Document, OCI_INDEX};
 use crate::parcel::{Parcel, ParcelBlob, Wanted};
 use crate::progress::{Event, Progress};
 use crate::push::send_blobs;
 use crate::reference::Reference;
 use crate::registry::Repository;
-use crate::store::list::manifests;
-
-const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// An index on its way.
 pub struct IndexPush<'a> {
@@ -118,7 +114,10 @@ impl Sending<'_> {
         let mut index: Value =
             serde_json::from_slice(&push.index).map_err(Error::json("read an index"))?;
         let before = index.clone();
-        let entries: Vec<Digest> = manifests(&index).map(|(digest, _)| digest).collect();
+        let entries = index["manifests"].as_array().into_iter().flatten();
+        let entries = entries
+            .map(|entry| entry["digest"].as_str().unwrap_or_default().parse())
+            .collect::<Result<Vec<Digest>, Error>>()?;
         let wanted = &push.wanted;
         let changes = wanted.form.is_some() || wanted.compression.is_some();
         if changes && !push.all {
@@ -158,7 +157,7 @@ impl Sending<'_> {
     fn image(&mut self, digest: &Digest, changes: bool) -> Result<Parcel, Error> {
         let push = self.push;
         let sources = push.sources.get(digest).map_or(&[][..], Vec::as_slice);
-        if !push.blobs.contains(digest)? {
+        if !push.blobs.is_readable(digest)? {
             let bytes = self.ask(digest, sources, &|repository, runtime| {
                 Ok(runtime
                     .block_on(repository.manifest(&digest.to_string()))?
@@ -170,7 +169,7 @@ impl Sending<'_> {
         let mut parcel = Parcel::of_manifest(push.blobs, digest)?;
         let mut there = Vec::new();
         for blob in parcel.blobs().into_iter().filter(|blob| !blob.foreign) {
-            if push.blobs.contains(&blob.digest)? {
+            if push.blobs.is_readable(&blob.digest)? {
                 continue;
             }
             let is_config = blob.digest == parcel.config.digest;
@@ -215,7 +214,7 @@ impl Sending<'_> {
     fn bring(&mut self, blob: &ParcelBlob, sources: &[String]) -> Result<(), Error> {
         let blobs = self.push.blobs;
         self.ask(&blob.digest, sources, &|repository, runtime| {
-            runtime.block_on(download(repository, &blob.digest, blobs))
+            runtime.block_on(download(repository, &blob.digest, blob.size, blobs))
         })?;
         self.brought.push(blob.digest.clone());
         Ok(())
@@ -251,6 +250,7 @@ impl Sending<'_> {
 async fn download(
     repository: &Repository,
     digest: &Digest,
+    size: u64,
     blobs: &BlobStore,
 ) -> Result<(), Error> {
     let Some(mut writer) = blobs.resume(digest)? else {
@@ -258,9 +258,14 @@ async fn download(
     };
     let mut attempt = 0;
     loop {
-        let mut stream = repository.blob(digest, writer.len()).await?;
-        if stream.start != writer.len() {
+        let before = writer.len();
+        let mut stream = repository.blob(digest, before).await?;
+        if stream.start == 0 && before > 0 {
             writer.restart()?;
+        } else if stream.start != before {
+            return Err(Error::Registry(format!(
+                "blob {digest}: the registry sends it from another place than was asked for"
+            )));
         }
         let cut = loop {
             match stream.chunk().await {
@@ -268,12 +273,24 @@ async fn download(
                 Ok(None) => break None,
                 Err(failure) => break Some(failure),
             }
+            if writer.len() > size {
+                return Err(Error::Invalid(format!(
+                    "blob {digest} is larger than the {size} bytes of its manifest"
+                )));
+            }
         };
-        let Some(failure) = cut else {
-            return writer.commit(digest);
+        let failure = match cut {
+            Some(failure) => Error::from(failure),
+            None if writer.len() < size => {
+                Error::Registry(format!("blob {digest}: the download ended too early"))
+            }
+            None => return writer.commit(digest),
         };
+        if writer.len() > before {
+            attempt = 0;
+        }
         let Some(pause) = repository.retry_pause(attempt) else {
-            return Err(failure.into());
+            return Err(failure);
         };
         attempt += 1;
         tokio::time::sleep(pause).await;

@@ -1,39 +1,48 @@
 //! What refers to an image in its registry: signatures, attestations, lists of what it is made of.
 
 use oci_spec::image::Descriptor;
-use reqwest::header::LINK;
-use reqwest::{Response, StatusCode, Url};
+use reqwest::StatusCode;
 
 use crate::Error;
 use crate::access::{Access, AccessOptions, runtime};
 use crate::digest::Digest;
-use crate::http::{Request, same_server};
+use crate::http::Request;
 use crate::manifest::{Document, MANIFEST_LIMIT, OCI_INDEX};
 use crate::reference::Reference;
 use crate::registry::{Repository, read_document};
+use crate::search::next_page;
 
 /// The most pages that a list of referrers is read from.
 const REFERRERS_PAGES: usize = 100;
 
-/// The descriptors of all manifests that name `digest` as their subject, in the repository of an image.
-pub fn referrers(
-    image: &Reference,
-    digest: &Digest,
-    access: &AccessOptions,
-) -> Result<Vec<Descriptor>, Error> {
+/// The descriptors of all manifests that name an image as their subject: the one of the name's digest, or the
+/// one that its registry has by the name.
+pub fn referrers(image: &Reference, access: &AccessOptions) -> Result<Vec<Descriptor>, Error> {
     let access = Access::new(access)?;
+    let image = image.clone().or_latest();
     // They are looked for where the image itself is, and not in its mirrors: a mirror may have the one
     // without the other.
-    let endpoint = access.registries.endpoints(image)?.pop().ok_or_else(|| {
-        Error::Invalid(format!(
-            "{image}: registries.conf leaves no place to ask for it"
-        ))
-    })?;
+    let endpoint = access.registries.own_endpoint(&image)?;
     let repository = access.repository(&endpoint, image.registry());
-    runtime()?.block_on(repository.referrers(digest))
+    runtime()?.block_on(async {
+        let digest = match image.digest() {
+            Some(digest) => digest.clone(),
+            None => repository.find_digest(&endpoint.reference).await?,
+        };
+        repository.referrers(&digest).await
+    })
 }
 
 impl Repository {
+    async fn find_digest(&self, image: &Reference) -> Result<Digest, Error> {
+        let name = image.manifest_name();
+        if let Some(digest) = self.manifest_digest(&name).await? {
+            return Ok(digest);
+        }
+        // It does not say it by itself.
+        Ok(Digest::of(&self.manifest(&name).await?.bytes))
+    }
+
     /// What refers to a manifest: signatures, attestations and the like, as the manifests of an index.
     ///
     /// A registry without the API for it has an index under a tag made of the digest (distribution
@@ -61,7 +70,7 @@ impl Repository {
             if response.status() != StatusCode::OK {
                 return self.referrers_by_tag(digest).await;
             }
-            next = next_page(&response);
+            next = next_page(response.headers(), response.url());
             let bytes = read_document(response, MANIFEST_LIMIT, &what).await?;
             found.extend(entries(&bytes, &what)?);
         }
@@ -84,12 +93,4 @@ fn entries(bytes: &[u8], what: &str) -> Result<Vec<Descriptor>, Error> {
         Document::Index(index) => Ok(index.manifests().clone()),
         Document::Manifest(_) => Err(Error::Invalid(format!("{what}: this is no index"))),
     }
-}
-
-/// `Link: </v2/…>; rel="next"`, at the same server.
-fn next_page(response: &Response) -> Option<Url> {
-    let link = response.headers().get(LINK)?.to_str().ok()?;
-    let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
-    let url = response.url().join(target).ok()?;
-    (parameters.contains("rel=\"next\"") && same_server(response.url(), &url)).then_some(url)
 }

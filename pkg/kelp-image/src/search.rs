@@ -298,7 +298,7 @@ impl IndexItem {
 }
 
 /// Where the next page is: `Link: </v2/_catalog?last=a&n=2>; rel="next"`.
-fn next_page(headers: &HeaderMap, url: &Url) -> Option<Url> {
+pub(crate) fn next_page(headers: &HeaderMap, url: &Url) -> Option<Url> {
     let link = headers.get(LINK)?.to_str().ok()?;
     let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
     let is_next = parameters.split(';').any(|parameter| {

@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::Error;
+use crate::access::AccessOptions;
 use crate::config_paths::ConfigPaths;
 use crate::reference::{ImageName, Reference};
 use crate::registries_conf::{RegistriesConf, ShortNameMode};
@@ -94,6 +95,32 @@ pub fn settle(
         ))),
         None => Ok(false),
     }
+}
+
+/// The full names to ask registries for, where nobody is there to choose one.
+pub(crate) fn to_ask(
+    name: &ImageName,
+    conf: &RegistriesConf,
+    options: &AccessOptions,
+) -> Result<Candidates, Error> {
+    let mut candidates = candidates(name, conf)?;
+    settle(name, &mut candidates, conf, None)?;
+    check_credentials(name, &candidates, options)?;
+    Ok(candidates)
+}
+
+/// `--creds` goes to one registry, and not to each that a short name may mean.
+pub(crate) fn check_credentials(
+    name: &ImageName,
+    candidates: &Candidates,
+    options: &AccessOptions,
+) -> Result<(), Error> {
+    if options.credentials.is_some() && candidates.references.len() > 1 {
+        return Err(Error::Invalid(format!(
+            "--creds is for one registry, and {name} may come from several: put the registry before it"
+        )));
+    }
+    Ok(())
 }
 
 /// Keeps an answer for the next time, where podman keeps its own.

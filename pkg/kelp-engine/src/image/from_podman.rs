@@ -45,7 +45,12 @@ impl Engine {
             }
         }
         if names.is_empty() {
-            wanted.extend(&theirs.images);
+            for image in &theirs.images {
+                // Lists are made again of images.
+                if !theirs.is_list(image)? {
+                    wanted.push(image);
+                }
+            }
         }
         self.bring_from_podman(&theirs, &wanted, request)
     }
@@ -102,15 +107,23 @@ impl Engine {
                     data: &self.paths.data,
                     trust: &trust,
                 };
-                match bring(&load, theirs, image, &spawn) {
-                    Ok(found) => {
-                        let (loaded, digests) = (found.loaded, found.repo_digests);
-                        record(&store, &loaded, digests, &mut result.brought)?;
-                    }
+                let found = bring(&load, theirs, image, &spawn).and_then(|found| {
+                    record(
+                        &store,
+                        &found.loaded,
+                        found.repo_digests,
+                        &mut result.brought,
+                    )
+                });
+                match found {
+                    Ok(()) => {}
                     // What this one lacks, the next may have.
-                    Err(error @ kelp_image::Error::Archive(_)) => {
-                        result.failed.push(error.to_string());
-                    }
+                    Err(
+                        error @ (kelp_image::Error::Archive(_)
+                        | kelp_image::Error::Conflict(_)
+                        | kelp_image::Error::Rejected(_)
+                        | kelp_image::Error::Reference(_)),
+                    ) => result.failed.push(error.to_string()),
                     Err(error) => return Err(error),
                 }
             }
@@ -151,7 +164,7 @@ fn place(written: &str) -> (Option<PathBuf>, &str) {
     };
     let root = within.split_once('@').map_or(within, |(_, root)| root);
     let root = root.split(['+', ':']).next().unwrap_or_default();
-    let root = Some(root).filter(|root| root.starts_with('/'));
+    let root = Some(root).filter(|root| !root.is_empty());
     (root.map(PathBuf::from), name)
 }
 

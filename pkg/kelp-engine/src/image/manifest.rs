@@ -35,21 +35,22 @@ pub struct AddRequest {
 }
 
 impl Engine {
-    /// Makes a list; its id. One of this name that is here is an error, unless it is to be amended.
+    /// Makes a list; its id, and whether it was made now. One of this name that is here is an error, unless
+    /// it is to be amended.
     pub fn create_list(
         &self,
         name: &str,
         amend: bool,
         annotations: &[(String, String)],
-    ) -> Result<String, Error> {
+    ) -> Result<(String, bool), Error> {
         let store = self.store()?;
         let full = reference(name)?;
-        let id = match store.find_list(name)? {
-            Some((list, _)) if amend => list.id,
+        let (id, is_new) = match store.find_list(name)? {
+            Some((list, _)) if amend => (list.id, false),
             _ => {
                 let created = jiff::Timestamp::now().to_string();
                 let seed = std::process::id().to_string();
-                store.create_list(&full, &created, &seed)?.id
+                (store.create_list(&full, &created, &seed)?.id, true)
             }
         };
         if !annotations.is_empty() {
@@ -59,7 +60,7 @@ impl Engine {
             })?;
         }
         self.note_image("create", id.hex(), name);
-        Ok(id.hex().to_owned())
+        Ok((id.hex().to_owned(), is_new))
     }
 
     /// Adds an image to a list: one that is here, in a registry or in files; the list's id.
@@ -174,7 +175,7 @@ impl Engine {
             return Ok(store.index_document(&list.index)?);
         }
         let image_name = ImageName::parse(name).map_err(kelp_image::Error::from)?;
-        let (_, bytes) = index::document(&image_name, &access.options()?)?;
+        let (_, _, bytes) = index::document(&image_name, &access.options()?)?;
         serde_json::from_slice(&bytes)
             .map_err(|error| kelp_image::Error::json("read a manifest")(error).into())
     }
@@ -232,7 +233,7 @@ impl Engine {
     ) -> Result<String, Error> {
         let store = self.store()?;
         let record = store.find(name)?;
-        let index = record.indexes.last().ok_or_else(|| {
+        let index = record.indexes.first().ok_or_else(|| {
             Error::invalid(format!(
                 "{name} did not come by an index: there is one image to push"
             ))

@@ -13,6 +13,7 @@ pub mod manifest;
 pub mod pull;
 mod pull_all;
 pub mod push;
+pub mod referrers;
 pub mod registry;
 pub mod remove;
 pub mod save;

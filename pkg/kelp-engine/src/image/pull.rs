@@ -36,6 +36,8 @@ pub struct PullRequest {
     pub quiet: bool,
     /// The id map whose layers are made.
     pub user: UserMode,
+    /// The name whose policy holds, if it is another than the one that is pulled.
+    pub judged_as: Option<Reference>,
 }
 
 impl PullRequest {
@@ -97,6 +99,7 @@ impl Engine {
             platform: request.platform()?,
             access: request.access.options()?,
             ask: Some(own_terminal::ask_choice),
+            judged_as: request.judged_as.clone(),
         };
         let terminal = Terminal::default();
         let progress: &dyn Progress = if request.quiet { &Silent } else { &terminal };

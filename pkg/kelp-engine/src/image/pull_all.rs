@@ -10,7 +10,7 @@ use kelp_image::reference::{ImageName, Reference};
 use kelp_image::transport::{self, Place};
 
 use crate::image::load::{Origin, PulledImages};
-use crate::image::pull::PullRequest;
+use crate::image::pull::{PullPolicy, PullRequest};
 use crate::{Engine, Error};
 
 /// The most tags that are pulled at once.
@@ -48,18 +48,24 @@ impl Engine {
             return self.bring_all_platforms(&place, request);
         }
         let image_name = ImageName::parse(name).map_err(kelp_image::Error::from)?;
-        let (reference, bytes) = index::document(&image_name, &request.access.options()?)?;
+        if request.policy == PullPolicy::Never {
+            return Err(Error::invalid(
+                "--all-platforms asks the registry, which --policy never forbids",
+            ));
+        }
+        let access = request.access.options()?;
+        let (reference, index, bytes) = index::document(&image_name, &access)?;
         let offered = index::platforms(&bytes)?;
         let Some((first, _)) = first(&offered) else {
             return self.pull_any(name, request);
         };
         let named = PullRequest {
-            platform: Some(first.to_string()),
+            platform: chosen(first),
+            policy: PullPolicy::Always,
             ..request.clone()
         };
         let full = reference.to_string();
         let mut pulled = self.pull_any(&full, &named)?;
-        let index = Digest::of(&bytes);
         let store = self.store()?;
         if !store.find(&full)?.indexes.contains(&index) {
             return Err(Error::conflict(format!(
@@ -68,19 +74,23 @@ impl Engine {
         }
         store.hold_index(&reference, &index)?;
         for (platform, manifest) in &offered {
-            if store.manifest_is_recorded(manifest)? {
-                continue;
-            }
             let other = reference.with_digest(manifest.clone());
+            let text = other.to_string();
+            let had = store.meant_name(&text)?.is_some();
             let request = PullRequest {
                 platform: Some(platform.to_string()),
+                judged_as: Some(reference.clone()),
                 ..request.clone()
             };
-            pulled
-                .ids
-                .extend(self.pull_any(&other.to_string(), &request)?.ids);
+            for id in self.pull_any(&text, &request)?.ids {
+                if !pulled.ids.contains(&id) {
+                    pulled.ids.push(id);
+                }
+            }
             // The index's name keeps it.
-            store.untag(&other)?;
+            if !had && store.meant_name(&text)?.is_some() {
+                store.untag(&other)?;
+            }
         }
         Ok(pulled)
     }
@@ -91,40 +101,45 @@ impl Engine {
         request: &PullRequest,
     ) -> Result<PulledImages, Error> {
         let store = self.store()?;
-        let mut offered = transport::platforms(place, &self.paths.data)?;
-        if offered.is_empty() {
-            offered.push(Platform::host());
-        }
-        if let Some(host) = offered
-            .iter()
-            .position(|offer| Platform::host().fits(offer))
-        {
-            offered.swap(0, host);
-        }
+        let offered = transport::platforms(place, &self.paths.data)?;
+        // The image that gets the name, and then all of them.
+        let host = Platform::host();
+        let own = offered.iter().find(|offer| host.fits(offer));
+        let named = own.or(offered.first()).and_then(chosen);
+        let named = std::iter::once((named, Origin::Place(place.clone())));
+        let others = offered.iter().map(|platform| {
+            let origin = Origin::Nameless(place.clone());
+            (Some(platform.to_string()), origin)
+        });
         let mut pulled = PulledImages::default();
-        for (number, platform) in offered.iter().enumerate() {
+        for (platform, from) in named.chain(others) {
             let request = PullRequest {
-                platform: Some(platform.to_string()),
+                platform,
                 ..request.clone()
-            };
-            let from = match number {
-                0 => Origin::Place(place.clone()),
-                _ => Origin::Nameless(place.clone()),
             };
             let brought = self.bring(from, &request)?;
             for image in brought.images {
                 for name in &image.names {
                     let name = Reference::parse(name).map_err(kelp_image::Error::from)?;
-                    if let Some(index) = store.find(&image.id)?.indexes.last() {
+                    if !offered.is_empty()
+                        && let Some(index) = store.find(&image.id)?.indexes.first()
+                    {
                         store.hold_index(&name, index)?;
                     }
                 }
-                pulled.ids.push(image.id);
+                if !pulled.ids.contains(&image.id) {
+                    pulled.ids.push(image.id);
+                }
             }
             pulled.displaced.extend(brought.displaced);
         }
         Ok(pulled)
     }
+}
+
+/// The platform to ask for; the host makes its own choice among variants.
+fn chosen(platform: &Platform) -> Option<String> {
+    (!Platform::host().fits(platform)).then(|| platform.to_string())
 }
 
 /// The image that gets the name: the host's, else the first.

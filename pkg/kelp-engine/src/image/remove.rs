@@ -116,8 +116,11 @@ impl Engine {
     /// Takes names away from an image; all of them where none is given.
     pub fn untag_image(&self, name: &str, names: &[String]) -> Result<(), Error> {
         let store = self.store()?;
-        let record = store.find(name)?;
-        let known = store.names(&record.id)?;
+        let id = match store.find_list(name)? {
+            Some((list, _)) => list.id,
+            None => store.find(name)?.id,
+        };
+        let known = store.names(&id)?;
         let texts = if names.is_empty() { &known } else { names };
         let mut meant = Vec::new();
         for text in texts {
@@ -125,14 +128,14 @@ impl Engine {
             if !known.contains(&full.clone().or_latest().to_string()) {
                 return Err(Error::new(
                     Kind::NotFound,
-                    format!("{text} is no name of image {}", record.id.short()),
+                    format!("{text} is no name of image {}", id.short()),
                 ));
             }
             meant.push(full);
         }
         for full in meant {
             store.untag(&full)?;
-            self.note_image("untag", record.id.hex(), &full.or_latest().to_string());
+            self.note_image("untag", id.hex(), &full.or_latest().to_string());
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::{ImageRecord, Store, StoreLock, Tag, ids_in, read_record, write_document};
+use super::{ImageRecord, ListRecord, Store, StoreLock, Tag, ids_in, read_record, write_document};
 use crate::Error;
 use crate::blob::DOCUMENT_LIMIT;
 use crate::digest::Digest;
@@ -168,15 +168,21 @@ impl Store {
         self.blobs.discard(digest)
     }
 
-    /// Names that stand for no image, or are not what their file is called.
+    /// Names that stand for no image, or are not what their file is called, and records of manifest lists
+    /// that can't be read.
     pub fn check_names(&self) -> Result<Vec<BadName>, Error> {
-        let directory = self.data.join("tags");
-        let failed = |error| Error::io(format!("read {}", directory.display()))(error);
         let mut bad = Vec::new();
-        for entry in fs::read_dir(&directory).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
-            if let Some((name, what)) = self.check_name(&path) {
-                bad.push(BadName { path, name, what });
+        for directory in ["tags", "lists"].map(|name| self.data.join(name)) {
+            let failed = |error| Error::io(format!("read {}", directory.display()))(error);
+            let entries = match fs::read_dir(&directory) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                entries => entries.map_err(failed)?,
+            };
+            for entry in entries {
+                let path = entry.map_err(failed)?.path();
+                if let Some((name, what)) = self.check_name(&path) {
+                    bad.push(BadName { path, name, what });
+                }
             }
         }
         bad.sort_by(|one, other| one.path.cmp(&other.path));
@@ -193,6 +199,12 @@ impl Store {
                 return Some((name.into_owned(), what));
             }
         };
+        if path.parent() == Some(&self.data.join("lists")) {
+            let is_list = serde_json::from_slice::<ListRecord>(&text)
+                .is_ok_and(|list| self.list_path(&list.id) == path);
+            let what = || "can't be read: it is no manifest list".to_owned();
+            return (!is_list).then(|| (name.into_owned(), what()));
+        }
         let Ok(tag) = serde_json::from_slice::<Tag>(&text) else {
             return Some((name.into_owned(), "can't be read: it is no name".to_owned()));
         };
@@ -201,7 +213,8 @@ impl Store {
             return Some((tag.reference, what));
         }
         // A record that can't be read is damage of its own.
-        let is_here = self.has_record(&tag.image) || self.list_path(&tag.image).exists();
+        let is_list = || self.list(&tag.image).is_ok_and(|list| list.is_some());
+        let is_here = self.has_record(&tag.image) || is_list();
         let what = || format!("stands for image {}, which is not here", tag.image.short());
         (!is_here).then(|| (tag.reference.clone(), what()))
     }

@@ -5,6 +5,15 @@ use crate::Error;
 use crate::digest::Digest;
 use crate::reference::{DOCKER_HUB, ImageName, Reference};
 
+/// What has a full name.
+enum Named {
+    /// An image, and its name if it has it as one.
+    Image(Box<ImageRecord>, Option<String>),
+    /// A manifest list.
+    List,
+    Nothing,
+}
+
 impl Store {
     /// Finds an image by what a user wrote: a name, short or full, or an id or the beginning of one.
     ///
@@ -44,8 +53,10 @@ impl Store {
             ],
         };
         for reference in candidates {
-            if let Some(found) = self.find_reference(&reference)? {
-                return Ok(Some(found));
+            match self.find_reference(&reference)? {
+                Named::Image(record, name) => return Ok(Some((*record, name))),
+                Named::List => return Ok(None),
+                Named::Nothing => {}
             }
         }
         let ImageName::Short(short) = name else {
@@ -66,24 +77,32 @@ impl Store {
         Ok(None)
     }
 
-    pub(super) fn find_reference(
-        &self,
-        reference: &Reference,
-    ) -> Result<Option<(ImageRecord, Option<String>)>, Error> {
+    /// The image with exactly this name.
+    pub(super) fn image_named(&self, reference: &Reference) -> Result<Option<ImageRecord>, Error> {
+        Ok(match self.find_reference(reference)? {
+            Named::Image(record, _) => Some(*record),
+            Named::List | Named::Nothing => None,
+        })
+    }
+
+    fn find_reference(&self, reference: &Reference) -> Result<Named, Error> {
         let reference = reference.clone().or_latest().digest_over_tag();
         let name = reference.to_string();
-        if let Some(tag) = self.tag_of(&name)?
-            && let Some(record) = self.record(&tag.image)?
-        {
-            return Ok(Some((record, Some(name))));
+        if let Some(tag) = self.tag_of(&name)? {
+            if let Some(record) = self.record(&tag.image)? {
+                return Ok(Named::Image(Box::new(record), Some(name)));
+            }
+            if self.list(&tag.image)?.is_some() {
+                return Ok(Named::List);
+            }
         }
         if reference.digest().is_some() {
             let known = |record: &ImageRecord| record.repo_digests.contains(&name);
             if let Some(record) = self.records()?.into_iter().find(known) {
-                return Ok(Some((record, None)));
+                return Ok(Named::Image(Box::new(record), None));
             }
         }
-        Ok(None)
+        Ok(Named::Nothing)
     }
 
     pub(super) fn find_by_id(&self, text: &str) -> Result<ImageRecord, Error> {

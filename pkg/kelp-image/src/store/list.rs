@@ -22,11 +22,10 @@ use super::{Image, Removal, Store, StoreLock, Tag, sync_directory, write_documen
 use crate::Error;
 use crate::blob::DOCUMENT_LIMIT;
 use crate::digest::Digest;
+use crate::manifest::OCI_INDEX;
 use crate::platform::Platform;
 use crate::reference::{ImageName, Reference};
 use crate::store::ImageRecord;
-
-const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// A manifest list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,9 +151,8 @@ impl Store {
     pub fn list(&self, id: &Digest) -> Result<Option<ListRecord>, Error> {
         let path = self.list_path(id);
         match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text)
-                .map(Some)
-                .map_err(Error::json(format!("read {}", path.display()))),
+            // What is no record is nobody's list: `system check` names it.
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io(format!("read {}", path.display()))(error)),
         }
@@ -292,7 +290,7 @@ impl Store {
             )));
         }
         let mut named = HashSet::new();
-        self.named_by(&list.index, &mut named);
+        self.named_by(&list.index, &mut named)?;
         for name in &names {
             self.tags.remove(name)?;
         }
@@ -309,7 +307,7 @@ impl Store {
     pub(super) fn listed_manifests(&self, names: bool) -> Result<HashSet<Digest>, Error> {
         let mut digests = HashSet::new();
         for index in self.held_indexes(names)? {
-            if let Ok(document) = self.index_document(&index) {
+            if let Some(document) = readable(self.index_document(&index))? {
                 digests.extend(manifests(&document).map(|(digest, _)| digest));
             }
         }
@@ -319,7 +317,7 @@ impl Store {
     /// Everything that lists, and names of all platforms, need. The caller holds the exclusive lock.
     pub(super) fn listed(&self, digests: &mut HashSet<Digest>) -> Result<(), Error> {
         for index in self.held_indexes(true)? {
-            self.named_by(&index, digests);
+            self.named_by(&index, digests)?;
         }
         Ok(())
     }
@@ -346,24 +344,26 @@ impl Store {
 
     /// An index and what it names, as far as that is here. What can't be read needs nothing more: it is
     /// of no use to anybody.
-    fn named_by(&self, index: &Digest, digests: &mut HashSet<Digest>) {
+    fn named_by(&self, index: &Digest, digests: &mut HashSet<Digest>) -> Result<(), Error> {
         digests.insert(index.clone());
-        let Ok(document) = self.index_document(index) else {
-            return;
+        let Some(document) = readable(self.index_document(index))? else {
+            return Ok(());
         };
         for (digest, _) in manifests(&document) {
             if !digests.insert(digest.clone()) {
                 continue;
             }
-            let Ok(manifest) = self.manifest(&digest) else {
+            let Some(manifest) = readable(self.manifest(&digest))? else {
                 continue;
             };
             let config = Digest::try_from(manifest.config().digest());
             digests.extend(blobs_of(&manifest));
-            if let Ok(config) = config.and_then(|config| self.config_blob(&config)) {
+            let config = config.and_then(|config| self.config_blob(&config));
+            if let Some(config) = readable(config)? {
                 digests.extend(diff_ids(&config));
             }
         }
+        Ok(())
     }
 
     pub(super) fn list_path(&self, id: &Digest) -> PathBuf {
@@ -375,6 +375,16 @@ impl Store {
 pub fn manifests(index: &Value) -> impl Iterator<Item = (Digest, &Value)> {
     let entries = index["manifests"].as_array().into_iter().flatten();
     entries.filter_map(|entry| Some((entry["digest"].as_str()?.parse().ok()?, entry)))
+}
+
+/// What can be read; nothing of what is not here or is no such document. An error of the machine's may
+/// pass, and nothing is removed because of it.
+fn readable<T>(read: Result<T, Error>) -> Result<Option<T>, Error> {
+    match read {
+        Ok(document) => Ok(Some(document)),
+        Err(error @ Error::Io { .. }) => Err(error),
+        Err(_) => Ok(None),
+    }
 }
 
 fn blobs_of(manifest: &ImageManifest) -> Vec<Digest> {

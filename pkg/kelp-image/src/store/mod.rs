@@ -479,8 +479,7 @@ impl Store {
 
 impl Images for Store {
     fn find(&self, reference: &Reference) -> Result<Option<LocalImage>, Error> {
-        let found = self.find_reference(reference)?;
-        Ok(found.map(|(record, _)| LocalImage {
+        Ok(self.image_named(reference)?.map(|record| LocalImage {
             platform: record.platform(),
             id: record.id,
         }))

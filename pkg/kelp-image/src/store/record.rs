@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::digest::Digest;
+use crate::manifest::OCI_INDEX;
 use crate::manifest::OCI_MANIFEST;
 use crate::platform::Platform;
 
@@ -95,6 +96,11 @@ impl ImageRecord {
             made_here: false,
             labels: labels.into_iter().collect(),
         })
+    }
+
+    /// Whether it stands for a manifest list, among images.
+    pub fn is_list(&self) -> bool {
+        self.media_type == OCI_INDEX
     }
 
     /// What it runs on.

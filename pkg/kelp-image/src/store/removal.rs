@@ -84,10 +84,10 @@ impl Store {
             return Ok(None);
         };
         let names = self.own_names(id)?;
-        if self.listed_manifests(!all)?.contains(&record.manifest) {
-            return Ok(None);
-        }
-        if !(all || names.is_empty()) || !users(id)?.is_empty() {
+        if !(all || names.is_empty())
+            || !users(id)?.is_empty()
+            || self.listed_manifests(!all)?.contains(&record.manifest)
+        {
             return Ok(None);
         }
         self.delete(&record, names).map(Some)

@@ -39,7 +39,7 @@ impl Store {
             .map(|digest| self.blobs.path(digest));
         let mut parts: Vec<_> = names
             .chain(blobs)
-            .chain([self.record_path(&record.id)])
+            .chain([self.record_path(&record.id), self.list_path(&record.id)])
             .map(Part::File)
             .collect();
         for layers in self.maps()? {
@@ -97,7 +97,7 @@ impl Store {
     /// rest as paths that are to be walked, among them the directories themselves without what they have.
     pub fn everything(&self) -> Result<Everything, Error> {
         let mut everything = Everything::default();
-        for name in ["images", "tags"] {
+        for name in ["images", "lists", "tags"] {
             everything.add_directory(&self.data.join(name), |_| None)?;
         }
         let blobs = self.data.join("blobs");

@@ -31,8 +31,8 @@ fn asked(
 ) -> Result<Vec<String>, Error> {
     let fixture = Fixture::new();
     let server = Scripted::start(handler);
-    let image = Reference::parse(&format!("{}/a/b:1", server.address)).unwrap();
-    let found = referrers(&image, subject, &fixture.options.access)?;
+    let image = Reference::parse(&format!("{}/a/b@{subject}", server.address)).unwrap();
+    let found = referrers(&image, &fixture.options.access)?;
     Ok(found.iter().map(|it| it.digest().to_string()).collect())
 }
 

@@ -48,7 +48,27 @@ pub fn bring(
     image: &PodmanImage,
     spawn: &SpawnRole<'_>,
 ) -> Result<FromPodman, Error> {
-    let names = names(&image.names)?;
+    let mut names = names(&image.names)?;
+    let mut digest = image.digest.as_ref();
+    if let Some(claimed) = digest
+        && !store.is_known_by(image, claimed)?
+    {
+        digest = None;
+    }
+    let mut known = Ok(());
+    names.retain(|name| {
+        let Some(digest) = name.digest() else {
+            return true;
+        };
+        match store.is_known_by(image, digest) {
+            Ok(is_known) => is_known,
+            Err(error) => {
+                known = Err(error);
+                false
+            }
+        }
+    });
+    known?;
     let (driver, id) = (image.driver.name(), Some(image.id.hex()));
     let subject = Subject::storage(driver, &store.root, names.first(), id);
     // A rule that wants signatures finds none: podman's are for what it has pulled, not for what is here.
@@ -63,7 +83,7 @@ pub fn bring(
     load.progress.event(Event::Config { digest: &id });
     load.blobs.put(&config, Some(&id))?;
     let manifest = manifest_of(load.blobs, &id, config.len(), &blobs, ManifestForm::Oci)?;
-    let repo_digests = image.digest.iter().flat_map(|digest| {
+    let repo_digests = digest.into_iter().flat_map(|digest| {
         let known = names.iter().map(|name| format!("{}@{digest}", name.name()));
         known.collect::<Vec<_>>()
     });
@@ -87,13 +107,15 @@ fn bring_layer(
 ) -> Result<LayerBlob, Error> {
     let diff_id = &layer.diff_id;
     let extracted = load.unpacker.has_layer(diff_id)?;
-    if let Some(known) = load.known_content(diff_id)?
-        && extracted
-    {
-        load.progress.event(Event::BlobSkipped { digest: diff_id });
-        return Ok(known);
-    }
-    let region = assembled(load, store, layer, spawn)?;
+    let region = match load.known_content(diff_id)? {
+        Some(known) if extracted => {
+            load.progress.event(Event::BlobSkipped { digest: diff_id });
+            return Ok(known);
+        }
+        Some(known) => Region::whole(load.blobs.reader(&known.digest)?)
+            .map_err(Error::io(format!("look at blob {}", known.digest)))?,
+        None => assembled(load, store, layer, spawn)?,
+    };
     load.layer(&OfferedLayer {
         region,
         digest: None,
@@ -128,11 +150,13 @@ fn assembled(
         .read_to_string(&mut said);
     let exit = wait_pidfd(child.pidfd.as_fd())
         .map_err(Error::io("wait for `kelp internal podman-layer`"))?;
+    // A disk that is full is why the process could not go on.
+    let file = file?;
     if exit.code() != 0 {
         let said = said.lines().next().unwrap_or("it was killed");
         return Err(Error::Archive(said.to_owned()));
     }
-    Region::whole(file?).map_err(Error::io("look at a layer's archive"))
+    Region::whole(file).map_err(Error::io("look at a layer's archive"))
 }
 
 /// Says what to do about an image that can't be made of what podman has.

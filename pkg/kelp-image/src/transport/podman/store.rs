@@ -28,6 +28,7 @@ use crate::blob::DOCUMENT_LIMIT;
 use crate::config_paths::ConfigPaths;
 use crate::digest::Digest;
 use crate::fetch::Config;
+use crate::manifest::Document;
 
 /// The most bytes of a list of images or layers.
 const LIST_LIMIT: u64 = 256 << 20;
@@ -127,6 +128,8 @@ impl PodmanStore {
             Some(root) => root.to_owned(),
             None => usual_root(paths)?,
         };
+        // As policies name it.
+        let root = root.canonicalize().unwrap_or(root);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = match rustix::fs::open(&root, flags, Mode::empty()) {
             Ok(directory) => directory,
@@ -179,15 +182,45 @@ impl PodmanStore {
 
     /// The image's config, verified.
     pub(super) fn config(&self, image: &PodmanImage) -> Result<Vec<u8>, Error> {
-        let key = STANDARD.encode(image.id.to_string());
-        let path = format!("{}-images/{}/={key}", image.driver.name(), image.id.hex());
-        let bytes = self.document(&path, DOCUMENT_LIMIT)?.ok_or_else(|| {
+        let bytes = self.config_file(image)?.ok_or_else(|| {
             Error::Archive(format!("{} has no config in podman's store", image.id))
         })?;
         image
             .id
             .check("an image's config in podman's store", &bytes)?;
         Ok(bytes)
+    }
+
+    /// Whether a manifest that leads to the image is here under a digest: what the lists say of digests
+    /// anybody may have written who can write there.
+    pub(super) fn is_known_by(&self, image: &PodmanImage, digest: &Digest) -> Result<bool, Error> {
+        let key = STANDARD.encode(format!("manifest-{digest}"));
+        let path = format!("{}-images/{}/={key}", image.driver.name(), image.id.hex());
+        let Some(bytes) = self.document(&path, DOCUMENT_LIMIT)? else {
+            return Ok(false);
+        };
+        if digest
+            .check("a manifest in podman's store", &bytes)
+            .is_err()
+        {
+            return Ok(false);
+        }
+        let Ok(Document::Manifest(manifest)) = Document::parse(&bytes, None) else {
+            return Ok(false);
+        };
+        let id = Digest::try_from(manifest.config().digest());
+        Ok(id.is_ok_and(|id| id == image.id))
+    }
+
+    /// Whether it is a manifest list: it has neither layers nor a config.
+    pub fn is_list(&self, image: &PodmanImage) -> Result<bool, Error> {
+        Ok(image.top.is_empty() && self.config_file(image)?.is_none())
+    }
+
+    fn config_file(&self, image: &PodmanImage) -> Result<Option<Vec<u8>>, Error> {
+        let key = STANDARD.encode(image.id.to_string());
+        let path = format!("{}-images/{}/={key}", image.driver.name(), image.id.hex());
+        self.document(&path, DOCUMENT_LIMIT)
     }
 
     /// The image's layers, the lowest first, as its config and the list of layers agree.
