@@ -66,6 +66,7 @@ mod system;
 mod terminal;
 mod transports;
 mod trust;
+mod unshare;
 mod update;
 mod userns;
 mod vm;

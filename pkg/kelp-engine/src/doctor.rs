@@ -6,8 +6,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use kelp_network::program::Program;
-use kelp_userns::UserNamespace;
-use kelp_userns::subid::{SubIds, user_name};
+use kelp_userns::subid::user_name;
+use kelp_userns::{UserNamespace, own};
 use rustix::fs::{Access, access};
 
 use crate::container::config::UserMode;
@@ -76,7 +76,10 @@ impl Engine {
         checks.push(mapper("newgidmap"));
         let namespace = host::id_map(&UserMode::Host)
             .map_err(|error| error.line())
-            .and_then(|map| UserNamespace::create(map).map_err(|error| error.to_string()));
+            .and_then(|map| {
+                let made = own::inner(&map).and_then(UserNamespace::create);
+                made.map_err(|error| error.to_string())
+            });
         match namespace {
             Ok(namespace) => {
                 let ids: u64 = namespace
@@ -126,9 +129,9 @@ fn version(release: &str) -> (u32, u32) {
 }
 
 fn sub_ids() -> [Check; 2] {
-    let uid = rustix::process::getuid().as_raw();
+    let uid = own::ids().0;
     let name = user_name(uid).unwrap_or_else(|| uid.to_string());
-    let ranges = SubIds::of_user(uid).unwrap_or_default();
+    let ranges = own::subordinate().unwrap_or_default();
     let check = |file: &'static str, ids: Vec<u32>| {
         let total: u64 = ids.iter().copied().map(u64::from).sum();
         if uid == 0 || total >= 65536 {
@@ -205,7 +208,7 @@ pub(crate) fn has_manager() -> bool {
 pub(crate) fn delegated() -> Option<(PathBuf, Vec<String>)> {
     let root = Path::new("/sys/fs/cgroup");
     if has_manager() {
-        let uid = rustix::process::getuid().as_raw();
+        let uid = own::ids().0;
         let place = root.join(format!("user.slice/user-{uid}.slice/user@{uid}.service"));
         if let Ok(list) = fs::read_to_string(place.join("cgroup.controllers")) {
             return Some((place, list.split_whitespace().map(str::to_owned).collect()));
@@ -256,7 +259,7 @@ fn linger() -> Option<Check> {
     if !has_manager() {
         return None;
     }
-    let user = user_name(rustix::process::getuid().as_raw())?;
+    let user = user_name(own::ids().0)?;
     if Path::new("/var/lib/systemd/linger").join(&user).exists() {
         return Some(Check::ok(
             NAME,

@@ -3,8 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use kelp_userns::subid::{self, SubIds};
-use kelp_userns::{IdMap, IdMapping, UserNamespace, shared};
+use kelp_userns::{IdMap, IdMapping, UserNamespace, own, shared, subid};
 
 use crate::container::config::{MapLines, Namespaces, UserMode};
 use crate::{Engine, Error, internal};
@@ -33,10 +32,9 @@ const NO_ROOT: &str = "the id map has no id 0, which a container's root needs";
 /// The id map for a mode of user namespace. One that only the container's making settles has the usual
 /// map until then: that is what a pull makes layers for.
 pub fn id_map(mode: &UserMode) -> Result<IdMap, Error> {
-    let uid = rustix::process::getuid().as_raw();
-    let gid = rustix::process::getgid().as_raw();
-    let subordinate = SubIds::of_user(uid)?;
-    if uid == 0 && subordinate.is_empty() {
+    let (uid, gid) = own::ids();
+    let subordinate = own::subordinate()?;
+    if uid == 0 && subordinate.is_empty() && own::map().is_none() {
         return Ok(identity());
     }
     Ok(match mode {
@@ -85,7 +83,7 @@ pub fn translation(map: &IdMap) -> Result<(IdMap, Option<IdMap>), Error> {
 /// Refuses a map of one id that is not the user's: its files would be the user's all the same, for
 /// with one id no owner is kept.
 pub(crate) fn check_single(map: &IdMap) -> Result<(), Error> {
-    if map.is_single() && map.uids[0].host != rustix::process::getuid().as_raw() {
+    if map.is_single() && map.uids[0].host != own::ids().0 {
         return Err(Error::invalid(
             "an id map of one subordinate id is not supported: map the user's own (0:0:1), or more \
              than one",
@@ -94,18 +92,22 @@ pub(crate) fn check_single(map: &IdMap) -> Result<(), Error> {
     Ok(())
 }
 
+/// The user's id, also where that is root of `kelp unshare`.
+pub fn user_id() -> u32 {
+    own::ids().0
+}
+
 /// Whether the user has ids in a container with this map.
 pub fn maps_user(map: &IdMap) -> bool {
-    let uid = map.container_uid(rustix::process::getuid().as_raw());
-    let gid = map.container_gid(rustix::process::getgid().as_raw());
-    uid.is_some() && gid.is_some()
+    let (uid, gid) = own::ids();
+    map.container_uid(uid).is_some() && map.container_gid(gid).is_some()
 }
 
 /// The ids that the user has in a container with this map; root where the user is not mapped.
 pub fn user_inside(map: &IdMap) -> (u32, u32) {
-    let uid = map.container_uid(rustix::process::getuid().as_raw());
-    let gid = map.container_gid(rustix::process::getgid().as_raw());
-    (uid.unwrap_or(0), gid.unwrap_or(0))
+    let (uid, gid) = own::ids();
+    let inside = (map.container_uid(uid), map.container_gid(gid));
+    (inside.0.unwrap_or(0), inside.1.unwrap_or(0))
 }
 
 /// The lines of --uidmap name ids of the usual map, as in podman: 0 is the user, 1 is the first of the
@@ -211,7 +213,7 @@ impl Engine {
     pub(crate) fn tell_of_single_id(&self) {
         let told = self.paths.data.join("told-of-single-id");
         if !told.exists() && std::fs::write(told, "").is_ok() {
-            let name = subid::user_name(rustix::process::getuid().as_raw());
+            let name = subid::user_name(own::ids().0);
             // Nobody may read it.
             let _ = writeln!(
                 std::io::stderr(),
@@ -250,7 +252,7 @@ impl Engine {
         ))
     }
 
-    /// A user namespace with this map: that of a live container, or a new one.
+    /// A user namespace with this map: the process's own, that of a live container, or a new one.
     pub fn user_namespace(&self, map: IdMap) -> Result<UserNamespace, Error> {
         Ok(shared::join_or_begin(&self.paths.runtime, map)?.finish()?)
     }

@@ -1,4 +1,8 @@
 //! `unshare`: a command of the host's, run with the ids that containers have.
+//!
+//! It has a mount namespace of its own, in which its mounts are and with which they end. Containers that are
+//! started meanwhile, by whomever, join its user namespace, so that what is called in there can look into
+//! them: the process that waits for the command is registered as a monitor is.
 
 use std::convert::Infallible;
 use std::io;
@@ -6,39 +10,82 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use kelp_state::{Paths, paths};
+use kelp_sys::clone::{Child, CloneFlags, clone3};
+use kelp_sys::fd::has_input;
+use kelp_sys::namespace::enter_user;
+use kelp_sys::process::wait_pidfd;
+use kelp_sys::signal::{self, SIGCHLD, SignalSet, set_mask};
 use kelp_sys::spawn::keep_capabilities;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use kelp_userns::shared;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::termios::isatty;
 
 use crate::container::config::UserMode;
 use crate::{Engine, Error, host, internal};
 
+const SIGHUP: i32 = 1;
+const SIGINT: i32 = 2;
+const SIGQUIT: i32 = 3;
+const SIGUSR1: i32 = 10;
+const SIGUSR2: i32 = 12;
+const SIGTERM: i32 = 15;
+
 impl Engine {
-    /// Becomes `command` in the user namespace of containers and a mount namespace of its own;
+    /// Becomes who runs `command` in the user namespace of containers and a mount namespace of its own;
     /// returns only if that fails. The calling process must have one thread.
     pub fn unshare(&self, command: &[String]) -> Result<Infallible, Error> {
         let userns = self.user_namespace(host::id_map(&UserMode::Host)?)?;
-        move_into_link_name_space(userns.as_fd(), Some(LinkNameSpaceType::User))
-            .map_err(Error::io("enter the user namespace"))?;
+        enter_user(userns.as_fd()).map_err(Error::io("enter the user namespace"))?;
         keep_capabilities().map_err(Error::io("keep capabilities in the user namespace"))?;
         crate::umask::restore();
         // A fresh exec comes first, so that nothing of the outer namespace's memory is in this one.
         let error = Command::new(internal::own_path()?)
             .args(["internal", "unshare", "--"])
             .args(command)
+            // In there kelp has another user id, and would look for other directories.
+            .envs(paths::environment()?)
+            .env("CONTAINERS_GRAPHROOT", &self.paths.data)
+            .env("CONTAINERS_RUNROOT", &self.paths.runtime)
             .exec();
         Err(Error::io("start `kelp internal unshare`")(error))
     }
 }
 
-/// The role: makes the mount namespace and becomes the command; an exit code if that fails.
+/// The role: makes the mount namespace and runs the command; the exit code.
 pub(crate) fn role(command: &[String]) -> i32 {
+    match run(command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("Error: {}", error.line());
+            125
+        }
+    }
+}
+
+fn run(command: &[String]) -> Result<i32, Error> {
+    // What containers have in this namespace must not look into it; the command is another program.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    kelp_sys::namespace::unshare_mounts().map_err(Error::io("make a mount namespace"))?;
+    let key = host::id_map(&UserMode::Host)?.key();
+    let runtime = Paths::from_env()?.runtime;
+    let _registration = shared::register(&runtime, &key, std::process::id())?;
+    // A terminal's stop and continue are for both, and are left alone.
+    let signals = [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCHLD];
+    let signals = SignalSet::of(&signals);
+    set_mask(&signals);
+    let child = clone3(CloneFlags::empty(), None, || become_command(command))
+        .map_err(Error::io("make a process"))?;
+    wait(&child, &signals)
+}
+
+/// Becomes the command, with no signal blocked; the exit code if that fails.
+fn become_command(command: &[String]) -> i32 {
     let Some((program, arguments)) = command.split_first() else {
         return 125;
     };
-    if let Err(error) = kelp_sys::namespace::unshare_mounts() {
-        eprintln!("Error: make a mount namespace: {error}");
-        return 125;
-    }
+    // It would be inherited.
+    set_mask(&SignalSet::empty());
     let error = Command::new(program).args(arguments).exec();
     let code = if error.kind() == io::ErrorKind::NotFound {
         127
@@ -50,4 +97,21 @@ pub(crate) fn role(command: &[String]) -> i32 {
         Error::io(format!("execute {program}"))(error).line()
     );
     code
+}
+
+/// Waits for the command, and passes signals on; its exit code.
+fn wait(child: &Child, signals: &SignalSet) -> Result<i32, Error> {
+    let has_terminal = isatty(rustix::stdio::stdin());
+    loop {
+        if has_input(child.pidfd.as_fd()) {
+            let exit = wait_pidfd(child.pidfd.as_fd());
+            return Ok(exit.map_err(Error::io("wait for the command"))?.code());
+        }
+        match signal::wait(signals) {
+            None | Some(SIGCHLD) => {}
+            // The terminal has sent them to the command as well.
+            Some(SIGINT | SIGQUIT) if has_terminal => {}
+            Some(number) => drop(signal::kill(child.pid, number)),
+        }
+    }
 }

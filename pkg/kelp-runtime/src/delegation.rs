@@ -126,7 +126,11 @@ pub fn enter(init: BorrowedFd<'_>, path: &Path, process: Pid) -> io::Result<()> 
     let number = process.as_raw_nonzero().to_string();
     in_child(|| {
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-        move_into_thread_name_spaces(init, ThreadNameSpaceType::USER)?;
+        match move_into_thread_name_spaces(init, ThreadNameSpaceType::USER) {
+            // It is in there already, or else what comes next is refused.
+            Err(Errno::INVAL) => {}
+            entered => entered?,
+        }
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let procs = open(path.join("cgroup.procs"), flags, Mode::empty())?;
         rustix::io::write(procs, number.as_bytes()).map(drop)

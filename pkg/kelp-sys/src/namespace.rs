@@ -3,6 +3,9 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use rustix::io::Errno;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
 use crate::fd::check;
 
 const NS_GET_PARENT: libc::c_ulong = 0xb702;
@@ -28,6 +31,22 @@ pub fn parent(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     check(libc::c_long::from(fd))?;
     // SAFETY: the ioctl returned a new descriptor, which nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether a descriptor is of the user namespace that the calling process is in.
+pub fn is_own(userns: BorrowedFd<'_>) -> io::Result<bool> {
+    let own = rustix::fs::stat("/proc/self/ns/user")?;
+    let given = rustix::fs::fstat(userns)?;
+    Ok((own.st_dev, own.st_ino) == (given.st_dev, given.st_ino))
+}
+
+/// Enters a user namespace, unless the calling process is in it already, which the kernel takes for an
+/// error (setns(2)). The process has one thread.
+pub fn enter_user(userns: BorrowedFd<'_>) -> io::Result<()> {
+    match move_into_link_name_space(userns, Some(LinkNameSpaceType::User)) {
+        Err(Errno::INVAL) if is_own(userns)? => Ok(()),
+        entered => Ok(entered?),
+    }
 }
 
 /// Gives the calling thread a mount namespace of its own, a copy of the one it was in. In a user

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, set_parent_process_death_signal, setsid};
-use rustix::thread::{CapabilitySet, LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::CapabilitySet;
 
 use crate::clone::{Child, CloneFlags, clone3};
 use crate::exec::{CStringArray, execve, reset_signals};
@@ -112,7 +112,7 @@ impl Spawn<'_> {
     fn prepare(&self, raised: &[(OwnedFd, RawFd)]) -> io::Result<()> {
         reset_signals();
         if let Some(userns) = self.userns {
-            move_into_link_name_space(userns, Some(LinkNameSpaceType::User))?;
+            crate::namespace::enter_user(userns)?;
             keep_capabilities()?;
         }
         if self.session {

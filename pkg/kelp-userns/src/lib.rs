@@ -7,6 +7,7 @@
 pub mod error;
 pub mod map;
 pub mod namespace;
+pub mod own;
 pub mod shared;
 pub mod subid;
 

@@ -91,6 +91,23 @@ impl IdMap {
         })
     }
 
+    /// The same the other way round: whose `container` is this one's `host`.
+    #[must_use]
+    pub fn inverse(&self) -> Self {
+        let turned = |lines: &[IdMapping]| {
+            let lines = lines.iter().map(|line| IdMapping {
+                container: line.host,
+                host: line.container,
+                size: line.size,
+            });
+            lines.collect()
+        };
+        Self {
+            uids: turned(&self.uids),
+            gids: turned(&self.gids),
+        }
+    }
+
     /// The map in one word, for an argument to another process.
     pub fn to_word(&self) -> String {
         let side = |lines: &[IdMapping]| {
@@ -269,6 +286,7 @@ mod tests {
             inside,
             both(&[mapping(0, 1, 10), mapping(10, 0, 1), mapping(11, 11, 90)])
         );
+        assert_eq!(inside.within(&usual.inverse()), Some(keep_id.clone()));
         assert_eq!(IdMap::from_word(&inside.to_word()), Some(inside));
         assert_eq!(keep_id.container_uid(1000), Some(10));
         assert_eq!(keep_id.container_gid(7), None);

@@ -20,6 +20,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::error::{Error, forbidden};
 use crate::map::{IdMap, IdMapping, lines, parse_lines};
+use crate::own;
 
 /// A user namespace held by a descriptor.
 #[derive(Debug)]
@@ -60,7 +61,15 @@ impl UserNamespace {
         })
     }
 
-    /// Opens the namespace of a file, such as `/proc/PID/ns/user`.
+    /// Begins to make one with a map as this crate has them where the process is in a namespace of its
+    /// own ([`own`]).
+    pub(crate) fn begin_beneath(map: IdMap) -> Result<Making, Error> {
+        let making = Self::begin(own::inner(&map)?)?;
+        Ok(Making { map, ..making })
+    }
+
+    /// Opens the namespace of a file, such as `/proc/PID/ns/user`. It may be the process's own where that
+    /// is one in which the user is root ([`own`]).
     ///
     /// # Errors
     /// [`Error::Map`] if it is no user namespace, or one that a process of this user's can't enter.
@@ -70,20 +79,19 @@ impl UserNamespace {
             .map_err(|e| Error::io(what())(e.into()))?;
         let owner = kelp_sys::namespace::owner_uid(fd.as_fd())
             .map_err(|_| Error::Map(format!("{} is no user namespace", path.display())))?;
-        let parent = kelp_sys::namespace::parent(fd.as_fd());
-        let own =
-            rustix::fs::stat("/proc/self/ns/user").map_err(|e| Error::io(what())(e.into()))?;
-        let is_child = parent.is_ok_and(|parent| {
-            rustix::fs::fstat(&parent)
-                .is_ok_and(|parent| (parent.st_dev, parent.st_ino) == (own.st_dev, own.st_ino))
-        });
-        if owner != geteuid().as_raw() || !is_child {
+        if let Some(map) = own::map()
+            && kelp_sys::namespace::is_own(fd.as_fd()).map_err(Error::io(what()))?
+        {
+            let map = map.clone();
+            return Ok(Self { fd, map });
+        }
+        if owner != geteuid().as_raw() || !is_beneath_own(fd.as_fd()) {
             return Err(Error::Map(format!(
                 "{} is not a user namespace that this user made from its own",
                 path.display()
             )));
         }
-        let map = map_of(fd.as_fd())?;
+        let map = own::outer(&map_of(fd.as_fd())?);
         Ok(Self { fd, map })
     }
 
@@ -132,6 +140,18 @@ impl Drop for Placeholder {
         let _ = pidfd_send_signal(&self.0.pidfd, Signal::KILL);
         let _ = wait_pidfd(self.0.pidfd.as_fd());
     }
+}
+
+/// Whether a namespace was made in the calling process's own, or in one that was made there.
+pub(crate) fn is_beneath_own(namespace: BorrowedFd<'_>) -> bool {
+    let mut parent = kelp_sys::namespace::parent(namespace);
+    while let Ok(above) = parent {
+        if kelp_sys::namespace::is_own(above.as_fd()).unwrap_or(false) {
+            return true;
+        }
+        parent = kelp_sys::namespace::parent(above.as_fd());
+    }
+    false
 }
 
 /// The map of a namespace, as the caller's namespace counts: that of a process which enters it.

@@ -2,8 +2,8 @@
 //!
 //! Each monitor registers its pid in `userns/<map key>/<pid>` of the runtime directory. Whoever
 //! needs a namespace opens `/proc/<pid>/ns/user` of one of them. The pid may have been recycled: the
-//! descriptor counts only if the namespace was made by this user, from this namespace, with this
-//! very map, so that at worst it is another, equal namespace.
+//! descriptor counts only if the namespace was made by this user, from this namespace or one beneath
+//! it, with this very map, so that at worst it is another, equal namespace.
 
 use std::fs;
 use std::io;
@@ -15,7 +15,8 @@ use rustix::process::getuid;
 
 use crate::error::Error;
 use crate::map::{IdMap, parse_lines};
-use crate::namespace::{Making, UserNamespace};
+use crate::namespace::{Making, UserNamespace, is_beneath_own};
+use crate::own;
 
 /// A namespace that is there, or soon will be.
 #[derive(Debug)]
@@ -36,11 +37,14 @@ impl Coming {
     }
 }
 
-/// Joins the namespace of a live monitor with this map, or begins to make one.
+/// The process's own namespace if it has this map, else that of a live monitor; or begins to make one.
 pub fn join_or_begin(runtime_dir: &Path, map: IdMap) -> Result<Coming, Error> {
+    if let Some(fd) = own::namespace_of(&map) {
+        return Ok(Coming::Joined(UserNamespace::from_parts(fd, map)));
+    }
     match join(runtime_dir, &map) {
         Some(namespace) => Ok(Coming::Joined(namespace)),
-        None => UserNamespace::begin(map).map(Coming::Making),
+        None => UserNamespace::begin_beneath(map).map(Coming::Making),
     }
 }
 
@@ -49,14 +53,18 @@ pub fn join(runtime_dir: &Path, map: &IdMap) -> Option<UserNamespace> {
     let directory = directory(runtime_dir, map);
     for entry in fs::read_dir(directory).ok()?.flatten() {
         let name = entry.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+        let Some(name) = name.to_str() else { continue };
+        let Ok(pid) = name.parse::<u32>() else {
             continue;
         };
         if let Some(fd) = open_equal(pid, map) {
             return Some(UserNamespace::from_parts(fd, map.clone()));
         }
-        // A monitor that was killed could not remove its entry.
-        let _ = fs::remove_file(entry.path());
+        // A monitor that was killed could not remove its entry. That of a live one is of use to who
+        // is in another namespace than the caller.
+        if has_ended(name) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
     None
 }
@@ -124,12 +132,10 @@ fn open_equal(pid: u32, map: &IdMap) -> Option<OwnedFd> {
     if owner != getuid().as_raw() {
         return None;
     }
-    let parent = kelp_sys::namespace::parent(namespace.as_fd()).ok()?;
-    let own = rustix::fs::stat("/proc/self/ns/user").ok()?;
-    let parent = rustix::fs::fstat(&parent).ok()?;
-    if (parent.st_dev, parent.st_ino) != (own.st_dev, own.st_ino) {
+    if !is_beneath_own(namespace.as_fd()) {
         return None;
     }
+    let map = own::inner(map).ok()?;
     let equal = |name: &str, lines: &[crate::IdMapping]| {
         let text = fs::read_to_string(format!("/proc/{pid}/{name}")).ok()?;
         (parse_lines(&text)? == lines).then_some(())

@@ -26,7 +26,7 @@ pub fn load() -> anyhow::Result<&'static Conf> {
     if let Some(conf) = CONF.get() {
         return Ok(conf);
     }
-    let conf = Conf::load(&Sources::from_env(rustix::process::getuid().as_raw()))?;
+    let conf = Conf::load(&Sources::from_env(kelp_engine::host::user_id()))?;
     for warning in &conf.warnings {
         output::note(format_args!("Warning: {warning}"));
     }
@@ -52,7 +52,7 @@ pub fn additional_stores() -> Result<&'static [PathBuf], Error> {
         });
         stores.push(path.map_err(|error| Error::invalid(error.to_string()))?);
     }
-    let sources = Sources::from_env(rustix::process::getuid().as_raw());
+    let sources = Sources::from_env(kelp_engine::host::user_id());
     let others = kelp_config::storage::additional_image_stores(&sources).into_iter();
     // Other engines have records of images in another place.
     stores.extend(others.filter(|store| store.join("blobs/sha256").is_dir()));

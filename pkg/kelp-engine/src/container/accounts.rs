@@ -24,7 +24,7 @@ pub(crate) fn plan(
     let keeps_ids = matches!(options.namespaces.user, UserMode::KeepId { .. });
     if keeps_ids {
         let (uid, gid) = host::user_inside(map);
-        let own = rustix::process::getuid().as_raw();
+        let own = kelp_userns::own::ids().0;
         let account = Account::of_host(&own.to_string()).unwrap_or_default();
         users.push(Account {
             uid,

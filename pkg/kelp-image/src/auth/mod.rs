@@ -99,10 +99,10 @@ impl AuthFiles {
                 credential_helpers: Vec::new(),
             };
         }
-        let user = rustix::process::getuid();
+        let is_root = kelp_userns::own::ids().0 == 0;
         let runtime = match &paths.runtime_dir {
             Some(directory) => Some(directory.join("containers/auth.json")),
-            None if user.is_root() => Some(PathBuf::from("/run/containers/0/auth.json")),
+            None if is_root => Some(PathBuf::from("/run/containers/0/auth.json")),
             None => None,
         };
         let config = paths.user_containers("auth.json");

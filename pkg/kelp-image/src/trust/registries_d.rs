@@ -49,7 +49,7 @@ impl RegistriesD {
             .filter(|directory| directory.exists())
             .unwrap_or_else(|| paths.system_containers("registries.d"));
         let home = paths.home.clone().unwrap_or_default();
-        let usual = if rustix::process::geteuid().is_root() {
+        let usual = if kelp_userns::own::ids().0 == 0 {
             PathBuf::from("/var/lib/containers/sigstore")
         } else {
             home.join(".local/share/containers/sigstore")

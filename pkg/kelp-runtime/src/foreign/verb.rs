@@ -15,6 +15,7 @@ use std::path::PathBuf;
 
 use kelp_sys::clone::{Child, CloneFlags, clone3};
 use kelp_sys::exec::CStringArray;
+use kelp_sys::namespace::enter_user;
 use kelp_sys::process::{Exit, pid_of, wait_pidfd};
 use kelp_sys::spawn::{Spawn, number};
 use rustix::fs::{MemfdFlags, Mode, OFlags, memfd_create, open};
@@ -283,7 +284,7 @@ impl Caller<'_> {
     fn enter(&self) -> Result<(), Failure> {
         let what = || "enter the runtime's mount namespace".to_owned();
         if let Some(user) = self.around.user {
-            move_into_link_name_space(user, Some(LinkNameSpaceType::User)).step(what)?;
+            enter_user(user).step(what)?;
         }
         move_into_link_name_space(self.stage.as_fd(), Some(LinkNameSpaceType::Mount)).step(what)?;
         become_root()?;
