@@ -1,4 +1,4 @@
-//! `kelp load`: images out of a file.
+//! `kelp load`: images out of a file, or from a URL.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -13,8 +13,8 @@ use super::output;
 /// Load images from an archive or a directory
 #[derive(clap::Args)]
 pub struct Args {
-    /// The archive or the directory; standard input otherwise
-    #[arg(short, long, value_name = "FILE")]
+    /// The archive or the directory, or the http or https URL of an archive; standard input otherwise
+    #[arg(short, long, value_name = "FILE|URL")]
     input: Option<PathBuf>,
     /// Of an index the image for this platform: OS/ARCH[/VARIANT]
     #[arg(long)]
@@ -25,12 +25,24 @@ pub struct Args {
     /// The policy that says which images are accepted, instead of the user's or the machine's
     #[arg(long, value_name = "FILE", hide = true)]
     signature_policy: Option<PathBuf>,
+    /// The http or https URL of an archive, instead of --input
+    #[arg(conflicts_with = "input")]
+    url: Option<PathBuf>,
 }
 
 /// Loads all images, and says which.
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     let input = match args.input.filter(|path| path.as_os_str() != "-") {
-        Some(path) => Input::Path(path),
+        Some(path) => Input::parse(path),
+        None if args.url.is_some() => match Input::parse(args.url.unwrap_or_default()) {
+            Input::Path(path) => {
+                bail!(
+                    "{0} is no http or https URL: use --input {0} for a file",
+                    path.display()
+                )
+            }
+            url => url,
+        },
         None if isatty(rustix::stdio::stdin()) => {
             bail!("an archive is not read from a terminal: use --input FILE, or redirect it")
         }

@@ -1,7 +1,29 @@
-//! Pushing to a registry by HTTP/1.1, a connection a request.
+//! Pushing to a registry by HTTP/1.1, a connection a request; and serving.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread::{self, JoinHandle};
+
+/// An answer: the status line's text, which headers may follow; a body, and how long it is said to be.
+pub(crate) type Served = (&'static str, Vec<u8>, usize);
+
+/// A server that gives these answers, one after the other, and ends.
+pub(crate) fn serve(answers: Vec<Served>) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        for (status, body, length) in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]).unwrap();
+            let head = format!(
+                "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+            );
+            // Who asks may have gone by then.
+            let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+        }
+    });
+    (address, server)
+}
 
 /// A registry without TLS and authentication, by its `address:port`.
 pub(crate) struct Registry<'a>(pub(crate) &'a str);

@@ -40,6 +40,7 @@ mod leaks;
 mod life;
 mod lifecycle;
 mod lists;
+mod load;
 mod network;
 mod oci;
 mod podman;

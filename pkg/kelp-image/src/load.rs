@@ -71,6 +71,11 @@ impl Load<'_> {
         self.any(&Files::of_stream(file, self.data)?, None)
     }
 
+    /// Brings all images of an archive that is read once, of whatever form it is.
+    pub fn reader(&self, source: impl Read) -> Result<Vec<Loaded>, Error> {
+        self.any(&Files::of_reader(source, self.data)?, None)
+    }
+
     /// Brings all images of a file or a directory, of whatever form it is.
     pub fn path(&self, path: &Path) -> Result<Vec<Loaded>, Error> {
         self.any(&Files::open(path, self.data)?, Some(path))

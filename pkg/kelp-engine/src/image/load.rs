@@ -10,6 +10,7 @@ use kelp_image::platform::Platform;
 use kelp_image::progress::{Progress, Silent, Terminal};
 use kelp_image::pull::Bring;
 use kelp_image::reference::Reference;
+use kelp_image::remote::{Remote, is_url};
 pub use kelp_image::store::Displaced;
 use kelp_image::store::{NewImage, Retag, Store};
 use kelp_image::transport::{self, Form, Place};
@@ -26,6 +27,18 @@ pub enum Input {
     Path(PathBuf),
     /// An open file or pipe.
     Stream(File),
+    /// An archive at an http or https URL.
+    Url(String),
+}
+
+impl Input {
+    /// As a command line names it.
+    pub fn parse(text: PathBuf) -> Self {
+        match text.to_str() {
+            Some(url) if is_url(url) => Self::Url(url.to_owned()),
+            _ => Self::Path(text),
+        }
+    }
 }
 
 /// What a load has brought.
@@ -64,7 +77,7 @@ pub(crate) enum Origin {
 }
 
 impl Engine {
-    /// Brings all images that a file or a directory has.
+    /// Brings all images that a file, a directory or an archive at a URL has.
     pub fn load_images(
         &self,
         input: Input,
@@ -81,8 +94,9 @@ impl Engine {
         let found = match &input {
             Input::Path(path) => path.metadata(),
             Input::Stream(file) => file.metadata(),
+            Input::Url(_) => Err(std::io::ErrorKind::Unsupported.into()),
         };
-        // A pipe or a directory does not tell.
+        // A pipe, a directory or a server does not tell.
         let size = found.ok().filter(std::fs::Metadata::is_file);
         let brought = self.bring(Origin::Input(input), &request);
         brought.map_err(|error| match size {
@@ -158,6 +172,9 @@ impl Engine {
             let loaded = match from.take() {
                 Some(Origin::Input(Input::Path(path))) => load.path(&path)?,
                 Some(Origin::Input(Input::Stream(file))) => load.file(file)?,
+                Some(Origin::Input(Input::Url(url))) => {
+                    load.reader(Remote::open(&url, &access)?)?
+                }
                 Some(Origin::Place(place)) => named(load.place(&place)?, &place),
                 Some(Origin::Nameless(place)) => {
                     let mut loaded = load.place(&place)?;

@@ -116,6 +116,11 @@ impl Files {
         index(file).map(Self::Archive)
     }
 
+    /// The files of an archive that is read once, compressed or not.
+    pub(crate) fn of_reader(source: impl Read, data: &Path) -> Result<Self, Error> {
+        index(spool(source, data)?).map(Self::Archive)
+    }
+
     /// A file by its name; `None` if there is none.
     pub(crate) fn find(&self, name: &str) -> Result<Option<Region>, Error> {
         match self {
@@ -186,7 +191,7 @@ fn find_in_directory(directory: &OwnedFd, name: &str) -> Result<Option<Region>, 
 }
 
 /// Copies an archive, decompressed, to a file without a name.
-pub(crate) fn spool(source: File, data: &Path) -> Result<File, Error> {
+pub(crate) fn spool(source: impl Read, data: &Path) -> Result<File, Error> {
     let directory = data.join("tmp");
     temporary::make_directory(&directory)?;
     let mut source = Decompressor::new(source).map_err(Error::io("read the archive"))?;
