@@ -6,7 +6,7 @@ use kelp_engine::Engine;
 use super::runtime_flags::RuntimeFlags;
 use super::{
     attach, commit, container_exists, container_prune, cp, create, diff, exec, export, inspect,
-    kill, logs, pause, port, ps, rename, restart, rm, run, start, stats, stop, top, unpause,
+    kill, logs, mount, pause, port, ps, rename, restart, rm, run, start, stats, stop, top, unpause,
     update, wait,
 };
 
@@ -22,6 +22,7 @@ pub enum Command {
     Export(export::Args),
     Kill(kill::Args),
     Logs(logs::Args),
+    Mount(mount::Args),
     Pause(pause::Args),
     Port(port::Args),
     Ps(ps::Args),
@@ -33,6 +34,8 @@ pub enum Command {
     Stats(stats::Args),
     Stop(stop::Args),
     Top(top::Args),
+    #[command(visible_alias = "umount")]
+    Unmount(mount::UnmountArgs),
     Unpause(unpause::Args),
     Update(update::Args),
     Wait(wait::Args),
@@ -70,6 +73,7 @@ pub fn run(engine: &Engine, before: &RuntimeFlags, command: Command) -> anyhow::
         Command::Export(args) => export::run(engine, &args),
         Command::Kill(args) => kill::run(engine, &args),
         Command::Logs(args) => logs::run(engine, &args),
+        Command::Mount(args) => mount::run(engine, &args),
         Command::Pause(args) => pause::run(engine, &args),
         Command::Port(args) => port::run(engine, &args),
         Command::Ps(args) => ps::run(engine, &args),
@@ -81,6 +85,7 @@ pub fn run(engine: &Engine, before: &RuntimeFlags, command: Command) -> anyhow::
         Command::Stats(args) => stats::run(engine, &args),
         Command::Stop(args) => stop::run(engine, &args),
         Command::Top(args) => top::run(engine, &args),
+        Command::Unmount(args) => mount::unmount(engine, &args),
         Command::Unpause(args) => unpause::run(engine, &args),
         Command::Update(args) => update::run(engine, &args),
         Command::Wait(args) => wait::run(engine, args),

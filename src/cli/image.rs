@@ -4,8 +4,8 @@ use clap::Subcommand;
 use kelp_engine::Engine;
 
 use super::{
-    diff, history, image_inspect, image_prune, image_referrers, image_sign, image_tree,
-    image_trust, images, import, import_from, load, pull, push, rmi, save, search, tag,
+    diff, history, image_inspect, image_mount, image_prune, image_referrers, image_sign,
+    image_tree, image_trust, images, import, import_from, load, pull, push, rmi, save, search, tag,
 };
 
 /// Manage images
@@ -30,6 +30,7 @@ enum Command {
     #[command(visible_alias = "list")]
     Ls(images::Args),
     Load(load::Args),
+    Mount(image_mount::Args),
     Prune(image_prune::Args),
     Pull(pull::Args),
     Push(push::Args),
@@ -42,6 +43,8 @@ enum Command {
     Tag(tag::TagArgs),
     Trust(image_trust::Args),
     Tree(image_tree::Args),
+    #[command(visible_alias = "umount")]
+    Unmount(image_mount::UnmountArgs),
     Untag(tag::UntagArgs),
 }
 
@@ -56,6 +59,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         Command::Inspect(args) => image_inspect::run(engine, &args),
         Command::Ls(args) => images::run(engine, &args),
         Command::Load(args) => load::run(engine, args),
+        Command::Mount(args) => image_mount::run(engine, args),
         Command::Prune(args) => image_prune::run(engine, &args),
         Command::Pull(args) => pull::run(engine, args),
         Command::Push(args) => push::run(engine, &args),
@@ -67,6 +71,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         Command::Tag(args) => tag::tag(engine, &args),
         Command::Trust(args) => image_trust::run(engine, &args),
         Command::Tree(args) => image_tree::run(engine, &args),
+        Command::Unmount(args) => image_mount::unmount(engine, args),
         Command::Untag(args) => tag::untag(engine, &args),
     }
 }

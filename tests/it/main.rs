@@ -41,6 +41,7 @@ mod life;
 mod lifecycle;
 mod lists;
 mod load;
+mod mount;
 mod network;
 mod oci;
 mod podman;

@@ -13,6 +13,7 @@ impl Engine {
     /// parts of the runtime directory, trash, blobs, layers and downloads that were cut.
     pub fn collect_garbage(&self) -> Result<(), Error> {
         let mut trees = self.container_garbage();
+        self.forget_unused_places();
         let garbage = self.store()?.collect_garbage(true)?;
         trees.extend(garbage.trash);
         self.remove_trees(&trees)

@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use kelp_image::remove::remove_tree;
+use kelp_state::shown::Place;
 use kelp_state::{ContainerId, Record, liveness};
 
 use crate::container::find::kill_remains;
@@ -35,6 +36,8 @@ impl Engine {
                 }
             });
         }
+        // What is mounted there is not to be emptied: it may be any directory of the user's.
+        Place::forget_all(&self.paths.data);
         for directory in directories {
             self.empty_whatever(directory)?;
         }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use kelp_runtime::cgroup::Cgroup;
 use kelp_state::events::{self, Event};
 use kelp_state::file::{self, Durability};
+use kelp_state::shown::Place;
 use kelp_state::{ExitRecord, Paths, Record, name};
 
 use crate::launch::Launch;
@@ -57,6 +58,7 @@ fn remove(
     if let Some(cgroup) = cgroup {
         cgroup.remove();
     }
+    Place::of_container(&paths.data, &record.id).forget();
     let mut trash = Vec::from_iter(kelp_state::trash::put_record(paths, record));
     name::release(paths, name, &record.id);
     // Who else uses a volume is not for the monitor to find out: the next prune takes it away.

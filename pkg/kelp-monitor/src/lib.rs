@@ -22,6 +22,7 @@ pub mod place;
 pub mod protocol;
 pub mod restart;
 pub mod role;
+pub mod shown;
 mod start;
 mod stream;
 mod watch;

@@ -23,6 +23,7 @@ use crate::life::Starter;
 use crate::log::Stream;
 use crate::place::Place;
 use crate::protocol::FailureKind;
+use crate::shown;
 use crate::stream::Output;
 
 /// A container whose program runs. Dropping it ends the program: a monitor that fails leaves nothing
@@ -75,9 +76,13 @@ pub(crate) fn start(
 ) -> Result<Running, Error> {
     // The overlay has its scratch directory open by the time the root is attached over it.
     let attach = &record.data.join("work");
+    if starter.is_none() {
+        // Nobody is there to be told that the last run's root is still looked at.
+        shown::hide(paths, record);
+    }
     let plan = Plan::new(
         spec,
-        launch_config.rootfs.clone(),
+        shown::root(paths, record, &launch_config.rootfs)?,
         attach,
         Extras {
             seccomp_cache: Some(paths.seccomp()),

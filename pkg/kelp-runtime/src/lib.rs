@@ -41,6 +41,7 @@ pub mod rootfd;
 mod rootfs;
 pub mod scheduling;
 pub mod seccomp;
+pub mod shown;
 mod source;
 pub mod statistics;
 pub mod stopped;

@@ -195,7 +195,7 @@ pub(crate) fn bind(path: &CStr, recursive: bool) -> Result<OwnedFd, Failure> {
 /// over links: its root chose them.
 ///
 /// The caller has one thread, and its working directory becomes the root.
-fn bind_of(process: u32, path: &CStr, recursive: bool) -> Result<OwnedFd, Failure> {
+pub(crate) fn bind_of(process: u32, path: &CStr, recursive: bool) -> Result<OwnedFd, Failure> {
     let what = || format!("bind {} of process {process}", path.to_string_lossy());
     let namespace = |process: &str| {
         let file = format!("/proc/{process}/ns/mnt");

@@ -15,6 +15,7 @@ pub mod liveness;
 pub mod name;
 pub mod paths;
 pub mod record;
+pub mod shown;
 pub mod status;
 pub mod trash;
 

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use kelp_image::Digest;
 use kelp_image::layer::{LayerInfo, LayerStore};
-use kelp_image::store::{ImageRecord, LayerRecord, Store};
+use kelp_image::store::{Image, ImageRecord, LayerRecord, Store};
 use kelp_image::verify::{Extracted, Verdict, verify_in_role};
 use kelp_monitor::Launch;
 use kelp_runtime::plan::Rootfs;
-use kelp_state::{ContainerId, Record, file};
+use kelp_state::shown::{Place, Seen};
+use kelp_state::{Record, file};
 use kelp_userns::IdMap;
 
 use super::Damage;
@@ -128,8 +129,7 @@ impl Engine {
     /// The map that layers are for, as far as it can be known: their directory has but its key. One
     /// whose ids this user no longer has is of no use.
     pub(crate) fn map_of_layers(&self, layers: &LayerStore) -> Option<IdMap> {
-        let uid = rustix::process::getuid().as_raw();
-        let gid = rustix::process::getgid().as_raw();
+        let (uid, gid) = kelp_userns::own::ids();
         let keep_id = UserMode::KeepId {
             uid: None,
             gid: None,
@@ -164,11 +164,35 @@ impl Engine {
         layers
     }
 
-    /// The containers that run and have a layer beneath them.
-    pub(super) fn running_on(&self, layer: &PathBuf) -> Vec<ContainerId> {
-        let mut users = Record::all(&self.paths);
-        users.retain(|record| record.is_alive() && layer_paths(record).contains(layer));
-        users.into_iter().map(|record| record.id).collect()
+    /// Who has a layer mounted, and what is to be done about it. The caller has the store's lock.
+    pub(super) fn user_of_layer(&self, layer: &PathBuf) -> Result<Option<String>, Error> {
+        let is_mounted = |place: Place| Ok::<_, Error>(place.seen()? != Seen::Nowhere);
+        for record in Record::all(&self.paths) {
+            let id = &record.id;
+            if !layer_paths(&record).contains(layer) {
+                continue;
+            }
+            if record.is_alive() {
+                return Ok(Some(format!(
+                    "container {}, which runs: stop it",
+                    id.short()
+                )));
+            }
+            if is_mounted(Place::of_container(&self.paths.data, id))? {
+                let user = format!("container {}, which is mounted: unmount it", id.short());
+                return Ok(Some(user));
+            }
+        }
+        let key = host::id_map(&UserMode::Host)?.key();
+        let store = self.store()?;
+        for Image { record, .. } in store.images()? {
+            let place = Place::of_image(&self.paths.data, record.id.hex());
+            if is_mounted(place)? && store.layer_paths(&record, &key)?.contains(layer) {
+                let user = format!("image {}, which is mounted: unmount it", record.id.short());
+                return Ok(Some(user));
+            }
+        }
+        Ok(None)
     }
 }
 

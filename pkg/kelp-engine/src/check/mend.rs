@@ -122,15 +122,11 @@ impl Engine {
         let path = layers.path(diff_id);
         // No container comes to be meanwhile.
         let lock = StoreLock::exclusive(&self.paths.data)?;
-        let users = self.running_on(&path);
-        if let Some(user) = users.first() {
+        if let Some(user) = self.user_of_layer(&path)? {
             drop(lock);
-            let text = format!(
-                "Layer {diff_id} ({key}) is in use by container {}, which runs: stop it, and check \
-                 again",
-                user.short()
-            );
-            say(&text);
+            say(&format!(
+                "Layer {diff_id} ({key}) is in use by {user}, and check again"
+            ));
             return Ok(());
         }
         job.publish()?;

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod list;
 pub mod logs;
 mod making;
+pub mod mount;
 mod names;
 mod network;
 pub(crate) mod pack;

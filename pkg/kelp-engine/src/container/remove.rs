@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use kelp_args::RestartPolicy;
 use kelp_monitor::Launch;
 use kelp_monitor::attach::Connection;
+use kelp_state::shown::{Place, Seen};
 use kelp_state::{ContainerId, Record, Status, file, liveness, name, record, trash};
 
 use crate::container::config::Config;
@@ -173,7 +174,16 @@ impl Engine {
         };
         let launch: Option<Launch> =
             file::read_json(&record.data.join("launch.json")).unwrap_or_default();
+        let place = Place::of_container(&self.paths.data, &record.id);
+        if let (Ok(Seen::By(process)), false) = (place.seen(), force) {
+            return Err(Error::conflict(format!(
+                "container {} is mounted by `kelp mount` where process {process} is: unmount it there \
+                 (kelp umount), or use --force",
+                record.id.short()
+            )));
+        }
         kill_remains(record, record.run().unwrap_or_default().as_ref());
+        place.forget();
         self.discard(record)?;
         if let Some(config) = &config {
             name::release(&self.paths, &config.name, &record.id);

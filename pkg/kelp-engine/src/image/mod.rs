@@ -10,6 +10,7 @@ pub mod list;
 pub mod load;
 pub mod make;
 pub mod manifest;
+pub mod mount;
 pub mod pull;
 mod pull_all;
 pub mod push;

@@ -31,6 +31,9 @@ impl Engine {
             for config in self.users_of(record.id.hex())?.iter().filter(|_| goes) {
                 self.remove_container(&config.id, &RemoveOptions::FORCE)?;
             }
+            if goes {
+                self.forget_image_mount(record.id.hex())?;
+            }
         }
         let record = store.find(name)?;
         let removal = store.remove(name, all_names, &|id| self.user_names(id))?;
@@ -74,15 +77,17 @@ impl Engine {
         }
     }
 
-    /// What to call the containers that are made from an image.
+    /// What to call the containers that are made from an image, and who has it mounted.
     pub(crate) fn user_names(&self, id: &Digest) -> Result<Vec<String>, kelp_image::Error> {
         let users = self
             .users_of(id.hex())
             .map_err(|error| kelp_image::Error::Conflict(error.line()))?;
-        Ok(users
+        let mut names: Vec<_> = users
             .iter()
             .map(|config| format!("container {}", config.id.short()))
-            .collect())
+            .collect();
+        names.extend(self.image_mounts(id.hex()));
+        Ok(names)
     }
 
     /// The containers that are made from an image, or have it mounted.

@@ -14,7 +14,7 @@ use kelp_image::unpack::{Options, Ownership};
 use kelp_monitor::Launch;
 use kelp_runtime::rootfd::Root;
 use kelp_state::liveness::{self, Offline};
-use kelp_state::{ContainerId, Record, file};
+use kelp_state::{ContainerId, Paths, Record, file};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use serde::{Deserialize, Serialize};
@@ -126,7 +126,7 @@ fn act(
         // Too early for the death signal to have been set.
         return Err(Error::new(Kind::Failed, "nobody waits for the copy"));
     }
-    let (root, _kept) = open_root(&record, &launch, request.running)?;
+    let (root, _kept) = open_root(&engine.paths, &record, &launch, request.running)?;
     enter(&root)?;
     let path = Path::new(&request.path);
     match &request.direction {
@@ -150,6 +150,7 @@ fn is_unread(reply: &File) -> bool {
 
 /// The root, and what keeps the container from being started while it is mounted here.
 fn open_root(
+    paths: &Paths,
     record: &Record,
     launch: &Launch,
     running: bool,
@@ -166,7 +167,8 @@ fn open_root(
         ))
     })?;
     let attach = record.data.join("work");
-    let root = kelp_runtime::stopped::mount(&launch.spec, &launch.rootfs, &attach)?;
+    let rootfs = kelp_monitor::shown::root(paths, record, &launch.rootfs)?;
+    let root = kelp_runtime::stopped::mount(&launch.spec, &rootfs, &attach)?;
     Ok((root, Some(offline)))
 }
 
