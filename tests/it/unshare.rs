@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use crate::env::{Env, kelp_program};
-use crate::kelp::{LIMIT, wait};
+use crate::kelp::{Kelp, LIMIT, around, wait};
 
 /// A shell in `kelp unshare` that is told what to do; `$kelp` is kelp.
 pub(crate) struct Session {
@@ -213,10 +213,40 @@ fn root_of_a_namespace_with_one_id_runs_containers_with_one() {
         .kelp(&["run", "--rm", "--network", "none", &image, "id", "-u"])
         .into_command();
     let words = ["--user", "--map-root-user", "--mount"];
-    let inside = crate::kelp::around(&kelp, "unshare", &words);
-    let done = crate::kelp::Kelp::new(inside).done();
+    let inside = around(&kelp, "unshare", &words);
+    let done = Kelp::new(inside).done();
     assert_eq!(done.exits(0), "0\n");
     assert!(maps(&env).contains(&"single".to_owned()));
+}
+
+#[test]
+fn root_of_a_namespace_that_may_not_mount_has_one_beneath_it() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let script = "readlink /proc/self/ns/user; chown 7:8 /tmp; stat -c %u:%g /tmp";
+    let run = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        &image,
+        "sh",
+        "-c",
+        script,
+    ];
+    let outside = env.kelp(&run).succeeds();
+    let keys = maps(&env);
+    let words = [
+        "--user",
+        "--map-auto",
+        "--map-root-user",
+        "setpriv",
+        "--bounding-set=-sys_admin",
+    ];
+    let inside = around(&env.kelp(&run).into_command(), "unshare", &words);
+    let done = Kelp::new(inside).done().exits(0);
+    assert!(done.ends_with("\n7:8\n") && done != outside, "{done}");
+    assert_eq!(maps(&env), keys);
 }
 
 #[test]
