@@ -8,9 +8,7 @@ use super::mount::{COLUMNS, Row, is_json};
 use super::output;
 use super::selection::report;
 
-/// Mount images so that they can be read and print where, or list what is mounted
-///
-/// Works in `kelp unshare`; a mount lasts as long as what that runs.
+/// In `kelp unshare`: mount images so that they can be read and print where, or list what is mounted
 #[derive(clap::Args)]
 pub struct Args {
     /// Mount every image

@@ -10,7 +10,7 @@ use rustix::termios::isatty;
 
 use super::output;
 
-/// Load images from an archive or a directory
+/// Load images from an archive, a directory or a URL
 #[derive(clap::Args)]
 pub struct Args {
     /// The archive or the directory, or the http or https URL of an archive; standard input otherwise

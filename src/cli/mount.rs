@@ -8,9 +8,7 @@ use serde_json::json;
 use super::output;
 use super::selection::{Selection, report};
 
-/// Mount a container's root file system and print where, or list what is mounted
-///
-/// Works in `kelp unshare`; a mount lasts as long as what that runs.
+/// In `kelp unshare`: mount containers' root file systems and print where, or list what is mounted
 #[derive(clap::Args)]
 pub struct Args {
     /// Mount every container
@@ -20,7 +18,7 @@ pub struct Args {
     #[arg(long)]
     format: Option<String>,
     /// Show whole ids in the list
-    #[arg(long, visible_alias = "notruncate")]
+    #[arg(long, alias = "notruncate")]
     no_trunc: bool,
     #[command(flatten)]
     selection: Selection,

@@ -2,7 +2,7 @@
 
 use kelp_engine::{Engine, Error, Kind};
 
-/// Run a command in the user namespace of containers: it is root there
+/// Run a command in the user namespace of containers: it is root there, and mounts end with it
 #[derive(clap::Args)]
 pub struct Args {
     /// The command and its arguments; the shell if there is none

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::env::Env;
 use crate::image::digest;
+use crate::unshare::Session;
 
 const DAMAGED: &str = "Error: damage detected in local storage";
 const STILL_DAMAGED: &str = "Error: damage in local storage still present after repair attempt";
@@ -240,6 +241,37 @@ fn a_layer_in_use_stays_until_its_container_has_ended() {
     );
     env.kelp(&["rm", "-f", "-t0", "x"]).succeeds();
     store.checks(&["-r"], None, &[line, "Rebuilt layer DIFF (KEY)"]);
+    store.runs();
+}
+
+#[test]
+fn a_layer_that_is_mounted_stays_until_it_is_not() {
+    let Some(env) = Env::new() else { return };
+    let store = Store::new(&env);
+    let create = ["create", "--name", "c", &store.name, "true"];
+    let container = env.kelp(&create).succeeds();
+    for (mount, user) in [
+        (
+            format!("$kelp image mount {}", store.name),
+            format!("image {}", &store.id[..12]),
+        ),
+        (
+            "$kelp mount c".to_owned(),
+            format!("container {}", &container[..12]),
+        ),
+    ] {
+        let mut session = Session::new(&env);
+        session.ask(&mount).done();
+        fs::write(store.layer().join("more"), "").unwrap();
+        let line = "Damaged layer DIFF (KEY): more is not in the archive";
+        let in_use = format!(
+            "Layer DIFF (KEY) is in use by {user}, which is mounted: unmount it, and check again"
+        );
+        store.checks(&["-r"], Some(STILL_DAMAGED), &[line, &in_use]);
+        session.end();
+        store.checks(&["-r"], None, &[line, "Rebuilt layer DIFF (KEY)"]);
+    }
+    env.kelp(&["rm", "c"]).succeeds();
     store.runs();
 }
 

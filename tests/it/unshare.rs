@@ -235,7 +235,6 @@ fn root_of_a_namespace_that_may_not_mount_has_one_beneath_it() {
         script,
     ];
     let outside = env.kelp(&run).succeeds();
-    let keys = maps(&env);
     let words = [
         "--user",
         "--map-auto",
@@ -243,9 +242,14 @@ fn root_of_a_namespace_that_may_not_mount_has_one_beneath_it() {
         "setpriv",
         "--bounding-set=-sys_admin",
     ];
-    let inside = around(&env.kelp(&run).into_command(), "unshare", &words);
-    let done = Kelp::new(inside).done().exits(0);
-    assert!(done.ends_with("\n7:8\n") && done != outside, "{done}");
+    let inside = || {
+        let command = around(&env.kelp(&run).into_command(), "unshare", &words);
+        let done = Kelp::new(command).done().exits(0);
+        assert!(done.ends_with("\n7:8\n") && done != outside, "{done}");
+    };
+    inside();
+    let keys = maps(&env);
+    inside();
     assert_eq!(maps(&env), keys);
 }
 

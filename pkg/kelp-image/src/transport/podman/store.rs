@@ -375,7 +375,7 @@ fn usual_root(paths: &ConfigPaths) -> Result<PathBuf, Error> {
         .or(system.rootless_storage_path);
     if let Some(path) = chosen.filter(|path| !path.is_empty()) {
         let home = paths.home.as_deref().unwrap_or(Path::new("/"));
-        let uid = rustix::process::getuid().as_raw().to_string();
+        let uid = kelp_userns::own::ids().0.to_string();
         return Ok(path
             .replace("$HOME", &home.to_string_lossy())
             .replace("$UID", &uid)
