@@ -153,6 +153,17 @@ fn kelp_in_its_own_unshare_has_the_same_store_and_containers() {
     let new = maps_after.iter().filter(|map| !maps_before.contains(map));
     // That of `auto` alone.
     assert_eq!(new.count(), 1, "{maps_before:?} {maps_after:?}");
+    // But not one with a namespace of its own that was made elsewhere; that can be stopped.
+    env.waiting("apart", &["--network", "none", "--userns=keep-id"]);
+    for words in ["exec apart true", "cp apart:/bin/sh -", "mount apart"] {
+        let line = session.ask(&format!("$kelp {words}")).failed(125);
+        assert!(
+            line.ends_with("leave `kelp unshare` for it, or start it in there"),
+            "{line}"
+        );
+    }
+    let again = "$kelp stop -t 0 apart && $kelp start apart && $kelp exec apart true";
+    session.ask(again).done();
     // One that is started here is anybody's, and outlives the session.
     let start = format!("$kelp run -d --name inner --network none {image} sleep 1000");
     let inner = session.ask(&start).done();
@@ -176,7 +187,7 @@ fn kelp_in_its_own_unshare_has_the_same_store_and_containers() {
             .succeeds()
             .contains(inner.trim())
     );
-    env.kelp(&["rm", "-f", "-t", "0", "inner", "kept", "after"])
+    env.kelp(&["rm", "-f", "-t", "0", "inner", "kept", "apart", "after"])
         .succeeds();
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use kelp_userns::{IdMap, IdMapping, UserNamespace, own, shared, subid};
 
 use crate::container::config::{MapLines, Namespaces, UserMode};
-use crate::{Engine, Error, internal};
+use crate::{ContainerId, Engine, Error, internal};
 
 /// The id map of a container.
 pub fn map_of(namespaces: &Namespaces) -> Result<IdMap, Error> {
@@ -179,6 +179,24 @@ pub fn inner((container, host, size): (u32, u32, u32), ids: Ids) -> Result<MapLi
         done += part;
     }
     Ok(lines)
+}
+
+/// Refuses a container whose first process can't be looked into from `kelp unshare`: it is in a user namespace
+/// that is neither the caller's nor beneath it.
+pub(crate) fn check_reach(id: &ContainerId, process: u32) -> Result<(), Error> {
+    if own::map().is_none() {
+        return Ok(());
+    }
+    match std::fs::metadata(format!("/proc/{process}/ns/user")) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            Err(Error::conflict(format!(
+                "container {} has a user namespace that was made outside of this one: leave `kelp \
+                 unshare` for it, or start it in there",
+                id.short()
+            )))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Root without a range of its own: every id is itself.

@@ -179,6 +179,7 @@ impl Engine {
             }
         }
         let (run, pidfd) = self.init_of(id)?;
+        host::check_reach(id, run.pid)?;
         let path = format!("/proc/{}/root", run.pid);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(path, flags, Mode::empty())

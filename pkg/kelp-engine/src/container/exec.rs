@@ -25,7 +25,7 @@ use crate::container::environment;
 use crate::container::exec::foreign::Entered;
 use crate::container::signal::ends_within;
 use crate::terminal::{End, Options, Other, Session};
-use crate::{Engine, Error, Kind};
+use crate::{Engine, Error, Kind, host};
 
 /// A request for another process.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -104,6 +104,7 @@ impl Engine {
                 id.short()
             )));
         }
+        host::check_reach(id, run.pid)?;
         // The monitor's is another one where kelp was replaced since.
         kelp_runtime::program::protect(Some(run.monitor))?;
         Ok((run, pidfd))

@@ -14,7 +14,7 @@ use kelp_state::{ContainerId, Record, Status, file, liveness};
 
 use super::signal::ends_within;
 use crate::image::mount::unmount;
-use crate::{Engine, Error, Kind};
+use crate::{Engine, Error, host};
 
 impl Engine {
     /// Mounts a container's root, if it is not mounted yet; where.
@@ -39,17 +39,9 @@ impl Engine {
     /// Shows the root that a container has.
     fn show_running(&self, id: &ContainerId, place: &Place) -> Result<(), Error> {
         let (run, pidfd) = self.init_of(id)?;
+        host::check_reach(id, run.pid)?;
         place.make()?;
-        kelp_runtime::shown::root_of(run.pid, place.path()).map_err(|error| {
-            Error::new(
-                Kind::Failed,
-                format!(
-                    "{}: the container has a user namespace that was made outside of this one; stop it, \
-                     or start it from here",
-                    Error::from(error).line()
-                ),
-            )
-        })?;
+        kelp_runtime::shown::root_of(run.pid, place.path())?;
         if ends_within(&pidfd, Duration::ZERO)? {
             // The next run's root is another.
             let _ = place.unmount(true);
