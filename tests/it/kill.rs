@@ -325,3 +325,4 @@ mod combination;
 mod image;
 mod run;
 pub(crate) mod store;
+mod transports;

@@ -73,6 +73,14 @@ impl Registry {
         }
     }
 
+    /// Forgets all that was pushed.
+    pub(crate) fn forget_all(&self) {
+        match fs::remove_dir_all(self.directory.join("data")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+            _ => {}
+        }
+    }
+
     fn start(directory: PathBuf, more: &str) -> Self {
         let config = format!(
             "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: \

@@ -41,6 +41,7 @@ use container::config::CgroupMode;
 pub use error::{Error, Kind};
 pub use kelp_network as network;
 pub use kelp_runtime::{OCI_VERSION, devices};
+use kelp_state::paths::make_private;
 pub use kelp_state::{ContainerId, Paths, Status};
 use storage::Storage;
 
@@ -67,8 +68,13 @@ impl Engine {
     /// umask 022.
     pub fn open() -> Result<Self, Error> {
         umask::take_usual();
+        let paths = Paths::from_env()?;
+        for directory in [&paths.data, &paths.runtime] {
+            make_private(directory)
+                .map_err(|error| space::explain_space(error.into(), directory, space::SMALL))?;
+        }
         Ok(Self {
-            paths: Paths::from_env()?,
+            paths,
             cgroup_mode: CgroupMode::Enabled,
             storage: None,
             additional_stores: None,

@@ -6,6 +6,9 @@ use kelp_image::space::{amount, explanation, is_full};
 
 use crate::{Engine, Error};
 
+/// What is needed where nobody knows how much it is.
+pub(crate) const SMALL: &str = "a name or a record takes at least 4 kB, an image as much as it has";
+
 impl Engine {
     /// Says of an error that a full file system caused which one that is, what is left there and what it
     /// takes, unless that is said already; any other error as it is.
@@ -14,8 +17,7 @@ impl Engine {
     /// known by then is how much was to be written. Operations that know more, or write elsewhere, say so by
     /// [`explain_space`] first.
     pub fn explain_space(&self, error: Error) -> Error {
-        let need = "a name or a record takes at least 4 kB, an image as much as it has";
-        explain_space(error, &self.paths.data, need)
+        explain_space(error, &self.paths.data, SMALL)
     }
 
     /// The same for what brings this many bytes here.

@@ -211,6 +211,9 @@ impl Engine {
             }
             trash::put_volume(&self.paths, &self.paths.volumes().join(name))?
         };
+        // Reported removed, it does not come back after a power cut.
+        file::sync_removal(&self.paths.volumes())
+            .map_err(Error::io(format!("remove volume {name}")))?;
         self.note_volume("remove", name);
         self.delete_discarded(&place).map(|()| BTreeSet::new())
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{FlockOperation, IFlags, Mode, OFlags, flock};
+use rustix::fs::{CWD, FlockOperation, IFlags, Mode, OFlags, RenameFlags, flock, renameat_with};
 use rustix::io::Errno;
 
 use crate::Error;
@@ -97,11 +97,37 @@ impl TemporaryFile {
 
     /// Writes all of it, brings it to the disk and gives it its name.
     pub(crate) fn finish(mut self, content: &[u8], to: &Path) -> Result<(), Error> {
+        self.fill(content, to)?;
+        self.persist(to)
+    }
+
+    /// The same, and brings the name to the disk. If that can't be done, what had the name before has it
+    /// again. The caller keeps others from changing it meanwhile.
+    pub(crate) fn replace(mut self, content: &[u8], to: &Path) -> Result<(), Error> {
+        self.fill(content, to)?;
+        let directory = to.parent().unwrap_or(Path::new("/"));
+        let exchange = || renameat_with(CWD, &self.path, CWD, to, RenameFlags::EXCHANGE);
+        if exchange().is_ok() {
+            // The older one goes with this.
+            return sync_directory(directory).inspect_err(|_| {
+                let _ = exchange();
+            });
+        }
+        // There is none, or the file system can't exchange two.
+        let is_new = !to.exists();
+        self.persist(to)?;
+        sync_directory(directory).inspect_err(|_| {
+            if is_new {
+                let _ = fs::remove_file(to);
+            }
+        })
+    }
+
+    fn fill(&mut self, content: &[u8], to: &Path) -> Result<(), Error> {
         self.file
             .write_all(content)
             .and_then(|()| self.file.sync_data())
-            .map_err(Error::io(format!("write {}", to.display())))?;
-        self.persist(to)
+            .map_err(Error::io(format!("write {}", to.display())))
     }
 
     /// Gives the file its final name, replacing what has it.
@@ -114,6 +140,13 @@ impl TemporaryFile {
         self.renamed = true;
         Ok(())
     }
+}
+
+/// Makes the names in a directory outlive a power cut.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), Error> {
+    File::open(path)
+        .and_then(|directory| directory.sync_all())
+        .map_err(Error::io(format!("sync {}", path.display())))
 }
 
 impl Drop for TemporaryFile {
@@ -233,6 +266,18 @@ mod tests {
         let kept = TemporaryFile::create(directory.path(), "x").unwrap();
         kept.persist(&directory.path().join("name")).unwrap();
         assert!(directory.path().join("name").exists());
+    }
+
+    #[test]
+    fn a_replaced_file_leaves_nothing_of_the_older_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let to = directory.path().join("name");
+        for content in ["first", "second"] {
+            let new = TemporaryFile::create(directory.path(), "x").unwrap();
+            new.replace(content.as_bytes(), &to).unwrap();
+            assert_eq!(fs::read_to_string(&to).unwrap(), content);
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        }
     }
 
     #[test]

@@ -24,23 +24,16 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// From the environment; makes the directories that are missing.
-    ///
-    /// # Errors
-    /// [`Error::Insecure`] if one belongs to another user or is open to others.
+    /// From the environment; [`make_private`] makes the first two.
     pub fn from_env() -> Result<Self, Error> {
         let home = home()?;
-        let paths = Self {
+        Ok(Self {
             data: variable("XDG_DATA_HOME")
                 .unwrap_or_else(|| home.join(".local/share"))
                 .join("kelp"),
             runtime: runtime_base()?.join("kelp"),
             config: variable("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config")),
-        };
-        for directory in [&paths.data, &paths.runtime] {
-            private_directory(directory)?;
-        }
-        Ok(paths)
+        })
     }
 
     /// The directory of the user's session, `$XDG_RUNTIME_DIR`, with other programs' sockets.
@@ -143,7 +136,10 @@ fn base_among_others(parent: &Path) -> Result<PathBuf, Error> {
 }
 
 /// Makes `path` with mode 0700, or checks that it is the user's and closed to others.
-fn private_directory(path: &Path) -> Result<(), Error> {
+///
+/// # Errors
+/// [`Error::Insecure`] if it belongs to another user or is open to others.
+pub fn make_private(path: &Path) -> Result<(), Error> {
     check_private(path, &look_or_make(path)?)
 }
 
@@ -206,7 +202,7 @@ mod tests {
         let base = base_among_others(parent.path()).unwrap();
         assert_eq!(fs::metadata(&base).unwrap().mode() & 0o777, 0o700);
         // What is in it may be as private as can be.
-        private_directory(&base.join("kelp")).unwrap();
+        make_private(&base.join("kelp")).unwrap();
         assert_eq!(base_among_others(parent.path()).unwrap(), base);
         for mode in [0o777, 0o770, 0o701] {
             fs::set_permissions(&base, fs::Permissions::from_mode(mode)).unwrap();
@@ -224,7 +220,7 @@ mod tests {
     fn a_base_is_no_link_and_no_file() {
         let parent = tempfile::tempdir().unwrap();
         let elsewhere = parent.path().join("elsewhere");
-        private_directory(&elsewhere).unwrap();
+        make_private(&elsewhere).unwrap();
         let base = parent.path().join(format!("kelp-{}", geteuid().as_raw()));
         symlink(&elsewhere, &base).unwrap();
         base_among_others(parent.path()).unwrap_err();

@@ -6,16 +6,8 @@ use crate::env::kelp_program;
 use crate::image::Image;
 use crate::kelp::Kelp;
 use crate::registry::Registry;
-use crate::skip;
 
-/// Only the virtual machine's disk may be used so.
-fn elsewhere() -> bool {
-    let elsewhere = std::env::var_os("KELP_TEST_VM").is_none();
-    if elsewhere {
-        skip::skip("a virtual machine that may be rebooted");
-    }
-    elsewhere
-}
+use super::elsewhere;
 
 fn kelp(arguments: &[&str]) -> Kelp {
     let mut command = Command::new(kelp_program());

@@ -174,8 +174,8 @@ impl Engine {
         };
         let launch: Option<Launch> =
             file::read_json(&record.data.join("launch.json")).unwrap_or_default();
-        let place = Place::of_container(&self.paths.data, &record.id);
-        if let (Ok(Seen::By(process)), false) = (place.seen(), force) {
+        let mounted = Place::of_container(&self.paths.data, &record.id);
+        if let (Ok(Seen::By(process)), false) = (mounted.seen(), force) {
             return Err(Error::conflict(format!(
                 "container {} is mounted by `kelp mount` where process {process} is: unmount it there \
                  (kelp umount), or use --force",
@@ -183,8 +183,13 @@ impl Engine {
             )));
         }
         kill_remains(record, record.run().unwrap_or_default().as_ref());
-        place.forget();
-        self.discard(record)?;
+        mounted.forget();
+        let place = trash::put_record(&self.paths, record)?;
+        if !launch.as_ref().is_some_and(|launch| launch.remove) {
+            // Reported removed, it does not come back after a power cut.
+            file::sync_removal(&self.paths.containers()).map_err(Error::io("remove a record"))?;
+        }
+        self.delete_discarded(&place)?;
         if let Some(config) = &config {
             name::release(&self.paths, &config.name, &record.id);
             self.note("remove", config);

@@ -41,7 +41,8 @@ use crate::layer::LayerStore;
 use crate::platform::Platform;
 use crate::pull::{Images, LocalImage, PulledImage};
 use crate::reference::Reference;
-use crate::temporary::{self, TemporaryFile, make_directory};
+use crate::space;
+use crate::temporary::{self, TemporaryFile, make_directory, sync_directory};
 use crate::unpack;
 use crate::unpacker::Unpacker;
 use additional::Below;
@@ -266,7 +267,8 @@ impl Store {
         self.tags
             .get(&name)?
             .ok_or_else(|| Error::NotFound(name.clone()))?;
-        self.tags.remove(&name)
+        self.tags.remove(&name)?;
+        self.tags.sync()
     }
 
     fn write_tag(&self, name: &str, record: &ImageRecord) -> Result<(), Error> {
@@ -567,14 +569,16 @@ fn no_image(id: &Digest) -> Error {
 fn write_document<T: Serialize>(data: &Path, path: &Path, value: &T) -> Result<(), Error> {
     let text =
         serde_json::to_vec(value).map_err(Error::json(format!("write {}", path.display())))?;
-    TemporaryFile::create(&data.join("tmp"), "record")?.finish(&text, path)?;
-    path.parent().map_or(Ok(()), sync_directory)
+    TemporaryFile::create(&data.join("tmp"), "record")?.replace(&text, path)
 }
 
-fn sync_directory(path: &Path) -> Result<(), Error> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(Error::io(format!("sync {}", path.display())))
+/// Makes removals from a directory outlive a power cut. On a full disk, where that may fail, they count
+/// without.
+fn sync_removal(path: &Path) -> Result<(), Error> {
+    match sync_directory(path) {
+        Err(error) if space::is_full(&error) => Ok(()),
+        synced => synced,
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::lock::leased;
-use super::{ImageRecord, Store, StoreLock, read_record};
+use super::{ImageRecord, Store, StoreLock, read_record, sync_removal};
 use crate::Error;
 use crate::digest::Digest;
 
@@ -44,6 +44,7 @@ impl Store {
             && (names.len() > 1 || self.read_only(&record.id).is_some())
         {
             self.tags.remove(&meant)?;
+            self.tags.sync()?;
             return Ok(Removal {
                 untagged: vec![meant],
                 ..Removal::default()
@@ -107,6 +108,10 @@ impl Store {
         }
         let path = self.record_path(&record.id);
         std::fs::remove_file(&path).map_err(Error::io(format!("remove {}", path.display())))?;
+        // Before what they refer to goes: no power cut, on no file system, leaves an image without its
+        // blobs. And what was reported removed does not come back.
+        self.tags.sync()?;
+        sync_removal(&self.data.join("images"))?;
         Ok(Removal {
             untagged: names,
             deleted: Some(record.id.clone()),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::write_document;
+use super::{sync_removal, write_document};
 use crate::Error;
 use crate::digest::Digest;
 
@@ -59,6 +59,7 @@ impl Tags {
         write_document(data, &self.path(&tag.reference), tag)
     }
 
+    /// Takes a name away; the caller is to [`Tags::sync`].
     pub(super) fn remove(&self, reference: &str) -> Result<(), Error> {
         let path = self.path(reference);
         match fs::remove_file(&path) {
@@ -67,6 +68,11 @@ impl Tags {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Makes removals outlive a power cut.
+    pub(super) fn sync(&self) -> Result<(), Error> {
+        sync_removal(&self.directory)
     }
 
     /// Every name, in order.
