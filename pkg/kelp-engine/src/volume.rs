@@ -72,6 +72,18 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+        if durability == Durability::Synced
+            && let Err(error) = file::sync_directory(&volumes)
+        {
+            // What was not made is not there, unless somebody has taken it into use.
+            if !self.volume_users().contains_key(name) {
+                let volume = volumes.join(name);
+                // Where there is no space for another name, it goes without one.
+                let place = trash::put_volume(&self.paths, &volume).unwrap_or(volume);
+                let _ = trash::empty(&place);
+            }
+            return Err(Error::io(what())(error));
+        }
         self.note_volume("create", name);
         Ok(true)
     }
@@ -205,8 +217,8 @@ enum Made {
     TakenAway,
 }
 
-/// Makes a volume's directory under another name, which is locked as long, and renames it. One that is empty
-/// is no volume, and is replaced.
+/// Makes a volume's directory under another name, which is locked as long, and renames it; the new name is
+/// the caller's to sync. One that is empty is no volume, and is replaced.
 fn make_in(
     volumes: &Path,
     name: &str,
@@ -236,10 +248,6 @@ fn make_in(
         fs::rename(&new, volumes.join(name))
     });
     match filled {
-        Ok(()) if durability == Durability::Synced => {
-            file::sync_directory(volumes)?;
-            Ok(Made::New)
-        }
         Ok(()) => Ok(Made::New),
         Err(error) => {
             let is_gone = !new.exists();

@@ -7,12 +7,15 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rustix::fs::{CWD, FlockOperation, IFlags, Mode, OFlags, RenameFlags, flock, renameat_with};
+use rustix::fs::{
+    AtFlags, CWD, FlockOperation, IFlags, Mode, OFlags, RenameFlags, flock, linkat, renameat_with,
+};
 use rustix::io::Errno;
 
 use crate::Error;
@@ -157,6 +160,62 @@ impl Drop for TemporaryFile {
     }
 }
 
+/// A file of the user's own that is being written, where nobody collects what is left: it has no name until it
+/// is whole, so that nothing is.
+#[derive(Debug)]
+pub(crate) enum Output {
+    Unnamed(File),
+    /// On a file system that has no such files.
+    Named(TemporaryFile),
+}
+
+impl Output {
+    /// Begins a file that is to be in a directory.
+    pub(crate) fn create(directory: &Path) -> Result<Self, Error> {
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        match rustix::fs::open(directory, flags, Mode::from_raw_mode(0o644)) {
+            Ok(file) => Ok(Self::Unnamed(file.into())),
+            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::ISDIR) => Ok(Self::Named(
+                TemporaryFile::create_readable(directory, ".kelp")?,
+            )),
+            Err(error) => Err(Error::io(format!("make a file in {}", directory.display()))(error)),
+        }
+    }
+
+    pub(crate) fn file_mut(&mut self) -> &mut File {
+        match self {
+            Self::Unnamed(file) => file,
+            Self::Named(file) => file.file_mut(),
+        }
+    }
+
+    /// Gives the file its name, replacing what has it.
+    pub(crate) fn persist(self, to: &Path) -> Result<(), Error> {
+        let file = match self {
+            Self::Unnamed(file) => file,
+            Self::Named(file) => return file.persist(to),
+        };
+        // As open(2) has it.
+        let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let link = |name: &Path| linkat(CWD, &from, CWD, name, AtFlags::SYMLINK_FOLLOW);
+        let failed = || format!("write {}", to.display());
+        match link(to) {
+            Ok(()) => Ok(()),
+            // A name that is had can be replaced by another name alone.
+            Err(Errno::EXIST) => {
+                let directory = to.parent().unwrap_or(Path::new("/"));
+                let name = unused_path(directory, ".kelp");
+                link(&name).map_err(Error::io(failed()))?;
+                fs::rename(&name, to).map_err(|error| {
+                    let _ = fs::remove_file(&name);
+                    Error::io(failed())(error)
+                })
+            }
+            Err(error) => Err(Error::io(failed())(error)),
+        }
+    }
+}
+
 /// Makes and locks a directory `<directory>/<kind>-…`; the lock lasts as long as the file.
 pub(crate) fn create_directory(directory: &Path, kind: &str) -> Result<(PathBuf, File), Error> {
     make_locked(directory, kind, |path| {
@@ -266,6 +325,23 @@ mod tests {
         let kept = TemporaryFile::create(directory.path(), "x").unwrap();
         kept.persist(&directory.path().join("name")).unwrap();
         assert!(directory.path().join("name").exists());
+    }
+
+    #[test]
+    fn an_output_has_no_name_until_it_is_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let names = || fs::read_dir(directory.path()).unwrap().count();
+        let to = directory.path().join("name");
+        for (content, before) in [("first", 0), ("second", 1)] {
+            let mut output = Output::create(directory.path()).unwrap();
+            output.file_mut().write_all(content.as_bytes()).unwrap();
+            if matches!(output, Output::Unnamed(_)) {
+                assert_eq!(names(), before);
+            }
+            output.persist(&to).unwrap();
+            assert_eq!(fs::read_to_string(&to).unwrap(), content);
+            assert_eq!(names(), 1);
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::Error;
 use crate::digest::{Digest, Hasher};
 use crate::tar::write::TarWriter;
 use crate::tar::{Entry, Kind};
-use crate::temporary::TemporaryFile;
+use crate::temporary::Output;
 
 /// How much is copied at a time.
 const BUFFER: usize = 1 << 20;
@@ -107,7 +107,7 @@ impl Sink for DirectorySink {
         let path = self.root.join(name);
         let parent = path.parent().unwrap_or(&self.root);
         fs::create_dir_all(parent).map_err(Error::io(format!("make {}", parent.display())))?;
-        let mut file = TemporaryFile::create_readable(parent, ".kelp")?;
+        let mut file = Output::create(parent)?;
         copy(name, size, content, |bytes| {
             file.file_mut()
                 .write_all(bytes)

@@ -21,7 +21,7 @@ use crate::digest::Digest;
 use crate::parcel::{Parcel, ParcelBlob};
 use crate::progress::{Event, Progress};
 use crate::reference::ImageName;
-use crate::temporary::TemporaryFile;
+use crate::temporary::Output;
 
 /// An image with the names that it is written with.
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ pub fn to_path(
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."));
-    let mut file = TemporaryFile::create_readable(parent, ".kelp")?;
+    let mut file = Output::create(parent)?;
     to_writer(file.file_mut(), form, images, blobs, progress)?;
     file.persist(&target)
 }
