@@ -93,12 +93,10 @@ fn what_was_reported_done_is_whole() {
     let all: Vec<_> = all.into_iter().chain(more).collect();
     log::copy(Path::new(DISK), Path::new(STATE));
     look("as the kill left it", &all, &mut chance);
-    let end = marks.iter().find(|(_, mark)| mark.command == END);
-    let (first, (end, _)) = (marks[0].0, end.expect("an end"));
+    let end = marks.iter().position(|(_, mark)| mark.command == END);
+    let points = moments(&marks[..=end.expect("an end")], &mut chance);
     let mut replay = Replay::new(&log, BASE, Path::new(FLUSHED));
-    let count = if is_nightly() { 199 } else { 9 };
-    for number in chance.choose(end - first, count) {
-        let at = first + number;
+    for &at in &points {
         replay.go_on(at);
         log::copy(Path::new(FLUSHED), Path::new(STATE));
         let copy = OpenOptions::new().write(true).open(STATE).unwrap();
@@ -107,8 +105,23 @@ fn what_was_reported_done_is_whole() {
         let before = marks.iter().take_while(|(entry, _)| *entry < at).count();
         look(&state, &all[..before], &mut chance);
     }
-    eprintln!("{count} cuts within {} writes and flushes", end - first);
+    eprintln!("{} cuts before entry {:?}", points.len(), points.last());
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+/// When the power fails, in order: at any entry of the log, and as often just after a command was reported
+/// done, when nobody else has synced yet what that did not.
+fn moments(marks: &[(usize, Mark)], chance: &mut Chance) -> Vec<usize> {
+    let (first, last) = (marks[0].0, marks[marks.len() - 1].0);
+    let (any, after) = if is_nightly() { (99, 100) } else { (4, 5) };
+    let any = chance.choose(last - first, any).into_iter();
+    let mut points: Vec<_> = any.map(|number| first + number).collect();
+    let done: Vec<_> = marks.iter().filter(|(_, mark)| mark.done).collect();
+    for number in chance.choose(done.len(), after) {
+        points.push(done[number - 1].0 + 1);
+    }
+    points.sort_unstable();
+    points
 }
 
 fn mount() {
@@ -144,6 +157,7 @@ fn look_at(expected: &Expected, chance: &mut Chance) -> Vec<String> {
         done
     };
     done(&["system", "prune", "-f"]);
+    let more = more_than(&found);
     let images = named(&found, "image ");
     if !images.is_empty() {
         let image = images[chance.below(images.len())];
@@ -158,8 +172,8 @@ fn look_at(expected: &Expected, chance: &mut Chance) -> Vec<String> {
             wrong.push(format!("{words:?}: {stdout:?}"));
         }
     }
+    wrong.extend(more);
     wrong.extend(check(&["--quick"]));
-    wrong.extend(more_than(&found));
     wrong
 }
 
