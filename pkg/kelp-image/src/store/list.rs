@@ -277,6 +277,7 @@ impl Store {
             && names.len() > 1
         {
             self.tags.remove(&meant)?;
+            self.tags.sync()?;
             return Ok(Some(Removal {
                 untagged: vec![meant],
                 ..Removal::default()
@@ -296,6 +297,7 @@ impl Store {
         }
         let path = self.list_path(&list.id);
         fs::remove_file(&path).map_err(Error::io(format!("remove {}", path.display())))?;
+        self.settle_removal("lists")?;
         Ok(Some(Removal {
             untagged: names,
             deleted: Some(list.id),

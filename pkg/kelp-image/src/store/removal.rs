@@ -108,15 +108,19 @@ impl Store {
         }
         let path = self.record_path(&record.id);
         std::fs::remove_file(&path).map_err(Error::io(format!("remove {}", path.display())))?;
-        // Before what they refer to goes: no power cut, on no file system, leaves an image without its
-        // blobs. And what was reported removed does not come back.
-        self.tags.sync()?;
-        sync_removal(&self.data.join("images"))?;
+        self.settle_removal("images")?;
         Ok(Removal {
             untagged: names,
             deleted: Some(record.id.clone()),
             trash: self.discard_unneeded(record.references())?,
         })
+    }
+
+    /// Makes the removal of names, and of records in a directory, outlive a power cut. That comes before what
+    /// they refer to goes: so no power cut, on no file system, leaves an image without its blobs.
+    pub(super) fn settle_removal(&self, directory: &str) -> Result<(), Error> {
+        self.tags.sync()?;
+        sync_removal(&self.data.join(directory))
     }
 
     /// Takes the names of blobs and layers away that nothing refers to. The caller holds the exclusive
