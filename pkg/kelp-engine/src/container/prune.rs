@@ -77,8 +77,8 @@ impl Engine {
             }
             match self.remove_container(&config.id, &RemoveOptions::default()) {
                 Ok(()) => pruned.removed.push(config.id),
-                // It runs, or was started just now.
-                Err(error) if error.kind() == Kind::Conflict => {}
+                // It runs or was started just now, or somebody else has removed it.
+                Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {}
                 Err(error) => pruned.errors.push(error),
             }
         }
