@@ -396,7 +396,7 @@ mod tests {
                 "kelp -H x ps",
                 "-H is not supported by kelp yet: there is no service to talk to",
             ),
-            ("kelp mount a", "mount is not supported by kelp yet"),
+            ("kelp pod ps", "pod is not supported by kelp yet"),
             (
                 "kelp system service",
                 "system service is not supported by kelp yet",

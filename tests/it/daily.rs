@@ -223,12 +223,12 @@ fn help_is_a_command_and_what_is_missing_is_said_to_be() {
     }
     for (words, said) in [
         (
-            &["mount", "x"][..],
-            "Error: mount is not supported by kelp yet",
+            &["pod", "ps"][..],
+            "Error: pod is not supported by kelp yet",
         ),
         (
-            &["image", "mount", "x"],
-            "Error: image mount is not supported by kelp yet",
+            &["image", "scp", "x"],
+            "Error: image scp is not supported by kelp yet",
         ),
         (
             &["--runroot", "/x", "ps"],

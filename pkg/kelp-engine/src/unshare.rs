@@ -10,16 +10,18 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+use kelp_state::shown::Place;
 use kelp_state::{Paths, paths};
 use kelp_sys::clone::{Child, CloneFlags, clone3};
 use kelp_sys::fd::has_input;
 use kelp_sys::namespace::enter_user;
 use kelp_sys::process::wait_pidfd;
-use kelp_sys::signal::{self, SIGCHLD, SignalSet, set_mask};
+use kelp_sys::signal::{self, Origin, SIGCHLD, SignalSet, set_mask};
 use kelp_sys::spawn::keep_capabilities;
 use kelp_userns::shared;
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-use rustix::termios::isatty;
+use rustix::process::{
+    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
+};
 
 use crate::container::config::UserMode;
 use crate::{Engine, Error, host, internal};
@@ -68,15 +70,20 @@ fn run(command: &[String]) -> Result<i32, Error> {
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     kelp_sys::namespace::unshare_mounts().map_err(Error::io("make a mount namespace"))?;
     let key = host::id_map(&UserMode::Host)?.key();
-    let runtime = Paths::from_env()?.runtime;
-    let _registration = shared::register(&runtime, &key, std::process::id())?;
+    let paths = Paths::from_env()?;
+    let _registration = shared::register(&paths.runtime, &key, std::process::id())?;
     // A terminal's stop and continue are for both, and are left alone.
     let signals = [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCHLD];
     let signals = SignalSet::of(&signals);
     set_mask(&signals);
     let child = clone3(CloneFlags::empty(), None, || become_command(command))
         .map_err(Error::io("make a process"))?;
-    wait(&child, &signals)
+    let code = wait(&child, &signals);
+    // Who was started in here keeps the namespace, in which nobody could unmount anything any more.
+    for place in Place::all(&paths.data) {
+        while place.unmount(true).is_ok() {}
+    }
+    code
 }
 
 /// Becomes the command, with no signal blocked; the exit code if that fails.
@@ -84,6 +91,8 @@ fn become_command(command: &[String]) -> i32 {
     let Some((program, arguments)) = command.split_first() else {
         return 125;
     };
+    // Nobody could end it who ends kelp.
+    let _ = set_parent_process_death_signal(Some(Signal::TERM));
     // It would be inherited.
     set_mask(&SignalSet::empty());
     let error = Command::new(program).args(arguments).exec();
@@ -101,17 +110,15 @@ fn become_command(command: &[String]) -> i32 {
 
 /// Waits for the command, and passes signals on; its exit code.
 fn wait(child: &Child, signals: &SignalSet) -> Result<i32, Error> {
-    let has_terminal = isatty(rustix::stdio::stdin());
     loop {
         if has_input(child.pidfd.as_fd()) {
             let exit = wait_pidfd(child.pidfd.as_fd());
             return Ok(exit.map_err(Error::io("wait for the command"))?.code());
         }
-        match signal::wait(signals) {
-            None | Some(SIGCHLD) => {}
-            // The terminal has sent them to the command as well.
-            Some(SIGINT | SIGQUIT) if has_terminal => {}
-            Some(number) => drop(signal::kill(child.pid, number)),
+        match signal::wait_with_origin(signals) {
+            // A terminal has sent its two to the command as well.
+            None | Some((SIGCHLD, _) | (SIGINT | SIGQUIT, Origin::Kernel)) => {}
+            Some((number, _)) => drop(signal::kill(child.pid, number)),
         }
     }
 }

@@ -75,12 +75,14 @@ impl Engine {
         if durability == Durability::Synced
             && let Err(error) = file::sync_directory(&volumes)
         {
-            // What was not made is not there, unless somebody has taken it into use.
-            if !self.volume_users().contains_key(name) {
-                let volume = volumes.join(name);
-                // Where there is no space for another name, it goes without one.
-                let place = trash::put_volume(&self.paths, &volume).unwrap_or(volume);
-                let _ = trash::empty(&place);
+            // What was not made is not there, unless somebody has taken it into use, or has put something
+            // in it: then rmdir(2) refuses.
+            let volume = volumes.join(name);
+            if !self.volume_users().contains_key(name)
+                && fs::remove_dir(volume.join("_data")).is_ok()
+            {
+                let _ = fs::remove_file(volume.join("volume.json"));
+                let _ = fs::remove_dir(&volume);
             }
             return Err(Error::io(what())(error));
         }

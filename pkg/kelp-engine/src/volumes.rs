@@ -180,7 +180,7 @@ impl Engine {
                 }
             }
         }
-        let users = self.discard_volume(&volume.name)?;
+        let users = self.discard_volume(&volume.name, Durability::Synced)?;
         if users.is_empty() {
             return Ok(());
         }
@@ -201,7 +201,11 @@ impl Engine {
 
     /// Removes a volume's files, unless there are users, who are returned: renamed in one step,
     /// deleted after, where its users own some of them from inside their user namespace.
-    pub(crate) fn discard_volume(&self, name: &str) -> Result<BTreeSet<String>, Error> {
+    pub(crate) fn discard_volume(
+        &self,
+        name: &str,
+        durability: Durability,
+    ) -> Result<BTreeSet<String>, Error> {
         let place = {
             // Whoever makes a container that uses it has the shared lock until its record says so.
             let _lock = StoreLock::exclusive(&self.paths.data)?;
@@ -211,10 +215,14 @@ impl Engine {
             }
             trash::put_volume(&self.paths, &self.paths.volumes().join(name))?
         };
-        // Reported removed, it does not come back after a power cut.
-        file::sync_removal(&self.paths.volumes())
-            .map_err(Error::io(format!("remove volume {name}")))?;
+        let synced = match durability {
+            Durability::None => Ok(()),
+            // Reported removed, it does not come back after a power cut.
+            Durability::Synced => file::sync_removal(&self.paths.volumes())
+                .map_err(Error::io(format!("remove volume {name}"))),
+        };
         self.note_volume("remove", name);
-        self.delete_discarded(&place).map(|()| BTreeSet::new())
+        self.delete_discarded(&place)?;
+        synced.map(|()| BTreeSet::new())
     }
 }

@@ -109,6 +109,11 @@ impl TemporaryFile {
     pub(crate) fn replace(mut self, content: &[u8], to: &Path) -> Result<(), Error> {
         self.fill(content, to)?;
         let directory = to.parent().unwrap_or(Path::new("/"));
+        // Locked as this one is, so that nobody collects it while it may be needed again.
+        let older = File::open(to).ok();
+        if let Some(older) = &older {
+            let _ = flock(older, FlockOperation::NonBlockingLockExclusive);
+        }
         let exchange = || renameat_with(CWD, &self.path, CWD, to, RenameFlags::EXCHANGE);
         if exchange().is_ok() {
             // The older one goes with this.
@@ -161,7 +166,8 @@ impl Drop for TemporaryFile {
 }
 
 /// A file of the user's own that is being written, where nobody collects what is left: it has no name until it
-/// is whole, so that nothing is.
+/// is whole, so that nothing is. What replaces a file that exists has another name for a moment, and a kill at
+/// that moment leaves it.
 #[derive(Debug)]
 pub(crate) enum Output {
     Unnamed(File),

@@ -14,8 +14,26 @@ use crate::protocol::FailureKind;
 /// [`Error::Failed`] if it is mounted where the caller can't get at it.
 pub fn root(paths: &Paths, record: &Record, rootfs: &Rootfs) -> Result<Rootfs, Error> {
     let place = Place::of_container(&paths.data, &record.id);
+    if !place.path().exists() {
+        return Ok(rootfs.clone());
+    }
+    if is_here(&place, record)? {
+        return Ok(Rootfs::Directory(place.path().to_owned()));
+    }
+    // A session that has ended leaves it.
+    let _ = std::fs::remove_dir(place.path());
+    Ok(rootfs.clone())
+}
+
+/// Refuses what needs the root, as [`root`] does.
+pub fn check(paths: &Paths, record: &Record) -> Result<(), Error> {
+    is_here(&Place::of_container(&paths.data, &record.id), record).map(drop)
+}
+
+fn is_here(place: &Place, record: &Record) -> Result<bool, Error> {
     match place.seen()? {
-        Seen::Here => Ok(Rootfs::Directory(place.path().to_owned())),
+        Seen::Here => Ok(true),
+        Seen::Nowhere => Ok(false),
         Seen::By(process) => Err(Error::Failed {
             kind: FailureKind::Setup,
             text: format!(
@@ -24,11 +42,6 @@ pub fn root(paths: &Paths, record: &Record, rootfs: &Rootfs) -> Result<Rootfs, E
                 record.id.short()
             ),
         }),
-        Seen::Nowhere => {
-            // A session that has ended leaves it.
-            let _ = std::fs::remove_dir(place.path());
-            Ok(rootfs.clone())
-        }
     }
 }
 

@@ -166,7 +166,10 @@ impl Place {
     /// Takes the directory away, and with it what is mounted on it in other mount namespaces: the kernel
     /// detaches that where a directory goes.
     pub fn forget(&self) {
-        while self.0.is_dir() && self.unmount(true).is_ok() {}
+        if !self.0.is_dir() {
+            return;
+        }
+        while self.unmount(true).is_ok() {}
         // A mount that stays keeps it (EBUSY).
         let _ = fs::remove_dir(&self.0);
     }

@@ -108,6 +108,28 @@ pub fn wait(set: &SignalSet) -> Option<i32> {
     (result == 0).then_some(signal)
 }
 
+/// Who has sent a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The kernel, as for a key of a terminal.
+    Kernel,
+    /// A process.
+    Process,
+}
+
+/// Waits for one of the blocked signals, and says who has sent it; `None` when interrupted.
+pub fn wait_with_origin(set: &SignalSet) -> Option<(i32, Origin)> {
+    // SAFETY: siginfo_t consists of integers and pointers, for which all zeroes is valid.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: set.0 is initialised and info is a valid place.
+    let signal = unsafe { libc::sigwaitinfo(&raw const set.0, &raw mut info) };
+    let origin = match info.si_code {
+        libc::SI_KERNEL => Origin::Kernel,
+        _ => Origin::Process,
+    };
+    (signal > 0).then_some((signal, origin))
+}
+
 /// Sends a signal by number to a child that has not been reaped.
 pub fn kill(pid: rustix::process::Pid, signal: i32) -> io::Result<()> {
     // SAFETY: kill takes two numbers.

@@ -91,6 +91,12 @@ impl IdMap {
         })
     }
 
+    /// Whether every id stands for itself.
+    pub fn is_itself(&self) -> bool {
+        let mut lines = self.uids.iter().chain(&self.gids);
+        lines.all(|line| line.container == line.host)
+    }
+
     /// The same the other way round: whose `container` is this one's `host`.
     #[must_use]
     pub fn inverse(&self) -> Self {

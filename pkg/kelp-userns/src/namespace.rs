@@ -85,7 +85,7 @@ impl UserNamespace {
             let map = map.clone();
             return Ok(Self { fd, map });
         }
-        if owner != geteuid().as_raw() || !is_beneath_own(fd.as_fd()) {
+        if owner != geteuid().as_raw() || depth_beneath_own(fd.as_fd()).is_none() {
             return Err(Error::Map(format!(
                 "{} is not a user namespace that this user made from its own",
                 path.display()
@@ -142,16 +142,18 @@ impl Drop for Placeholder {
     }
 }
 
-/// Whether a namespace was made in the calling process's own, or in one that was made there.
-pub(crate) fn is_beneath_own(namespace: BorrowedFd<'_>) -> bool {
+/// How far beneath the calling process's own a namespace is: 1 for one that was made there; `None` for one
+/// that is elsewhere.
+pub(crate) fn depth_beneath_own(namespace: BorrowedFd<'_>) -> Option<usize> {
     let mut parent = kelp_sys::namespace::parent(namespace);
-    while let Ok(above) = parent {
+    for depth in 1.. {
+        let above = parent.ok()?;
         if kelp_sys::namespace::is_own(above.as_fd()).unwrap_or(false) {
-            return true;
+            return Some(depth);
         }
         parent = kelp_sys::namespace::parent(above.as_fd());
     }
-    false
+    None
 }
 
 /// The map of a namespace, as the caller's namespace counts: that of a process which enters it.

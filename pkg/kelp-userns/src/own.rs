@@ -118,10 +118,8 @@ pub fn outer(map: &IdMap) -> IdMap {
 pub(crate) fn namespace_of(map: &IdMap) -> Option<OwnedFd> {
     let own = self::map()?;
     let mine = map.within(own)?;
-    let is_itself = |lines: &[IdMapping]| lines.iter().all(|line| line.container == line.host);
     let total = |lines: &[IdMapping]| lines.iter().map(|line| u64::from(line.size)).sum::<u64>();
-    let is_own = is_itself(&mine.uids)
-        && is_itself(&mine.gids)
+    let is_own = mine.is_itself()
         && total(&mine.uids) == total(&own.uids)
         && total(&mine.gids) == total(&own.gids);
     if !is_own || !is_capable() {

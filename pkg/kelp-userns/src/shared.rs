@@ -15,7 +15,7 @@ use rustix::process::getuid;
 
 use crate::error::Error;
 use crate::map::{IdMap, parse_lines};
-use crate::namespace::{Making, UserNamespace, is_beneath_own};
+use crate::namespace::{Making, UserNamespace, depth_beneath_own};
 use crate::own;
 
 /// A namespace that is there, or soon will be.
@@ -132,8 +132,14 @@ fn open_equal(pid: u32, map: &IdMap) -> Option<OwnedFd> {
     if owner != getuid().as_raw() {
         return None;
     }
-    if !is_beneath_own(namespace.as_fd()) {
-        return None;
+    let depth = depth_beneath_own(namespace.as_fd())?;
+    // Root of a container may make a namespace with the same map: its process is in another namespace of
+    // process numbers, and is not who registered under this one.
+    if depth > 1 {
+        let numbers = |process: &str| rustix::fs::stat(format!("/proc/{process}/ns/pid")).ok();
+        if numbers(&pid.to_string())?.st_ino != numbers("self")?.st_ino {
+            return None;
+        }
     }
     let map = own::inner(map).ok()?;
     let equal = |name: &str, lines: &[crate::IdMapping]| {

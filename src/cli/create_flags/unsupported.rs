@@ -154,14 +154,10 @@ const COMMANDS: &[(&str, &[&str])] = &[
             "init",
             "kube",
             "machine",
-            "manifest",
-            "mount",
             "network",
             "pod",
             "quadlet",
             "secret",
-            "umount",
-            "unmount",
         ],
     ),
     (
@@ -171,17 +167,11 @@ const COMMANDS: &[(&str, &[&str])] = &[
             "cleanup",
             "clone",
             "init",
-            "mount",
             "restore",
             "runlabel",
-            "umount",
-            "unmount",
         ],
     ),
-    (
-        "kelp image",
-        &["build", "mount", "scp", "umount", "unmount"],
-    ),
+    ("kelp image", &["build", "scp"]),
     (
         "kelp system",
         &["connection", "migrate", "renumber", "service"],
@@ -287,12 +277,12 @@ mod tests {
             }
         }
         assert_eq!(
-            missing_command("kelp", "mount").unwrap(),
-            "mount is not supported by kelp yet"
+            missing_command("kelp", "pod").unwrap(),
+            "pod is not supported by kelp yet"
         );
         assert_eq!(
-            missing_command("kelp image", "mount").unwrap(),
-            "image mount is not supported by kelp yet"
+            missing_command("kelp image", "scp").unwrap(),
+            "image scp is not supported by kelp yet"
         );
         assert_eq!(missing_command("kelp", "nosuch"), None);
     }

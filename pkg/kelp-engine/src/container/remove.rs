@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 use kelp_args::RestartPolicy;
 use kelp_monitor::Launch;
 use kelp_monitor::attach::Connection;
+use kelp_state::file::{self, Durability};
 use kelp_state::shown::{Place, Seen};
-use kelp_state::{ContainerId, Record, Status, file, liveness, name, record, trash};
+use kelp_state::{ContainerId, Record, Status, liveness, name, record, trash};
 
 use crate::container::config::Config;
 use crate::container::find::kill_remains;
@@ -185,10 +186,12 @@ impl Engine {
         kill_remains(record, record.run().unwrap_or_default().as_ref());
         mounted.forget();
         let place = trash::put_record(&self.paths, record)?;
-        if !launch.as_ref().is_some_and(|launch| launch.remove) {
+        let synced = if launch.as_ref().is_some_and(|launch| launch.remove) {
+            Ok(())
+        } else {
             // Reported removed, it does not come back after a power cut.
-            file::sync_removal(&self.paths.containers()).map_err(Error::io("remove a record"))?;
-        }
+            file::sync_removal(&self.paths.containers()).map_err(Error::io("remove a record"))
+        };
         self.delete_discarded(&place)?;
         if let Some(config) = &config {
             name::release(&self.paths, &config.name, &record.id);
@@ -198,9 +201,10 @@ impl Engine {
             }
         }
         match launch {
-            Some(launch) if volumes || launch.remove => self.remove_anonymous(&launch),
-            _ => Ok(()),
+            Some(launch) if volumes || launch.remove => self.remove_anonymous(&launch)?,
+            _ => {}
         }
+        synced
     }
 
     /// Removes a container's anonymous volumes, but for those that another one uses as well.
@@ -210,7 +214,7 @@ impl Engine {
             (path.parent() == Some(&self.paths.volumes())).then_some(name)
         });
         for name in names {
-            self.discard_volume(name)?;
+            self.discard_volume(name, Durability::None)?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kelp_monitor::attach::Pipes;
-use kelp_state::ContainerId;
+use kelp_state::{ContainerId, Record};
 
 use crate::{Engine, Error};
 
@@ -14,6 +14,8 @@ impl Engine {
         id: &ContainerId,
         timeout: Option<Duration>,
     ) -> Result<(), Error> {
+        // What could not be started again is not stopped.
+        kelp_monitor::shown::check(&self.paths, &Record::new(&self.paths, id.clone()))?;
         self.stop_container(id, timeout)?;
         self.start_container(id, Pipes::default())?;
         self.note_id("restart", id, None);

@@ -81,9 +81,7 @@ impl Engine {
     /// Refuses where nothing can be mounted, or would be shown with other owners than containers see.
     pub(crate) fn check_mounting(&self) -> Result<(), Error> {
         let map = own::inner(&host::id_map(&UserMode::Host)?)?;
-        let is_itself =
-            |side: &[kelp_userns::IdMapping]| side.iter().all(|line| line.container == line.host);
-        if own::is_capable() && is_itself(&map.uids) && is_itself(&map.gids) {
+        if own::is_capable() && map.is_itself() {
             return Ok(());
         }
         Err(Error::new(
@@ -110,8 +108,12 @@ impl Engine {
 pub(crate) fn unmount(place: &Place, shown: &str, force: bool) -> Result<bool, Error> {
     match place.seen()? {
         Seen::Nowhere => Ok(false),
+        _ if force => {
+            place.forget();
+            Ok(true)
+        }
         Seen::Here => {
-            place.unmount(force).map_err(|error| {
+            place.unmount(false).map_err(|error| {
                 let text = format!("unmount {shown}: {error}");
                 match error.kind() {
                     std::io::ErrorKind::ResourceBusy => Error::conflict(format!(
@@ -121,10 +123,6 @@ pub(crate) fn unmount(place: &Place, shown: &str, force: bool) -> Result<bool, E
                     _ => Error::new(Kind::Failed, text),
                 }
             })?;
-            Ok(true)
-        }
-        Seen::By(_) if force => {
-            place.forget();
             Ok(true)
         }
         Seen::By(process) => Err(Error::conflict(format!(

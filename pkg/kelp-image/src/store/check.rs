@@ -213,7 +213,7 @@ impl Store {
             return Some((tag.reference, what));
         }
         // A record that can't be read is damage of its own.
-        let is_list = || self.list(&tag.image).is_ok_and(|list| list.is_some());
+        let is_list = || self.list(&tag.image).map_or(true, |list| list.is_some());
         let is_here = self.has_record(&tag.image) || is_list();
         let what = || format!("stands for image {}, which is not here", tag.image.short());
         (!is_here).then(|| (tag.reference.clone(), what()))

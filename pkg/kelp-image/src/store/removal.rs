@@ -108,7 +108,11 @@ impl Store {
         }
         let path = self.record_path(&record.id);
         std::fs::remove_file(&path).map_err(Error::io(format!("remove {}", path.display())))?;
-        self.settle_removal("images")?;
+        if names.is_empty() {
+            sync_removal(&self.data.join("images"))?;
+        } else {
+            self.settle_removal("images")?;
+        }
         Ok(Removal {
             untagged: names,
             deleted: Some(record.id.clone()),

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use oci_spec::image::ImageManifest;
 use rustix::fs::{FlockOperation, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use serde::Deserialize;
@@ -191,25 +192,40 @@ impl PodmanStore {
         Ok(bytes)
     }
 
-    /// Whether a manifest that leads to the image is here under a digest: what the lists say of digests
+    /// Whether a document that leads to the image is here under a digest: what the lists say of digests
     /// anybody may have written who can write there.
     pub(super) fn is_known_by(&self, image: &PodmanImage, digest: &Digest) -> Result<bool, Error> {
+        let is_its = |manifest: &ImageManifest| {
+            let id = Digest::try_from(manifest.config().digest());
+            id.is_ok_and(|id| id == image.id)
+        };
+        let index = match self.manifest(image, digest)? {
+            None => return Ok(false),
+            Some(Document::Manifest(manifest)) => return Ok(is_its(&manifest)),
+            Some(Document::Index(index)) => index,
+        };
+        for entry in index.manifests() {
+            if let Ok(entry) = Digest::try_from(entry.digest())
+                && let Some(Document::Manifest(manifest)) = self.manifest(image, &entry)?
+                && is_its(&manifest)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// What an image has under a digest; nothing of what has another digest or is no manifest.
+    fn manifest(&self, image: &PodmanImage, digest: &Digest) -> Result<Option<Document>, Error> {
         let key = STANDARD.encode(format!("manifest-{digest}"));
         let path = format!("{}-images/{}/={key}", image.driver.name(), image.id.hex());
         let Some(bytes) = self.document(&path, DOCUMENT_LIMIT)? else {
-            return Ok(false);
+            return Ok(None);
         };
-        if digest
-            .check("a manifest in podman's store", &bytes)
-            .is_err()
-        {
-            return Ok(false);
+        if digest.check("a manifest", &bytes).is_err() {
+            return Ok(None);
         }
-        let Ok(Document::Manifest(manifest)) = Document::parse(&bytes, None) else {
-            return Ok(false);
-        };
-        let id = Digest::try_from(manifest.config().digest());
-        Ok(id.is_ok_and(|id| id == image.id))
+        Ok(Document::parse(&bytes, None).ok())
     }
 
     /// Whether it is a manifest list: it has neither layers nor a config.
