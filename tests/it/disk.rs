@@ -41,7 +41,7 @@ fn of<'a>(list: &'a Value, key: &str, name: &str) -> &'a Value {
 /// The directories of images as du counts them.
 fn images(env: &Env) -> u64 {
     let data = env.path("d/kelp");
-    let paths = ["blobs", "layers", "images", "tags"].map(|name| data.join(name));
+    let paths = ["blobs", "layers", "images", "lists", "tags"].map(|name| data.join(name));
     du(&paths.each_ref().map(std::path::PathBuf::as_path))
 }
 
@@ -59,6 +59,7 @@ fn images_take_what_du_counts_with_every_map_and_shared_parts_once() {
     let two = env.image("more", &|| Image::busybox().layer(links()));
     env.shell(&["--userns=keep-id"], "true");
     env.kelp(&["tag", &two, "second"]).succeeds();
+    env.kelp(&["manifest", "create", "list", &one]).succeeds();
     for _ in 0..2 {
         let told = df(&env);
         assert_eq!(told["ImagesSize"], images(&env));
@@ -70,6 +71,9 @@ fn images_take_what_du_counts_with_every_map_and_shared_parts_once() {
             one["SharedSize"].as_u64().unwrap() + one["UniqueSize"].as_u64().unwrap()
         );
     }
+    env.kelp(&["manifest", "rm", "list"]).succeeds();
+    env.kelp(&["image", "prune", "-f"]).succeeds();
+    assert_eq!(df(&env)["ImagesSize"], images(&env));
     // What is gone with an image is what only it has.
     let before = images(&env);
     let told = df(&env);
