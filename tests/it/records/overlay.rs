@@ -69,7 +69,7 @@ fn what_a_killed_probe_leaves_is_garbage() {
     env.kelp(&["image", "prune", "-f"]).succeeds();
     assert_eq!(names(&directory), [""; 0]);
     let strays = names(&env.path("d/kelp"));
-    let known = ["blobs", "images", "layers", "lock", "tags", "tmp"];
+    let known = ["blobs", "images", "layers", "lists", "lock", "tags", "tmp"];
     let strays: Vec<_> = strays
         .iter()
         .filter(|name| !known.contains(&name.as_str()))
