@@ -56,6 +56,7 @@ mod ps_row;
 mod pull;
 mod pull_flags;
 mod push;
+mod push_flags;
 mod rename;
 mod restart;
 mod rm;

@@ -169,17 +169,8 @@ fn a_container_that_does_not_run_is_mounted_and_starts_from_what_was_written() {
     for env in Env::new().into_iter().chain(Env::of_old_kernel()) {
         let image = env.busybox();
         let script = "cat /note; echo of the container > /note; sleep 1000";
-        let create = [
-            "create",
-            "--name",
-            "c",
-            "--network",
-            "none",
-            &image,
-            "sh",
-            "-c",
-            script,
-        ];
+        let flags = ["create", "--name=c", "--network=none", &image];
+        let create = [&flags[..], &["sh", "-c", script]].concat();
         let id = env.kelp(&create).succeeds();
         let mut session = Session::new(&env);
         let path = session.ask("$kelp mount c").done();
@@ -277,20 +268,14 @@ fn a_restart_of_its_own_hides_what_was_mounted_of_the_run_before() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();
     let script = "echo run >> /runs; until rm /go 2>/dev/null; do sleep 0.05; done";
-    let run = [
+    let flags = [
         "run",
         "-d",
-        "--name",
-        "c",
-        "--network",
-        "none",
-        "--restart",
-        "always",
-        &image,
-        "sh",
-        "-c",
-        script,
+        "--name=c",
+        "--network=none",
+        "--restart=always",
     ];
+    let run = [&flags[..], &[&image, "sh", "-c", script]].concat();
     env.kelp(&run).succeeds();
     let mut session = Session::new(&env);
     let path = session.ask("$kelp mount c").done();

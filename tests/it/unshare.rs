@@ -235,16 +235,7 @@ fn root_of_a_namespace_that_may_not_mount_has_one_beneath_it() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();
     let script = "readlink /proc/self/ns/user; chown 7:8 /tmp; stat -c %u:%g /tmp";
-    let run = [
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        &image,
-        "sh",
-        "-c",
-        script,
-    ];
+    let run = ["run", "--rm", "--network=none", &image, "sh", "-c", script];
     let outside = env.kelp(&run).succeeds();
     let words = [
         "--user",

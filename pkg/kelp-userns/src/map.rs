@@ -250,17 +250,17 @@ impl Hasher for Fnv {
     }
 }
 
+pub(crate) fn mapping(container: u32, host: u32, size: u32) -> IdMapping {
+    IdMapping {
+        container,
+        host,
+        size,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn mapping(container: u32, host: u32, size: u32) -> IdMapping {
-        IdMapping {
-            container,
-            host,
-            size,
-        }
-    }
 
     #[test]
     fn keys_name_maps() {

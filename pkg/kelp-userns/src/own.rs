@@ -136,14 +136,7 @@ pub fn is_capable() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn mapping(container: u32, host: u32, size: u32) -> IdMapping {
-        IdMapping {
-            container,
-            host,
-            size,
-        }
-    }
+    use crate::map::mapping;
 
     #[test]
     fn a_map_without_its_root_is_ranges() {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 
 use crate::Error;
-use crate::map::{IdMap, IdMapping};
+use crate::map::{IdMap, IdMapping, mapping};
 
 /// A range of host ids that a user may map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,14 +94,6 @@ fn without_range(mode: &str) -> Error {
          /etc/subgid, such as `{}:100000:65536`",
         name.as_deref().unwrap_or("NAME")
     ))
-}
-
-fn mapping(container: u32, host: u32, size: u32) -> IdMapping {
-    IdMapping {
-        container,
-        host,
-        size,
-    }
 }
 
 fn append(map: &mut Vec<IdMapping>, ranges: &[IdRange]) {
