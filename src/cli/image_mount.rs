@@ -27,6 +27,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     let mut names = args.images;
     if args.all {
         let images = engine.images()?.into_iter();
+        let images = images.filter(|image| !image.record.is_list());
         names.extend(images.map(|image| image.record.id.hex().to_owned()));
     } else if names.is_empty() {
         return list(engine, args.format.as_deref());

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use kelp_engine::Engine;
 use kelp_engine::image::pull::PullRequest;
 
-use super::{load, output};
+use super::load;
+use super::selection::report;
 
 /// Bring images out of another tool's store
 #[derive(clap::Args)]
@@ -15,7 +16,7 @@ pub struct Args {
     from: Tool,
     /// The images; all of them otherwise
     images: Vec<String>,
-    /// Where the store is; where the tool's configuration says otherwise
+    /// Where the store is, instead of where the tool's configuration has it
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
     /// Show nothing but what was brought
@@ -37,18 +38,6 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     };
     let result = engine.import_from_podman(args.root.as_deref(), &args.images, &request)?;
     load::warn_of_displaced(&result.brought.displaced);
-    for image in &result.brought.images {
-        match image.names.as_slice() {
-            [] => output::line(format_args!("Imported image: sha256:{}", image.id))?,
-            names => {
-                for name in names {
-                    output::line(format_args!("Imported image: {name}"))?;
-                }
-            }
-        }
-    }
-    for failed in &result.failed {
-        output::note(format_args!("Error: {failed}"));
-    }
-    Ok(if result.failed.is_empty() { 0 } else { 125 })
+    load::tell("Imported", &result.brought.images)?;
+    Ok(report(result.failed))
 }

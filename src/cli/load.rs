@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use kelp_engine::Engine;
-use kelp_engine::image::load::{Displaced, Input};
+use kelp_engine::image::load::{Displaced, Input, LoadedImage};
 use rustix::termios::isatty;
 
 use super::output;
@@ -50,17 +50,23 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     };
     let brought = engine.load_images(input, args.quiet, args.platform, args.signature_policy)?;
     warn_of_displaced(&brought.displaced);
-    for image in brought.images {
+    tell("Loaded", &brought.images)?;
+    Ok(0)
+}
+
+/// Says which images have come, by their names.
+pub fn tell(verb: &str, images: &[LoadedImage]) -> Result<(), output::Failure> {
+    for image in images {
         match image.names.as_slice() {
-            [] => output::line(format_args!("Loaded image: sha256:{}", image.id))?,
+            [] => output::line(format_args!("{verb} image: sha256:{}", image.id))?,
             names => {
                 for name in names {
-                    output::line(format_args!("Loaded image: {name}"))?;
+                    output::line(format_args!("{verb} image: {name}"))?;
                 }
             }
         }
     }
-    Ok(0)
+    Ok(())
 }
 
 /// Tells that a name in a file was another image's before: that never happens silently.

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use kelp_engine::{Engine, Kind};
 
 use super::{
-    manifest_add, manifest_annotate, manifest_create, manifest_inspect, manifest_push, output,
+    manifest_add, manifest_annotate, manifest_create, manifest_inspect, manifest_push, output, rmi,
 };
 
 /// Manage manifest lists
@@ -66,14 +66,7 @@ fn remove(engine: &Engine, lists: &[String], ignore: bool) -> anyhow::Result<i32
     let mut code = 0;
     for list in lists {
         match engine.remove_list(list, false) {
-            Ok(Some(removal)) => {
-                for untagged in removal.untagged {
-                    output::line(format_args!("Untagged: {untagged}"))?;
-                }
-                if let Some(id) = removal.deleted {
-                    output::line(format_args!("Deleted: {}", id.hex()))?;
-                }
-            }
+            Ok(Some(removal)) => rmi::tell(removal)?,
             Ok(None) if ignore => {}
             Ok(None) => {
                 output::error(format!("{list}: no such manifest list"));

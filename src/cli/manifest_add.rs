@@ -63,7 +63,7 @@ pub struct Args {
     creds: Option<String>,
     /// The list
     list: String,
-    /// The image: one that is here, docker://, oci:, oci-archive:, docker-archive: or dir:
+    /// The image: one that is here or in a registry, or oci:, oci-archive:, docker-archive: or dir: and a path
     image: String,
 }
 

@@ -27,7 +27,7 @@ pub struct Args {
     images: Vec<String>,
 }
 
-/// Makes the list and prints its id. If an image can't be added there is none.
+/// Makes the list and prints its id. A new one is not left if an image can't be added to it.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let (id, is_new) =
         engine.create_list(&args.list, args.amend, &annotations(&args.annotation)?)?;

@@ -40,7 +40,8 @@ pub struct Args {
     /// Pull every tag of the repository
     #[arg(short, long)]
     all_tags: bool,
-    /// The images: names in a registry, or oci:, oci-archive:, docker-archive: or dir: and a path
+    /// The images: names in a registry, or oci:, oci-archive:, docker-archive: or dir: and a path, or
+    /// containers-storage: and the name of an image of podman's
     #[arg(required = true)]
     images: Vec<String>,
 }

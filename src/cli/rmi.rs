@@ -1,5 +1,6 @@
 //! `kelp rmi`: images and their names, taken away.
 
+use kelp_engine::image::remove::Removal;
 use kelp_engine::{Engine, Kind};
 
 use super::output;
@@ -42,14 +43,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     let mut code = 0;
     for name in names {
         match engine.remove_image(&name, args.force || args.all, args.force) {
-            Ok(removal) => {
-                for untagged in removal.untagged {
-                    output::line(format_args!("Untagged: {untagged}"))?;
-                }
-                if let Some(id) = removal.deleted {
-                    output::line(format_args!("Deleted: {}", id.hex()))?;
-                }
-            }
+            Ok(removal) => tell(removal)?,
             Err(error) if ignore && error.kind() == Kind::NotFound => {}
             Err(error) => {
                 output::error(error.line());
@@ -63,4 +57,15 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         }
     }
     Ok(code)
+}
+
+/// Says what was removed.
+pub fn tell(removal: Removal) -> Result<(), output::Failure> {
+    for untagged in removal.untagged {
+        output::line(format_args!("Untagged: {untagged}"))?;
+    }
+    if let Some(id) = removal.deleted {
+        output::line(format_args!("Deleted: {}", id.hex()))?;
+    }
+    Ok(())
 }

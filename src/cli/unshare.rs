@@ -14,7 +14,7 @@ pub struct Args {
     command: Vec<String>,
 }
 
-/// Becomes the command.
+/// Runs the command with this process as its parent; returns only if that can't begin.
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     let mut command = args.command;
     if command.is_empty() {

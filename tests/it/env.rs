@@ -249,6 +249,16 @@ pub(crate) fn copy_kelp(to: &Path) {
     assert!(status.unwrap().success());
 }
 
+/// What is in a directory, sorted; nothing of one that is not there.
+pub(crate) fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
 /// A program that is root of a user namespace with all ids that the user has.
 pub(crate) fn mapped(program: &str) -> Command {
     let mut command = Command::new("unshare");

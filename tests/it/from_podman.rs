@@ -83,7 +83,7 @@ fn moves_over(driver: &'static str) {
                     changed\nowned\nclosed\nowned\n";
     let said = env.kelp(&["run", "--rm", &name, "sh", "-c", SCRIPT]);
     assert_eq!(said.succeeds().replace(" 2 6\n", " 1 6\n"), expected);
-    // It is whole without podman, and leaves as gzip.
+    // It is whole without podman, and leaves.
     let target = format!("{}/moved/on:1", env.registry().address);
     env.kelp(&["push", "-q", &name, &target]).succeeds();
     env.kelp(&["rmi", "-a"]).succeeds();
@@ -119,6 +119,7 @@ fn one_is_pulled_by_its_transport() {
     let busybox = env.busybox();
     env.kelp(&["tag", &busybox, &name]).succeeds();
     let done = env.kelp(&["pull", "-q", &place]).done();
+    assert_eq!(done.code, 0, "{done:#?}");
     assert!(
         done.stderr
             .contains(&format!("Warning: {name} was a name of image "))

@@ -10,7 +10,7 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::archive::Layer;
+use crate::archive::{Layer, noise};
 use crate::env::Env;
 use crate::image::Image;
 use crate::kelp::wait_status;
@@ -118,23 +118,11 @@ fn interrupt(child: &Child, signal: Signal) {
     kill_process(pid, signal).unwrap();
 }
 
-/// A layer that no compression makes smaller.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..length).map(|_| next()).collect()
-}
-
 #[test]
 fn a_pull_that_is_interrupted_goes_on_the_next_time() {
     let Some(env) = Env::new() else { return };
     env.push("large", &|| {
-        let layer = Layer::default().file("noise", 0o644, &noise(1 << 20));
+        let layer = Layer::default().file("noise", 0o644, &noise(1, 1 << 20));
         Image::busybox().layer(layer)
     });
     let proxy = SlowProxy::start(&env.registry().address);

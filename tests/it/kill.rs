@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::archive::Layer;
-use crate::env::Env;
+use crate::env::{Env, names};
 use crate::image::{Image, static_busybox};
 use crate::kelp::traced;
 use crate::leaks;
@@ -278,7 +278,7 @@ impl Scene {
         let mut all = names(&data.join("blobs/sha256"));
         for map in names(&data.join("layers")) {
             let mut layers = names(&data.join("layers").join(map));
-            // It says which map the layers are for that may come, and stays.
+            // Says which map the layers of this directory are for, and stays where there are none.
             layers.retain(|name| name != "map");
             all.extend(layers);
         }
@@ -312,13 +312,6 @@ fn creations(trace: &str) -> BTreeSet<usize> {
         }
     }
     found
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .collect()
 }
 
 mod combination;

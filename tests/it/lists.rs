@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use crate::archive::Layer;
 use crate::env::Env;
 use crate::image::Image;
-use crate::kelp::Kelp;
 use crate::skip;
+use crate::transports::skopeo;
 
 /// An image for a platform, with a layer of its own.
 fn image(architecture: &'static str) -> impl Fn() -> Image {
@@ -33,12 +33,6 @@ fn entries(index: &Value) -> Vec<(String, String)> {
         (entry["digest"].as_str().unwrap().to_owned(), platform)
     };
     entries.map(entry).collect()
-}
-
-fn skopeo(env: &Env, words: &[&str]) -> String {
-    let mut command = env.program("skopeo");
-    command.arg("--insecure-policy").args(words);
-    Kelp::new(command).done().exits(0)
 }
 
 fn raw(env: &Env, name: &str) -> String {
@@ -123,7 +117,7 @@ fn a_list_is_changed_and_has_its_name_alone() {
     let create = ["manifest", "create", "--annotation", "a=b", "multi", &here];
     let id = env.kelp(&create).succeeds();
     let line = env.kelp(&["manifest", "create", "multi"]).fails(125);
-    assert!(line.contains("is the name of manifest list"), "{line}");
+    assert!(line.contains("is the name of a manifest list"), "{line}");
     assert_eq!(
         env.kelp(&["manifest", "create", "-a", "multi"]).succeeds(),
         id

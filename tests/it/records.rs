@@ -4,20 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use crate::env::Env;
+use crate::env::{Env, names};
 use crate::kelp::Kelp;
 use crate::skip::skip;
 
 mod copies;
 mod overlay;
-
-/// What is in a directory.
-fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .collect()
-}
 
 /// A power cut leaves the name of a file that was not synced, without its content.
 #[test]

@@ -260,7 +260,7 @@ fn every_step_is_one_of_the_command() {
     let counted = Counted::Files;
     let whole = run(&shell, counted, None);
     assert_eq!((whole.code(), whole.stderr.as_str()), (0, ""), "{whole:#?}");
-    // A file is opened to be written twice, and written; a directory is made.
+    // A file is opened twice to be written, and written twice; a directory is made.
     assert_eq!(whole.calls, 5, "{whole:#?}");
     let content = |number, blow| {
         let _ = std::fs::remove_file(&file);

@@ -45,7 +45,7 @@ fn runs(env: &Env, image: &str) {
 }
 
 /// skopeo with no policy of the host's; the flags say that no registry is verified.
-fn skopeo(env: &Env, words: &[&str]) -> String {
+pub(crate) fn skopeo(env: &Env, words: &[&str]) -> String {
     let mut command = env.program("skopeo");
     command.arg("--insecure-policy").args(words);
     Kelp::new(command).done().exits(0)

@@ -1,12 +1,11 @@
 //! kelp in its own `kelp unshare`: the same store, the same containers, whichever side it is called from.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin};
 use std::sync::mpsc;
 use std::thread;
 
-use crate::env::{Env, kelp_program};
+use crate::env::{Env, kelp_program, names};
 use crate::kelp::{Kelp, LIMIT, around, wait};
 
 /// A shell in `kelp unshare` that is told what to do; `$kelp` is kelp.
@@ -98,12 +97,7 @@ impl Drop for Session {
 
 /// The maps that layers are there for.
 fn maps(env: &Env) -> Vec<String> {
-    let entries = fs::read_dir(env.path("d/kelp/layers")).unwrap().flatten();
-    let mut names: Vec<_> = entries
-        .map(|entry| entry.file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
+    names(&env.path("d/kelp/layers"))
 }
 
 #[test]

@@ -71,14 +71,14 @@ impl Engine {
 /// `refused` says that the kernel did not know its format.
 fn missing(binfmt: &Path, platform: &Platform, refused: bool) -> Option<String> {
     let host = Platform::host();
-    let known = |name: &str| ARCHITECTURES.iter().find(|known| known.0 == name);
     let is_own = host.architecture == platform.architecture;
     // The processor runs both.
     let is_older = host.architecture == "amd64" && platform.architecture == "386";
     if is_own || is_older {
         return None;
     }
-    let (_, qemu, class, order, machine) = known(&platform.architecture)?;
+    let mut known = ARCHITECTURES.iter();
+    let (_, qemu, class, order, machine) = known.find(|known| known.0 == platform.architecture)?;
     let install = format!(
         "install qemu-user-static, or take an image for this machine with --platform {host}"
     );

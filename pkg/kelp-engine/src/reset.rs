@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use kelp_image::remove::remove_tree;
-use kelp_state::shown::{Place, Seen};
+use kelp_state::shown::Place;
 use kelp_state::{ContainerId, Record, liveness};
 
 use crate::container::find::kill_remains;
@@ -39,7 +39,7 @@ impl Engine {
         // What is mounted there is not to be emptied: it may be any directory of the user's.
         Place::forget_all(&self.paths.data);
         for place in Place::all(&self.paths.data) {
-            if matches!(place.seen()?, Seen::Here) {
+            if place.is_here()? {
                 return Err(Error::conflict(format!(
                     "{} is mounted and can't be unmounted here: reset outside of this namespace",
                     place.path().display()

@@ -1,7 +1,7 @@
 //! `unshare`: a command of the host's, run with the ids that containers have.
 //!
-//! It has a mount namespace of its own, in which its mounts are and with which they end. Containers that are
-//! started meanwhile, by whomever, join its user namespace, so that what is called in there can look into
+//! It has a mount namespace of its own, in which its mounts are and with which they end. Containers with the
+//! usual id map that are started meanwhile, by whomever, join its user namespace, so that what is called in there can look into
 //! them: the process that waits for the command is registered as a monitor is.
 
 use std::convert::Infallible;
@@ -20,18 +20,19 @@ use kelp_sys::signal::{self, Origin, SIGCHLD, SignalSet, set_mask};
 use kelp_sys::spawn::keep_capabilities;
 use kelp_userns::shared;
 use rustix::process::{
-    DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
+    DumpableBehavior, Pid, Signal, getpid, getppid, set_dumpable_behavior,
+    set_parent_process_death_signal,
 };
 
 use crate::container::config::UserMode;
+use crate::terminal::DEADLY;
 use crate::{Engine, Error, host, internal};
 
-const SIGHUP: i32 = 1;
-const SIGINT: i32 = 2;
-const SIGQUIT: i32 = 3;
-const SIGUSR1: i32 = 10;
-const SIGUSR2: i32 = 12;
-const SIGTERM: i32 = 15;
+/// SIGINT and SIGQUIT, which a terminal sends.
+const KEYS: [i32; 2] = [2, 3];
+
+/// SIGUSR1 and SIGUSR2.
+const USER: [i32; 2] = [10, 12];
 
 impl Engine {
     /// Becomes who runs `command` in the user namespace of containers and a mount namespace of its own;
@@ -47,6 +48,7 @@ impl Engine {
             .args(command)
             // In there kelp has another user id, and would look for other directories.
             .envs(paths::environment()?)
+            // Scripts that podman's users have look for these.
             .env("CONTAINERS_GRAPHROOT", &self.paths.data)
             .env("CONTAINERS_RUNROOT", &self.paths.runtime)
             .exec();
@@ -73,26 +75,32 @@ fn run(command: &[String]) -> Result<i32, Error> {
     let paths = Paths::from_env()?;
     let _registration = shared::register(&paths.runtime, &key, std::process::id())?;
     // A terminal's stop and continue are for both, and are left alone.
-    let signals = [SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGTERM, SIGCHLD];
-    let signals = SignalSet::of(&signals);
+    let signals = SignalSet::of(&[DEADLY, &USER, &[SIGCHLD]].concat());
     set_mask(&signals);
-    let child = clone3(CloneFlags::empty(), None, || become_command(command))
-        .map_err(Error::io("make a process"))?;
+    let parent = getpid();
+    let child = clone3(CloneFlags::empty(), None, || {
+        become_command(command, parent)
+    })
+    .map_err(Error::io("make a process"))?;
     let code = wait(&child, &signals);
     // Who was started in here keeps the namespace, in which nobody could unmount anything any more.
     for place in Place::all(&paths.data) {
-        while place.unmount(true).is_ok() {}
+        place.unmount_here();
     }
     code
 }
 
 /// Becomes the command, with no signal blocked; the exit code if that fails.
-fn become_command(command: &[String]) -> i32 {
+fn become_command(command: &[String], parent: Pid) -> i32 {
     let Some((program, arguments)) = command.split_first() else {
         return 125;
     };
-    // Nobody could end it who ends kelp.
+    // Who kills kelp means the command, which nobody else knows of. Set first and looked at second, so that
+    // a parent that is killed in between is noticed.
     let _ = set_parent_process_death_signal(Some(Signal::TERM));
+    if getppid() != Some(parent) {
+        return 125;
+    }
     // It would be inherited.
     set_mask(&SignalSet::empty());
     let error = Command::new(program).args(arguments).exec();
@@ -116,8 +124,9 @@ fn wait(child: &Child, signals: &SignalSet) -> Result<i32, Error> {
             return Ok(exit.map_err(Error::io("wait for the command"))?.code());
         }
         match signal::wait_with_origin(signals) {
-            // A terminal has sent its two to the command as well.
-            None | Some((SIGCHLD, _) | (SIGINT | SIGQUIT, Origin::Kernel)) => {}
+            None | Some((SIGCHLD, _)) => {}
+            // A terminal has sent these to the command as well.
+            Some((number, Origin::Kernel)) if KEYS.contains(&number) => {}
             Some((number, _)) => drop(signal::kill(child.pid, number)),
         }
     }

@@ -96,6 +96,7 @@ impl BlobStore {
 
     /// Whether a blob can be read, be it here or in a read-only store.
     pub(crate) fn is_readable(&self, digest: &Digest) -> Result<bool, Error> {
+        self.keep(digest)?;
         match self.reader(digest) {
             Err(Error::NotFound(_)) => Ok(false),
             opened => opened.map(|_| true),
@@ -126,10 +127,7 @@ impl BlobStore {
 
     /// Whether a blob is still what its digest says.
     pub fn is_whole(&self, digest: &Digest) -> Result<bool, Error> {
-        let mut hasher = Hasher::new(digest.algorithm());
-        hash_rest(&mut self.reader(digest)?, &mut hasher)
-            .map_err(Error::io(format!("read blob {digest}")))?;
-        Ok(hasher.finish() == *digest)
+        is_rest(&mut self.reader(digest)?, digest).map_err(Error::io(format!("read blob {digest}")))
     }
 
     /// Reads a whole blob of at most `limit` bytes and checks it against its digest.
@@ -445,8 +443,15 @@ fn same_file(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Whether the rest of a file is what a digest says.
+pub(crate) fn is_rest(file: &mut impl Read, digest: &Digest) -> io::Result<bool> {
+    let mut hasher = Hasher::new(digest.algorithm());
+    hash_rest(file, &mut hasher)?;
+    Ok(hasher.finish() == *digest)
+}
+
 /// Hashes from the file's position to its end, and leaves the position there.
-pub(crate) fn hash_rest(file: &mut impl Read, hasher: &mut Hasher) -> io::Result<u64> {
+fn hash_rest(file: &mut impl Read, hasher: &mut Hasher) -> io::Result<u64> {
     let mut buffer = vec![0; 1 << 18];
     let mut length = 0;
     loop {

@@ -58,7 +58,7 @@ impl BlobPlace<'_> {
     }
 
     /// Takes an upload back that nothing is sent to. A registry ends it by itself some time, if not now.
-    async fn cancel(self, begun: &Response) {
+    pub(crate) async fn cancel(self, begun: &Response) {
         let Ok(place) = self.location(begun).await else {
             return;
         };

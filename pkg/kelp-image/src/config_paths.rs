@@ -17,6 +17,8 @@ pub struct ConfigPaths {
     pub config_home: Option<PathBuf>,
     /// `$XDG_CACHE_HOME`, else `~/.cache`.
     pub cache_home: Option<PathBuf>,
+    /// `$XDG_DATA_HOME`, else `~/.local/share`.
+    pub data_home: Option<PathBuf>,
     /// `$XDG_RUNTIME_DIR`.
     pub runtime_dir: Option<PathBuf>,
     /// `$CONTAINERS_REGISTRIES_CONF`.
@@ -36,6 +38,7 @@ impl ConfigPaths {
             etc: PathBuf::from("/etc"),
             config_home: variable("XDG_CONFIG_HOME").or_else(|| beneath_home(".config")),
             cache_home: variable("XDG_CACHE_HOME").or_else(|| beneath_home(".cache")),
+            data_home: variable("XDG_DATA_HOME").or_else(|| beneath_home(".local/share")),
             runtime_dir: variable("XDG_RUNTIME_DIR"),
             registries_conf: variable("CONTAINERS_REGISTRIES_CONF"),
             registry_auth_file: variable("REGISTRY_AUTH_FILE"),

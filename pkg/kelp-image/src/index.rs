@@ -10,6 +10,7 @@ use crate::digest::Digest;
 use crate::fetch::{self, Config};
 use crate::manifest::Document;
 use crate::platform::{Platform, of_descriptor};
+use crate::pull::is_remote;
 use crate::reference::{ImageName, Reference};
 use crate::registry::{Fetched, Repository};
 use crate::short_name;
@@ -275,9 +276,13 @@ fn in_registry<T>(
         for endpoint in access.registries.endpoints(&reference)? {
             let repository = access.repository(&endpoint, reference.registry());
             let name = endpoint.reference.manifest_name();
-            match runtime.block_on(repository.manifest(&name)) {
-                Ok(top) => return Ok((reference, then(&repository, top, &runtime)?)),
-                Err(error) => failed = Some(error),
+            let asked = runtime
+                .block_on(repository.manifest(&name))
+                .and_then(|top| then(&repository, top, &runtime));
+            match asked {
+                Ok(done) => return Ok((reference, done)),
+                Err(error) if is_remote(&error) => failed = Some(error),
+                Err(error) => return Err(error),
             }
         }
     }

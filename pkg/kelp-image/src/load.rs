@@ -61,6 +61,8 @@ pub struct Loaded {
     pub index: Option<Digest>,
     /// The names that it came with; short ones are of `localhost`.
     pub names: Vec<Reference>,
+    /// What registries know it by, as `name@digest`.
+    pub repo_digests: Vec<String>,
     /// Whether its manifest was made here, because it came without one.
     pub made_here: bool,
 }
@@ -194,6 +196,7 @@ impl Load<'_> {
             manifest,
             index,
             names,
+            repo_digests: Vec::new(),
             made_here: offer.manifest.is_none(),
         })
     }

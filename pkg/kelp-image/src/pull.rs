@@ -96,6 +96,9 @@ pub trait Images: Sync {
     /// The image with exactly this name.
     fn find(&self, reference: &Reference) -> Result<Option<LocalImage>, Error>;
 
+    /// Refuses a name that no image can get, before anything is fetched for it.
+    fn check_name(&self, reference: &Reference) -> Result<(), Error>;
+
     /// Whether an image is here whole, and is what a registry has under a digest for a platform.
     fn is_current(
         &self,
@@ -302,6 +305,7 @@ impl Pull<'_> {
             manifest: resolved.digest.clone(),
             index: resolved.index.as_ref().map(|(digest, _)| digest.clone()),
         };
+        self.images.check_name(&image.reference)?;
         self.bring.bring(&mut |blobs, unpacker| {
             self.fetch(&repository, &resolved, blobs, unpacker)
                 .map_err(|error| explain_space(error, blobs, resolved.missing(blobs)))?;
@@ -337,7 +341,7 @@ impl Pull<'_> {
 }
 
 /// Whether another registry may do better: not where this machine is at fault.
-fn is_remote(error: &Error) -> bool {
+pub(crate) fn is_remote(error: &Error) -> bool {
     matches!(
         error,
         Error::Registry(_)

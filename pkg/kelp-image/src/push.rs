@@ -21,7 +21,7 @@ use crate::parcel::{Parcel, ParcelBlob};
 use crate::progress::{Event, Progress};
 use crate::reference::Reference;
 use crate::registry::Repository;
-use crate::store::Store;
+use crate::store::{ImageRecord, Store};
 use crate::upload::{Sent, Upload, rotten};
 
 /// How many blobs are sent at the same time, as podman does.
@@ -52,14 +52,8 @@ pub fn push(
         wanted.is("pushing by digest", parcel.digest.clone())?;
     }
     runtime()?.block_on(async {
-        send_blobs(&repository, parcel, blobs, &sources, progress).await?;
+        send_blobs(&repository, parcel.blobs(), blobs, &sources, progress).await?;
         progress.event(Event::Writing);
-        // What it has is not sent again; one that does not say what it has gets it.
-        if let Ok(Some(there)) = repository.manifest_digest(&name).await
-            && there == parcel.digest
-        {
-            return Ok(());
-        }
         repository
             .put_manifest(&name, &parcel.media_type, &parcel.manifest, &parcel.digest)
             .await
@@ -70,12 +64,11 @@ pub fn push(
 /// Sends what a manifest needs, and not the manifest.
 pub(crate) async fn send_blobs(
     repository: &Repository,
-    parcel: &Parcel,
+    needed: Vec<&ParcelBlob>,
     blobs: &BlobStore,
     sources: &[String],
     progress: &dyn Progress,
 ) -> Result<(), Error> {
-    let needed = parcel.blobs();
     stream::iter(needed.into_iter().filter(|blob| !blob.foreign))
         .map(|blob| send_blob(repository, blob, blobs, sources, progress))
         .buffer_unordered(PARALLEL_BLOBS)
@@ -146,26 +139,36 @@ fn sources(
     to: &Reference,
 ) -> Result<Vec<String>, Error> {
     let needed: BTreeSet<&Digest> = parcel.layers.iter().map(|layer| &layer.digest).collect();
+    let records = store.records()?;
+    let has = |record: &&ImageRecord| {
+        let mut layers = record.layers.iter();
+        layers.any(|layer| needed.contains(&layer.digest))
+    };
+    let known = records.iter().filter(has);
+    Ok(mountable(
+        known.flat_map(|record| &record.repo_digests),
+        access,
+        to,
+    ))
+}
+
+/// The repositories of the registry that something goes to, among those that are known to have some of it.
+pub(crate) fn mountable<'a>(
+    known: impl Iterator<Item = &'a String>,
+    access: &Access,
+    to: &Reference,
+) -> Vec<String> {
     let mut sources = BTreeSet::new();
-    for record in store.records()? {
-        if !record
-            .layers
-            .iter()
-            .any(|layer| needed.contains(&layer.digest))
+    for known in known {
+        // As registries.conf has it, like the place itself.
+        if let Ok(known) = Reference::parse(known)
+            && let Ok(known) = access.registries.own_endpoint(&known)
+            && let known = known.reference
+            && known.registry() == to.registry()
+            && known.repository() != to.repository()
         {
-            continue;
-        }
-        for known in &record.repo_digests {
-            // As registries.conf has it, like the place itself.
-            if let Ok(known) = Reference::parse(known)
-                && let Ok(known) = access.registries.own_endpoint(&known)
-                && let known = known.reference
-                && known.registry() == to.registry()
-                && known.repository() != to.repository()
-            {
-                sources.insert(known.repository().to_owned());
-            }
+            sources.insert(known.repository().to_owned());
         }
     }
-    Ok(sources.into_iter().take(SOURCE_LIMIT).collect())
+    sources.into_iter().take(SOURCE_LIMIT).collect()
 }

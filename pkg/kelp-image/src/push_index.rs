@@ -3,7 +3,7 @@
 //! An image that is not here is copied from a repository that is known to have it: what the registry
 //! itself has is mounted, the rest comes by here and is gone afterwards.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -17,7 +17,8 @@ use crate::digest::Digest;
 use crate::manifest::{DOCKER_LIST, Document, OCI_INDEX};
 use crate::parcel::{Parcel, ParcelBlob, Wanted};
 use crate::progress::{Event, Progress};
-use crate::push::send_blobs;
+use crate::pull::is_remote;
+use crate::push::{mountable, send_blobs};
 use crate::reference::Reference;
 use crate::registry::Repository;
 
@@ -56,7 +57,8 @@ impl IndexPush<'_> {
         let access = Access::new(self.access)?;
         let to = self.to.clone().or_latest();
         let endpoint = access.registries.own_endpoint(&to)?;
-        let mounts = self.mounts(&to);
+        let known = self.sources.values().flatten();
+        let mounts = mountable(known, &access, &endpoint.reference);
         let repository = access.to_push(&endpoint, &mounts);
         let mut sending = Sending {
             runtime: runtime()?,
@@ -82,17 +84,6 @@ impl IndexPush<'_> {
             digest,
             brought: sending.brought,
         })
-    }
-
-    /// The repositories of the registry itself that blobs may be mounted from.
-    fn mounts(&self, to: &Reference) -> Vec<String> {
-        let known = self.sources.values().flatten();
-        let known = known.filter_map(|source| Reference::parse(source).ok());
-        let same = known.filter(|source| {
-            source.registry() == to.registry() && source.repository() != to.repository()
-        });
-        let names: BTreeSet<String> = same.map(|source| source.repository().to_owned()).collect();
-        names.into_iter().collect()
     }
 }
 
@@ -172,14 +163,11 @@ impl Sending<'_> {
             if push.blobs.is_readable(&blob.digest)? {
                 continue;
             }
-            let is_config = blob.digest == parcel.config.digest;
             let place = BlobPlace {
                 repository: self.repository,
                 digest: &blob.digest,
             };
-            let filled =
-                !changes && !is_config && self.runtime.block_on(place.fill(self.mounts))?;
-            if filled {
+            if !changes && self.runtime.block_on(place.fill(self.mounts))? {
                 push.progress.event(Event::BlobSkipped {
                     digest: &blob.digest,
                 });
@@ -191,13 +179,13 @@ impl Sending<'_> {
         if changes {
             parcel = parcel.changed(None, push.blobs, &push.wanted)?;
         }
-        let mut left = parcel.clone();
-        left.layers.retain(|layer| !there.contains(&layer.digest));
+        let mut left = parcel.blobs();
+        left.retain(|blob| !there.contains(&blob.digest));
         let name = parcel.digest.to_string();
         self.runtime.block_on(async {
             send_blobs(
                 self.repository,
-                &left,
+                left,
                 push.blobs,
                 self.mounts,
                 push.progress,
@@ -234,7 +222,8 @@ impl Sending<'_> {
                 let repository = self.elsewhere.repository(&endpoint, reference.registry());
                 match what(&repository, &self.runtime) {
                     Ok(done) => return Ok(done),
-                    Err(error) => failed = Some(error),
+                    Err(error) if is_remote(&error) => failed = Some(error),
+                    Err(error) => return Err(error),
                 }
             }
         }
@@ -256,8 +245,11 @@ async fn download(
     let Some(mut writer) = blobs.resume(digest)? else {
         return Ok(());
     };
+    if writer.len() > size {
+        writer.restart()?;
+    }
     let mut attempt = 0;
-    loop {
+    while writer.len() < size {
         let before = writer.len();
         let mut stream = repository.blob(digest, before).await?;
         if stream.start == 0 && before > 0 {
@@ -267,11 +259,13 @@ async fn download(
                 "blob {digest}: the registry sends it from another place than was asked for"
             )));
         }
-        let cut = loop {
+        let failure = loop {
             match stream.chunk().await {
                 Ok(Some(bytes)) => writer.write(&bytes)?,
-                Ok(None) => break None,
-                Err(failure) => break Some(failure),
+                Ok(None) => {
+                    break Error::Registry(format!("blob {digest}: the download ended too early"));
+                }
+                Err(failure) => break Error::from(failure),
             }
             if writer.len() > size {
                 return Err(Error::Invalid(format!(
@@ -279,20 +273,15 @@ async fn download(
                 )));
             }
         };
-        let failure = match cut {
-            Some(failure) => Error::from(failure),
-            None if writer.len() < size => {
-                Error::Registry(format!("blob {digest}: the download ended too early"))
-            }
-            None => return writer.commit(digest),
-        };
+        if writer.len() == size {
+            break;
+        }
         if writer.len() > before {
             attempt = 0;
         }
-        let Some(pause) = repository.retry_pause(attempt) else {
-            return Err(failure);
-        };
+        let pause = repository.retry_pause(attempt).ok_or(failure)?;
         attempt += 1;
         tokio::time::sleep(pause).await;
     }
+    writer.commit(digest)
 }

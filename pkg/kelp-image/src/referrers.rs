@@ -40,7 +40,7 @@ impl Repository {
             return Ok(digest);
         }
         // It does not say it by itself.
-        Ok(Digest::of(&self.manifest(&name).await?.bytes))
+        Ok(self.manifest(&name).await?.digest)
     }
 
     /// What refers to a manifest: signatures, attestations and the like, as the manifests of an index.
@@ -73,6 +73,11 @@ impl Repository {
             next = next_page(response.headers(), response.url());
             let bytes = read_document(response, MANIFEST_LIMIT, &what).await?;
             found.extend(entries(&bytes, &what)?);
+        }
+        if next.is_some() {
+            return Err(Error::Registry(format!(
+                "{what}: there are more than {REFERRERS_PAGES} pages"
+            )));
         }
         Ok(found)
     }

@@ -231,9 +231,7 @@ impl Repository {
                     .await?;
                 continue;
             }
-            let may_pass = status == StatusCode::TOO_MANY_REQUESTS
-                || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
-            if may_pass && attempt < limit {
+            if is_busy(status) && attempt < limit {
                 let pause =
                     retry_after(response.headers()).unwrap_or_else(|| self.retries.pause(attempt));
                 tokio::time::sleep(pause).await;
@@ -242,6 +240,18 @@ impl Repository {
             }
             return Err(self.refusal(what, response, own).await);
         }
+    }
+
+    /// The same once all is sent: a registry may take long to put it together.
+    pub(crate) async fn call_last(
+        &self,
+        request: Request,
+        what: &str,
+        is_wanted: &(dyn Fn(StatusCode) -> bool + Sync),
+    ) -> Result<Response, Error> {
+        tokio::time::timeout(ANSWER_TIMEOUT, self.call(request, what, true, is_wanted))
+            .await
+            .map_err(|_| Error::Registry(format!("{what}: no answer for 15 minutes")))?
     }
 
     /// The path of the repository within the registry.
@@ -265,7 +275,7 @@ impl Repository {
         Ok(url)
     }
 
-    /// Puts a manifest under a tag or its digest.
+    /// Puts a manifest under a tag or its digest, unless the registry has it there.
     pub(crate) async fn put_manifest(
         &self,
         name: &str,
@@ -274,6 +284,12 @@ impl Repository {
         digest: &Digest,
     ) -> Result<(), Error> {
         let what = format!("pushing manifest {name} to {}", self.name());
+        // What it has is not sent again; one that does not say what it has gets it.
+        if let Ok(Some(there)) = self.manifest_digest(name).await
+            && there == *digest
+        {
+            return Ok(());
+        }
         let path = format!("{}/manifests/{name}", self.path());
         let content = Content::Document(media_type.to_owned(), bytes.to_vec().into());
         let request = Request {
@@ -289,10 +305,7 @@ impl Repository {
                     StatusCode::BAD_REQUEST | StatusCode::UNSUPPORTED_MEDIA_TYPE
                 )
         };
-        let call = self.call(request, &what, true, &answered);
-        let response = tokio::time::timeout(ANSWER_TIMEOUT, call)
-            .await
-            .map_err(|_| Error::Registry(format!("{what}: no answer for 15 minutes")))??;
+        let response = self.call_last(request, &what, &answered).await?;
         if !done(response.status()) {
             // The other form may be what it knows.
             let error = self.refusal(&what, response, true).await;
@@ -317,11 +330,7 @@ impl Repository {
             ..Request::get(self.url(&path, &what).await?)
         };
         // What may pass is waited for; any other answer leads to the manifest itself, which then says why.
-        let passing = |status: StatusCode| {
-            status == StatusCode::UNAUTHORIZED
-                || status == StatusCode::TOO_MANY_REQUESTS
-                || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
-        };
+        let passing = |status| status == StatusCode::UNAUTHORIZED || is_busy(status);
         let response = self
             .call(request, &what, true, &|status| !passing(status))
             .await?;
@@ -465,6 +474,12 @@ fn verify(what: &str, bytes: &[u8], expected: Option<&Digest>) -> Result<Digest,
     };
     expected.check(what, bytes)?;
     Ok(expected.clone())
+}
+
+/// Whether a registry may answer otherwise a moment later.
+pub(crate) fn is_busy(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS
+        || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
 }
 
 /// The digest that a registry says what it has under a name.

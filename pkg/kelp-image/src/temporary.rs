@@ -105,7 +105,7 @@ impl TemporaryFile {
     }
 
     /// The same, and brings the name to the disk. If that can't be done, what had the name before has it
-    /// again. The caller keeps others from changing it meanwhile.
+    /// again, where the file system can exchange two names. The caller keeps others from changing it meanwhile.
     pub(crate) fn replace(mut self, content: &[u8], to: &Path) -> Result<(), Error> {
         self.fill(content, to)?;
         let directory = to.parent().unwrap_or(Path::new("/"));
@@ -115,14 +115,14 @@ impl TemporaryFile {
             let _ = flock(older, FlockOperation::NonBlockingLockExclusive);
         }
         let exchange = || renameat_with(CWD, &self.path, CWD, to, RenameFlags::EXCHANGE);
-        if exchange().is_ok() {
+        if older.is_some() && exchange().is_ok() {
             // The older one goes with this.
             return sync_directory(directory).inspect_err(|_| {
                 let _ = exchange();
             });
         }
         // There is none, or the file system can't exchange two.
-        let is_new = !to.exists();
+        let is_new = older.is_none() && !to.exists();
         self.persist(to)?;
         sync_directory(directory).inspect_err(|_| {
             if is_new {
@@ -195,23 +195,31 @@ impl Output {
         }
     }
 
+    /// Gives the file a name that nothing has.
+    pub(crate) fn link(&self, to: &Path) -> io::Result<()> {
+        match self {
+            Self::Unnamed(file) => {
+                // As open(2) has it.
+                let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+                Ok(linkat(CWD, &from, CWD, to, AtFlags::SYMLINK_FOLLOW)?)
+            }
+            Self::Named(file) => fs::hard_link(file.path(), to),
+        }
+    }
+
     /// Gives the file its name, replacing what has it.
     pub(crate) fn persist(self, to: &Path) -> Result<(), Error> {
-        let file = match self {
-            Self::Unnamed(file) => file,
-            Self::Named(file) => return file.persist(to),
-        };
-        // As open(2) has it.
-        let from = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let link = |name: &Path| linkat(CWD, &from, CWD, name, AtFlags::SYMLINK_FOLLOW);
+        if let Self::Named(file) = self {
+            return file.persist(to);
+        }
         let failed = || format!("write {}", to.display());
-        match link(to) {
+        match self.link(to) {
             Ok(()) => Ok(()),
             // A name that is had can be replaced by another name alone.
-            Err(Errno::EXIST) => {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 let directory = to.parent().unwrap_or(Path::new("/"));
                 let name = unused_path(directory, ".kelp");
-                link(&name).map_err(Error::io(failed()))?;
+                self.link(&name).map_err(Error::io(failed()))?;
                 fs::rename(&name, to).map_err(|error| {
                     let _ = fs::remove_file(&name);
                     Error::io(failed())(error)

@@ -25,11 +25,11 @@ use reqwest::header::{HeaderMap, LOCATION, RANGE};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use crate::Error;
-use crate::blob::hash_rest;
+use crate::blob::is_rest;
 use crate::blob_place::{BlobPlace, Mount};
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::http::{Content, Request, SILENCE_TIMEOUT};
-use crate::registry::{digest_of, retry_after};
+use crate::registry::{digest_of, is_busy, retry_after};
 
 /// How many bytes of a file are sent at a time.
 const FRAME: u64 = 256 << 10;
@@ -162,6 +162,7 @@ impl Upload<'_> {
                         smaller(Some(*size), headers)
                     });
                     piece = Some(sizes.find(|size| *size < self.size).ok_or(error)?);
+                    self.place.cancel(&response).await;
                     continue;
                 }
                 Err(Setback::Again(error)) => error,
@@ -295,10 +296,8 @@ impl Upload<'_> {
             )
         };
         let what = self.place.what();
-        let sent = self.place.repository.call(request, &what, true, &answered);
-        let response = tokio::time::timeout(ANSWER_TIMEOUT, sent)
-            .await
-            .map_err(|_| Error::Registry(format!("{what}: no answer for 15 minutes")))??;
+        let sent = self.place.repository.call_last(request, &what, &answered);
+        let response = sent.await?;
         if response.status() == StatusCode::BAD_REQUEST {
             // It has got something else: from here, or on the way.
             if !self.is_whole()? {
@@ -342,12 +341,10 @@ impl Upload<'_> {
 
     /// Whether the blob is still what its digest says.
     fn is_whole(&self) -> Result<bool, Error> {
-        let mut hasher = Hasher::new(self.place.digest.algorithm());
         let mut file = &*self.file;
         file.rewind()
-            .and_then(|()| hash_rest(&mut file, &mut hasher))
-            .map_err(Error::io(format!("read blob {}", self.place.digest)))?;
-        Ok(hasher.finish() == *self.place.digest)
+            .and_then(|()| is_rest(&mut file, self.place.digest))
+            .map_err(Error::io(format!("read blob {}", self.place.digest)))
     }
 }
 
@@ -357,12 +354,6 @@ pub(crate) fn rotten(digest: &Digest) -> Error {
         "blob {digest} of the image is damaged or missing on this machine: kelp system check says \
          what can be repaired"
     ))
-}
-
-/// Whether a registry may answer otherwise a moment later.
-fn is_busy(status: StatusCode) -> bool {
-    status == StatusCode::TOO_MANY_REQUESTS
-        || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
 }
 
 /// The size of pieces after one that was too large, or the whole blob; `None` if it can't be less.

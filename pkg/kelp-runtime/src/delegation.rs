@@ -127,7 +127,7 @@ pub fn enter(init: BorrowedFd<'_>, path: &Path, process: Pid) -> io::Result<()> 
     in_child(|| {
         set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
         match move_into_thread_name_spaces(init, ThreadNameSpaceType::USER) {
-            // It is in there already, or else what comes next is refused.
+            // EINVAL: it is in there already (setns(2)); were it anything else, the write below is refused.
             Err(Errno::INVAL) => {}
             entered => entered?,
         }

@@ -107,11 +107,15 @@ impl Place {
 
     /// Whether something is mounted here where the calling process is.
     pub fn is_here(&self) -> Result<bool, Error> {
-        let Ok(real) = fs::canonicalize(&self.0) else {
+        let Some(name) = self.written() else {
             return Ok(false);
         };
-        let name = escape(&real);
         Ok(points(&read_table(OWN_TABLE)?).any(|point| point == name))
+    }
+
+    /// As a table writes it; `None` where there is no directory.
+    fn written(&self) -> Option<Vec<u8>> {
+        fs::canonicalize(&self.0).ok().map(|real| escape(&real))
     }
 
     /// The directory.
@@ -135,10 +139,9 @@ impl Place {
         if !self.0.exists() {
             return Ok(Seen::Nowhere);
         }
-        let Ok(real) = fs::canonicalize(&self.0) else {
+        let Some(name) = self.written() else {
             return Ok(Seen::Nowhere);
         };
-        let name = escape(&real);
         let has = |table: &[u8]| points(table).any(|point| point == name);
         if has(&read_table(OWN_TABLE)?) {
             return Ok(Seen::Here);
@@ -163,13 +166,18 @@ impl Place {
         Ok(unmount(&self.0, flags)?)
     }
 
+    /// Takes all mounts here away from the calling process's mount namespace.
+    pub fn unmount_here(&self) {
+        while self.unmount(true).is_ok() {}
+    }
+
     /// Takes the directory away, and with it what is mounted on it in other mount namespaces: the kernel
     /// detaches that where a directory goes.
     pub fn forget(&self) {
         if !self.0.is_dir() {
             return;
         }
-        while self.unmount(true).is_ok() {}
+        self.unmount_here();
         // A mount that stays keeps it (EBUSY).
         let _ = fs::remove_dir(&self.0);
     }

@@ -1,6 +1,6 @@
 //! Sharing one user namespace between live containers, with no process that only holds it.
 //!
-//! Each monitor registers its pid in `userns/<map key>/<pid>` of the runtime directory. Whoever
+//! Each monitor, and whoever waits for the command of an unshare, registers its pid in `userns/<map key>/<pid>` of the runtime directory. Whoever
 //! needs a namespace opens `/proc/<pid>/ns/user` of one of them. The pid may have been recycled: the
 //! descriptor counts only if the namespace was made by this user, from this namespace or one beneath
 //! it, with this very map, so that at worst it is another, equal namespace.
@@ -21,7 +21,7 @@ use crate::own;
 /// A namespace that is there, or soon will be.
 #[derive(Debug)]
 pub enum Coming {
-    /// That of a live monitor.
+    /// The process's own, or that of a live monitor or unshare.
     Joined(UserNamespace),
     /// A new one.
     Making(Making),

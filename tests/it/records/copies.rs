@@ -6,9 +6,8 @@ use std::process::Child;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::names;
 use crate::archive::Layer;
-use crate::env::Env;
+use crate::env::{Env, names};
 use crate::image::Image;
 use crate::kelp::{state_of, wait, wait_until};
 

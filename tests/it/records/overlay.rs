@@ -2,8 +2,7 @@
 
 use std::fs;
 
-use super::names;
-use crate::env::Env;
+use crate::env::{Env, names};
 use crate::full_disk::on_small_disk;
 use crate::kelp::Kelp;
 use crate::skip::skip;

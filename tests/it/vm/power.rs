@@ -14,14 +14,13 @@ mod mark;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use super::elsewhere;
-use crate::env::kelp_program;
-use crate::kelp::{Done, Kelp, LIMIT};
+use crate::env::{kelp_program, names};
+use crate::kelp::{Done, Kelp, wait_until};
 use crate::steps::{Chance, is_nightly};
 use log::{Log, Replay};
 use mark::{END, Expected, Mark};
@@ -130,15 +129,11 @@ fn mount() {
 }
 
 fn unmount() {
-    let end = Instant::now() + LIMIT;
-    loop {
-        let output = Command::new("umount").arg(PLACE).output().unwrap();
-        if output.status.success() {
-            return;
-        }
-        // What a container had mounted the kernel may let go of a moment after it ended.
-        assert!(Instant::now() < end, "{output:?}");
-    }
+    // What a container had mounted the kernel may let go of a moment after it ended.
+    wait_until("the disk is let go", || {
+        let output = Command::new("umount").arg(PLACE).output();
+        output.unwrap().status.success()
+    });
 }
 
 /// What is wrong with what is there.
@@ -227,14 +222,14 @@ fn named<'a>(found: &'a BTreeMap<String, String>, kind: &str) -> Vec<&'a str> {
 fn more_than(found: &BTreeMap<String, String>) -> Vec<String> {
     let data = PathBuf::from(PLACE).join("kelp");
     let mut known = BTreeSet::new();
-    for record in entries(&data.join("images")) {
+    for record in names(&data.join("images")) {
         let record: serde_json::Value =
             serde_json::from_reader(File::open(data.join("images").join(record)).unwrap()).unwrap();
         collect(&record, &mut known);
     }
     let mut more = Vec::new();
     let mut look = |directory: &str, is_known: &dyn Fn(&str) -> bool| {
-        let unknown = entries(&data.join(directory));
+        let unknown = names(&data.join(directory));
         let unknown = unknown.into_iter().filter(|name| !is_known(name));
         more.extend(unknown.map(|name| format!("left over: {directory}/{name}")));
     };
@@ -252,7 +247,7 @@ fn more_than(found: &BTreeMap<String, String>) -> Vec<String> {
     for blobs in ["blobs/sha256", "blobs/sha512"] {
         look(blobs, &|name| known.contains(name));
     }
-    for map in entries(&data.join("layers")) {
+    for map in names(&data.join("layers")) {
         let of_layer = |name: &str| known.contains(name.trim_end_matches(".json"));
         look(&format!("layers/{map}"), &|name| {
             name == "map" || of_layer(name)
@@ -274,12 +269,4 @@ fn collect(document: &serde_json::Value, digests: &mut BTreeSet<String>) {
         serde_json::Value::Object(parts) => parts.values().for_each(|part| collect(part, digests)),
         _ => {}
     }
-}
-
-fn entries(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten();
-    let names = entries.map(|entry| entry.unwrap().file_name());
-    names
-        .map(|name| name.to_string_lossy().into_owned())
-        .collect()
 }

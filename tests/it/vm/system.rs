@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use tempfile::TempDir;
 
-use crate::env::Env;
+use crate::env::{Env, mapped};
 use crate::kelp::{Done, LIMIT, collect};
 use crate::terminal::Terminal;
 
@@ -32,9 +31,8 @@ impl Root {
 
     /// A command of the container's root, with the directory as its last word.
     fn inside(&self, words: &[&str]) {
-        let status = Command::new("unshare")
-            .args(["--user", "--map-auto", "--map-root-user"])
-            .args(words)
+        let status = mapped(words[0])
+            .args(&words[1..])
             .arg(self.path())
             .status()
             .unwrap();

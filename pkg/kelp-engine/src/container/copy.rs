@@ -171,12 +171,7 @@ impl Engine {
         match self.status(id)? {
             Status::Running | Status::Paused => {}
             Status::Created | Status::Exited => return Ok(None),
-            Status::Stopping => {
-                return Err(Error::conflict(format!(
-                    "container {} is starting or stopping: try again",
-                    id.short()
-                )));
-            }
+            Status::Stopping => return Err(super::mount::changes(id)),
         }
         let (run, pidfd) = self.init_of(id)?;
         host::check_reach(id, run.pid)?;

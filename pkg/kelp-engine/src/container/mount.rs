@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use kelp_image::store::StoreLock;
 use kelp_monitor::Launch;
-use kelp_state::shown::{Kind as Shown, Place, Seen};
-use kelp_state::{ContainerId, Record, Status, file, liveness};
+use kelp_state::shown::{Kind as Shown, Place};
+use kelp_state::{ContainerId, Paths, Record, Status, file, liveness};
 
 use super::signal::ends_within;
 use crate::image::mount::unmount;
@@ -29,7 +29,7 @@ impl Engine {
         if !place.is_here()? {
             match status {
                 Status::Running | Status::Paused => self.show_running(id, &place)?,
-                Status::Created | Status::Exited => show_resting(&record, &place)?,
+                Status::Created | Status::Exited => show_resting(&self.paths, &record, &place)?,
                 Status::Stopping => return Err(changes(id)),
             }
         }
@@ -74,24 +74,18 @@ impl Engine {
 }
 
 /// Mounts the root of a container that does not run, which nobody starts meanwhile.
-fn show_resting(record: &Record, place: &Place) -> Result<(), Error> {
+fn show_resting(paths: &Paths, record: &Record, place: &Place) -> Result<(), Error> {
     let Some(_offline) = liveness::offline(&record.runtime)? else {
         return Err(changes(&record.id));
     };
     let launch: Launch = file::read_json(&record.data.join("launch.json"))?
         .ok_or_else(|| kelp_state::Error::NotFound(record.id.to_string()))?;
-    if let Seen::By(process) = place.seen()? {
-        return Err(Error::conflict(format!(
-            "container {} is mounted where process {process} is, which is not here: unmount it there \
-             (kelp umount), or with --force",
-            record.id.short()
-        )));
-    }
+    kelp_monitor::shown::check(paths, record)?;
     place.make()?;
     Ok(kelp_runtime::shown::root(&launch.rootfs, place.path())?)
 }
 
-fn changes(id: &ContainerId) -> Error {
+pub(super) fn changes(id: &ContainerId) -> Error {
     Error::conflict(format!(
         "container {} is starting or stopping: try again",
         id.short()

@@ -77,7 +77,7 @@ impl Engine {
             }
             match self.remove_container(&config.id, &RemoveOptions::default()) {
                 Ok(()) => pruned.removed.push(config.id),
-                // It runs or was started just now, or somebody else has removed it.
+                // It runs, was started just now or is mounted elsewhere, or somebody else has removed it.
                 Err(error) if matches!(error.kind(), Kind::Conflict | Kind::NotFound) => {}
                 Err(error) => pruned.errors.push(error),
             }

@@ -176,7 +176,7 @@ impl Engine {
         let launch: Option<Launch> =
             file::read_json(&record.data.join("launch.json")).unwrap_or_default();
         let mounted = Place::of_container(&self.paths.data, &record.id);
-        if let (Ok(Seen::By(process)), false) = (mounted.seen(), force) {
+        if !force && let Seen::By(process) = mounted.seen()? {
             return Err(Error::conflict(format!(
                 "container {} is mounted by `kelp mount` where process {process} is: unmount it there \
                  (kelp umount), or use --force",

@@ -13,7 +13,7 @@ use kelp_image::transport::podman::{bring, display, is_meant};
 use kelp_image::trust::Trust;
 
 use crate::container::config::UserMode;
-use crate::image::load::{Brought, PulledImages, record};
+use crate::image::load::{Brought, record};
 use crate::image::pull::PullRequest;
 use crate::image::start_role;
 use crate::image::workshop::Workshop;
@@ -25,7 +25,7 @@ pub struct FromPodman {
     /// The images, and the names that others have lost by them.
     pub brought: Brought,
     /// Each image that could not be brought, and why.
-    pub failed: Vec<String>,
+    pub failed: Vec<Error>,
 }
 
 impl Engine {
@@ -47,7 +47,7 @@ impl Engine {
         if names.is_empty() {
             for image in &theirs.images {
                 // Lists are made again of images.
-                if !theirs.is_list(image)? {
+                if !theirs.is_list(image)? && !wanted.iter().any(|known| known.id == image.id) {
                     wanted.push(image);
                 }
             }
@@ -60,18 +60,14 @@ impl Engine {
         &self,
         written: &str,
         request: &PullRequest,
-    ) -> Result<PulledImages, Error> {
+    ) -> Result<Brought, Error> {
         let (root, name) = place(written);
         let names = [name.to_owned()];
         let result = self.import_from_podman(root.as_deref(), &names, request)?;
-        if let Some(failed) = result.failed.into_iter().next() {
-            return Err(Error::invalid(failed));
+        match result.failed.into_iter().next() {
+            Some(failed) => Err(failed),
+            None => Ok(result.brought),
         }
-        let images = result.brought.images;
-        Ok(PulledImages {
-            ids: images.into_iter().map(|image| image.id).collect(),
-            displaced: result.brought.displaced,
-        })
     }
 
     fn bring_from_podman(
@@ -107,32 +103,27 @@ impl Engine {
                     data: &self.paths.data,
                     trust: &trust,
                 };
-                let found = bring(&load, theirs, image, &spawn).and_then(|found| {
-                    record(
-                        &store,
-                        &found.loaded,
-                        found.repo_digests,
-                        &mut result.brought,
-                    )
-                });
+                let found = bring(&load, theirs, image, &spawn);
+                let found = found.and_then(|found| record(&store, &found, &mut result.brought));
                 match found {
-                    Ok(()) => {}
+                    Ok(()) => {
+                        if let Some(image) = result.brought.images.last() {
+                            let name = image.names.first().unwrap_or(&image.id);
+                            self.note_image("import", &image.id, name);
+                        }
+                    }
                     // What this one lacks, the next may have.
                     Err(
                         error @ (kelp_image::Error::Archive(_)
                         | kelp_image::Error::Conflict(_)
                         | kelp_image::Error::Rejected(_)
                         | kelp_image::Error::Reference(_)),
-                    ) => result.failed.push(error.to_string()),
+                    ) => result.failed.push(error.into()),
                     Err(error) => return Err(error),
                 }
             }
             Ok(())
         })?;
-        for image in &result.brought.images {
-            let name = image.names.first().unwrap_or(&image.id);
-            self.note_image("import", &image.id, name);
-        }
         Ok(result)
     }
 }
@@ -140,13 +131,16 @@ impl Engine {
 /// The one image that a name or the beginning of an id means.
 fn one<'a>(theirs: &'a PodmanStore, name: &str) -> Result<&'a PodmanImage, Error> {
     let mut found = theirs.images.iter().filter(|image| is_meant(image, name));
-    match (found.next(), found.next()) {
-        (Some(image), None) => Ok(image),
-        (None, _) => Err(Error::from(kelp_image::Error::NotFound(format!(
+    let Some(one) = found.next() else {
+        return Err(Error::from(kelp_image::Error::NotFound(format!(
             "{name} in podman's store at {}",
             theirs.root.display()
-        )))),
-        (Some(one), Some(two)) => Err(Error::invalid(format!(
+        ))));
+    };
+    // Two drivers may have the same image.
+    match found.find(|other| other.id != one.id) {
+        None => Ok(one),
+        Some(two) => Err(Error::invalid(format!(
             "{name} is ambiguous in podman's store: {}, {}",
             display(one),
             display(two)
@@ -154,7 +148,8 @@ fn one<'a>(theirs: &'a PodmanStore, name: &str) -> Result<&'a PodmanImage, Error
     }
 }
 
-/// Takes `[DRIVER@ROOT+RUNROOT:OPTIONS]NAME` apart.
+/// Takes `[DRIVER@ROOT+RUNROOT:OPTIONS]NAME` apart. The driver is not looked at: whichever has the image is
+/// read.
 fn place(written: &str) -> (Option<PathBuf>, &str) {
     let Some((within, name)) = written
         .strip_prefix('[')

@@ -107,16 +107,16 @@ impl Engine {
 
     /// Brings an image from a registry, or what `TRANSPORT:…` names.
     pub fn pull_any(&self, name: &str, request: &PullRequest) -> Result<PulledImages, Error> {
-        if let Some(name) = name.strip_prefix("containers-storage:") {
-            return self.pull_from_podman(name, request);
-        }
-        let Some(place) = transport::parse(name)? else {
+        let brought = if let Some(name) = name.strip_prefix("containers-storage:") {
+            self.pull_from_podman(name, request)?
+        } else if let Some(place) = transport::parse(name)? {
+            self.bring(Origin::Place(place), request)?
+        } else {
             return Ok(PulledImages {
                 ids: vec![self.pull_image(name, request)?],
                 displaced: Vec::new(),
             });
         };
-        let brought = self.bring(Origin::Place(place), request)?;
         if let Some(image) = brought.images.last() {
             self.keep_within(request.keep_storage, &image.id);
         }
@@ -186,7 +186,7 @@ impl Engine {
                 None => Vec::new(),
             };
             for image in &loaded {
-                record(&store, image, Vec::new(), &mut brought)?;
+                record(&store, image, &mut brought)?;
             }
             Ok(())
         })?;
@@ -218,13 +218,12 @@ fn named(mut loaded: Vec<Loaded>, place: &Place) -> Vec<Loaded> {
 pub(super) fn record(
     store: &Store,
     image: &Loaded,
-    repo_digests: Vec<String>,
     brought: &mut Brought,
 ) -> Result<(), kelp_image::Error> {
     let (record, displaced) = store.add_and_tell(&NewImage {
         manifest: &image.manifest,
         index: image.index.as_ref(),
-        repo_digests,
+        repo_digests: image.repo_digests.clone(),
         made_here: image.made_here,
         names: &image.names,
         retag: Retag::Move,

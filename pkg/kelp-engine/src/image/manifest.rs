@@ -59,7 +59,9 @@ impl Engine {
                 Ok(())
             })?;
         }
-        self.note_image("create", id.hex(), name);
+        if is_new {
+            self.note_image("create", id.hex(), name);
+        }
         Ok((id.hex().to_owned(), is_new))
     }
 
@@ -207,10 +209,10 @@ impl Engine {
     ) -> Result<String, Error> {
         let store = self.store()?;
         let (list, meant) = store.find_list(name)?.ok_or_else(|| no_list(name))?;
-        let mut sources: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
-        for (digest, source) in &list.sources {
-            sources.insert(digest.clone(), vec![source.clone()]);
-        }
+        let sources = list.sources.into_iter();
+        let sources = sources
+            .map(|(digest, source)| (digest, vec![source]))
+            .collect();
         let name = meant.as_deref().unwrap_or(name);
         let digest = self.push_index(
             &store,
@@ -282,11 +284,12 @@ impl Engine {
             }
             let known = sources.entry(record.manifest.clone()).or_default();
             for name in &record.repo_digests {
-                if let Ok(name) = Reference::parse(name) {
+                if let Ok(name) = Reference::parse(name)
+                    && !known.contains(&name.name())
+                {
                     known.push(name.name());
                 }
             }
-            known.dedup();
             for digest in record.references() {
                 lease.keep(digest)?;
             }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use kelp_image::store::StoreLock;
 use kelp_state::shown::{Kind as Shown, Place, Seen};
-use kelp_userns::own;
+use kelp_userns::{IdMap, own};
 
 use super::Held;
 use crate::container::config::UserMode;
@@ -18,8 +18,7 @@ use crate::{Engine, Error, Kind, host};
 impl Engine {
     /// Mounts an image so that it can be read, if it is not mounted yet; where.
     pub fn mount_image(&self, name: &str) -> Result<PathBuf, Error> {
-        self.check_mounting()?;
-        let map = host::id_map(&UserMode::Host)?;
+        let map = self.check_mounting()?;
         let store = self.store()?;
         let mut held = Held::new(store.lock()?);
         let record = store.find(name)?;
@@ -78,11 +77,12 @@ impl Engine {
         }
     }
 
-    /// Refuses where nothing can be mounted, or would be shown with other owners than containers see.
-    pub(crate) fn check_mounting(&self) -> Result<(), Error> {
-        let map = own::inner(&host::id_map(&UserMode::Host)?)?;
-        if own::is_capable() && map.is_itself() {
-            return Ok(());
+    /// The usual map; refuses where nothing can be mounted, or would be shown with other owners than
+    /// containers see.
+    pub(crate) fn check_mounting(&self) -> Result<IdMap, Error> {
+        let usual = host::id_map(&UserMode::Host)?;
+        if own::is_capable() && own::inner(&usual)?.is_itself() {
+            return Ok(usual);
         }
         Err(Error::new(
             Kind::Failed,
@@ -113,15 +113,12 @@ pub(crate) fn unmount(place: &Place, shown: &str, force: bool) -> Result<bool, E
             Ok(true)
         }
         Seen::Here => {
-            place.unmount(false).map_err(|error| {
-                let text = format!("unmount {shown}: {error}");
-                match error.kind() {
-                    std::io::ErrorKind::ResourceBusy => Error::conflict(format!(
-                        "unmount {shown}: somebody has a file in it open, or it is somebody's working \
-                         directory: end that, or use --force"
-                    )),
-                    _ => Error::new(Kind::Failed, text),
-                }
+            place.unmount(false).map_err(|error| match error.kind() {
+                std::io::ErrorKind::ResourceBusy => Error::conflict(format!(
+                    "unmount {shown}: somebody has a file in it open, or it is somebody's working \
+                     directory: end that, or use --force"
+                )),
+                _ => Error::io(format!("unmount {shown}"))(error),
             })?;
             Ok(true)
         }

@@ -3,7 +3,6 @@
 //! The name gets the image of the host's platform, as ever. The others have no name: that the index's
 //! name stands for all of them is what keeps them, until it is taken away or means something else.
 
-use kelp_image::Digest;
 use kelp_image::index;
 use kelp_image::platform::Platform;
 use kelp_image::reference::{ImageName, Reference};
@@ -56,7 +55,7 @@ impl Engine {
         let access = request.access.options()?;
         let (reference, index, bytes) = index::document(&image_name, &access)?;
         let offered = index::platforms(&bytes)?;
-        let Some((first, _)) = first(&offered) else {
+        let Some(first) = first(offered.iter().map(|(platform, _)| platform)) else {
             return self.pull_any(name, request);
         };
         let named = PullRequest {
@@ -103,9 +102,7 @@ impl Engine {
         let store = self.store()?;
         let offered = transport::platforms(place, &self.paths.data)?;
         // The image that gets the name, and then all of them.
-        let host = Platform::host();
-        let own = offered.iter().find(|offer| host.fits(offer));
-        let named = own.or(offered.first()).and_then(chosen);
+        let named = first(offered.iter()).and_then(chosen);
         let named = std::iter::once((named, Origin::Place(place.clone())));
         let others = offered.iter().map(|platform| {
             let origin = Origin::Nameless(place.clone());
@@ -133,6 +130,9 @@ impl Engine {
             }
             pulled.displaced.extend(brought.displaced);
         }
+        if let Some(id) = pulled.ids.last() {
+            self.keep_within(request.keep_storage, id);
+        }
         Ok(pulled)
     }
 }
@@ -143,8 +143,8 @@ fn chosen(platform: &Platform) -> Option<String> {
 }
 
 /// The image that gets the name: the host's, else the first.
-fn first(offered: &[(Platform, Digest)]) -> Option<&(Platform, Digest)> {
+fn first<'a>(mut offered: impl Iterator<Item = &'a Platform> + Clone) -> Option<&'a Platform> {
     let host = Platform::host();
-    let own = offered.iter().find(|(offer, _)| host.fits(offer));
-    own.or(offered.first())
+    let own = offered.clone().find(|offer| host.fits(offer));
+    own.or_else(|| offered.next())
 }

@@ -2,7 +2,8 @@
 
 use kelp_image::Digest;
 use kelp_image::reference::{ImageName, Reference};
-use kelp_image::store::{Image, Removal, Retag};
+pub use kelp_image::store::Removal;
+use kelp_image::store::{Image, Retag};
 use kelp_state::Record;
 
 use crate::container::config::Config;

@@ -18,7 +18,7 @@ use oci_spec::image::{ImageConfiguration, ImageManifest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Image, Removal, Store, StoreLock, Tag, sync_directory, write_document};
+use super::{Image, Removal, Retag, Store, StoreLock, Tag, sync_directory, write_document};
 use crate::Error;
 use crate::blob::DOCUMENT_LIMIT;
 use crate::digest::Digest;
@@ -84,19 +84,6 @@ impl Store {
         }
         let name = name.to_string();
         let _lock = StoreLock::exclusive(&self.data)?;
-        if let Some(tag) = self.tags.get(&name)? {
-            let what = if self.list(&tag.image)?.is_some() {
-                Some("manifest list")
-            } else {
-                self.record(&tag.image)?.map(|_| "image")
-            };
-            if let Some(what) = what {
-                return Err(Error::Conflict(format!(
-                    "{name} is the name of {what} {} already",
-                    tag.image.short()
-                )));
-            }
-        }
         let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []});
         let mut list = ListRecord {
             id: Digest::of(format!("{name} {created} {seed}").as_bytes()),
@@ -104,6 +91,7 @@ impl Store {
             created: created.to_owned(),
             sources: BTreeMap::new(),
         };
+        self.name_for_image(&name, &list.id, Retag::Refuse)?;
         self.write_list(&mut list, &index)?;
         self.tag_list(&name, &list)?;
         Ok(list)
@@ -159,7 +147,7 @@ impl Store {
     }
 
     /// All lists.
-    pub fn lists(&self) -> Result<Vec<ListRecord>, Error> {
+    fn lists(&self) -> Result<Vec<ListRecord>, Error> {
         let directory = self.data.join("lists");
         let failed = |error| Error::io(format!("read {}", directory.display()))(error);
         let mut lists = Vec::new();
@@ -190,11 +178,8 @@ impl Store {
     /// Finds a list by what a user wrote, and says which of its names that was; `None` for what is no
     /// list, and for what an image is called.
     pub fn find_list(&self, text: &str) -> Result<Option<(ListRecord, Option<String>)>, Error> {
-        if self.find_named(text)?.is_some() {
-            return Ok(None);
-        }
         let lists = self.lists()?;
-        if lists.is_empty() {
+        if lists.is_empty() || self.find_named(text)?.is_some() {
             return Ok(None);
         }
         let tags = self.tags.list()?;
@@ -206,10 +191,13 @@ impl Store {
             let (full, end) = match &name {
                 ImageName::Full(full) => (full.clone().or_latest().to_string(), None),
                 ImageName::Short(short) => {
-                    let tag = short.tag().unwrap_or("latest");
-                    let end = format!("/{}:{tag}", short.path());
+                    // What has a digest does not change, so it is no list.
+                    let end = short
+                        .digest()
+                        .is_none()
+                        .then(|| format!("/{}:{}", short.path(), short.tag().unwrap_or("latest")));
                     let full = short.in_registry("localhost").or_latest();
-                    (full.to_string(), Some(end))
+                    (full.to_string(), end)
                 }
             };
             let ends = |tag: &&Tag| end.as_ref().is_some_and(|end| tag.reference.ends_with(end));
@@ -254,12 +242,6 @@ impl Store {
         Ok(records.find(|record| record.manifest == manifest))
     }
 
-    /// Whether there is an image with this manifest.
-    pub fn manifest_is_recorded(&self, manifest: &Digest) -> Result<bool, Error> {
-        let mut records = self.records()?.into_iter();
-        Ok(records.any(|record| record.manifest == *manifest))
-    }
-
     /// An index that is here.
     pub fn index_document(&self, digest: &Digest) -> Result<Value, Error> {
         let bytes = self.blobs.read(digest, DOCUMENT_LIMIT)?;
@@ -268,6 +250,9 @@ impl Store {
 
     /// Removes a list or one of its names. What it named stays where an image needs it.
     pub fn remove_list(&self, text: &str, all_names: bool) -> Result<Option<Removal>, Error> {
+        if self.lists()?.is_empty() {
+            return Ok(None);
+        }
         let _lock = StoreLock::exclusive(&self.data)?;
         let Some((list, meant)) = self.find_list(text)? else {
             return Ok(None);

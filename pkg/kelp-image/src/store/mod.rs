@@ -177,8 +177,11 @@ impl Store {
         record.indexes = new.index.cloned().into_iter().collect();
         record.size = self.layer_sizes(&record).iter().sum();
         let _lock = StoreLock::exclusive(&self.data)?;
+        let mut names = Vec::new();
         for name in new.names {
-            self.check_not_a_list(&name.to_string(), &record.id, new.retag)?;
+            let name = name.to_string();
+            let before = self.name_for_image(&name, &record.id, new.retag)?;
+            names.push((name, before));
         }
         for digest in record
             .indexes
@@ -203,11 +206,14 @@ impl Store {
         }
         write_document(&self.data, &self.record_path(&record.id), &record)?;
         let mut displaced = Vec::new();
-        for name in new.names {
-            let name = name.to_string();
-            let before = self.tag_of(&name)?.map(|tag| tag.image);
-            self.write_tag(&name, &record)?;
-            if let Some(image) = before.filter(|before| *before != record.id) {
+        for (name, before) in names {
+            let held = before.as_ref().filter(|tag| tag.image == record.id);
+            let held = held.and_then(|tag| tag.index.clone());
+            // A name of all platforms stays one as long as it means the same.
+            let held = held.filter(|index| new.index.is_none_or(|new| new == index));
+            self.write_tag(&name, &record, held)?;
+            if let Some(tag) = before.filter(|tag| tag.image != record.id) {
+                let image = tag.image;
                 displaced.push(Displaced { name, image });
             }
         }
@@ -254,10 +260,11 @@ impl Store {
         let name = name.clone().or_latest().to_string();
         let _lock = StoreLock::exclusive(&self.data)?;
         let record = self.record(id)?.ok_or_else(|| no_image(id))?;
-        self.check_not_a_list(&name, id, retag)?;
-        let before = self.tag_of(&name)?.map(|tag| tag.image);
-        self.write_tag(&name, &record)?;
-        Ok(before.filter(|before| before != id))
+        let before = self.name_for_image(&name, id, retag)?;
+        let held = before.as_ref().filter(|tag| tag.image == *id);
+        let held = held.and_then(|tag| tag.index.clone());
+        self.write_tag(&name, &record, held)?;
+        Ok(before.map(|tag| tag.image).filter(|before| before != id))
     }
 
     /// Takes a name away; the image stays.
@@ -271,38 +278,50 @@ impl Store {
         self.tags.sync()
     }
 
-    fn write_tag(&self, name: &str, record: &ImageRecord) -> Result<(), Error> {
+    fn write_tag(
+        &self,
+        name: &str,
+        record: &ImageRecord,
+        index: Option<Digest>,
+    ) -> Result<(), Error> {
         let tag = Tag {
             reference: name.to_owned(),
             image: record.id.clone(),
             manifest: record.manifest.clone(),
-            index: None,
+            index,
         };
         self.tags.set(&self.data, &tag)
     }
 
-    /// A list's name is never an image's as well, whatever was asked for.
-    fn check_not_a_list(&self, name: &str, id: &Digest, retag: Retag) -> Result<(), Error> {
-        if let Some(tag) = self.tag_of(name)?
+    /// What a name stands for by now, if an image may get it. A list's is never an image's as well, whatever
+    /// was asked for.
+    fn name_for_image(&self, name: &str, id: &Digest, retag: Retag) -> Result<Option<Tag>, Error> {
+        let Some(tag) = self.not_a_list(name)? else {
+            return Ok(None);
+        };
+        if retag == Retag::Refuse && tag.image != *id && self.record(&tag.image)?.is_some() {
+            return Err(name_is_had(&tag));
+        }
+        Ok(Some(tag))
+    }
+
+    /// What a name stands for, if it is no list.
+    fn not_a_list(&self, name: &str) -> Result<Option<Tag>, Error> {
+        let tag = self.tag_of(name)?;
+        if let Some(tag) = &tag
             && self.list(&tag.image)?.is_some()
         {
             return Err(Error::Conflict(format!(
                 "{name} is the name of a manifest list: remove that first (kelp manifest rm {name})"
             )));
         }
-        match retag {
-            Retag::Move => Ok(()),
-            Retag::Refuse => self.check_name_is_free(name, id),
-        }
+        Ok(tag)
     }
 
     fn check_name_is_free(&self, name: &str, id: &Digest) -> Result<(), Error> {
         match self.tag_of(name)? {
             Some(tag) if tag.image != *id && self.record(&tag.image)?.is_some() => {
-                Err(Error::Conflict(format!(
-                    "{name} is the name of image {} already: remove or rename that first",
-                    tag.image.short()
-                )))
+                Err(name_is_had(&tag))
             }
             _ => Ok(()),
         }
@@ -351,10 +370,13 @@ impl Store {
         let layers = LayerStore::beneath(&self.data, map_key)?;
         let mut paths = Vec::with_capacity(record.layers.len());
         for layer in record.layers.iter().rev() {
-            let below = !self.below.is_empty();
-            let path = below.then(|| self.layer_place(&layers, &layer.diff_id));
-            let path = path.flatten();
-            let path = path.unwrap_or_else(|| layers.path(&layer.diff_id));
+            let own = || layers.path(&layer.diff_id);
+            let path = if self.below.is_empty() {
+                own()
+            } else {
+                self.layer_place(&layers, &layer.diff_id)
+                    .unwrap_or_else(own)
+            };
             let last = unpack::is_opaque(&path);
             paths.push(path);
             if last {
@@ -480,6 +502,11 @@ impl Store {
 }
 
 impl Images for Store {
+    fn check_name(&self, reference: &Reference) -> Result<(), Error> {
+        let name = reference.clone().or_latest().digest_over_tag();
+        self.not_a_list(&name.to_string()).map(drop)
+    }
+
     fn find(&self, reference: &Reference) -> Result<Option<LocalImage>, Error> {
         Ok(self.image_named(reference)?.map(|record| LocalImage {
             platform: record.platform(),
@@ -559,6 +586,14 @@ fn ids_in(data: &Path) -> Result<Vec<Digest>, Error> {
         ids.extend(hex.and_then(Digest::from_hex));
     }
     Ok(ids)
+}
+
+fn name_is_had(tag: &Tag) -> Error {
+    Error::Conflict(format!(
+        "{} is the name of image {} already: remove or rename that first",
+        tag.reference,
+        tag.image.short()
+    ))
 }
 
 fn no_image(id: &Digest) -> Error {

@@ -633,6 +633,10 @@ fn a_name_is_of_a_list_or_of_an_image() {
         let found = store.find_list(name).unwrap().unwrap().0;
         assert_eq!(found, list, "{name}");
     }
+    // What has a digest does not change.
+    let by_digest = format!("list@{}", image.manifest);
+    assert!(store.find_list(&by_digest).unwrap().is_none());
+    assert!(store.find(&by_digest).is_err());
     assert!(store.find_list("one").unwrap().is_none());
     assert!(store.find_list(image.id.hex()).unwrap().is_none());
 }
@@ -653,6 +657,10 @@ fn images_of_an_index_stay_as_long_as_its_name_stands_for_all() {
         .hold_index(&reference("localhost/one"), &index)
         .unwrap();
     let prune = |all| store.prune(&other.id, all, &|_| Ok(Vec::new())).unwrap();
+    assert_eq!(prune(false), None);
+    // The same name for the same image means the same.
+    let one = reference("localhost/one");
+    store.tag(&named.id, &one, Retag::Move).unwrap();
     assert_eq!(prune(false), None);
     store.collect_garbage(true).unwrap();
     assert!(store.blobs().contains(&index).unwrap());

@@ -8,9 +8,9 @@
 //! containers-storage:NAME     podman's own store: read, and never written ([`podman`])
 //! ```
 //!
-//! They differ in one step: [`files`] finds parts of a directory or of an
-//! archive, the reader of each form ([`layout`], [`docker`], [`dir`]) turns them into [`offer::Offer`]s,
-//! and [`crate::load`] brings those into the store. What names a file in there is text of whoever made
+//! All but the last differ in their reader alone: [`files`] finds parts of a directory or of an archive, the
+//! reader of each form ([`layout`], [`docker`], [`dir`]) turns them into [`offer::Offer`]s, and
+//! [`crate::load`] brings those into the store. What names a file in there is text of whoever made
 //! the archive: it is looked up beneath its directory, or among the archive's own entries.
 
 pub(crate) mod dir;
@@ -83,17 +83,17 @@ pub fn parse(text: &str) -> Result<Option<Place>, Error> {
         "oci-archive" => Form::OciArchive,
         "docker-archive" => Form::DockerArchive,
         "dir" => Form::Dir,
-        // What reads it does not come here.
+        // `kelp pull` has taken what it reads; everything else comes here.
         "containers-storage" => {
             return Err(Error::Invalid(format!(
-                "{text}: kelp reads podman's store and never writes to it: push to oci-archive: and \
-                 use podman load"
+                "{text}: podman's store is only read, and by a plain kelp pull: to write, push to \
+                 oci-archive: and use podman load"
             )));
         }
         "docker-daemon" | "ostree" | "sif" | "tarball" => {
             return Err(Error::Invalid(format!(
                 "{text}: kelp has no transport {transport}; there are docker://, oci:, oci-archive:, \
-                 docker-archive: and dir:"
+                 docker-archive:, dir: and, to pull from, containers-storage:"
             )));
         }
         _ => return Ok(None),

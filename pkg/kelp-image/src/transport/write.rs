@@ -18,6 +18,7 @@ use super::{Form, Place, Selector, dir, docker};
 use crate::Error;
 use crate::blob::BlobStore;
 use crate::digest::Digest;
+use crate::manifest::OCI_INDEX;
 use crate::parcel::{Parcel, ParcelBlob};
 use crate::progress::{Event, Progress};
 use crate::reference::ImageName;
@@ -240,7 +241,7 @@ fn layout_mark() -> String {
 fn index(descriptors: &[Value]) -> String {
     json!({
         "schemaVersion": 2,
-        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "mediaType": OCI_INDEX,
         "manifests": descriptors,
     })
     .to_string()

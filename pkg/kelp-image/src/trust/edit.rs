@@ -1,7 +1,7 @@
 //! Changing policy.json: `image trust set`.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -13,7 +13,7 @@ use super::policy::{FILE, Policy};
 use super::simple::Keys;
 use crate::Error;
 use crate::config_paths::ConfigPaths;
-use crate::temporary::TemporaryFile;
+use crate::temporary::Output;
 
 /// What a scope is to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,7 +123,13 @@ pub fn set(
     // A rule that the next pull would not understand is not written.
     Policy::parse(&text)
         .map_err(|reason| Error::Invalid(format!("{}: {reason}", file.display())))?;
-    TemporaryFile::create_readable(directory, "new")?.finish(&text, &real)?;
+    let mut new = Output::create(directory)?;
+    let written = new.file_mut();
+    written
+        .write_all(&text)
+        .and_then(|()| written.sync_all())
+        .map_err(Error::io(what()))?;
+    new.persist(&real)?;
     Ok(file)
 }
 

@@ -14,7 +14,7 @@ use crate::Error;
 use crate::config_paths::ConfigPaths;
 use crate::digest::Digest;
 use crate::reference::Reference;
-use crate::temporary::TemporaryFile;
+use crate::temporary::Output;
 
 /// Keeps a signature of a manifest in a repository: beneath `directory`, else where registries.d has
 /// signatures written. Its file; one that is there already is left.
@@ -34,15 +34,15 @@ pub fn keep(
         .parent()
         .ok_or_else(|| Error::Invalid(format!("{} is no file", first.display())))?;
     fs::create_dir_all(beside).map_err(Error::io(what(&first)))?;
-    let mut new = TemporaryFile::create_readable(beside, "new")?;
-    new.file_mut()
-        .write_all(&content)
-        .and_then(|()| new.file().sync_all())
+    let mut new = Output::create(beside)?;
+    let file = new.file_mut();
+    file.write_all(&content)
+        .and_then(|()| file.sync_all())
         .map_err(Error::io(what(&first)))?;
     for number in 1..=LIMIT {
         let file = numbered(number)?;
         // A rename would take the place of another's.
-        match fs::hard_link(new.path(), &file) {
+        match new.link(&file) {
             Ok(()) => return Ok(file),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if fs::read(&file).is_ok_and(|there| there == content) {

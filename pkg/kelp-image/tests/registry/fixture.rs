@@ -172,6 +172,10 @@ impl Images for Records {
         }))
     }
 
+    fn check_name(&self, _reference: &Reference) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn is_current(
         &self,
         image: &LocalImage,

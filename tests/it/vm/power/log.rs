@@ -127,12 +127,14 @@ impl<'a> Replay<'a> {
         for entry in &self.log.entries[self.next..at] {
             let content = self.log.content(entry);
             for (index, part) in content.chunks(UNIT).enumerate() {
-                let keeps = match choice {
-                    Kept::Everything => true,
-                    Kept::Nothing => entry.flags & FUA != 0,
-                    Kept::Half => chance.below(2) == 0,
-                    Kept::Most => chance.below(8) != 0,
-                };
+                // What was to be durable at once is.
+                let keeps = entry.flags & FUA != 0
+                    || match choice {
+                        Kept::Everything => true,
+                        Kept::Nothing => false,
+                        Kept::Half => chance.below(2) == 0,
+                        Kept::Most => chance.below(8) != 0,
+                    };
                 if keeps {
                     let place = entry.to + (index * UNIT) as u64;
                     copy.write_all_at(part, place).unwrap();

@@ -18,6 +18,7 @@ use serde::Deserialize;
 
 use super::store::{Driver, check_id, open_beneath};
 use crate::Error;
+use crate::role::one_line;
 
 /// The most bytes of one line: a run of headers, in base64.
 const LINE_LIMIT: u64 = 64 << 20;
@@ -47,10 +48,7 @@ pub fn main(arguments: &[String]) -> i32 {
         },
         _ => Error::Invalid("podman-layer: arguments are missing".to_owned()),
     };
-    let cause = std::error::Error::source(&error)
-        .map(|cause| format!(": {cause}"))
-        .unwrap_or_default();
-    let _ = writeln!(io::stderr(), "{error}{cause}");
+    let _ = writeln!(io::stderr(), "{}", one_line(&error));
     1
 }
 

@@ -32,45 +32,29 @@ use store::{FoundLayer, PodmanImage, PodmanStore};
 /// The most bytes of what the process says that failed.
 const REASON_LIMIT: u64 = 4 << 10;
 
-/// An image that was brought, and the digests that podman knows it by in registries.
-#[derive(Clone, Debug)]
-pub struct FromPodman {
-    /// The image.
-    pub loaded: Loaded,
-    /// `name@digest` for each of its names.
-    pub repo_digests: Vec<String>,
-}
-
 /// Brings one image. `spawn` starts the process that reads layers, in podman's user namespace.
 pub fn bring(
     load: &Load<'_>,
     store: &PodmanStore,
     image: &PodmanImage,
     spawn: &SpawnRole<'_>,
-) -> Result<FromPodman, Error> {
-    let mut names = names(&image.names)?;
-    let mut digest = image.digest.as_ref();
-    if let Some(claimed) = digest
-        && !store.is_known_by(image, claimed)?
-    {
-        digest = None;
-    }
-    let mut known = Ok(());
-    names.retain(|name| {
-        let Some(digest) = name.digest() else {
-            return true;
-        };
-        match store.is_known_by(image, digest) {
-            Ok(is_known) => is_known,
-            Err(error) => {
-                known = Err(error);
-                false
-            }
+) -> Result<Loaded, Error> {
+    let mut named = Vec::new();
+    for name in names(&image.names)? {
+        let digest = name.digest();
+        if digest.map_or(Ok(true), |digest| store.is_known_by(image, digest))? {
+            named.push(name);
         }
-    });
-    known?;
+    }
+    let mut repo_digests = Vec::new();
+    if let Some(digest) = &image.digest
+        && store.is_known_by(image, digest)?
+    {
+        let known = named.iter().map(|name| format!("{}@{digest}", name.name()));
+        repo_digests.extend(known);
+    }
     let (driver, id) = (image.driver.name(), Some(image.id.hex()));
-    let subject = Subject::storage(driver, &store.root, names.first(), id);
+    let subject = Subject::storage(driver, &store.root, named.first(), id);
     // A rule that wants signatures finds none: podman's are for what it has pulled, not for what is here.
     load.trust.check(&subject, &[], &[])?;
     let explained = |error| explain(error, image);
@@ -83,19 +67,13 @@ pub fn bring(
     load.progress.event(Event::Config { digest: &id });
     load.blobs.put(&config, Some(&id))?;
     let manifest = manifest_of(load.blobs, &id, config.len(), &blobs, ManifestForm::Oci)?;
-    let repo_digests = digest.into_iter().flat_map(|digest| {
-        let known = names.iter().map(|name| format!("{}@{digest}", name.name()));
-        known.collect::<Vec<_>>()
-    });
-    Ok(FromPodman {
-        repo_digests: repo_digests.collect(),
-        loaded: Loaded {
-            id,
-            manifest,
-            index: None,
-            names,
-            made_here: true,
-        },
+    Ok(Loaded {
+        id,
+        manifest,
+        index: None,
+        names: named,
+        repo_digests,
+        made_here: true,
     })
 }
 
@@ -106,12 +84,8 @@ fn bring_layer(
     spawn: &SpawnRole<'_>,
 ) -> Result<LayerBlob, Error> {
     let diff_id = &layer.diff_id;
-    let extracted = load.unpacker.has_layer(diff_id)?;
     let region = match load.known_content(diff_id)? {
-        Some(known) if extracted => {
-            load.progress.event(Event::BlobSkipped { digest: diff_id });
-            return Ok(known);
-        }
+        // Nothing of podman's is read.
         Some(known) => Region::whole(load.blobs.reader(&known.digest)?)
             .map_err(Error::io(format!("look at blob {}", known.digest)))?,
         None => assembled(load, store, layer, spawn)?,

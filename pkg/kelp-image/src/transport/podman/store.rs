@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 
 use crate::Error;
 use crate::blob::DOCUMENT_LIMIT;
-use crate::config_paths::ConfigPaths;
+use crate::config_paths::{ConfigPaths, config_error, read_if_there};
 use crate::digest::Digest;
 use crate::fetch::Config;
 use crate::manifest::Document;
@@ -38,7 +38,7 @@ const LIST_LIMIT: u64 = 256 << 20;
 const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How podman keeps the files of layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Driver {
     /// A directory for each layer's own files.
     Overlay,
@@ -77,7 +77,7 @@ pub struct PodmanStore {
     directory: OwnedFd,
     /// The images.
     pub images: Vec<PodmanImage>,
-    layers: HashMap<(String, String), RawLayer>,
+    layers: HashMap<(Driver, String), RawLayer>,
 }
 
 /// An image of podman's.
@@ -165,8 +165,7 @@ impl PodmanStore {
         let layers: Option<Vec<RawLayer>> = self.list(&format!("{name}-layers/layers.json"))?;
         for layer in layers.unwrap_or_default() {
             check_id(&layer.id)?;
-            self.layers
-                .insert((name.to_owned(), layer.id.clone()), layer);
+            self.layers.insert((driver, layer.id.clone()), layer);
         }
         for image in images {
             check_id(&image.id)?;
@@ -217,9 +216,7 @@ impl PodmanStore {
 
     /// What an image has under a digest; nothing of what has another digest or is no manifest.
     fn manifest(&self, image: &PodmanImage, digest: &Digest) -> Result<Option<Document>, Error> {
-        let key = STANDARD.encode(format!("manifest-{digest}"));
-        let path = format!("{}-images/{}/={key}", image.driver.name(), image.id.hex());
-        let Some(bytes) = self.document(&path, DOCUMENT_LIMIT)? else {
+        let Some(bytes) = self.big(image, &format!("manifest-{digest}"))? else {
             return Ok(None);
         };
         if digest.check("a manifest", &bytes).is_err() {
@@ -234,7 +231,12 @@ impl PodmanStore {
     }
 
     fn config_file(&self, image: &PodmanImage) -> Result<Option<Vec<u8>>, Error> {
-        let key = STANDARD.encode(image.id.to_string());
+        self.big(image, &image.id.to_string())
+    }
+
+    /// A document that is kept with an image, by its name.
+    fn big(&self, image: &PodmanImage, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let key = STANDARD.encode(name);
         let path = format!("{}-images/{}/={key}", image.driver.name(), image.id.hex());
         self.document(&path, DOCUMENT_LIMIT)
     }
@@ -255,7 +257,7 @@ impl PodmanStore {
             ))
         };
         for diff_id in diff_ids.iter().rev() {
-            let key = (image.driver.name().to_owned(), next.to_owned());
+            let key = (image.driver, next.to_owned());
             let layer = self.layers.get(&key).ok_or_else(disagree)?;
             if layer.diff_digest != diff_id.to_string() {
                 return Err(disagree());
@@ -360,7 +362,7 @@ fn no_store(root: &Path) -> Error {
 
 /// Where the user's store is: as storage.conf says, else where podman has it.
 fn usual_root(paths: &ConfigPaths) -> Result<PathBuf, Error> {
-    #[derive(Default, Deserialize)]
+    #[derive(Deserialize)]
     struct Conf {
         #[serde(default)]
         storage: Table,
@@ -370,21 +372,17 @@ fn usual_root(paths: &ConfigPaths) -> Result<PathBuf, Error> {
         graphroot: Option<String>,
         rootless_storage_path: Option<String>,
     }
-    let read = |file: PathBuf| -> Result<Conf, Error> {
-        match std::fs::read_to_string(&file) {
-            Ok(text) => toml::from_str(&text).map_err(|error| {
-                Error::Invalid(format!("{}: {}", file.display(), error.message()))
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Conf::default()),
-            Err(error) => Err(Error::io(format!("read {}", file.display()))(error)),
-        }
+    let read = |file: PathBuf| -> Result<Table, Error> {
+        let Some(text) = read_if_there(&file)? else {
+            return Ok(Table::default());
+        };
+        let conf: Conf =
+            toml::from_str(&text).map_err(|error| config_error(&file, error.message()))?;
+        Ok(conf.storage)
     };
-    let own = paths
-        .user_containers("storage.conf")
-        .map(read)
-        .transpose()?;
-    let own = own.unwrap_or_default().storage;
-    let system = read(paths.system_containers("storage.conf"))?.storage;
+    let own = paths.user_containers("storage.conf").map(read);
+    let own = own.transpose()?.unwrap_or_default();
+    let system = read(paths.system_containers("storage.conf"))?;
     let chosen = own
         .graphroot
         .or(own.rootless_storage_path)
@@ -397,11 +395,7 @@ fn usual_root(paths: &ConfigPaths) -> Result<PathBuf, Error> {
             .replace("$UID", &uid)
             .into());
     }
-    let data = std::env::var_os("XDG_DATA_HOME")
-        .filter(|value| !value.is_empty())
-        .map(PathBuf::from)
-        .or_else(|| Some(paths.home.as_ref()?.join(".local/share")));
-    let data = data.ok_or_else(|| {
+    let data = paths.data_home.as_ref().ok_or_else(|| {
         Error::Invalid("$HOME is not set: give podman's store with --root DIR".to_owned())
     })?;
     Ok(data.join("containers/storage"))
