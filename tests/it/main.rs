@@ -10,6 +10,7 @@ mod archive;
 mod buildah;
 mod cgroups;
 mod check;
+mod chunked;
 mod commit;
 mod conmon;
 mod containerd;

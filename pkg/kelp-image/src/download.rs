@@ -7,6 +7,8 @@
 //!                      feeder thread: splice the same file into the unpacker's pipe
 //! ```
 //!
+//! Of a zstd:chunked blob, what other blobs have ([`crate::chunked`]) comes from them, in its turn.
+//!
 //! The unpacker reads the file behind the writer, out of the page cache: a slow extraction does not
 //! hold up the download, a download that is resumed needs no other path, and no byte is copied on
 //! its way to the pipe. The layer is published when the blob's digest and the diff id are right.
@@ -16,15 +18,17 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::thread::Scope;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
 use crate::blob::BlobWriter;
+use crate::chunked::{Plan, Step, TablePosition};
 use crate::digest::Digest;
 use crate::feed::{Level, feed, pipe};
 use crate::fetch::Here;
@@ -35,6 +39,9 @@ use crate::unpacker::UnpackJob;
 
 /// How many pieces of a download wait for the disk; a piece is at most some 400 KiB.
 const CHANNEL_LENGTH: usize = 16;
+
+/// How much of another blob is copied at a time, in bytes.
+const COPY_BUFFER: usize = 256 << 10;
 
 /// How many of the places that a manifest names for a layer are tried.
 const URLS_LIMIT: usize = 8;
@@ -50,6 +57,8 @@ pub(crate) struct Layer {
     pub(crate) diff_id: Digest,
     /// Where it is if the registry does not have it: others' servers, which get no credentials.
     pub(crate) urls: Vec<String>,
+    /// Where its table is, if it is zstd:chunked.
+    pub(crate) table: Option<TablePosition>,
 }
 
 /// What all layers of a pull share.
@@ -64,6 +73,8 @@ pub(crate) struct LayerPull<'scope, 'env> {
 /// What the writer thread is told.
 enum Order {
     Append(Bytes),
+    /// Bytes of another file: from where, and how many.
+    Copy(Arc<File>, u64, u64),
     /// Everything has been sent: verify and publish.
     Commit,
 }
@@ -71,7 +82,8 @@ enum Order {
 /// How one attempt ended that did not bring the layer.
 enum Setback {
     Final(Error),
-    /// An earlier download had left something wrong, which is removed now.
+    /// Something that was here was not what it should have been: what an earlier download had left, or
+    /// what was copied from other blobs. It is removed now.
     StalePart,
 }
 
@@ -84,17 +96,18 @@ impl<E: Into<Error>> From<E> for Setback {
 impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
     /// Brings one layer here: its blob verified, and extracted.
     pub(crate) async fn bring(self, layer: &Layer) -> Result<(), Error> {
+        let mut may_copy = true;
         loop {
-            match self.attempt(layer).await {
+            match self.attempt(layer, may_copy).await {
                 Ok(()) => return Ok(()),
                 Err(Setback::Final(error)) => return Err(error),
-                // Happens once, since the next attempt starts from nothing.
-                Err(Setback::StalePart) => {}
+                // Not for ever, since an attempt that starts from nothing has no such part.
+                Err(Setback::StalePart) => may_copy = false,
             }
         }
     }
 
-    async fn attempt(self, layer: &Layer) -> Result<(), Setback> {
+    async fn attempt(self, layer: &Layer, may_copy: bool) -> Result<(), Setback> {
         let digest = &layer.digest;
         let extracted = self.here.unpacker.has_layer(&layer.diff_id)?;
         let writer = if self.here.blobs.contains(digest)? {
@@ -128,6 +141,10 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
             size: layer.size,
             from,
         });
+        let plan = match layer.table.filter(|_| may_copy) {
+            Some(table) => self.plan(layer, table).await?,
+            None => None,
+        };
         let level = Arc::new(Level::new(from));
         let file = writer.reader()?;
         let unpack = async {
@@ -137,13 +154,15 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
             let job = self.unpack(layer, file, Arc::clone(&level)).await?;
             Ok(Some(job))
         };
-        let download = self.download(layer, writer, &level);
-        let job = if from == 0 {
+        let download = self.download(layer, writer, plan.as_ref(), &level);
+        let job = if from == 0 && plan.is_none() {
             future::try_join(download, unpack).await?.1
         } else {
-            // If the earlier part was wrong, the unpacker may stumble first; the digest tells.
+            // If what was here is wrong, the unpacker may stumble first; the digest tells.
             match future::join(download, unpack).await {
                 (Err(Error::DigestMismatch { .. }), _) => return Err(Setback::StalePart),
+                // Another blob may be what can't be read.
+                (Err(Error::Io { .. }), _) if plan.is_some() => return Err(Setback::StalePart),
                 (Err(error), _) | (_, Err(error)) => return Err(error.into()),
                 (Ok(()), Ok(job)) => job,
             }
@@ -166,11 +185,49 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
             .await
     }
 
+    /// Finds out what of a zstd:chunked blob is here in others. The registry is asked for the blob's end
+    /// if there are such; one that does not know ranges, or fails, leaves it at the whole.
+    async fn plan(self, layer: &Layer, table: TablePosition) -> Result<Option<Plan>, Error> {
+        let here = self.here;
+        if self
+            .in_thread(move || Ok(here.sources()?.is_empty()))
+            .await?
+        {
+            return Ok(None);
+        }
+        let Some(tail) = self.tail(layer, table.tail()).await else {
+            return Ok(None);
+        };
+        let plan = self
+            .in_thread(move || Ok(Plan::new(table, tail, here.sources()?)))
+            .await?;
+        if let Some(plan) = &plan {
+            self.progress.event(Event::BlobShared {
+                digest: &layer.digest,
+                size: layer.size,
+                here: plan.copied(),
+            });
+        }
+        Ok(plan)
+    }
+
+    /// A blob from a position to its end, unverified.
+    async fn tail(self, layer: &Layer, start: u64) -> Option<Bytes> {
+        let mut stream = self.open(layer, start, None).await.ok()?;
+        let length = (layer.size - start) as usize;
+        let mut tail = BytesMut::new();
+        while stream.start == start && tail.len() < length {
+            tail.extend_from_slice(&stream.chunk().await.ok()??);
+        }
+        (tail.len() == length).then(|| tail.freeze())
+    }
+
     /// Downloads what is missing, and commits the blob.
     async fn download(
         self,
         layer: &Layer,
         writer: BlobWriter,
+        plan: Option<&Plan>,
         level: &Arc<Level>,
     ) -> Result<(), Error> {
         // Whatever ends this future early ends the feeder too.
@@ -179,7 +236,7 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
         let (orders, receiver) = mpsc::channel(CHANNEL_LENGTH);
         let (expected, written) = (layer.digest.clone(), Arc::clone(level));
         let committed = self.start_thread(move || write(writer, receiver, &expected, &written));
-        let streamed = self.stream(layer, from, &orders).await;
+        let streamed = self.stream(layer, from, plan, &orders).await;
         drop(orders);
         match streamed {
             // The writer's own error says why it stopped taking orders.
@@ -194,13 +251,33 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
         self,
         layer: &Layer,
         from: u64,
+        plan: Option<&Plan>,
         orders: &mpsc::Sender<Order>,
     ) -> Result<(), Option<Error>> {
         let digest = &layer.digest;
         let mut position = from;
         let mut attempt = 0;
         while position < layer.size {
-            let mut stream = self.open(layer, position).await.map_err(Some)?;
+            let until = match plan.map(|plan| plan.step(position)) {
+                Some(Step::Fetch(until)) => Some(until),
+                Some(Step::Copy { file, from, length }) => {
+                    let sent = orders.send(Order::Copy(file, from, length)).await;
+                    sent.map_err(|_| None)?;
+                    position += length;
+                    continue;
+                }
+                Some(Step::Bytes(bytes)) => {
+                    position += bytes.len() as u64;
+                    let sent = orders.send(Order::Append(bytes)).await;
+                    sent.map_err(|_| None)?;
+                    continue;
+                }
+                None => None,
+            };
+            let mut stream = self.open(layer, position, until).await.map_err(Some)?;
+            // One that sends everything is read to the end.
+            let until = until.filter(|_| stream.start == position);
+            let end = until.unwrap_or(layer.size);
             // A server without ranges sends everything again; what is here is skipped, and the
             // digest tells in the end whether it was the same.
             let mut skip = position.checked_sub(stream.start).ok_or_else(|| {
@@ -218,6 +295,9 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
                 let skipped = skip.min(chunk.len() as u64);
                 skip -= skipped;
                 let _ = chunk.split_to(skipped as usize);
+                if until.is_some() {
+                    chunk.truncate((end - position) as usize);
+                }
                 if chunk.is_empty() {
                     continue;
                 }
@@ -233,11 +313,11 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
                 sent.map_err(|_| None)?;
                 self.progress
                     .event(Event::BlobAdvanced { digest, position });
-                if position == layer.size {
+                if position == end {
                     break String::new();
                 }
             };
-            if position < layer.size {
+            if position < end {
                 let pause = self.repository.retry_pause(attempt).ok_or_else(|| {
                     Error::Registry(format!(
                         "blob {digest}: {broken} (at byte {position} of {}; another pull goes on \
@@ -253,8 +333,13 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
     }
 
     /// Asks the registry for a blob, and then those whom the manifest names for what it does not have.
-    async fn open(self, layer: &Layer, position: u64) -> Result<BlobStream, Error> {
-        let missing = match self.repository.blob(&layer.digest, position).await {
+    async fn open(
+        self,
+        layer: &Layer,
+        position: u64,
+        until: Option<u64>,
+    ) -> Result<BlobStream, Error> {
+        let missing = match self.repository.blob(&layer.digest, position, until).await {
             Err(error @ (Error::NotInRegistry(_) | Error::Denied(_))) => error,
             other => return other,
         };
@@ -343,6 +428,7 @@ fn write(
                 writer.write(&bytes)?;
                 level.raise(writer.len());
             }
+            Order::Copy(file, from, length) => copy(&mut writer, &file, from, length, level)?,
             Order::Commit => {
                 // The unpacker need not wait for the disk.
                 level.complete();
@@ -351,6 +437,27 @@ fn write(
         }
     }
     Err(thread_ended())
+}
+
+/// Adds what another file has in a place.
+fn copy(
+    writer: &mut BlobWriter,
+    file: &File,
+    mut from: u64,
+    mut length: u64,
+    level: &Level,
+) -> Result<(), Error> {
+    let mut buffer = vec![0; COPY_BUFFER.min(length as usize)];
+    while length > 0 {
+        let part = &mut buffer[..COPY_BUFFER.min(length as usize)];
+        file.read_exact_at(part, from)
+            .map_err(Error::io("read a blob"))?;
+        writer.write(part)?;
+        level.raise(writer.len());
+        from += part.len() as u64;
+        length -= part.len() as u64;
+    }
+    Ok(())
 }
 
 /// Waits for an extraction and checks what came out.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::Error;
 use crate::blob::{BlobStore, DOCUMENT_LIMIT};
+use crate::chunked::{self, Source, TablePosition};
 use crate::digest::Digest;
 use crate::download::{Layer, LayerPull};
 use crate::manifest::{Document, check_config_type, check_layer_type};
@@ -181,18 +182,48 @@ pub(crate) struct Here<'a> {
     pub(crate) blobs: &'a BlobStore,
     /// Who extracts layers.
     pub(crate) unpacker: &'a dyn Unpacker,
-    /// The layers of all images, once they were looked at.
-    pub(crate) layers: OnceLock<HashSet<(Digest, Digest)>>,
+    layers: OnceLock<HashSet<(Digest, Digest)>>,
+    sources: OnceLock<Vec<Source>>,
 }
 
-impl Here<'_> {
+impl<'a> Here<'a> {
+    /// These.
+    pub(crate) fn new(
+        images: &'a dyn Images,
+        blobs: &'a BlobStore,
+        unpacker: &'a dyn Unpacker,
+    ) -> Self {
+        Self {
+            images,
+            blobs,
+            unpacker,
+            layers: OnceLock::new(),
+            sources: OnceLock::new(),
+        }
+    }
+
     /// Whether an image that is here has a layer in this blob.
     pub(crate) fn knows_layer(&self, digest: &Digest, diff_id: &Digest) -> Result<bool, Error> {
-        if self.layers.get().is_none() {
-            let _ = self.layers.set(self.images.layers()?);
-        }
         let pair = (digest.clone(), diff_id.clone());
-        Ok(self.layers.get().is_some_and(|known| known.contains(&pair)))
+        Ok(self.layers()?.contains(&pair))
+    }
+
+    /// The layers' blobs that a zstd:chunked one may be put together from.
+    pub(crate) fn sources(&self) -> Result<&[Source], Error> {
+        let layers = self.layers()?;
+        let digests = layers.iter().map(|(blob, _)| blob);
+        Ok(self
+            .sources
+            .get_or_init(|| chunked::sources(self.blobs, digests)))
+    }
+
+    /// The layers of all images, looked at once.
+    fn layers(&self) -> Result<&HashSet<(Digest, Digest)>, Error> {
+        if let Some(layers) = self.layers.get() {
+            return Ok(layers);
+        }
+        let layers = self.images.layers()?;
+        Ok(self.layers.get_or_init(|| layers))
     }
 }
 
@@ -286,6 +317,7 @@ pub(crate) fn layers(manifest: &ImageManifest, diff_ids: &[Digest]) -> Result<Ve
                 size: descriptor.size(),
                 diff_id: diff_id.clone(),
                 urls: descriptor.urls().clone().unwrap_or_default(),
+                table: TablePosition::of(descriptor),
             }),
         }
     }

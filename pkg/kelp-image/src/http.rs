@@ -45,6 +45,8 @@ pub(crate) struct Request {
     pub(crate) authorization: Option<HeaderValue>,
     /// The first byte that is wanted.
     pub(crate) from: u64,
+    /// The byte before which it is enough.
+    pub(crate) until: Option<u64>,
     /// What is sent with it.
     pub(crate) content: Content,
     /// Where the content begins in a larger whole, and its last byte.
@@ -64,10 +66,20 @@ impl Request {
             accept: "*/*",
             authorization: None,
             from: 0,
+            until: None,
             content: Content::None,
             content_range: None,
             allow_downgrade: false,
             insecure: false,
+        }
+    }
+
+    /// The range that is asked for, if not everything is.
+    pub(crate) fn range(&self) -> Option<String> {
+        match self.until {
+            // The last byte is named, not the one after it.
+            Some(until) => Some(format!("bytes={}-{}", self.from, until.saturating_sub(1))),
+            None => (self.from > 0).then(|| format!("bytes={}-", self.from)),
         }
     }
 }
@@ -188,8 +200,8 @@ impl Transport {
         if let Some(authorization) = request.authorization.as_ref().filter(|_| own) {
             builder = builder.header(AUTHORIZATION, authorization.clone());
         }
-        if request.from > 0 {
-            builder = builder.header(RANGE, format!("bytes={}-", request.from));
+        if let Some(range) = request.range() {
+            builder = builder.header(RANGE, range);
         }
         if let Some((first, last)) = request.content_range {
             builder = builder.header(CONTENT_RANGE, format!("{first}-{last}"));

@@ -9,6 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::digest::Digest;
 use crate::reference::Reference;
+use crate::space::amount;
 
 /// A step of a pull.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +36,15 @@ pub enum Event<'a> {
         size: u64,
         /// How many bytes are here from an earlier attempt.
         from: u64,
+    },
+    /// Some of a layer is here already, in other layers.
+    BlobShared {
+        /// The blob.
+        digest: &'a Digest,
+        /// Its size in bytes.
+        size: u64,
+        /// How many of them need not be fetched.
+        here: u64,
     },
     /// More of a layer is here.
     BlobAdvanced {
@@ -172,6 +182,11 @@ impl Progress for Terminal {
                 Some(bars) => self.start(bars, digest, size, from),
                 None => self.line(&format!("Copying blob {digest}")),
             },
+            Event::BlobShared { digest, size, here } => self.line(&format!(
+                "Copying blob {digest}: {} of {} are here, in other layers",
+                amount(here),
+                amount(size)
+            )),
             Event::BlobAdvanced { digest, position } => {
                 self.with_bar(digest, |bar| bar.set_position(position));
             }

@@ -5,7 +5,6 @@
 //! it an image last. What was finished before stays and is found by the next pull.
 
 use std::collections::HashSet;
-use std::sync::OnceLock;
 
 use crate::Error;
 use crate::access::{Access, AccessOptions, runtime};
@@ -329,12 +328,7 @@ impl Pull<'_> {
             repository,
             resolved,
             &self.platform,
-            &Here {
-                images: self.images,
-                blobs,
-                unpacker,
-                layers: OnceLock::new(),
-            },
+            &Here::new(self.images, blobs, unpacker),
             self.progress,
         )
     }

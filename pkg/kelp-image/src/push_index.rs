@@ -251,7 +251,7 @@ async fn download(
     let mut attempt = 0;
     while writer.len() < size {
         let before = writer.len();
-        let mut stream = repository.blob(digest, before).await?;
+        let mut stream = repository.blob(digest, before, None).await?;
         if stream.start == 0 && before > 0 {
             writer.restart()?;
         } else if stream.start != before {

@@ -101,7 +101,11 @@ impl Repository {
     pub(crate) async fn manifest(&self, name: &str) -> Result<Fetched, Error> {
         let path = format!("{}/manifests/{name}", self.reference.repository());
         let what = format!("reading manifest {name} in {}", self.reference.name());
-        let response = self.get(&path, &what, ACCEPT, 0, false).await?;
+        let request = Request {
+            accept: ACCEPT,
+            ..Request::get(self.url(&path, &what).await?)
+        };
+        let response = self.get(request, &what).await?;
         let media_type = response
             .headers()
             .get(CONTENT_TYPE)
@@ -121,17 +125,28 @@ impl Repository {
     pub(crate) async fn document(&self, digest: &Digest, limit: usize) -> Result<Vec<u8>, Error> {
         let path = format!("{}/blobs/{digest}", self.reference.repository());
         let what = format!("reading blob {digest} in {}", self.reference.name());
-        let response = self.get(&path, &what, "*/*", 0, true).await?;
+        let response = self.get(self.of_blob(&path, &what).await?, &what).await?;
         let bytes = read_document(response, limit, &what).await?;
         verify(&what, &bytes, Some(digest))?;
         Ok(bytes)
     }
 
-    /// Starts to fetch a blob at a position. Its content has not been verified.
-    pub(crate) async fn blob(&self, digest: &Digest, from: u64) -> Result<BlobStream, Error> {
+    /// Starts to fetch a blob at a position, up to another one or its end. Its content has not been
+    /// verified.
+    pub(crate) async fn blob(
+        &self,
+        digest: &Digest,
+        from: u64,
+        until: Option<u64>,
+    ) -> Result<BlobStream, Error> {
         let path = format!("{}/blobs/{digest}", self.reference.repository());
         let what = format!("reading blob {digest} in {}", self.reference.name());
-        let response = self.get(&path, &what, "*/*", from, true).await?;
+        let request = Request {
+            from,
+            until,
+            ..self.of_blob(&path, &what).await?
+        };
+        let response = self.get(request, &what).await?;
         BlobStream::new(response, &what)
     }
 
@@ -164,24 +179,18 @@ impl Repository {
         (attempt < self.retries.limit).then(|| self.retries.pause(attempt))
     }
 
-    async fn get(
-        &self,
-        path: &str,
-        what: &str,
-        accept: &'static str,
-        from: u64,
-        verified_later: bool,
-    ) -> Result<Response, Error> {
-        let url = self.url(path, what).await?;
-        let request = Request {
-            accept,
-            from,
-            allow_downgrade: verified_later,
-            ..Request::get(url)
-        };
-        let is_wanted = |status| {
-            status == StatusCode::OK || (status == StatusCode::PARTIAL_CONTENT && from > 0)
-        };
+    /// A request for a blob, which is verified by its digest.
+    async fn of_blob(&self, path: &str, what: &str) -> Result<Request, Error> {
+        Ok(Request {
+            allow_downgrade: true,
+            ..Request::get(self.url(path, what).await?)
+        })
+    }
+
+    async fn get(&self, request: Request, what: &str) -> Result<Response, Error> {
+        let in_part = request.range().is_some();
+        let is_wanted =
+            |status| status == StatusCode::OK || (status == StatusCode::PARTIAL_CONTENT && in_part);
         self.call(request, what, true, &is_wanted).await
     }
 

@@ -12,12 +12,12 @@ use crate::image::{OCI_INDEX, OCI_MANIFEST, TestImage};
 use crate::receiving::{Here, Receiving};
 use crate::scripted::{Answer, Scripted, serve_image};
 
-fn layer_path(image: &TestImage) -> String {
+pub(crate) fn layer_path(image: &TestImage) -> String {
     format!("/blobs/{}", Digest::of(&image.layers[0]))
 }
 
 /// Serves an image, but the first answers for its layer are made by `spoil`.
-fn spoiled(
+pub(crate) fn spoiled(
     image: &TestImage,
     times: usize,
     spoil: impl Fn(&Message, Answer) -> Answer + Send + Sync + 'static,
@@ -32,7 +32,7 @@ fn spoiled(
     })
 }
 
-fn ranges(server: &Scripted, image: &TestImage) -> Vec<String> {
+pub(crate) fn ranges(server: &Scripted, image: &TestImage) -> Vec<String> {
     server
         .requests(&layer_path(image))
         .iter()

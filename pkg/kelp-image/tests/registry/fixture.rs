@@ -150,11 +150,19 @@ impl UnpackJob for Job {
 #[derive(Default)]
 pub(crate) struct Records {
     images: Mutex<HashMap<String, PulledImage>>,
+    layers: Mutex<HashSet<(Digest, Digest)>>,
 }
 
 impl Records {
     pub(crate) fn get(&self, name: &str) -> Option<PulledImage> {
         self.images.lock().unwrap().get(name).cloned()
+    }
+
+    /// Has a layer be one of an image that is here, as it is by the records of a store.
+    pub(crate) fn add_layer(&self, blob: &[u8]) {
+        let digest = Digest::of(blob);
+        let mut layers = self.layers.lock().unwrap();
+        layers.insert((digest.clone(), digest));
     }
 }
 
@@ -188,7 +196,7 @@ impl Images for Records {
     }
 
     fn layers(&self) -> Result<HashSet<(Digest, Digest)>, Error> {
-        Ok(HashSet::new())
+        Ok(self.layers.lock().unwrap().clone())
     }
 
     fn record(&self, image: &PulledImage) -> Result<(), Error> {
@@ -218,6 +226,7 @@ impl Progress for Shown {
             Event::Trying(reference) => format!("trying {reference}"),
             Event::Warning(text) => format!("warning {text}"),
             Event::BlobStarted { digest, from, .. } => format!("started {digest} {from}"),
+            Event::BlobShared { here, .. } => format!("shared {here}"),
             Event::BlobDone { digest } => format!("done {digest}"),
             Event::BlobSkipped { digest } => format!("skipped {digest}"),
             Event::Config { digest } => format!("config {digest}"),

@@ -24,6 +24,11 @@ impl TestImage {
             .enumerate()
             .map(|(number, size)| content(&format!("{seed}-{number}"), *size))
             .collect();
+        Self::of_layers(seed, architecture, layers)
+    }
+
+    /// An image with these layers.
+    pub(crate) fn of_layers(seed: &str, architecture: &str, layers: Vec<Vec<u8>>) -> Self {
         let config = json!({
             "architecture": architecture,
             "os": "linux",

@@ -4,6 +4,7 @@
 
 mod authentication;
 mod certificates;
+mod chunked;
 mod distribution;
 mod faults;
 mod fixture;

@@ -147,17 +147,19 @@ pub(crate) fn serve_image(image: &TestImage, request: &Message) -> Answer {
     let Some(blob) = blob else {
         return Answer::new(404, b"{}");
     };
-    let from = request.header("range").and_then(|range| {
-        range
-            .strip_prefix("bytes=")?
-            .strip_suffix('-')?
-            .parse()
-            .ok()
+    let range = request.header("range").map(|range| {
+        let (from, last) = range
+            .strip_prefix("bytes=")
+            .unwrap()
+            .split_once('-')
+            .unwrap();
+        let from: usize = from.parse().unwrap();
+        from..last.parse().map_or(blob.len(), |last: usize| last + 1)
     });
-    match from {
-        Some(from) => {
-            let range = format!("bytes {from}-{}/{}", blob.len() - 1, blob.len());
-            Answer::new(206, &blob[from..]).header("Content-Range", &range)
+    match range {
+        Some(range) => {
+            let header = format!("bytes {}-{}/{}", range.start, range.end - 1, blob.len());
+            Answer::new(206, &blob[range]).header("Content-Range", &header)
         }
         None => Answer::new(200, blob),
     }
