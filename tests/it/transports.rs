@@ -187,6 +187,7 @@ fn several_images_go_into_one_archive() {
     assert!(line.contains("nothing (the layout has "), "{line}");
 }
 
+/// An archive that takes a name (containerd 2026-50195).
 #[test]
 fn a_name_never_moves_silently() {
     let Some(env) = Env::new() else { return };

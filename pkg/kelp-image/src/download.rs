@@ -17,8 +17,8 @@
 //! start-up code leaves it.
 
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::thread::Scope;
 
@@ -28,13 +28,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
 use crate::blob::BlobWriter;
-use crate::chunked::{Plan, Step, TablePosition};
+use crate::chunked::{LEAST_STRETCH, Part, Plan, TablePosition};
 use crate::digest::Digest;
 use crate::feed::{Level, feed, pipe};
 use crate::fetch::Here;
 use crate::ingest::check_pair;
 use crate::progress::{Event, Progress};
 use crate::registry::{BlobStream, Repository};
+use crate::space;
+use crate::transport::files::Region;
 use crate::unpacker::UnpackJob;
 
 /// How many pieces of a download wait for the disk; a piece is at most some 400 KiB.
@@ -73,8 +75,8 @@ pub(crate) struct LayerPull<'scope, 'env> {
 /// What the writer thread is told.
 enum Order {
     Append(Bytes),
-    /// Bytes of another file: from where, and how many.
-    Copy(Arc<File>, u64, u64),
+    /// A part of another blob.
+    Copy(Region),
     /// Everything has been sent: verify and publish.
     Commit,
 }
@@ -83,7 +85,8 @@ enum Order {
 enum Setback {
     Final(Error),
     /// Something that was here was not what it should have been: what an earlier download had left, or
-    /// what was copied from other blobs. It is removed now.
+    /// what was copied from other blobs. It is removed now, or gone on with in the plain way where it
+    /// only could not be read.
     StalePart,
 }
 
@@ -141,9 +144,10 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
             size: layer.size,
             from,
         });
-        let plan = match layer.table.filter(|_| may_copy) {
-            Some(table) => self.plan(layer, table).await?,
-            None => None,
+        let plan = if may_copy {
+            self.plan(layer, from).await?
+        } else {
+            None
         };
         let level = Arc::new(Level::new(from));
         let file = writer.reader()?;
@@ -154,18 +158,17 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
             let job = self.unpack(layer, file, Arc::clone(&level)).await?;
             Ok(Some(job))
         };
-        let download = self.download(layer, writer, plan.as_ref(), &level);
-        let job = if from == 0 && plan.is_none() {
-            future::try_join(download, unpack).await?.1
-        } else {
-            // If what was here is wrong, the unpacker may stumble first; the digest tells.
+        let is_copied = plan.is_some();
+        let download = self.download(layer, writer, plan, &level);
+        let job = if from > 0 || is_copied {
+            // The unpacker may stumble first; the digest tells.
             match future::join(download, unpack).await {
-                (Err(Error::DigestMismatch { .. }), _) => return Err(Setback::StalePart),
-                // Another blob may be what can't be read.
-                (Err(Error::Io { .. }), _) if plan.is_some() => return Err(Setback::StalePart),
+                (Err(error), _) if is_stale(&error, is_copied) => return Err(Setback::StalePart),
                 (Err(error), _) | (_, Err(error)) => return Err(error.into()),
                 (Ok(()), Ok(job)) => job,
             }
+        } else {
+            future::try_join(download, unpack).await?.1
         };
         match job {
             Some(job) => self.in_thread(move || job.publish()).await?,
@@ -187,10 +190,14 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
 
     /// Finds out what of a zstd:chunked blob is here in others. The registry is asked for the blob's end
     /// if there are such; one that does not know ranges, or fails, leaves it at the whole.
-    async fn plan(self, layer: &Layer, table: TablePosition) -> Result<Option<Plan>, Error> {
+    async fn plan(self, layer: &Layer, from: u64) -> Result<Option<Plan>, Error> {
         let here = self.here;
+        let least = from.saturating_add(LEAST_STRETCH);
+        let Some(table) = layer.table.filter(|table| table.tail() >= least) else {
+            return Ok(None);
+        };
         if self
-            .in_thread(move || Ok(here.sources()?.is_empty()))
+            .in_thread(move || Ok(here.sources().is_empty()))
             .await?
         {
             return Ok(None);
@@ -199,7 +206,7 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
             return Ok(None);
         };
         let plan = self
-            .in_thread(move || Ok(Plan::new(table, tail, here.sources()?)))
+            .in_thread(move || Ok(Plan::new(table, tail, here.sources(), from)))
             .await?;
         if let Some(plan) = &plan {
             self.progress.event(Event::BlobShared {
@@ -227,7 +234,7 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
         self,
         layer: &Layer,
         writer: BlobWriter,
-        plan: Option<&Plan>,
+        plan: Option<Plan>,
         level: &Arc<Level>,
     ) -> Result<(), Error> {
         // Whatever ends this future early ends the feeder too.
@@ -251,30 +258,28 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
         self,
         layer: &Layer,
         from: u64,
-        plan: Option<&Plan>,
+        mut plan: Option<Plan>,
         orders: &mpsc::Sender<Order>,
     ) -> Result<(), Option<Error>> {
         let digest = &layer.digest;
         let mut position = from;
         let mut attempt = 0;
         while position < layer.size {
-            let until = match plan.map(|plan| plan.step(position)) {
-                Some(Step::Fetch(until)) => Some(until),
-                Some(Step::Copy { file, from, length }) => {
-                    let sent = orders.send(Order::Copy(file, from, length)).await;
-                    sent.map_err(|_| None)?;
-                    position += length;
+            if let Some(part) = plan.as_ref().and_then(|plan| plan.here(position)) {
+                position += self.pass_on(part, orders).await?;
+                self.progress
+                    .event(Event::BlobAdvanced { digest, position });
+                continue;
+            }
+            let until = plan.as_ref().map(|plan| plan.missing_until(position));
+            let mut stream = match self.open(layer, position, until).await {
+                // One that refuses a part may give the rest.
+                Err(_) if until.is_some() => {
+                    plan = None;
                     continue;
                 }
-                Some(Step::Bytes(bytes)) => {
-                    position += bytes.len() as u64;
-                    let sent = orders.send(Order::Append(bytes)).await;
-                    sent.map_err(|_| None)?;
-                    continue;
-                }
-                None => None,
+                opened => opened.map_err(Some)?,
             };
-            let mut stream = self.open(layer, position, until).await.map_err(Some)?;
             // One that sends everything is read to the end.
             let until = until.filter(|_| stream.start == position);
             let end = until.unwrap_or(layer.size);
@@ -332,6 +337,16 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
         orders.send(Order::Commit).await.map_err(|_| None)
     }
 
+    /// Sends on what is here; how much that is.
+    async fn pass_on(self, part: Part, orders: &mpsc::Sender<Order>) -> Result<u64, Option<Error>> {
+        let (length, order) = match part {
+            Part::Region(region) => (region.length, Order::Copy(region)),
+            Part::Bytes(bytes) => (bytes.len() as u64, Order::Append(bytes)),
+        };
+        orders.send(order).await.map_err(|_| None)?;
+        Ok(length)
+    }
+
     /// Asks the registry for a blob, and then those whom the manifest names for what it does not have.
     async fn open(
         self,
@@ -345,7 +360,7 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
         };
         let mut last = missing;
         for url in layer.urls.iter().take(URLS_LIMIT) {
-            match self.repository.blob_elsewhere(url, position).await {
+            match self.repository.blob_elsewhere(url, position, until).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error,
             }
@@ -428,7 +443,7 @@ fn write(
                 writer.write(&bytes)?;
                 level.raise(writer.len());
             }
-            Order::Copy(file, from, length) => copy(&mut writer, &file, from, length, level)?,
+            Order::Copy(region) => copy(&mut writer, &region, level)?,
             Order::Commit => {
                 // The unpacker need not wait for the disk.
                 level.complete();
@@ -439,25 +454,29 @@ fn write(
     Err(thread_ended())
 }
 
-/// Adds what another file has in a place.
-fn copy(
-    writer: &mut BlobWriter,
-    file: &File,
-    mut from: u64,
-    mut length: u64,
-    level: &Level,
-) -> Result<(), Error> {
-    let mut buffer = vec![0; COPY_BUFFER.min(length as usize)];
-    while length > 0 {
-        let part = &mut buffer[..COPY_BUFFER.min(length as usize)];
-        file.read_exact_at(part, from)
-            .map_err(Error::io("read a blob"))?;
-        writer.write(part)?;
+/// Adds what another blob has in a place.
+fn copy(writer: &mut BlobWriter, region: &Region, level: &Level) -> Result<(), Error> {
+    let mut reader = region.reader();
+    let mut buffer = vec![0; COPY_BUFFER];
+    loop {
+        let count = reader
+            .read(&mut buffer)
+            .map_err(Error::io("read another blob"))?;
+        if count == 0 {
+            return Ok(());
+        }
+        writer.write(&buffer[..count])?;
         level.raise(writer.len());
-        from += part.len() as u64;
-        length -= part.len() as u64;
     }
-    Ok(())
+}
+
+/// Whether a download has failed by what was here: by its content, or because another blob can't be read.
+fn is_stale(error: &Error, is_copied: bool) -> bool {
+    match error {
+        Error::DigestMismatch { .. } => true,
+        Error::Io { .. } => is_copied && !space::is_full(error),
+        _ => false,
+    }
 }
 
 /// Waits for an extraction and checks what came out.

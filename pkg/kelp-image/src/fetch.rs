@@ -209,12 +209,12 @@ impl<'a> Here<'a> {
     }
 
     /// The layers' blobs that a zstd:chunked one may be put together from.
-    pub(crate) fn sources(&self) -> Result<&[Source], Error> {
-        let layers = self.layers()?;
-        let digests = layers.iter().map(|(blob, _)| blob);
-        Ok(self
-            .sources
-            .get_or_init(|| chunked::sources(self.blobs, digests)))
+    pub(crate) fn sources(&self) -> &[Source] {
+        self.sources.get_or_init(|| match self.layers() {
+            Ok(layers) => chunked::sources(self.blobs, layers.iter().map(|(blob, _)| blob)),
+            // All that they do is save something.
+            Err(_) => Vec::new(),
+        })
     }
 
     /// The layers of all images, looked at once.

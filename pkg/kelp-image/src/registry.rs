@@ -152,7 +152,12 @@ impl Repository {
 
     /// The same from a URL that a manifest gives for it. That is nobody who gets credentials, also where
     /// the host is the registry's own.
-    pub(crate) async fn blob_elsewhere(&self, url: &str, from: u64) -> Result<BlobStream, Error> {
+    pub(crate) async fn blob_elsewhere(
+        &self,
+        url: &str,
+        from: u64,
+        until: Option<u64>,
+    ) -> Result<BlobStream, Error> {
         let what = format!("reading a layer of {}", self.reference.name());
         let url = Url::parse(url)
             .ok()
@@ -161,6 +166,7 @@ impl Repository {
         let host = crate::http::authority(&url);
         let request = Request {
             from,
+            until,
             // It is verified by its digest.
             allow_downgrade: true,
             ..Request::get(url)

@@ -88,9 +88,9 @@ impl Chunked {
 }
 
 const OLD: [Content<'static>; 3] = [
-    ("etc/a", "a", 200_000),
+    ("etc/a", "a", 400_000),
     ("etc/b", "b", 300_000),
-    ("etc/c", "c", 100_000),
+    ("etc/c", "c", 400_000),
 ];
 
 /// Brings the first image here.
@@ -214,7 +214,7 @@ fn a_pull_that_was_given_up_goes_on_with_what_is_here() {
     fixture.options.access.retries.limit = 0;
     let layer = second();
     let image = layer.image();
-    let missing = format!("bytes={}-", layer.frames[2].end);
+    let missing = format!("bytes={}-", layer.frames[1].start);
     let path = layer_path(&image);
     let server = spoiled(&image, 3, move |request, answer| {
         let range = request.header("range").unwrap_or_default();
@@ -237,6 +237,7 @@ fn a_pull_that_was_given_up_goes_on_with_what_is_here() {
         asked[before..],
         [
             layer.tail_range(),
+            Chunked::range(layer.frames[1].start, layer.frames[1].end),
             Chunked::range(layer.frames[2].end, layer.tail)
         ]
     );
@@ -287,4 +288,126 @@ fn places_beyond_the_blob_are_not_asked_for() {
         let asked = pull_second(&fixture, &server, &image);
         assert_eq!(asked, ["all"], "{position}");
     }
+}
+
+#[test]
+fn a_registry_that_refuses_a_part_is_asked_for_the_rest() {
+    let fixture = fixture_with(&Chunked::new(&OLD));
+    let layer = second();
+    let image = layer.image();
+    let tail = layer.tail_range();
+    let server = spoiled(&image, 9, move |request, answer| {
+        match request.header("range") {
+            Some(range) if *range != tail && !range.ends_with('-') => Answer::new(416, b"{}"),
+            _ => answer,
+        }
+    });
+    let asked = pull_second(&fixture, &server, &image);
+    let start = layer.frames[1].start;
+    assert_eq!(asked.last().unwrap(), &format!("bytes={start}-"));
+}
+
+#[test]
+fn images_that_cannot_be_read_save_nothing_and_cost_nothing() {
+    let fixture = fixture_with(&Chunked::new(&OLD));
+    fixture.images.spoil_layers();
+    let layer = second();
+    let image = layer.image();
+    let server = spoiled(&image, 0, |_, answer| answer);
+    assert_eq!(pull_second(&fixture, &server, &image), ["all"]);
+}
+
+#[test]
+fn a_blob_that_was_cut_since_it_was_looked_into_costs_a_download() {
+    let old = Chunked::new(&OLD);
+    let fixture = fixture_with(&old);
+    let path = fixture.blobs.path(&Digest::of(&old.blob));
+    let layer = second();
+    let image = layer.image();
+    // The blob's end has been read when the registry is asked for that of the other.
+    let tail = layer.tail_range();
+    let server = spoiled(&image, 9, move |request, answer| {
+        if request.header("range") == Some(&tail) {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_len(1000).unwrap();
+        }
+        answer
+    });
+    let asked = pull_second(&fixture, &server, &image);
+    assert!(asked.last().unwrap().ends_with('-'), "{asked:?}");
+}
+
+#[test]
+fn the_same_frames_over_and_over_are_no_saving() {
+    let fixture = fixture_with(&Chunked::new(&OLD));
+    // A small layer in truth, whose table has the same file a thousand times.
+    let mut layer = Chunked::new(&[OLD[0]]);
+    let frame = layer.frames[0].clone();
+    let digest = Digest::of(&content("a", 400_000));
+    let tail = layer.blob.len() * 1000;
+    let entries: Vec<Value> = (0..999)
+        .map(|number| {
+            let start = frame.start + number * frame.len();
+            json!({
+                "type": "reg", "name": "etc/a", "mode": 0o644, "size": 400_000, "digest": digest,
+                "offset": start, "endOffset": start + frame.len(),
+            })
+        })
+        .collect();
+    let table = json!({"version": 1, "entries": entries}).to_string();
+    let packed = zstd::bulk::compress(table.as_bytes(), 3).unwrap();
+    layer.position = format!("{}:{}:{}:1", tail + 8, packed.len(), table.len());
+    let mut image = layer.image();
+    let mut manifest: Value = serde_json::from_slice(&image.manifest).unwrap();
+    let size = tail + 8 + packed.len();
+    manifest["layers"][0]["size"] = json!(size);
+    image.manifest = manifest.to_string().into_bytes();
+    let server = spoiled(&image, 9, move |request, answer| {
+        match request.header("range") {
+            Some(_) => Answer::new(206, &[&[0; 8], &packed[..]].concat()).header(
+                "Content-Range",
+                &format!("bytes {tail}-{}/{size}", size - 1),
+            ),
+            None => answer,
+        }
+    });
+    let name = format!("{}/second", server.address);
+    fixture.pull(&name).unwrap_err();
+    assert!(
+        !fixture
+            .shown
+            .take()
+            .iter()
+            .any(|line| line.starts_with("shared"))
+    );
+}
+
+#[test]
+fn the_longest_of_many_stretches_are_copied() {
+    let names: Vec<String> = (0..70).map(|number| format!("etc/{number:02}")).collect();
+    let old: Vec<Content<'_>> = names
+        .iter()
+        .enumerate()
+        .map(|(number, name)| {
+            (
+                &**name,
+                &**name,
+                if number % 2 == 0 { 300_000 } else { 1000 },
+            )
+        })
+        .collect();
+    let fixture = fixture_with(&Chunked::new(&old));
+    // Every second file is another one: 35 stretches, of which the first is the longest by far.
+    let new: Vec<Content<'_>> = old
+        .iter()
+        .map(|&(name, seed, size)| match size {
+            1000 => (name, "new", 1000),
+            _ => (name, seed, size),
+        })
+        .collect();
+    let layer = Chunked::new(&new);
+    let image = layer.image();
+    let server = spoiled(&image, 0, |_, answer| answer);
+    let asked = pull_second(&fixture, &server, &image);
+    assert_eq!(asked.len(), 1 + 35);
 }

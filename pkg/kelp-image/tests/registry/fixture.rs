@@ -151,11 +151,17 @@ impl UnpackJob for Job {
 pub(crate) struct Records {
     images: Mutex<HashMap<String, PulledImage>>,
     layers: Mutex<HashSet<(Digest, Digest)>>,
+    layers_are_spoilt: Mutex<bool>,
 }
 
 impl Records {
     pub(crate) fn get(&self, name: &str) -> Option<PulledImage> {
         self.images.lock().unwrap().get(name).cloned()
+    }
+
+    /// Has the records be such as can't be read.
+    pub(crate) fn spoil_layers(&self) {
+        *self.layers_are_spoilt.lock().unwrap() = true;
     }
 
     /// Has a layer be one of an image that is here, as it is by the records of a store.
@@ -196,6 +202,9 @@ impl Images for Records {
     }
 
     fn layers(&self) -> Result<HashSet<(Digest, Digest)>, Error> {
+        if *self.layers_are_spoilt.lock().unwrap() {
+            return Err(Error::Invalid("a record that can't be read".to_owned()));
+        }
         Ok(self.layers.lock().unwrap().clone())
     }
 
