@@ -63,5 +63,6 @@ fn remove(engine: &Engine, id: &ContainerId, args: &Args) -> Result<(), Error> {
         timeout: args.time.map(timeout),
         volumes: args.volumes,
     };
-    engine.remove_container(id, &options)
+    let removed = engine.remove_container(id, &options);
+    removed.map_err(|error| engine.explain_space(error))
 }

@@ -46,6 +46,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
             Ok(removal) => tell(removal)?,
             Err(error) if ignore && error.kind() == Kind::NotFound => {}
             Err(error) => {
+                let error = engine.explain_space(error);
                 output::error(error.line());
                 let this = match error.kind() {
                     Kind::NotFound => 1,

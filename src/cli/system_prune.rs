@@ -111,7 +111,7 @@ fn prune_volumes(
         match engine.prune_volume(&volume) {
             Ok(()) => removed.push(volume.name),
             Err(error) if error.kind() == Kind::Conflict => {}
-            Err(error) => errors.push(error),
+            Err(error) => errors.push(engine.explain_space(error)),
         }
     }
     Ok(removed)

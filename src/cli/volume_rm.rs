@@ -50,7 +50,7 @@ pub fn run(engine: &Engine, args: &Args) -> Result<i32, output::Failure> {
             Err(error) if args.force && error.kind() == Kind::NotFound => {}
             Err(error) => {
                 code = code.max(code_of(&error));
-                output::error(exit::line(&error.into()));
+                output::error(exit::line(&engine.explain_space(error).into()));
             }
         }
     }

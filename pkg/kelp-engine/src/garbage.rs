@@ -70,10 +70,14 @@ impl Engine {
         }
     }
 
+    /// The caller keeps others from it.
     fn throw_away(&self, directory: &Path, name: &str) {
         let trash = self.paths.data.join("trash");
         let _ = fs::create_dir_all(&trash);
-        let _ = fs::rename(directory, trash.join(name));
+        if fs::rename(directory, trash.join(name)).is_err() {
+            // There may be no space for another name: then it goes from where it is.
+            let _ = self.remove_trees(&[directory.to_owned()]);
+        }
     }
 
     /// Deletes trees of any owner that the user's ids can be, from inside a user namespace.

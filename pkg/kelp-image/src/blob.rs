@@ -19,6 +19,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
 use crate::Error;
 use crate::digest::{Algorithm, Digest, Hasher};
+use crate::space::is_full;
 use crate::store::Lease;
 use crate::temporary::{self, TemporaryFile};
 
@@ -254,13 +255,15 @@ impl BlobStore {
         Ok(blobs)
     }
 
-    /// Takes a blob's name away; the file, to be deleted once no lock is held: that takes a while.
+    /// Takes a blob's name away; the file, to be deleted once no lock is held: that takes a while. Where there
+    /// is no space for another name it is deleted at once.
     pub(crate) fn discard(&self, digest: &Digest) -> Result<Option<PathBuf>, Error> {
         let path = self.path(digest);
         let place = temporary::unused_path(&self.data.join("tmp"), "blob");
         match fs::rename(&path, &place) {
             Ok(()) => Ok(Some(place)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_full(&error) => remove_file(&path).map(|()| Some(place)),
             Err(error) => Err(Error::io(format!("remove {}", path.display()))(error)),
         }
     }

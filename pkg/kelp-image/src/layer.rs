@@ -124,13 +124,14 @@ impl LayerStore {
     /// Takes a layer's name away; returns what is to be removed, if the layer is here.
     ///
     /// It stays in its directory: to move a directory elsewhere the kernel wants the right to write
-    /// in it, which the user does not have if a subordinate id owns it.
+    /// in it, which the user does not have if a subordinate id owns it. Where there is no space for another
+    /// name it keeps its own, whole, until the next prune.
     pub(crate) fn discard(&self, diff_id: &Digest) -> Result<Option<PathBuf>, Error> {
         let trash = temporary::unused_path(&self.directory, TRASH);
         let path = self.path(diff_id);
         match rustix::fs::rename(&path, &trash) {
             Ok(()) => {}
-            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOENT | Errno::NOSPC | Errno::DQUOT) => return Ok(None),
             Err(error) => return Err(Error::io(format!("rename {}", path.display()))(error)),
         }
         let info = self.info_path(diff_id);

@@ -257,6 +257,8 @@ impl Work {
                     }
                     // Somebody's file has the name.
                     Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
+                    // There is no space for another name: it goes from where it is.
+                    Err(Errno::NOSPC | Errno::DQUOT) => return Ok(directory.clone()),
                     Err(error) => return Err(error),
                 }
             }

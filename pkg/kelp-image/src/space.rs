@@ -67,7 +67,10 @@ fn left(mount: &Path) -> Option<String> {
     if found.f_files > 0 && found.f_favail == 0 {
         return Some("it has room for no more files; ".to_owned());
     }
-    let free = amount(found.f_bavail.saturating_mul(found.f_frsize));
+    let free = match found.f_bavail.saturating_mul(found.f_frsize) {
+        0 => "0 kB".to_owned(),
+        bytes => amount(bytes),
+    };
     Some(format!("{free} are left (the user's quota aside); "))
 }
 

@@ -19,6 +19,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::Error;
+use crate::space::is_full;
 
 /// Makes a directory and its parents, closed to other users (mode 0700).
 pub(crate) fn make_directory(path: &Path) -> Result<(), Error> {
@@ -271,8 +272,14 @@ pub(crate) fn abandoned(directory: &Path) -> Result<Vec<PathBuf>, Error> {
             .as_ref()
             .is_some_and(|file| flock(file, FlockOperation::NonBlockingLockExclusive).is_err());
         let trash = unused_path(directory, "trash");
-        if !held && fs::rename(&path, &trash).is_ok() {
-            abandoned.push(trash);
+        if held {
+            continue;
+        }
+        match fs::rename(&path, &trash) {
+            Ok(()) => abandoned.push(trash),
+            // A file can go without another name, which makes space for the others'.
+            Err(error) if is_full(&error) => drop(fs::remove_file(&path)),
+            Err(_) => {}
         }
     }
     Ok(abandoned)

@@ -82,7 +82,8 @@ pub fn sync_removal(directory: &Path) -> io::Result<()> {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
+/// Whether a file system, or the user's quota of it, is full.
+pub(crate) fn is_full(error: &io::Error) -> bool {
     let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
     full.contains(&error.kind())
 }

@@ -1,7 +1,8 @@
 //! Taking a record away: renamed in one step, deleted after.
 //!
 //! What a kill leaves in the trash is garbage that the next prune collects; a record is never seen
-//! half gone.
+//! half gone. On a full disk, where there may be no space for another name, it is made into what was never
+//! finished, and deleted where it is.
 
 use std::fs;
 use std::io;
@@ -13,6 +14,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock, fstat, open, open
 use rustix::io::Errno;
 
 use crate::error::Error;
+use crate::file;
 use crate::paths::Paths;
 use crate::record::Record;
 
@@ -22,16 +24,40 @@ const SHARED: &str = "shared";
 /// Takes a container's record away, and its part of the runtime directory. What is returned is no
 /// longer a container, and is to be given to [`empty`].
 pub fn put_record(paths: &Paths, record: &Record) -> Result<PathBuf, Error> {
-    let place = put(paths, &record.data, record.id.as_str())?;
+    let data = &record.data;
+    let place = match put(paths, data, record.id.as_str()) {
+        Err(error) if file::is_full(&error) => unfinish(data).map(|()| data.clone()),
+        put => put,
+    };
+    let place = place.map_err(Error::io(format!("remove {}", data.display())))?;
     let _ = fs::remove_dir_all(&record.runtime);
     Ok(place)
+}
+
+/// Takes away what makes a directory a record.
+fn unfinish(data: &Path) -> io::Result<()> {
+    match fs::remove_file(data.join("config.json")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    // Before the rest goes, so that a power cut does not bring it back alone.
+    file::sync_removal(data)
 }
 
 /// Moves a volume, by its directory, to the trash; where it is to be deleted.
 pub fn put_volume(paths: &Paths, volume: &Path) -> Result<PathBuf, Error> {
     let name = volume.file_name().unwrap_or_default().to_string_lossy();
     // Another volume may have had the name a moment ago.
-    put(paths, volume, &format!("volume.{}.{name}", process::id()))
+    let unused = format!("{}.{name}", process::id());
+    let place = match put(paths, volume, &format!("volume.{unused}")) {
+        // There may be no trash yet, or no space in it. So is called what is being made, beside the others.
+        Err(error) if file::is_full(&error) => {
+            let place = volume.with_file_name(format!(".{unused}"));
+            fs::rename(volume, &place).map(|()| place)
+        }
+        put => put,
+    };
+    place.map_err(Error::io(format!("remove {}", volume.display())))
 }
 
 /// Marks a volume as one that more than its container use, so that [`put_own_volume`] lets it be; false if
@@ -81,7 +107,7 @@ fn lock_volume(volume: &Path) -> io::Result<Option<OwnedFd>> {
 }
 
 /// Renames what may be gone already.
-fn put(paths: &Paths, path: &Path, name: &str) -> Result<PathBuf, Error> {
+fn put(paths: &Paths, path: &Path, name: &str) -> io::Result<PathBuf> {
     let trash = paths.data.join("trash");
     let place = trash.join(name);
     let rename = || fs::rename(path, &place);
@@ -92,8 +118,7 @@ fn put(paths: &Paths, path: &Path, name: &str) -> Result<PathBuf, Error> {
         io::ErrorKind::NotFound => Ok(()),
         _ => Err(error),
     });
-    renamed.map_err(Error::io(format!("remove {}", path.display())))?;
-    Ok(place)
+    renamed.map(|()| place)
 }
 
 /// Deletes what was put in the trash. The caller must be able to delete what the container's users

@@ -23,7 +23,13 @@ struct Needed<'a> {
 impl Engine {
     pub(super) fn find_damage(&self, options: &CheckOptions) -> Result<Findings, Error> {
         let store = self.store()?;
-        let (lease, _) = store.lease()?;
+        // What is changed, or looked at more closely, is under the exclusive lock.
+        let reads = !(options.repair || options.force) && options.max.is_none();
+        let (lease, _) = if reads {
+            store.lease_to_read()?
+        } else {
+            store.lease()?
+        };
         let mut damages = Vec::new();
         let mut images = Vec::new();
         let mut unreadable = false;

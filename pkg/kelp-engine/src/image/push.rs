@@ -60,7 +60,7 @@ impl Engine {
             return self.push_list(name, destination, true, request);
         }
         let record = store.find(name)?;
-        let (lease, blobs) = store.lease()?;
+        let (lease, blobs) = store.lease_to_read()?;
         for digest in record.references() {
             lease.keep(digest)?;
         }
@@ -97,6 +97,7 @@ impl Engine {
         let access = request.access.options()?;
         let digest = push(&store, &blobs, &parcel, &target, &access, progress)?;
         signers.publish(&access, &target, &parcel.manifest, &blobs)?;
+        drop((lease, blobs));
         if parcel.digest == record.manifest {
             let known = target.with_digest(digest.clone()).to_string();
             store.known_by(&record.id, known)?;

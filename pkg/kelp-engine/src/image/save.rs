@@ -33,7 +33,7 @@ impl Engine {
     /// Writes images to a file, a directory or standard output.
     pub fn save_images(&self, names: &[String], request: &SaveRequest) -> Result<(), Error> {
         let store = self.store()?;
-        let (lease, blobs) = store.lease()?;
+        let (lease, blobs) = store.lease_to_read()?;
         let mut images: Vec<Named> = Vec::new();
         for (number, name) in names.iter().enumerate() {
             if number > 0 && !request.several {

@@ -129,14 +129,6 @@ impl Store {
         LayerStore::open(&self.data, map_key)
     }
 
-    /// Begins an addition: what the blobs that come with it have looked for or made stays until the
-    /// lease is dropped, and with a record beyond.
-    pub fn lease(&self) -> Result<(Arc<Lease>, BlobStore), Error> {
-        let lease = Arc::new(Lease::new(&self.data)?);
-        let blobs = self.blobs.clone().leased(lease.clone());
-        Ok((lease, blobs))
-    }
-
     /// A directory for something that is tried; garbage as soon as the file that comes with it, which
     /// holds its lock, is closed.
     pub fn scratch(&self, kind: &str) -> Result<(PathBuf, File), Error> {
