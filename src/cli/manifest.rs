@@ -73,6 +73,7 @@ fn remove(engine: &Engine, lists: &[String], ignore: bool) -> anyhow::Result<i32
                 code = code.max(1);
             }
             Err(error) => {
+                let error = engine.explain_space(error);
                 output::error(error.line());
                 code = code.max(if error.kind() == Kind::Conflict {
                     2

@@ -29,21 +29,13 @@ pub struct Args {
 
 /// Makes the list and prints its id. A new one is not left if an image can't be added to it.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
-    let (id, is_new) =
-        engine.create_list(&args.list, args.amend, &annotations(&args.annotation)?)?;
     let request = AddRequest {
         all: args.all,
         access: args.access.request(),
         ..AddRequest::default()
     };
-    for image in &args.images {
-        if let Err(error) = engine.add_to_list(&id, image, &request) {
-            if is_new {
-                engine.remove_list(&id, false)?;
-            }
-            return Err(error.into());
-        }
-    }
+    let annotations = annotations(&args.annotation)?;
+    let id = engine.create_list(&args.list, args.amend, &annotations, &args.images, &request)?;
     output::line(id)?;
     Ok(0)
 }

@@ -35,34 +35,45 @@ pub struct AddRequest {
 }
 
 impl Engine {
-    /// Makes a list; its id, and whether it was made now. One of this name that is here is an error, unless
-    /// it is to be amended.
+    /// Makes a list of images that `request` says how to add, in one step; its id. One of this name that is
+    /// here is an error, unless it is to be amended.
     pub fn create_list(
         &self,
         name: &str,
         amend: bool,
         annotations: &[(String, String)],
-    ) -> Result<(String, bool), Error> {
+        images: &[String],
+        request: &AddRequest,
+    ) -> Result<String, Error> {
         let store = self.store()?;
         let full = reference(name)?;
-        let (id, is_new) = match store.find_list(name)? {
-            Some((list, _)) if amend => (list.id, false),
-            _ => {
-                let created = jiff::Timestamp::now().to_string();
-                let seed = std::process::id().to_string();
-                (store.create_list(&full, &created, &seed)?.id, true)
-            }
+        let known = store.find_list(name)?.filter(|_| amend);
+        if known.is_none() {
+            // Before anything is fetched.
+            store.name_for_list(&full)?;
+        }
+        let (lease, blobs) = store.lease()?;
+        let mut entries = Vec::new();
+        for image in images {
+            entries.extend(self.entries(&store, &blobs, image, request)?);
+        }
+        let mut edit = |list: &mut ListRecord, index: &mut Value| {
+            index::annotate(index, annotations);
+            enter(list, index, &entries);
+            Ok(())
         };
-        if !annotations.is_empty() {
-            store.edit_list(&id, &mut |_, index| {
-                index::annotate(index, annotations);
-                Ok(())
-            })?;
-        }
-        if is_new {
-            self.note_image("create", id.hex(), name);
-        }
-        Ok((id.hex().to_owned(), is_new))
+        let id = if let Some((list, _)) = known {
+            store.edit_list(&list.id, &mut edit)?;
+            list.id
+        } else {
+            let created = jiff::Timestamp::now().to_string();
+            let seed = std::process::id().to_string();
+            let list = store.create_list(&full, &created, &seed, &mut edit)?;
+            self.note_image("create", list.id.hex(), name);
+            list.id
+        };
+        drop(lease);
+        Ok(id.hex().to_owned())
     }
 
     /// Adds an image to a list: one that is here, in a registry or in files; the list's id.
@@ -75,26 +86,32 @@ impl Engine {
         let store = self.store()?;
         let list = found(&store, list)?;
         let (lease, blobs) = store.lease()?;
-        let mut entries = self.entries(&store, &blobs, image, request)?;
-        for entry in &mut entries {
-            request.changes.apply(&mut entry.descriptor);
-            blobs.put(&entry.manifest, Some(&entry.digest))?;
-        }
+        let entries = self.entries(&store, &blobs, image, request)?;
         store.edit_list(&list.id, &mut |list, index| {
-            for entry in &entries {
-                if let Some(source) = &entry.source {
-                    list.sources.insert(entry.digest.clone(), source.clone());
-                }
-            }
-            let added = entries.iter().map(|entry| entry.descriptor.clone());
-            index::add(index, added.collect());
+            enter(list, index, &entries);
             Ok(())
         })?;
         drop(lease);
         Ok(list.id.hex().to_owned())
     }
 
+    /// The entries for an image, as they are to be, whose manifests are here.
     fn entries(
+        &self,
+        store: &Store,
+        blobs: &BlobStore,
+        image: &str,
+        request: &AddRequest,
+    ) -> Result<Vec<Entry>, Error> {
+        let mut entries = self.entries_of(store, blobs, image, request)?;
+        for entry in &mut entries {
+            request.changes.apply(&mut entry.descriptor);
+            blobs.put(&entry.manifest, Some(&entry.digest))?;
+        }
+        Ok(entries)
+    }
+
+    fn entries_of(
         &self,
         store: &Store,
         blobs: &BlobStore,
@@ -314,6 +331,17 @@ impl Engine {
         self.remove_trees(&store.discard(&pushed.brought)?)?;
         Ok(pushed.digest.to_string())
     }
+}
+
+/// Puts entries into a list.
+fn enter(list: &mut ListRecord, index: &mut Value, entries: &[Entry]) {
+    for entry in entries {
+        if let Some(source) = &entry.source {
+            list.sources.insert(entry.digest.clone(), source.clone());
+        }
+    }
+    let added = entries.iter().map(|entry| entry.descriptor.clone());
+    index::add(index, added.collect());
 }
 
 fn found(store: &Store, name: &str) -> Result<ListRecord, Error> {

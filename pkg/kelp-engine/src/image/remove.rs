@@ -43,7 +43,7 @@ impl Engine {
         Ok(removal)
     }
 
-    /// Removes images that have no name, or with `all` those that no container is made from, and
+    /// Removes images and lists that have no name, or with `all` images that no container is made from, and
     /// what interrupted commands have left; the ids of the images. What is not `meant` stays.
     pub fn prune_images(
         &self,
@@ -52,7 +52,10 @@ impl Engine {
     ) -> Result<Vec<String>, Error> {
         let store = self.store()?;
         let mut removed = Vec::new();
-        for image in self.images()? {
+        let mut images = self.images()?;
+        // What a list names is needed until that is gone.
+        images.sort_by_key(|image| !image.record.is_list());
+        for image in images {
             let id = &image.record.id;
             if !all && !image.names.is_empty() || !meant(&image) {
                 continue;

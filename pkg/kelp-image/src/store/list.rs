@@ -7,7 +7,8 @@
 //!
 //! The index itself is a blob; a change makes another one and replaces the record. What the index names
 //! and is here (manifests, configs, layers) stays as long as the list does, be there an image's record
-//! for it or not. The same holds for a name that was pulled for all platforms: its tag says the index.
+//! for it or not; but of an image that was added from a repository only the manifest, for a push brings the
+//! rest by here. The same holds for a name that was pulled for all platforms: its tag says the index.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
@@ -27,6 +28,9 @@ use crate::platform::Platform;
 use crate::reference::{ImageName, Reference};
 use crate::store::ImageRecord;
 
+/// In which repositories images are whose blobs may not be here, by their manifests' digests.
+pub type Sources = BTreeMap<Digest, String>;
+
 /// A manifest list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListRecord {
@@ -38,7 +42,7 @@ pub struct ListRecord {
     pub created: String,
     /// In which repositories images are whose blobs may not be here, by their manifests' digests.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub sources: BTreeMap<Digest, String>,
+    pub sources: Sources,
 }
 
 impl ListRecord {
@@ -69,13 +73,8 @@ impl ListRecord {
 pub type EditList<'a> = dyn FnMut(&mut ListRecord, &mut Value) -> Result<(), Error> + 'a;
 
 impl Store {
-    /// Makes an empty list. `seed` is what makes its id its own.
-    pub fn create_list(
-        &self,
-        name: &Reference,
-        created: &str,
-        seed: &str,
-    ) -> Result<ListRecord, Error> {
+    /// What is to be a list's name, if it can be: nothing may have it.
+    pub fn name_for_list(&self, name: &Reference) -> Result<String, Error> {
         let name = name.clone().or_latest();
         if name.digest().is_some() {
             return Err(Error::Invalid(format!(
@@ -83,17 +82,34 @@ impl Store {
             )));
         }
         let name = name.to_string();
+        // Of no image.
+        self.name_for_image(&name, &Digest::of(b""), Retag::Refuse)?;
+        Ok(name)
+    }
+
+    /// Makes a list; what `edit` puts into it is there from the beginning. `seed` is what makes its id its own.
+    pub fn create_list(
+        &self,
+        name: &Reference,
+        created: &str,
+        seed: &str,
+        edit: &mut EditList<'_>,
+    ) -> Result<ListRecord, Error> {
         let _lock = StoreLock::exclusive(&self.data)?;
-        let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []});
+        let name = self.name_for_list(name)?;
+        let mut index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []});
         let mut list = ListRecord {
             id: Digest::of(format!("{name} {created} {seed}").as_bytes()),
             index: Digest::of(b""),
             created: created.to_owned(),
             sources: BTreeMap::new(),
         };
-        self.name_for_image(&name, &list.id, Retag::Refuse)?;
+        edit(&mut list, &mut index)?;
         self.write_list(&mut list, &index)?;
-        self.tag_list(&name, &list)?;
+        self.tag_list(&name, &list).inspect_err(|_| {
+            // Nobody asked for one without a name.
+            let _ = fs::remove_file(self.list_path(&list.id));
+        })?;
         Ok(list)
     }
 
@@ -275,25 +291,41 @@ impl Store {
                 names.join(", ")
             )));
         }
+        self.delete_list(list, names).map(Some)
+    }
+
+    /// Removes a list that has no name. The caller holds the exclusive lock.
+    pub(super) fn prune_list(&self, id: &Digest) -> Result<Option<Removal>, Error> {
+        let Some(list) = self.list(id)? else {
+            return Ok(None);
+        };
+        if !self.own_names(id)?.is_empty() {
+            return Ok(None);
+        }
+        self.delete_list(list, Vec::new()).map(Some)
+    }
+
+    /// Removes names, record, and what nothing else needs. The caller holds the exclusive lock.
+    fn delete_list(&self, list: ListRecord, names: Vec<String>) -> Result<Removal, Error> {
         let mut named = HashSet::new();
-        self.named_by(&list.index, &mut named)?;
+        self.named_by(&list.index, &BTreeMap::new(), &mut named)?;
         for name in &names {
             self.tags.remove(name)?;
         }
         let path = self.list_path(&list.id);
         fs::remove_file(&path).map_err(Error::io(format!("remove {}", path.display())))?;
         self.settle_removal("lists")?;
-        Ok(Some(Removal {
+        Ok(Removal {
             untagged: names,
             deleted: Some(list.id),
             trash: self.discard_unneeded(named.iter())?,
-        }))
+        })
     }
 
     /// The manifests that lists stand for, and with `names` those that a name of all platforms does.
     pub(super) fn listed_manifests(&self, names: bool) -> Result<HashSet<Digest>, Error> {
         let mut digests = HashSet::new();
-        for index in self.held_indexes(names)? {
+        for (index, _) in self.held_indexes(names)? {
             if let Some(document) = readable(self.index_document(&index))? {
                 digests.extend(manifests(&document).map(|(digest, _)| digest));
             }
@@ -303,16 +335,22 @@ impl Store {
 
     /// Everything that lists, and names of all platforms, need. The caller holds the exclusive lock.
     pub(super) fn listed(&self, digests: &mut HashSet<Digest>) -> Result<(), Error> {
-        for index in self.held_indexes(true)? {
-            self.named_by(&index, digests)?;
+        let mut manifests = Vec::new();
+        for (index, sources) in self.held_indexes(true)? {
+            manifests.extend(self.named_by(&index, &sources, digests)?);
         }
+        // Last: of what else is among the digests, all else is.
+        digests.extend(manifests);
         Ok(())
     }
 
-    fn held_indexes(&self, names: bool) -> Result<Vec<Digest>, Error> {
-        let mut indexes: Vec<Digest> = self.lists()?.into_iter().map(|list| list.index).collect();
+    /// The indexes that lists and names stand for, and which of their images need not be here.
+    fn held_indexes(&self, names: bool) -> Result<Vec<(Digest, Sources)>, Error> {
+        let lists = self.lists()?.into_iter();
+        let mut indexes: Vec<_> = lists.map(|list| (list.index, list.sources)).collect();
         if names {
-            indexes.extend(self.tags.list()?.into_iter().filter_map(|tag| tag.index));
+            let tags = self.tags.list()?.into_iter();
+            indexes.extend(tags.filter_map(|tag| Some((tag.index?, Sources::new()))));
         }
         Ok(indexes)
     }
@@ -329,14 +367,24 @@ impl Store {
         self.tags.set(&self.data, &tag)
     }
 
-    /// An index and what it names, as far as that is here. What can't be read needs nothing more: it is
-    /// of no use to anybody.
-    fn named_by(&self, index: &Digest, digests: &mut HashSet<Digest>) -> Result<(), Error> {
+    /// An index and what it names, as far as that is here; returned are the manifests that are in `sources`.
+    /// What can't be read needs nothing more: it is of no use to anybody.
+    fn named_by(
+        &self,
+        index: &Digest,
+        sources: &Sources,
+        digests: &mut HashSet<Digest>,
+    ) -> Result<Vec<Digest>, Error> {
+        let mut elsewhere = Vec::new();
         digests.insert(index.clone());
         let Some(document) = readable(self.index_document(index))? else {
-            return Ok(());
+            return Ok(elsewhere);
         };
         for (digest, _) in manifests(&document) {
+            if sources.contains_key(&digest) {
+                elsewhere.push(digest);
+                continue;
+            }
             if !digests.insert(digest.clone()) {
                 continue;
             }
@@ -350,7 +398,7 @@ impl Store {
                 digests.extend(diff_ids(&config));
             }
         }
-        Ok(())
+        Ok(elsewhere)
     }
 
     pub(super) fn list_path(&self, id: &Digest) -> PathBuf {

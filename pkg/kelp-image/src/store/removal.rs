@@ -70,7 +70,7 @@ impl Store {
     }
 
     /// Removes an image that has no name, and with `all` one with names too, unless somebody uses it or
-    /// a manifest list names it.
+    /// a manifest list names it; or a list that has no name.
     ///
     /// Whether it has a name is looked at here: whoever listed it may have read the names before it
     /// was added, and the images after.
@@ -82,7 +82,7 @@ impl Store {
     ) -> Result<Option<Removal>, Error> {
         let _lock = StoreLock::exclusive(&self.data)?;
         let Some(record) = read_record(&self.data, id)? else {
-            return Ok(None);
+            return self.prune_list(id);
         };
         let names = self.own_names(id)?;
         if !(all || names.is_empty())
@@ -134,11 +134,14 @@ impl Store {
         digests: impl Iterator<Item = &'a Digest>,
     ) -> Result<Vec<PathBuf>, Error> {
         let kept = self.referenced()?;
+        let unneeded: Vec<_> = digests.filter(|digest| !kept.contains(*digest)).collect();
         let mut trash = Vec::new();
-        let stores = self.maps()?;
-        for digest in digests.filter(|digest| !kept.contains(*digest)) {
+        // Blobs first: they can go where nothing can be written, and then there is space for the rest.
+        for digest in &unneeded {
             trash.extend(self.blobs.discard(digest)?);
-            for layers in &stores {
+        }
+        for layers in self.maps()? {
+            for digest in &unneeded {
                 trash.extend(layers.discard(digest)?);
             }
         }
@@ -153,11 +156,13 @@ impl Store {
 
     /// Every digest that an image or an addition needs. The caller holds the exclusive lock.
     pub(super) fn referenced(&self) -> Result<HashSet<Digest>, Error> {
-        let mut digests = leased(&self.data)?;
+        let mut digests = HashSet::new();
         for record in self.records()? {
             digests.extend(record.references().cloned());
         }
         self.listed(&mut digests)?;
+        // A lease may have a manifest, and not what else a list needs of that image.
+        digests.extend(leased(&self.data)?);
         Ok(digests)
     }
 }

@@ -575,17 +575,14 @@ fn what_a_list_names_stays_without_a_record() {
     let image = fixture.image("one", &["localhost/one:latest"]);
     let store = &fixture.store;
     let name = reference("localhost/list");
-    let list = store
-        .create_list(&name, "2026-01-01T00:00:00Z", "1")
-        .unwrap();
     let entry = serde_json::json!({"digest": image.manifest, "size": 1, "mediaType": "m"});
-    store
-        .edit_list(&list.id, &mut |_, index| {
-            crate::index::add(index, vec![entry.clone(), entry.clone()]);
-            Ok(())
-        })
+    let mut add = |_: &mut ListRecord, index: &mut serde_json::Value| {
+        crate::index::add(index, vec![entry.clone(), entry.clone()]);
+        Ok(())
+    };
+    let list = store
+        .create_list(&name, "2026-01-01T00:00:00Z", "1", &mut add)
         .unwrap();
-    let list = store.list(&list.id).unwrap().unwrap();
     let index = store.index_document(&list.index).unwrap();
     assert_eq!(list::manifests(&index).count(), 1);
     fixture.remove("one", false).unwrap();
@@ -606,12 +603,77 @@ fn what_a_list_names_stays_without_a_record() {
     assert!(!store.missing_layers(&image, "single").unwrap().is_empty());
 }
 
+/// A push brings the rest by here, for as long as it takes.
+#[test]
+fn a_list_needs_the_manifest_alone_of_what_a_repository_has() {
+    let fixture = Fixture::new();
+    let image = fixture.image("one", &["localhost/one:latest"]);
+    let store = &fixture.store;
+    let entry = serde_json::json!({"digest": image.manifest, "size": 1, "mediaType": "m"});
+    let mut add = |list: &mut ListRecord, index: &mut serde_json::Value| {
+        let source = "registry.example/one".to_owned();
+        list.sources.insert(image.manifest.clone(), source);
+        crate::index::add(index, vec![entry.clone()]);
+        Ok(())
+    };
+    let name = reference("localhost/list");
+    store
+        .create_list(&name, "2026-01-01T00:00:00Z", "1", &mut add)
+        .unwrap();
+    fixture.remove("one", false).unwrap();
+    store.collect_garbage(true).unwrap();
+    assert!(store.blobs().contains(&image.manifest).unwrap());
+    assert!(!store.blobs().contains(&image.id).unwrap());
+}
+
+/// Who adds to another list leases the manifest, and has no need of the rest.
+#[test]
+fn a_lease_of_a_manifest_hides_nothing_that_a_list_needs() {
+    let fixture = Fixture::new();
+    let image = fixture.image("one", &["localhost/one:latest"]);
+    let store = &fixture.store;
+    let entry = serde_json::json!({"digest": image.manifest, "size": 1, "mediaType": "m"});
+    let name = reference("localhost/list");
+    store
+        .create_list(&name, "2026-01-01T00:00:00Z", "1", &mut |_, index| {
+            crate::index::add(index, vec![entry.clone()]);
+            Ok(())
+        })
+        .unwrap();
+    let (lease, _) = store.lease().unwrap();
+    lease.keep(&image.manifest).unwrap();
+    fixture.remove("one", false).unwrap();
+    store.collect_garbage(true).unwrap();
+    for digest in [&image.manifest, &image.id, &image.layers[0].digest] {
+        assert!(store.blobs().contains(digest).unwrap(), "{digest}");
+    }
+}
+
+#[test]
+fn a_list_without_a_name_is_pruned_and_no_other() {
+    let fixture = Fixture::new();
+    let store = &fixture.store;
+    let name = reference("localhost/list");
+    let list = store
+        .create_list(&name, "2026-01-01T00:00:00Z", "1", &mut |_, _| Ok(()))
+        .unwrap();
+    let prune = || store.prune(&list.id, true, &|_| Ok(Vec::new())).unwrap();
+    assert_eq!(prune(), None);
+    store.untag(&name).unwrap();
+    assert_eq!(prune().unwrap().deleted, Some(list.id.clone()));
+    assert_eq!(store.list(&list.id).unwrap(), None);
+    assert!(store.blobs().list().unwrap().is_empty());
+}
+
 #[test]
 fn a_name_is_of_a_list_or_of_an_image() {
     let fixture = Fixture::new();
     let image = fixture.image("one", &["localhost/one:latest"]);
     let store = &fixture.store;
-    let create = |name: &str| store.create_list(&reference(name), "2026-01-01T00:00:00Z", "1");
+    let create = |name: &str| {
+        let name = reference(name);
+        store.create_list(&name, "2026-01-01T00:00:00Z", "1", &mut |_, _| Ok(()))
+    };
     assert!(matches!(create("localhost/one"), Err(Error::Conflict(_))));
     let list = create("localhost/list").unwrap();
     assert!(matches!(create("localhost/list"), Err(Error::Conflict(_))));
