@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use kelp_args::Change;
 use kelp_image::ingest::{LayerBlob, store_layer_as};
+use kelp_image::reference::Reference;
+use kelp_image::space::is_full;
 use kelp_monitor::Launch;
+use kelp_runtime::plan::Rootfs;
 use kelp_state::{ContainerId, Record, Status, file};
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
@@ -65,6 +68,23 @@ impl Engine {
                 id.short()
             )));
         }
+        let committed = self.commit(&config, name.as_ref(), options);
+        committed.map_err(|error| {
+            let asked = is_full(&error) && !options.squash;
+            match asked.then(|| self.written(id)).flatten() {
+                Some(bytes) => self.explain_size(error, bytes),
+                None => error,
+            }
+        })
+    }
+
+    fn commit(
+        &self,
+        config: &Config,
+        name: Option<&Reference>,
+        options: &CommitOptions,
+    ) -> Result<String, Error> {
+        let id = &config.id;
         let making = self.make_image()?;
         let base = making.base(&config.image_id)?;
         let layer = self.commit_layer(id, &making, options)?;
@@ -75,14 +95,25 @@ impl Engine {
         }
         layers.push(layer);
         let mut draft = Draft::from_config(&making.config(&base)?)?;
-        self.describe(&mut draft, &config)?;
+        self.describe(&mut draft, config)?;
         if options.include_volumes {
-            self.add_volumes(&mut draft, &config);
+            self.add_volumes(&mut draft, config);
         }
-        finish(&mut draft, &config, options)?;
-        let record = making.finish(draft, &layers, options.documents, name.as_ref())?;
-        self.note("commit", &config);
+        finish(&mut draft, config, options)?;
+        let record = making.finish(draft, &layers, options.documents, name)?;
+        self.note("commit", config);
         Ok(record.id.hex().to_owned())
+    }
+
+    /// The bytes of the disk that what a container has written takes; where it has a copy of its image, that
+    /// is not known.
+    fn written(&self, id: &ContainerId) -> Option<u64> {
+        let record = Record::new(&self.paths, id.clone());
+        let launch: Launch = file::read_json(&record.data.join("launch.json")).ok()??;
+        let Rootfs::Overlay { upper, .. } = launch.rootfs else {
+            return None;
+        };
+        self.disk_usage(&[upper]).ok()?.pop()?
     }
 
     /// Stores what the container has written; paused, if that was asked for.

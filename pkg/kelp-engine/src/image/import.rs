@@ -39,6 +39,17 @@ impl ImportSource {
         }
     }
 
+    /// How large the archive is, where that can be known.
+    fn size(&self) -> Option<u64> {
+        let found = match self {
+            Self::Stdin => File::from(rustix::io::dup(rustix::stdio::stdin()).ok()?).metadata(),
+            Self::File(path) => path.metadata(),
+            Self::Url(_) => return None,
+        };
+        let found = found.ok()?;
+        found.is_file().then_some(found.len())
+    }
+
     fn open(&self) -> Result<Box<dyn Read>, Error> {
         Ok(match self {
             Self::Stdin => Box::new(std::io::stdin().lock()),
@@ -82,6 +93,14 @@ impl Engine {
         source: &ImportSource,
         options: &ImportOptions,
     ) -> Result<String, Error> {
+        let imported = self.import(source, options);
+        imported.map_err(|error| match source.size() {
+            Some(bytes) => self.explain_size(error, bytes),
+            None => error,
+        })
+    }
+
+    fn import(&self, source: &ImportSource, options: &ImportOptions) -> Result<String, Error> {
         let name = options.name.as_deref().map(reference).transpose()?;
         let platform = Platform::new(
             options.os.as_deref(),
