@@ -66,6 +66,51 @@ fn a_pull_that_does_not_fit_says_where_and_leaves_nothing_half_done() {
     assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
 }
 
+/// What is to make space has to do without any.
+#[test]
+fn space_is_made_on_a_disk_without_a_free_byte() {
+    let Some(env) = Env::new() else { return };
+    let image = env.push("fits", &|| {
+        let noise = noise(2, 1 << 20);
+        Image::empty().layer(Layer::default().file("noise", 0o644, &noise))
+    });
+    let elsewhere = env.word("h/saved");
+    let after = format!(
+        "kelp() {{ {kelp} \"$@\" 2>&1 || echo \"$1: $?\"; }}
+         kelp create --network none --name made {image} true
+         kelp volume create filled
+         cat /dev/zero >kelp/volumes/filled/_data/zeroes 2>/dev/null
+         for piece in 4096 64 1; do
+             while head -c $piece /dev/zero >>kelp/tmp/left 2>/dev/null; do :; done
+         done
+         echo full; kelp tag {image} localhost/other; kelp save -q -o saved {image}; ls -A
+         echo whole; kelp system check; kelp save -q -o {elsewhere} {image}
+         echo less; kelp rm made; kelp rmi {image}
+         kelp image prune -f; kelp volume rm filled; kelp system prune -f
+         echo left; find kelp/tmp kelp/layers kelp/blobs kelp/containers kelp/volumes -type f
+         kelp load -q -i {elsewhere}; kelp system check",
+        kelp = crate::env::kelp_program().display(),
+    );
+    let (code, stdout, stderr) = on_small_disk(&env, "4m", &["pull", "-q", &image], &after);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    let id = stdout.lines().next().unwrap();
+    let (_, told) = stdout.split_once("\nfull\n").unwrap();
+    let (full, rest) = told.split_once("\nwhole\n").unwrap();
+    let full: Vec<_> = full.lines().collect();
+    let [tag, "tag: 125", save, "save: 125", "kelp"] = full[..] else {
+        panic!("{stdout}");
+    };
+    let says =
+        |line: &str, what: &str| line.contains("is full: 0 kB are left") && line.contains(what);
+    assert!(says(tag, "a name or a record takes at least 4 kB"), "{tag}");
+    assert!(says(save, "what is written takes 1."), "{save}");
+    let expected = format!(
+        "less\nmade\nUntagged: {image}\nDeleted: {id}\nfilled\nTotal reclaimed space: 0B\nleft\n\
+         Loaded image: {image}\n"
+    );
+    assert_eq!(rest, expected);
+}
+
 /// A layer that is whole may stay: another pull has use for it.
 fn is_half_done(line: &str) -> bool {
     let heading = line.is_empty() || line.ends_with(':');

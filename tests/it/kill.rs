@@ -316,6 +316,8 @@ fn creations(trace: &str) -> BTreeSet<usize> {
 
 mod combination;
 mod image;
+mod lists;
+mod repair;
 mod run;
 pub(crate) mod store;
 mod transports;

@@ -1,39 +1,81 @@
 //! Commands on the store whose every call that may need space fails, once or from then on.
 //!
 //! Either the command succeeds all the same, or it ends with 125 and one line that says which file system is
-//! full; then a prune leaves what was there before, and once there is space the command succeeds.
+//! full; then a prune leaves what was there before (or, where a change is made and the disk can't be told to
+//! keep it, what is there after), and once there is space the command succeeds. What frees space always
+//! succeeds.
+
+use std::fs;
 
 use nix::errno::Errno;
 
+use crate::archive::Layer;
 use crate::inventory;
 use crate::kelp::Kelp;
-use crate::kill::store::Bench;
+use crate::kill::store::{Bench, FEW, Kind, Rest};
 use crate::steps::{self, Blow, Chance, Counted, is_nightly};
 
-/// How many calls of each command are tried by chance.
+/// How many calls of a command are tried by chance, if none is like it.
 const SOME: usize = 8;
 
+/// Commands that are like others.
+const USUAL: Kind<'_> = Kind {
+    rest: Rest::Whole,
+    is_dated: false,
+    some: FEW,
+    prepare: &|| {},
+};
+
+/// Those that make what says when it was made.
+const DATED: Kind<'_> = Kind {
+    is_dated: true,
+    ..USUAL
+};
+
+/// What a full disk may do to a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    /// End it.
+    Any,
+    /// None: it frees space.
+    Nothing,
+}
+
 fn each_step(bench: &Bench, command: &[&str]) {
+    each_step_of(bench, command, Effect::Any, USUAL);
+}
+
+/// Of a command that frees space.
+fn each_step_of_removal(bench: &Bench, command: &[&str]) {
+    each_step_of(bench, command, Effect::Nothing, USUAL);
+}
+
+fn each_step_of(bench: &Bench, command: &[&str], effect: Effect, kind: Kind<'_>) {
     bench.keep();
     bench.put_back();
+    let unpruned = bench.inventory();
     bench.prune();
     let before = bench.inventory();
     bench.put_back();
+    (kind.prepare)();
     let whole = steps::run(&bench.command(command), Counted::Space, None);
     assert_eq!((whole.code(), whole.stderr.as_str()), (0, ""), "{whole:#?}");
     bench.prune();
-    let after = bench.inventory();
+    let after = kind.found(bench, &unpruned);
+    bench.succeeds(&["system", "check"]);
     let mut chance = Chance::new();
-    let some = chance.choose(whole.calls, SOME);
+    let some = chance.choose(whole.calls, kind.some);
     let numbers = if is_nightly() {
         (1..=whole.calls).collect()
     } else {
         some
     };
+    eprintln!("{command:?}: {} of {} calls", numbers.len(), whole.calls);
     for number in numbers {
         let blows = [Blow::Fail(Errno::EDQUOT), Blow::FailFromHere(Errno::ENOSPC)];
         for blow in blows {
             bench.put_back();
+            (kind.prepare)();
             let counted = Counted::Space;
             let outcome = steps::run(&bench.command(command), counted, Some((number, blow)));
             // Threads may have made fewer calls this time.
@@ -41,19 +83,30 @@ fn each_step(bench: &Bench, command: &[&str]) {
                 continue;
             };
             let step = format!("{command:?}, {blow:?} at call {number}, {struck}: {outcome:#?}");
-            let expected = if outcome.code() == 0 { &after } else { &before };
-            if outcome.code() != 0 {
+            let succeeds = effect == Effect::Nothing || outcome.code() == 0;
+            if succeeds {
+                assert_eq!((outcome.code(), outcome.stderr.as_str()), (0, ""), "{step}");
+            } else {
                 assert_eq!(outcome.code(), 125, "{step}");
                 assert!(outcome.stderr.contains("is full: "), "{step}");
                 assert_eq!(outcome.stderr.lines().count(), 1, "{step}");
             }
             bench.prune();
-            let wrong = inventory::difference(expected, &bench.inventory());
-            assert!(wrong.is_empty(), "{step}; pruned:\n{wrong}");
-            if outcome.code() != 0 {
+            let found = kind.found(bench, &unpruned);
+            if succeeds {
+                let wrong = inventory::difference(&after, &found);
+                assert!(wrong.is_empty(), "{step}; pruned:\n{wrong}");
+            } else if kind.rest == Rest::Whole {
+                // What is done, and can't be synced and not be taken back either, was not reported.
+                let is_after = inventory::difference(&after, &found).is_empty();
+                let wrong = inventory::difference(&before, &found);
+                assert!(is_after || wrong.is_empty(), "{step}; pruned:\n{wrong}");
+            }
+            if !succeeds {
+                (kind.prepare)();
                 Kelp::new(bench.command(command)).succeeds();
                 bench.prune();
-                let wrong = inventory::difference(&after, &bench.inventory());
+                let wrong = inventory::difference(&after, &kind.found(bench, &unpruned));
                 assert!(wrong.is_empty(), "{step}; repeated:\n{wrong}");
             }
         }
@@ -65,7 +118,11 @@ fn each_step(bench: &Bench, command: &[&str]) {
 fn a_pull_finds_the_disk_full_at_every_call() {
     let Some(bench) = Bench::new() else { return };
     let image = bench.push("full-pull", "first\n");
-    each_step(&bench, &["pull", "-q", &image]);
+    let kind = Kind {
+        some: SOME,
+        ..USUAL
+    };
+    each_step_of(&bench, &["pull", "-q", &image], Effect::Any, kind);
 }
 
 #[test]
@@ -73,6 +130,102 @@ fn names_and_volumes_find_the_disk_full_at_every_call() {
     let Some(bench) = Bench::new() else { return };
     let image = bench.push("full-names", "first\n");
     bench.succeeds(&["pull", "-q", &image]);
-    each_step(&bench, &["tag", &image, "localhost/new:tag"]);
-    each_step(&bench, &["volume", "create", "--label", "a=b", "made"]);
+    let kind = Kind {
+        some: SOME,
+        ..USUAL
+    };
+    let tag = ["tag", &image, "localhost/new:tag"];
+    each_step_of(&bench, &tag, Effect::Any, kind);
+    let create = ["volume", "create", "--label", "a=b", "made"];
+    each_step_of(&bench, &create, Effect::Any, kind);
+}
+
+#[test]
+fn removals_find_the_disk_full_at_every_call() {
+    let Some(bench) = Bench::new() else { return };
+    let image = bench.push("full-remove", "first\n");
+    let other = bench.push("full-stays", "other\n");
+    bench.succeeds(&["pull", "-q", &image]);
+    bench.succeeds(&["pull", "-q", &other]);
+    each_step_of_removal(&bench, &["untag", &image]);
+    each_step_of_removal(&bench, &["rmi", &image]);
+    bench.succeeds(&["create", "--network=none", "--name=made", &other, "true"]);
+    let file = bench.env.path("h/file");
+    fs::write(&file, "copied\n").unwrap();
+    bench.succeeds(&["cp", file.to_str().unwrap(), "made:/etc/copied"]);
+    each_step_of_removal(&bench, &["rm", "made"]);
+    bench.succeeds(&["untag", &image]);
+    // What killed commands leave is to go as well.
+    for path in ["tmp/blob-left", "blobs/partial/0123"] {
+        fs::write(bench.data().join(path), "left").unwrap();
+    }
+    // So that what layers take is written down.
+    bench.succeeds(&["system", "df"]);
+    each_step_of_removal(&bench, &["image", "prune", "-f"]);
+    each_step_of_removal(&bench, &["system", "prune", "-f"]);
+    bench.succeeds(&["rm", "made"]);
+}
+
+#[test]
+fn loads_find_the_disk_full_at_every_call() {
+    let Some(bench) = Bench::new() else { return };
+    let image = bench.push("full-load", "first\n");
+    bench.succeeds(&["pull", "-q", &image]);
+    for format in ["docker-archive", "oci-archive"] {
+        let archive = bench.env.word(&format!("h/{format}"));
+        bench.succeeds(&["save", "-q", "--format", format, "-o", &archive, &image]);
+        bench.succeeds(&["rmi", &image]);
+        each_step(&bench, &["load", "-q", "-i", &archive]);
+        bench.succeeds(&["load", "-q", "-i", &archive]);
+    }
+}
+
+#[test]
+fn saves_find_the_disk_full_at_every_call() {
+    let Some(bench) = Bench::new() else { return };
+    let image = bench.push("full-save", "first\n");
+    bench.succeeds(&["pull", "-q", &image]);
+    let words = |format| ["save", "-q", "--format", format, "-o", "saved", &image];
+    // Nothing is left of a file.
+    each_step(&bench, &words("docker-archive"));
+    let kind = Kind {
+        // The blobs of a directory are whole, and the next save goes on with them.
+        rest: Rest::ToBeResumed,
+        ..USUAL
+    };
+    each_step_of(&bench, &words("oci-dir"), Effect::Any, kind);
+}
+
+#[test]
+fn what_is_made_here_finds_the_disk_full_at_every_call() {
+    let Some(bench) = Bench::new() else { return };
+    let archive = bench.env.word("h/root.tar");
+    let root = Layer::default().owned_file("file", 0o640, (1000, 1000), b"imported\n");
+    fs::write(&archive, root.finish()).unwrap();
+    let import = ["import", "-q", &archive, "localhost/new:tag"];
+    each_step_of(&bench, &import, Effect::Any, DATED);
+    let image = bench.push("full-commit", "first\n");
+    bench.succeeds(&["pull", "-q", &image]);
+    bench.succeeds(&["create", "--network=none", "--name=made", &image, "true"]);
+    bench.succeeds(&["cp", &archive, "made:/etc/copied"]);
+    let commit = ["commit", "-q", "made", "localhost/new:tag"];
+    each_step_of(&bench, &commit, Effect::Any, DATED);
+    bench.succeeds(&["rm", "made"]);
+}
+
+#[test]
+fn lists_find_the_disk_full_at_every_call() {
+    let Some(bench) = Bench::new() else { return };
+    let list = "localhost/list:tag";
+    let image = bench.push("full-list", "first\n");
+    bench.succeeds(&["pull", "-q", &image]);
+    let create = ["manifest", "create", list, &image];
+    each_step_of(&bench, &create, Effect::Any, DATED);
+    bench.succeeds(&create);
+    let other = format!("docker://{}", bench.push("full-list-other", "other\n"));
+    let add = ["manifest", "add", "--arch", "arm64", list, &other];
+    each_step(&bench, &add);
+    bench.succeeds(&add);
+    bench.succeeds(&["rmi", &image]);
+    each_step_of_removal(&bench, &["manifest", "rm", list]);
 }

@@ -23,8 +23,9 @@ use crate::inventory::{self, Inventory};
 use crate::kelp::Kelp;
 use crate::steps::{self, Blow, Chance, Counted, is_nightly};
 
-/// How many calls are tried by chance, of each command and for each blow.
+/// How many calls are tried by chance, of each command and for each blow; of those that are like others, fewer.
 const SOME: usize = 10;
+pub(crate) const FEW: usize = 4;
 
 /// The name of a container that a command makes.
 const VICTIM: &str = "victim";
@@ -178,12 +179,14 @@ struct Case<'a> {
 
 /// What is to be known of a command.
 #[derive(Clone, Copy)]
-pub(super) struct Kind<'a> {
-    pub(super) rest: Rest,
+pub(crate) struct Kind<'a> {
+    pub(crate) rest: Rest,
     /// Whether what it makes says when it was made, and so is never the same.
-    pub(super) is_dated: bool,
+    pub(crate) is_dated: bool,
+    /// How many calls are tried by chance, for each blow.
+    pub(crate) some: usize,
     /// Called before each time.
-    pub(super) prepare: &'a dyn Fn(),
+    pub(crate) prepare: &'a dyn Fn(),
 }
 
 impl Default for Kind<'_> {
@@ -191,18 +194,50 @@ impl Default for Kind<'_> {
         Self {
             rest: Rest::Whole,
             is_dated: false,
+            some: SOME,
             prepare: &|| {},
         }
     }
 }
 
+impl Kind<'_> {
+    /// What is there, as it can be compared; an image of which only its documents' kinds can is whole.
+    pub(crate) fn found(&self, bench: &Bench, before: &Inventory) -> Inventory {
+        let found = bench.inventory();
+        if !self.is_dated {
+            return found;
+        }
+        bench.succeeds(&["system", "check"]);
+        let mut documents = 0;
+        let undated = |(path, what): (String, String)| {
+            if before.contains_key(&path) {
+                return (path, what);
+            }
+            let starts = |name| path.starts_with(name);
+            let file = || fs::read(bench.data().join(&path[1..])).unwrap();
+            let is_record = starts("/images/") || starts("/lists/");
+            if is_record || starts("/blobs/sha256/") && file().starts_with(b"{") {
+                documents += 1;
+                (format!("document {documents}"), String::new())
+            } else if starts("/tags/") {
+                (path, String::new())
+            } else {
+                (path, what)
+            }
+        };
+        found.into_iter().map(undated).collect()
+    }
+}
+
 /// What a prune leaves of what a killed command has made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rest {
+pub(crate) enum Rest {
     /// All or nothing.
     Whole,
     /// What the next one goes on with.
     ToBeResumed,
+    /// Damage: the next one goes on before anything is pruned.
+    ToBeRepaired,
 }
 
 /// Kills a command at each of its steps; the data directory is as the command is to find it, and so it is left.
@@ -213,10 +248,12 @@ pub(super) fn each_step(bench: &Bench, command: &[&str]) {
 pub(super) fn each_step_of(bench: &Bench, command: &[&str], kind: Kind<'_>) {
     bench.keep();
     bench.put_back();
-    bench.prune();
+    let before = bench.inventory();
+    if kind.rest != Rest::ToBeRepaired {
+        bench.prune();
+    }
     let before_pruned = bench.inventory();
     bench.put_back();
-    let before = bench.inventory();
     (kind.prepare)();
     let outcome = steps::run(&bench.command(command), Counted::Files, None);
     assert_eq!(
@@ -234,10 +271,11 @@ pub(super) fn each_step_of(bench: &Bench, command: &[&str], kind: Kind<'_>) {
         after_pruned: Inventory::new(),
     };
     case.after_pruned = case.found();
+    bench.succeeds(&["system", "check"]);
     let mut chance = Chance::new();
     let mut count = 0;
     for blow in [Blow::KillCaller, Blow::KillAll] {
-        let some = chance.choose(outcome.calls, SOME);
+        let some = chance.choose(outcome.calls, kind.some);
         let mut numbers = some.into_iter();
         let mut every = 1..;
         let mut next = || {
@@ -250,11 +288,11 @@ pub(super) fn each_step_of(bench: &Bench, command: &[&str], kind: Kind<'_>) {
         while let Some(number) = next() {
             // What is in the way of nothing may be in the way of the same command: it is repeated as it
             // stands as well as after a prune.
-            let prunes = number.is_multiple_of(2);
+            let prunes = number.is_multiple_of(2) && kind.rest != Rest::ToBeRepaired;
             if !case.step(number, blow, prunes) {
                 break;
             }
-            if is_nightly() {
+            if is_nightly() && kind.rest != Rest::ToBeRepaired {
                 case.step(number, blow, !prunes);
             }
             count += 1;
@@ -289,35 +327,16 @@ impl Case<'_> {
             if self.kind.rest == Rest::Whole {
                 self.is_before_or_after(&self.found(), &step);
             }
+        } else if self.kind.rest != Rest::ToBeRepaired {
+            let check = Kelp::new(bench.command(&["system", "check"])).done();
+            assert_eq!(check.code, 0, "{step}; then {check:#?}");
         }
         self.repeats(&step);
         true
     }
 
-    /// What is there, as it can be compared; an image of which only its documents' kinds can is whole.
     fn found(&self) -> Inventory {
-        let found = self.bench.inventory();
-        if !self.kind.is_dated {
-            return found;
-        }
-        self.bench.succeeds(&["system", "check"]);
-        let mut documents = 0;
-        let undated = |(path, what): (String, String)| {
-            if self.before.contains_key(&path) {
-                return (path, what);
-            }
-            let starts = |name| path.starts_with(name);
-            let file = || fs::read(self.bench.data().join(&path[1..])).unwrap();
-            if starts("/images/") || starts("/blobs/sha256/") && file().starts_with(b"{") {
-                documents += 1;
-                (format!("document {documents}"), String::new())
-            } else if starts("/tags/") {
-                (path, String::new())
-            } else {
-                (path, what)
-            }
-        };
-        found.into_iter().map(undated).collect()
+        self.kind.found(self.bench, &self.before)
     }
 
     fn is_before_or_after(&self, found: &Inventory, step: &str) {

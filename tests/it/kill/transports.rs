@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use super::store::{Bench, Kind, Rest, each_step, each_step_of};
+use super::store::{Bench, FEW, Kind, Rest, each_step, each_step_of};
 use crate::archive::Layer;
+use crate::podman::Podman;
 use crate::registry::Registry;
 
 /// What says when it was made.
@@ -36,6 +37,25 @@ fn loads_are_killed_at_every_write() {
         each_step(&bench, &["load", "-q", "-i", archive]);
         bench.succeeds(&["load", "-q", "-i", archive]);
     }
+}
+
+#[test]
+fn images_of_podmans_are_killed_at_every_write() {
+    let Some(bench) = Bench::new() else { return };
+    let Some(podman) = Podman::empty(&bench.env, "vfs") else {
+        return;
+    };
+    let image = bench.push("steps-podman", "first\n");
+    podman
+        .run(&["pull", "-q", "--tls-verify=false", &image])
+        .exits(0);
+    let root = bench.env.word("h/storage");
+    let words = ["image", "import-from", "podman", "-q", "--root", &root];
+    let kind = Kind {
+        some: FEW,
+        ..Kind::default()
+    };
+    each_step_of(&bench, &words, kind);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! A system call that is about to be made, and whether it changes what outlives a process.
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use nix::errno::Errno;
@@ -14,7 +17,7 @@ pub(crate) enum Counted {
     /// Those that change a file, a directory or a lock of the file system's; what goes to a pipe, a socket
     /// or a device changes none.
     Files,
-    /// Those of them that may find a file system full.
+    /// Those of them that may find a disk full; the runtime directory is in memory.
     Space,
 }
 
@@ -49,40 +52,46 @@ const BY_DESCRIPTOR: &[(&str, usize, bool)] = &[
     ("flock", 0, false),
 ];
 
-/// Changes by path, whatever it is; whether they may need space.
-const BY_PATH: &[(&str, bool)] = &[
-    ("creat", true),
-    ("rename", true),
-    ("renameat", true),
-    ("renameat2", true),
-    ("link", true),
-    ("linkat", true),
-    ("symlink", true),
-    ("symlinkat", true),
-    ("mkdir", true),
-    ("mkdirat", true),
-    ("mknod", true),
-    ("mknodat", true),
-    ("setxattr", true),
-    ("lsetxattr", true),
-    ("truncate", true),
-    ("sync", false),
-    ("unlink", false),
-    ("unlinkat", false),
-    ("rmdir", false),
-    ("removexattr", false),
-    ("lremovexattr", false),
-    ("chmod", false),
-    ("fchmodat", false),
-    ("fchmodat2", false),
-    ("chown", false),
-    ("lchown", false),
-    ("fchownat", false),
-    ("utime", false),
-    ("utimes", false),
-    ("futimesat", false),
-    ("utimensat", false),
+/// Changes by path, whatever it is: the call, which of its arguments that is, and whether it may need space.
+const BY_PATH: &[(&str, usize, bool)] = &[
+    ("creat", 0, true),
+    ("rename", 1, true),
+    ("renameat", 3, true),
+    ("renameat2", 3, true),
+    ("link", 1, true),
+    ("linkat", 3, true),
+    ("symlink", 1, true),
+    ("symlinkat", 2, true),
+    ("mkdir", 0, true),
+    ("mkdirat", 1, true),
+    ("mknod", 0, true),
+    ("mknodat", 1, true),
+    ("setxattr", 0, true),
+    ("lsetxattr", 0, true),
+    ("truncate", 0, true),
+    ("sync", 0, false),
+    ("unlink", 0, false),
+    ("unlinkat", 1, false),
+    ("rmdir", 0, false),
+    ("removexattr", 0, false),
+    ("lremovexattr", 0, false),
+    ("chmod", 0, false),
+    ("fchmodat", 1, false),
+    ("fchmodat2", 1, false),
+    ("chown", 0, false),
+    ("lchown", 0, false),
+    ("fchownat", 1, false),
+    ("utime", 0, false),
+    ("utimes", 0, false),
+    ("futimesat", 1, false),
+    ("utimensat", 1, false),
 ];
+
+/// Calls that open a file, and which argument its path is.
+const OPENING: &[(&str, usize)] = &[("open", 0), ("openat", 1), ("openat2", 1)];
+
+/// The longest path (PATH_MAX of limits.h).
+const PATH_LIMIT: usize = 4096;
 
 /// FICLONE and FICLONERANGE of ioctl_ficlonerange(2).
 const CLONES: [u64; 2] = [0x4004_9409, 0x4020_940d];
@@ -112,23 +121,72 @@ impl Call {
     }
 
     pub(super) fn is_counted(&self, counted: Counted) -> bool {
-        let wanted = |needs_space| needs_space || counted == Counted::Files;
+        let wanted = |needs_space| {
+            counted == Counted::Files || needs_space && !self.is_in_runtime_directory()
+        };
         let descriptor = |position| self.is_file(self.arguments[position]);
         if let Some((_, position, space)) =
             BY_DESCRIPTOR.iter().find(|(name, ..)| *name == self.name)
         {
             return wanted(*space) && descriptor(*position);
         }
-        if let Some((_, space)) = BY_PATH.iter().find(|(name, _)| *name == self.name) {
+        if let Some((_, _, space)) = BY_PATH.iter().find(|(name, ..)| *name == self.name) {
             return wanted(*space);
         }
         match self.name {
-            "open" => changes(self.arguments[1], counted),
-            "openat" => changes(self.arguments[2], counted),
-            "openat2" => changes(self.word(self.arguments[2]), counted),
+            "open" => changes(self.arguments[1], counted) && wanted(true),
+            "openat" => changes(self.arguments[2], counted) && wanted(true),
+            "openat2" => changes(self.word(self.arguments[2]), counted) && wanted(true),
             "ioctl" => CLONES.contains(&self.arguments[1]),
             _ => false,
         }
+    }
+
+    /// Whether its file is below $XDG_RUNTIME_DIR.
+    fn is_in_runtime_directory(&self) -> bool {
+        const VARIABLE: &[u8] = b"XDG_RUNTIME_DIR=";
+        let environment = fs::read(format!("/proc/{}/environ", self.pid)).unwrap_or_default();
+        let mut variables = environment.split(|byte| *byte == 0);
+        let directory = variables.find_map(|variable| variable.strip_prefix(VARIABLE));
+        let directory = directory.map(|name| PathBuf::from(OsStr::from_bytes(name)));
+        directory.is_some_and(|directory| {
+            self.object()
+                .is_some_and(|path| path.starts_with(directory))
+        })
+    }
+
+    /// What it is made on, as far as that can be told without following anything.
+    fn object(&self) -> Option<PathBuf> {
+        if let Some((_, position, _)) = BY_DESCRIPTOR.iter().find(|(name, ..)| *name == self.name) {
+            return self.path(self.arguments[*position]);
+        }
+        let by_path = BY_PATH.iter().map(|(name, position, _)| (name, position));
+        let opening = OPENING.iter().map(|(name, position)| (name, position));
+        let (name, position) = by_path
+            .chain(opening)
+            .find(|(name, _)| **name == self.name)?;
+        let path = self.text(self.arguments[*position])?;
+        // Their directory is the argument before; creat(2) has none.
+        let is_at = name.ends_with("at") || name.ends_with("at2");
+        match position.checked_sub(1).filter(|_| is_at) {
+            Some(directory) => Some(
+                self.path(self.arguments[directory])
+                    .unwrap_or_default()
+                    .join(path),
+            ),
+            None => Some(path),
+        }
+    }
+
+    /// A path in the caller's memory.
+    fn text(&self, address: u64) -> Option<PathBuf> {
+        let memory = File::open(format!("/proc/{}/mem", self.pid)).ok()?;
+        let mut bytes = vec![0; PATH_LIMIT];
+        // What lies behind it may not be mapped: what can be read is read.
+        let count = memory.read_at(&mut bytes, address).ok()?;
+        bytes.truncate(count);
+        let end = bytes.iter().position(|byte| *byte == 0)?;
+        Some(PathBuf::from(OsStr::from_bytes(&bytes[..end])))
     }
 
     /// Whether a descriptor is one of a file system that a disk may have.
@@ -158,9 +216,7 @@ impl Call {
         let command = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
         let role: Vec<_> = command.split(' ').skip(1).take(2).collect();
-        let file = BY_DESCRIPTOR.iter().find(|(name, ..)| *name == self.name);
-        let file = file.and_then(|(_, position, _)| self.path(self.arguments[*position]));
-        let file = file.map(|path| path.display().to_string());
+        let file = self.object().map(|path| path.display().to_string());
         format!(
             "{} {} by {:?}",
             self.name,
