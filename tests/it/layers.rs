@@ -63,7 +63,9 @@ fn later_layers_replace_hide_and_link() {
                         .file("srv/b/below", 0o644, b"hidden\n")
                         .directory("srv/c", 0o755)
                         .file("srv/c/below", 0o644, b"hidden\n")
-                        .file("srv/d", 0o644, b"short-lived\n"),
+                        .file("srv/d", 0o644, b"short-lived\n")
+                        .file("srv/e/below", 0o644, b"hidden\n")
+                        .file("srv/f/below", 0o644, b"hidden\n"),
                 )
                 .layer(
                     Layer::default()
@@ -74,7 +76,14 @@ fn later_layers_replace_hide_and_link() {
                         .opaque("srv/c")
                         .file("srv/c/above", 0o644, b"alone\n")
                         .file("srv/first", 0o600, b"linked\n")
-                        .hardlink("srv/second", "srv/first"),
+                        .hardlink("srv/second", "srv/first")
+                        // What is below went with the file, and is not to come back with the directory.
+                        .file("srv/e", 0o644, b"short-lived\n")
+                        .directory("srv/e", 0o755)
+                        .file("srv/e/above", 0o644, b"alone\n")
+                        // A directory that has no entry of its own.
+                        .whiteout("srv/f")
+                        .file("srv/f/above", 0o644, b"alone\n"),
                 )
                 .layer(
                     Layer::default()
@@ -82,13 +91,12 @@ fn later_layers_replace_hide_and_link() {
                         .file("srv/a", 0o644, b"a file again\n"),
                 )
         });
-        let script = "cd /srv; echo *; echo c/*; cat a b c/above second; stat -c %h first; \
+        let script = "cd /srv; echo *; echo c/* e/* f/*; cat a b c/above second; stat -c %h first; \
                   [ first -ef second ] && echo same";
         let said = env
             .kelp(&["run", "--rm", &image, "sh", "-c", script])
             .succeeds();
-        let expected =
-            "a b c first second\nc/above\na file again\na file\nalone\nlinked\n2\nsame\n";
+        let expected = "a b c e f first second\nc/above e/above f/above\na file again\na file\nalone\nlinked\n2\nsame\n";
         assert_eq!(said, expected);
     }
 }

@@ -13,14 +13,22 @@ use rustix::io::Errno;
 use super::entry::operation;
 use super::metadata::{Metadata, times};
 use super::path::split;
-use super::walker::Walker;
+use super::walker::{IMPLICIT_MODE, Walker};
 use super::whiteout;
 use crate::Error;
 use crate::tar::{Entry, Kind};
 
+/// The most bytes that are remembered of directories. Three million of them take about as much, and an
+/// archive without entries of directories has the name of each many times in theirs that are beneath it.
+const LIMIT: usize = 1 << 30;
+
 /// Directories by their clean paths.
 #[derive(Debug, Default)]
-pub(super) struct Directories(BTreeMap<Vec<u8>, Directory>);
+pub(super) struct Directories {
+    known: BTreeMap<Vec<u8>, Directory>,
+    /// About how many bytes were remembered so far.
+    bytes: usize,
+}
 
 #[derive(Debug, Default)]
 struct Directory {
@@ -44,7 +52,10 @@ impl Directories {
             path: Vec::new(),
             ..entry.clone()
         };
-        let directory = self.0.entry(path.to_vec()).or_default();
+        let attributes = entry.xattrs.iter();
+        let attributes = attributes.map(|(name, value)| name.len() + value.len());
+        self.bytes += path.len() + size_of::<(Directory, Entry)>() + attributes.sum::<usize>();
+        let directory = self.known.entry(path.to_vec()).or_default();
         directory.entry = Some(Box::new(entry));
         directory.mode_on_disk = mode_on_disk;
         directory.implicit = false;
@@ -54,42 +65,52 @@ impl Directories {
     pub(super) fn add_implicit(&mut self, path: &[u8], umask: u32, owner: (u64, u64)) {
         let entry = Entry {
             kind: Kind::Directory,
-            mode: 0o755,
+            mode: IMPLICIT_MODE,
             uid: owner.0,
             gid: owner.1,
             ..Entry::default()
         };
-        self.add(path, &entry, Some(0o755 & !umask));
-        if let Some(directory) = self.0.get_mut(path) {
+        self.add(path, &entry, Some(IMPLICIT_MODE & !umask));
+        if let Some(directory) = self.known.get_mut(path) {
             directory.implicit = true;
         }
     }
 
+    /// Whether there is room for more.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.bytes > LIMIT {
+            return Err(Error::Archive(
+                "the archive's directories are too many, or too deep".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
     /// Notes that what lower layers have in a directory is hidden.
     pub(super) fn set_opaque(&mut self, path: &[u8]) {
-        self.0.entry(path.to_vec()).or_default().opaque = true;
+        self.known.entry(path.to_vec()).or_default().opaque = true;
     }
 
     /// Forgets a directory that was removed, and all beneath it.
     pub(super) fn remove(&mut self, path: &[u8]) {
-        self.0.remove(path);
+        self.known.remove(path);
         let first = [path, b"/"].concat();
         let beneath = (Bound::Included(first.clone()), Bound::Unbounded);
         let paths: Vec<_> = self
-            .0
+            .known
             .range(beneath)
             .map(|(path, _)| path.clone())
             .take_while(|path| path.starts_with(&first))
             .collect();
         for path in paths {
-            self.0.remove(&path);
+            self.known.remove(&path);
         }
     }
 
     /// Sets everything, children before their parents; returns how many attributes could not be set.
     pub(super) fn apply(self, walker: &mut Walker, metadata: &Metadata) -> Result<u64, Error> {
         let mut skipped = 0;
-        for (path, directory) in self.0.iter().rev() {
+        for (path, directory) in self.known.iter().rev() {
             let (parent, name) = split(path);
             let at = match walker.directory(parent, None) {
                 // Reached by way of a link that is gone.
@@ -156,13 +177,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut directories = Directories::default();
+        directories.add_implicit(b"usr", 0, (0, 0));
+        let least = directories.bytes;
+        assert!(least < 1000, "{least}");
+        // Half a name is above each of its directories, on average.
+        directories.add_implicit(&[b'd'; 8000], 0, (0, 0));
+        assert!(directories.bytes > least + 8000);
+        directories.bytes = LIMIT - 1000;
+        directories.check().unwrap();
+        directories.add_implicit(&[b'e'; 8000], 0, (0, 0));
+        assert_eq!(
+            directories.check().unwrap_err().to_string(),
+            "the archive's directories are too many, or too deep"
+        );
+    }
+
+    #[test]
     fn removal_takes_what_is_beneath_and_nothing_else() {
         let mut directories = Directories::default();
         for path in ["a", "a/b", "a/b/c", "a-b", "ab", "a0", "b"] {
             directories.add_implicit(path.as_bytes(), 0, (0, 0));
         }
         directories.remove(b"a");
-        let left: Vec<_> = directories.0.keys().map(Vec::as_slice).collect();
+        let left: Vec<_> = directories.known.keys().map(Vec::as_slice).collect();
         assert_eq!(left, [&b"a-b"[..], b"a0", b"ab", b"b"]);
     }
 }

@@ -12,8 +12,8 @@ use rustix::io::{Errno, pwrite, write};
 use super::directories::Directories;
 use super::flusher::Flusher;
 use super::metadata::{Metadata, times};
-use super::path::{clean, show, split};
-use super::walker::Walker;
+use super::path::{PATH_LIMIT, clean, show, split};
+use super::walker::{IMPLICIT_MODE, Walker};
 use super::{Options, archive_error, whiteout};
 use crate::Error;
 use crate::remove::remove_at;
@@ -90,6 +90,12 @@ impl Extractor {
         reader: &mut TarReader<R>,
     ) -> Result<(), Error> {
         self.counts.files += 1;
+        if path.len() > PATH_LIMIT {
+            return Err(Error::Archive(format!(
+                "{}: the name has more than {PATH_LIMIT} bytes",
+                show(path)
+            )));
+        }
         if path.is_empty() {
             // The root is there; an archive may only say how it is to be.
             if entry.kind != Kind::Directory {
@@ -104,6 +110,12 @@ impl Extractor {
         if self.options.whiteouts {
             if whiteout::is_beneath_marker(path) {
                 return Ok(());
+            }
+            if whiteout::is_within_marker(path) {
+                return Err(Error::Archive(format!(
+                    "{}: a whiteout has nothing in it",
+                    show(path)
+                )));
             }
             if whiteout::is_marker(split(path).1) {
                 return whiteout::apply(self, path);
@@ -158,14 +170,46 @@ impl Extractor {
 
     /// Opens the directory that an entry goes into, making it if the archive has not.
     pub(super) fn parent(&mut self, parent: &[u8]) -> Result<BorrowedFd<'_>, Error> {
+        let failed = |errno| operation("open the directory", parent, errno);
+        match self.make_parent(parent) {
+            Err(Errno::NOTDIR)
+                if self.options.whiteouts && self.uncover(parent).map_err(failed)? =>
+            {
+                self.make_parent(parent)
+            }
+            made => made,
+        }
+        .map_err(failed)?;
+        self.directories.check()?;
+        self.walker.directory(parent, None).map_err(failed)
+    }
+
+    fn make_parent(&mut self, parent: &[u8]) -> rustix::io::Result<()> {
         let (umask, owner) = (self.metadata.umask(), self.metadata.implied_owner());
         let directories = &mut self.directories;
-        self.walker
-            .directory(
-                parent,
-                Some(&mut |path| directories.add_implicit(path, umask, owner)),
-            )
-            .map_err(|errno| operation("open the directory", parent, errno))
+        let mut created = |path: &[u8]| directories.add_implicit(path, umask, owner);
+        self.walker.directory(parent, Some(&mut created)).map(drop)
+    }
+
+    /// Makes a directory of a whiteout that is on the way to `parent`: that concerns the layers below
+    /// alone. False if none is.
+    fn uncover(&mut self, parent: &[u8]) -> rustix::io::Result<bool> {
+        let slashes = parent.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let ends = slashes.map(|(at, _)| at).chain([parent.len()]);
+        for path in ends.map(|end| &parent[..end]) {
+            let (above, name) = split(path);
+            let at = self.walker.directory(above, None)?;
+            if whiteout::is_whiteout(&statat(at, name, AtFlags::SYMLINK_NOFOLLOW)?) {
+                unlinkat(at, name, AtFlags::empty())?;
+                let mode = Mode::from_raw_mode(IMPLICIT_MODE as RawMode);
+                mkdirat(at, name, mode)?;
+                let (umask, owner) = (self.metadata.umask(), self.metadata.implied_owner());
+                self.directories.add_implicit(path, umask, owner);
+                self.directories.set_opaque(path);
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Makes something at a path, by a function that must fail with EEXIST if the name is taken;
@@ -258,7 +302,6 @@ impl Extractor {
         }
         let stat = statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| operation("look at", path, errno))?;
-        let whiteout = self.options.whiteouts && whiteout::is_whiteout(&stat);
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory => {
                 self.directories.add(path, entry, None);
@@ -272,8 +315,9 @@ impl Extractor {
         mkdirat(self.parent(parent)?, name, mode)
             .map_err(|errno| operation("extract", path, errno))?;
         self.directories.add(path, entry, Some(on_disk));
-        if whiteout {
-            // What the layers below have by this name was to go, and must not show through.
+        if self.options.whiteouts {
+            // What the layers below have by this name was to go with whatever was here, a whiteout or a
+            // file, and must not show through.
             self.directories.set_opaque(path);
         }
         Ok(())

@@ -1,5 +1,9 @@
 //! Names in archives, made into paths beneath a root.
 
+/// The most bytes of a cleaned name. No system call takes more than a quarter of that (path_resolution(7));
+/// with more, one name alone could have directories by the hundred thousand.
+pub(crate) const PATH_LIMIT: usize = 16 << 10;
+
 /// Cleans a name by its text alone: no leading or double slash, no `.`; `..` takes away what is
 /// before it. The root itself becomes the empty path. `None` if it would lead out of the root.
 ///

@@ -11,6 +11,7 @@ use rustix::fs::{Mode, OFlags};
 use super::*;
 use crate::tar::build::Archive;
 
+mod kept;
 mod odd;
 mod outside;
 

@@ -16,8 +16,13 @@ use rustix::io::Errno;
 /// As many links as the kernel follows in one path (path_resolution(7)).
 const LINK_LIMIT: usize = 40;
 
-/// Deeper directories than this are not kept open, except the last one.
+/// Deeper directories than this are not kept open, except the last one and every [`OPEN_STEP`]th: from one to
+/// the next above it is then never far, however deep they are.
 const OPEN_LIMIT: usize = 100;
+const OPEN_STEP: usize = 64;
+
+/// The mode, less the umask, of directories that an archive has files in but no entry of.
+pub(crate) const IMPLICIT_MODE: u32 = 0o755;
 
 const DIRECTORY: OFlags = OFlags::PATH
     .union(OFlags::DIRECTORY)
@@ -59,8 +64,8 @@ impl Walker {
         self.path.clear();
     }
 
-    /// Opens the directory at a clean path. With `create`, missing directories are made with mode
-    /// 0755, less the umask, and their paths are handed to it.
+    /// Opens the directory at a clean path. With `create`, missing directories are made, and
+    /// their paths are handed to it.
     pub(crate) fn directory(
         &mut self,
         path: &[u8],
@@ -96,7 +101,7 @@ impl Walker {
             let directory = match openat(self.last(), name, DIRECTORY, Mode::empty()) {
                 Ok(directory) => directory,
                 Err(Errno::NOENT) if create.is_some() => {
-                    mkdirat(self.last(), name, Mode::from_raw_mode(0o755))?;
+                    mkdirat(self.last(), name, Mode::from_raw_mode(IMPLICIT_MODE))?;
                     if let Some(created) = &mut create {
                         created(&path[..end]);
                     }
@@ -108,6 +113,7 @@ impl Walker {
             self.path.clear();
             self.path.extend_from_slice(&path[..end]);
             if self.levels.len() > OPEN_LIMIT
+                && !self.levels.len().is_multiple_of(OPEN_STEP)
                 && let Some(level) = self.levels.last_mut()
             {
                 level.directory = None;
@@ -249,7 +255,7 @@ mod tests {
         walker.directory(deep.as_bytes(), Some(&mut count)).unwrap();
         assert_eq!(made, 1500);
         let open = walker.levels.iter().filter(|l| l.directory.is_some());
-        assert!(open.count() <= OPEN_LIMIT + 2);
+        assert!(open.count() <= OPEN_LIMIT + 2 + 1500 / OPEN_STEP);
         let shallower = &deep.as_bytes()[..deep.len() - 2];
         let fresh = inode(beneath(root.path()).directory(shallower, None).unwrap());
         assert_eq!(inode(walker.directory(shallower, None).unwrap()), fresh);

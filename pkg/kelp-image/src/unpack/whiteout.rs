@@ -45,6 +45,12 @@ pub(crate) fn is_marker(name: &[u8]) -> bool {
     name.starts_with(PREFIX)
 }
 
+/// Whether something is in a directory with the name of a marker, where nothing can be: on disk the name
+/// would hide another.
+pub(crate) fn is_within_marker(path: &[u8]) -> bool {
+    split(path).0.split(|&byte| byte == b'/').any(is_marker)
+}
+
 /// Whether something is in a directory that aufs kept for itself, as `.wh..wh.plnk`.
 pub(crate) fn is_beneath_marker(path: &[u8]) -> bool {
     let (parent, _) = split(path);

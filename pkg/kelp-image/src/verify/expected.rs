@@ -16,7 +16,7 @@ use crate::tar::{Entry, Kind, TarReader};
 use crate::unpack::archive_error;
 use crate::unpack::metadata::{attributes, mode_on_disk};
 use crate::unpack::path::{clean, show, split};
-use crate::unpack::whiteout::{PREFIX, is_beneath_marker, is_marker};
+use crate::unpack::whiteout::{PREFIX, is_beneath_marker, is_marker, is_within_marker};
 
 /// The root's place among the inodes.
 pub(super) const ROOT: usize = 0;
@@ -108,6 +108,9 @@ impl Tree {
         }
         if is_beneath_marker(&path) {
             return Ok(());
+        }
+        if is_within_marker(&path) {
+            return Err(lost(&path));
         }
         let (parent, name) = split(&path);
         if is_marker(name) {
@@ -211,6 +214,10 @@ impl Tree {
         matches!(self.inodes[inode].content, Content::Directory(_))
     }
 
+    fn is_whiteout(&self, inode: usize) -> bool {
+        matches!(self.inodes[inode].content, Content::Whiteout)
+    }
+
     fn make_way(&mut self, path: &[u8], parent: usize, name: &[u8]) {
         let Some(old) = self.names(parent).remove(name) else {
             return;
@@ -253,7 +260,7 @@ impl Tree {
             self.make_way(path, parent, name);
             let made = self.new_directory();
             self.names(parent).insert(name.to_vec(), made);
-            if old.is_some_and(|old| matches!(self.inodes[old].content, Content::Whiteout)) {
+            if old.is_some() {
                 self.set_opaque(path);
             }
         }
@@ -327,19 +334,26 @@ impl Tree {
             end += name.len() + usize::from(end > 0);
             here = match self.child(here, name) {
                 Some(found) if self.is_directory(found) => found,
-                Some(_) => self.follow(&path[..end])?,
-                None if create => {
-                    let made = self.new_directory();
-                    self.names(here).insert(name.to_vec(), made);
-                    if let Some(pending) = self.directories.get_mut(&path[..end]) {
-                        pending.entry = None;
-                    }
-                    made
+                Some(found) if create && self.is_whiteout(found) => {
+                    self.set_opaque(&path[..end]);
+                    self.implied(here, &path[..end])
                 }
+                Some(_) => self.follow(&path[..end])?,
+                None if create => self.implied(here, &path[..end]),
                 None => return None,
             };
         }
         Some(here)
+    }
+
+    /// Makes a directory that the archive has files in but no entry of.
+    fn implied(&mut self, parent: usize, path: &[u8]) -> usize {
+        let made = self.new_directory();
+        self.names(parent).insert(split(path).1.to_vec(), made);
+        if let Some(pending) = self.directories.get_mut(path) {
+            pending.entry = None;
+        }
+        made
     }
 
     /// A directory whose path has symbolic links in it, from the root on.

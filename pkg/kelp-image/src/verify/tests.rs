@@ -204,7 +204,21 @@ fn odd_archives_are_followed_as_the_extractor_does() {
             .file("c/.wh..wh.plnk", b"")
             .file("c/.wh..wh.orph/12.34", b"x")
             .file("d", b"x")
-            .file(".wh.d", b""),
+            .file(".wh.d", b"")
+            .file(".wh.e", b"")
+            .file("e/f", b"")
+            .symlink("l", "e")
+            .file("e/.wh.g", b"")
+            .file("l/g/h", b""),
+        // One after another by one name.
+        Archive::new()
+            .directory("a")
+            .file("a/b", b"")
+            .file("a", b"")
+            .directory("a")
+            .symlink("b", "a")
+            .directory("b")
+            .file("b/c", b""),
         // The root itself, twice the same, and links that are replaced.
         Archive::new()
             .mode(0o700)

@@ -80,6 +80,27 @@ fn a_path_may_be_longer_than_the_kernel_takes() {
 }
 
 #[test]
+fn a_name_has_a_limit() {
+    let name = "d".repeat(99);
+    for (levels, fits) in [(163, true), (164, false)] {
+        let tree = Tree::new();
+        let directory = vec![&*name; levels].join("/");
+        let archive = Archive::new()
+            .pax(&[("path", directory.as_bytes())])
+            .directory("x");
+        let result = tree.layer(archive.end());
+        let error = result.err().map(|error| error.to_string());
+        let told = error.filter(|text| text.ends_with(": the name has more than 16384 bytes"));
+        assert_eq!(told.is_none(), fits, "{levels}");
+        assert_eq!(tree.kind(&name) == "directory", fits, "{levels}");
+        if fits {
+            // What removes a test's directory goes by paths.
+            crate::remove::remove_tree(&tree.path(&name)).unwrap();
+        }
+    }
+}
+
+#[test]
 fn a_directory_may_have_100_000_files() {
     let tree = Tree::new();
     let mut archive = Archive::new().directory("d");
@@ -204,6 +225,111 @@ fn the_mode_of_a_link_and_of_a_name_of_one_says_nothing() {
     assert_eq!((mode("file"), mode("hard")), (0o640, 0o640));
     assert_eq!((mode("link"), mode("hard-link-to-link")), (0o777, 0o777));
     assert_eq!(tree.xattr("hard", OWNER_XATTR), None);
+}
+
+/// Changes are applied in their order: with the file, what is below by this name was gone already (OCI
+/// image specification, layer.md, "Changeset over existing files").
+#[test]
+fn a_directory_in_the_place_of_a_file_hides_what_is_below() {
+    let tree = Tree::new();
+    let archive = Archive::new()
+        .file("file", b"")
+        .directory("file")
+        .symlink("link", "nowhere")
+        .directory("link")
+        .directory("and-back")
+        .file("and-back/old", b"")
+        .file("and-back", b"")
+        .directory("and-back")
+        .file("and-back/new", b"")
+        .directory("opaque")
+        .file("opaque/.wh..wh..opq", b"")
+        .file("opaque", b"")
+        .directory("twice")
+        .directory("twice")
+        .end();
+    tree.layer(archive).unwrap();
+    for (path, opaque) in [
+        ("file", true),
+        ("link", true),
+        ("and-back", true),
+        ("twice", false),
+    ] {
+        assert_eq!(tree.kind(path), "directory", "{path}");
+        assert_eq!(tree.opaque(path), opaque, "{path}");
+    }
+    assert_eq!(tree.kind("and-back/old"), "nothing");
+    assert_eq!(
+        (tree.kind("opaque"), tree.opaque("opaque")),
+        ("file", false)
+    );
+    // A copy is no layer, and nothing is below it.
+    let tree = Tree::new();
+    let archive = Archive::new().file("file", b"").directory("file").end();
+    let options = Options {
+        replace_kinds: true,
+        ..Options::copy(Ownership::Single)
+    };
+    tree.unpack(archive, options).unwrap();
+    assert!(!tree.opaque("file"));
+}
+
+#[test]
+fn a_whiteout_may_come_before_what_is_in_a_directory_of_its_name() {
+    let tree = Tree::new();
+    let archive = Archive::new()
+        .file(".wh.a", b"")
+        .file("a/kept", b"")
+        .file("b/.wh.c", b"")
+        .file("b/c/d/kept", b"")
+        .file("b/c/.wh.gone", b"")
+        .symlink("l", "b")
+        .file("b/.wh.e", b"")
+        .file("l/e/kept", b"")
+        .end();
+    tree.layer(archive).unwrap();
+    for (path, opaque) in [
+        ("a", true),
+        ("b", false),
+        ("b/c", true),
+        ("b/c/d", false),
+        ("b/e", true),
+    ] {
+        assert_eq!(tree.kind(path), "directory", "{path}");
+        assert_eq!(tree.opaque(path), opaque, "{path}");
+    }
+    for path in ["a/kept", "b/c/d/kept", "b/e/kept"] {
+        assert_eq!(tree.kind(path), "file", "{path}");
+    }
+    assert_eq!(tree.kind("b/c/gone"), "whiteout");
+    assert_eq!(tree.kind("l"), "symlink");
+    // Elsewhere it is a device like others.
+    let tree = Tree::new();
+    let layer = Archive::new().file(".wh.a", b"").end();
+    tree.layer(layer).unwrap();
+    let archive = Archive::new().file("a/b", b"").end();
+    let error = tree.unpack(archive, Options::copy(Ownership::Single));
+    assert!(error.is_err());
+    assert_eq!(tree.kind("a"), "whiteout");
+}
+
+/// The directory would hide what has the rest of its name, where layers are read without an overlay.
+#[test]
+fn nothing_is_in_a_whiteout() {
+    for archive in [
+        Archive::new().file(".wh.a/b", b""),
+        Archive::new().directory("d").directory("d/.wh.a/b/c"),
+        Archive::new()
+            .file(".wh.a", b"")
+            .hard_link(".wh.a/.wh.b", "a"),
+    ] {
+        let tree = Tree::new();
+        let error = tree.layer(archive.clone().end()).unwrap_err().to_string();
+        assert!(error.ends_with(": a whiteout has nothing in it"), "{error}");
+        let copy = Archive::new().file(".wh.a/b", b"x").end();
+        tree.unpack(copy, Options::copy(Ownership::Single)).unwrap();
+        assert_eq!(tree.read(".wh.a/b"), "x");
+    }
 }
 
 /// aufs kept its own directories in the layers that it made; nobody wants them now.
