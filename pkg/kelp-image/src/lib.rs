@@ -26,7 +26,7 @@ pub mod blob;
 mod blob_place;
 pub mod certs;
 pub(crate) mod challenge;
-mod chunked;
+pub mod chunked;
 pub mod compose;
 pub mod compress;
 pub mod config_paths;

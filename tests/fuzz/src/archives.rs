@@ -7,10 +7,12 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use kelp_image::Error;
 use kelp_image::decompress::Decompressor;
 use kelp_image::tar::write::TarWriter;
 use kelp_image::tar::{BLOCK, Entry, Kind, TarError, TarReader};
 use kelp_image::unpack::{Options, Ownership, unpack};
+use kelp_image::verify::{Extracted, verify};
 use rustix::fs::{Mode, OFlags};
 
 use crate::archive::{Choice, encode, hostile, with_checksums};
@@ -159,8 +161,8 @@ fn write_again(entries: &[(Entry, Vec<u8>)]) {
     }
 }
 
-/// One archive or several layers, extracted beside a canary: nothing outside of the root changes, and
-/// whatever comes of it comes of it again.
+/// One archive or several layers, extracted beside a canary: nothing outside of the root changes,
+/// whatever comes of it comes of it again, and a layer is what the check of layers takes it for.
 ///
 /// The first byte says which: an even one that the rest is an archive as it is, an odd one that the
 /// rest chooses entries.
@@ -193,6 +195,45 @@ pub fn layer(input: &[u8]) {
     assert_eq!(one.apply(&layers, options), other.apply(&layers, options));
     let differences = tree::differences(&one.tree(), &other.tree());
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+    if options.whiteouts {
+        for archive in layers(Path::new("/canary")) {
+            verified(&archive, options);
+        }
+    }
+}
+
+/// Extracts a layer by itself, and holds against it what the archive says by the other reading of it.
+fn verified(archive: &[u8], options: Options) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let [root, tmp] = ["root", "tmp"].map(|name| directory.path().join(name));
+    for directory in [&root, &tmp] {
+        fs::create_dir(directory).expect("a directory");
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(&root, flags, Mode::empty()).expect("the root");
+    rustix::fs::fchmod(&opened, Mode::from_raw_mode(0o755)).expect("the root's mode");
+    let unpacked = unpack(Cursor::new(archive.to_vec()), opened, options, None);
+    if let Ok(summary) = unpacked {
+        let layer = Extracted {
+            directory: &root,
+            tmp: &tmp,
+            ownership: options.ownership,
+            ids: None,
+        };
+        match verify(&layer, Cursor::new(archive.to_vec())) {
+            Ok(verdict) => {
+                assert!(verdict.differences.is_empty(), "{:?}", verdict.differences);
+                assert_eq!(verdict.diff_id, summary.diff_id, "another digest");
+                let read = (verdict.info.size, verdict.info.files);
+                assert_eq!(read, (summary.size, summary.files), "another count");
+            }
+            // Whoever is not root in any namespace can't read files without the right to.
+            Err(Error::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::PermissionDenied => {}
+            Err(error) => panic!("it was extracted, and is not read: {error}"),
+        }
+    }
+    let _ = kelp_image::remove::remove_trees(&[root]);
 }
 
 /// A root with links that lead out of it to a canary.

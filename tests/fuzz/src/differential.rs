@@ -6,6 +6,7 @@ use std::io::Cursor;
 use std::path::Path;
 use std::process::Command;
 
+use kelp_image::merged::OPAQUE;
 use kelp_image::unpack::{MODE_XATTR, Options, Ownership, unpack};
 use rustix::fs::{Mode, OFlags};
 
@@ -121,12 +122,15 @@ fn implied(items: &[Item]) -> Vec<Vec<u8>> {
     implied
 }
 
-/// A tree as it is to be compared: with what one id keeps in attributes where it belongs.
+/// A tree as it is to be compared: with what one id keeps in attributes where it belongs, and without
+/// what is said of other layers.
 fn prepared(mut tree: BTreeMap<Vec<u8>, Node>, implied: &[Vec<u8>]) -> BTreeMap<Vec<u8>, Node> {
     for (path, node) in &mut tree {
         if implied.contains(path) {
             node.mtime = (0, 0);
         }
+        // A directory in the place of a file hides what lower layers have, which tar knows nothing of.
+        node.xattrs.remove(OPAQUE.as_bytes());
         let kept = node.xattrs.remove(MODE_XATTR.as_bytes());
         let kept = kept.and_then(|text| String::from_utf8(text).ok());
         if let Some(mode) = kept.and_then(|text| u32::from_str_radix(&text, 8).ok()) {

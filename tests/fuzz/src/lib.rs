@@ -11,6 +11,7 @@
 
 pub mod archive;
 mod archives;
+mod chunked;
 pub mod differential;
 mod filter;
 #[path = "../../../pkg/kelp-runtime/src/seccomp/interpreter.rs"]
@@ -29,6 +30,7 @@ use oci_spec::runtime::{LinuxSeccomp, Mount, Process, Spec};
 use serde_json::Value;
 
 pub use archives::{decompress, layer, tar};
+pub use chunked::chunked;
 pub use differential::gnu_tar;
 
 /// A target's name, and what it does.
@@ -46,6 +48,7 @@ pub const TARGETS: &[Target] = &[
     ("tar", tar),
     ("layer", layer),
     ("gnu_tar", gnu_tar),
+    ("chunked", chunked),
 ];
 
 /// A config.json: parsed, and planned as far as nothing of the machine is touched.

@@ -28,7 +28,7 @@ use bytes::Bytes;
 use crate::blob::BlobStore;
 use crate::digest::Digest;
 use crate::transport::files::Region;
-pub(crate) use table::TablePosition;
+pub use table::TablePosition;
 use table::{Key, Piece};
 
 /// How many blobs that are here are looked into, the newest first.
@@ -45,9 +45,16 @@ const STRETCHES_LIMIT: usize = 64;
 
 /// A zstd:chunked blob that is here.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub struct Source {
     file: Arc<File>,
     pieces: Vec<Piece>,
+}
+
+impl Source {
+    /// A blob by its own footer; `None` where that or its table is none.
+    pub fn new(blob: File) -> Option<Self> {
+        Found::new(blob)?.read()
+    }
 }
 
 /// One whose table was not read yet.
@@ -59,8 +66,7 @@ struct Found {
 }
 
 impl Found {
-    fn open(blobs: &BlobStore, digest: &Digest) -> Option<Self> {
-        let file = blobs.reader(digest).ok()?;
+    fn new(file: File) -> Option<Self> {
         let metadata = file.metadata().ok()?;
         Some(Self {
             table: TablePosition::of_file(&file, metadata.len())?,
@@ -87,7 +93,7 @@ pub(crate) fn sources<'a>(
     digests: impl Iterator<Item = &'a Digest>,
 ) -> Vec<Source> {
     let mut found: Vec<Found> = digests
-        .filter_map(|digest| Found::open(blobs, digest))
+        .filter_map(|digest| Found::new(blobs.reader(digest).ok()?))
         .collect();
     // The next version of something has most in common with the one before.
     found.sort_by_key(|found| Reverse(found.changed));
@@ -106,7 +112,7 @@ pub(crate) fn sources<'a>(
 
 /// How a blob is put together.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub struct Plan {
     /// In their order, without overlaps.
     copies: Vec<Stretch>,
     tail_start: u64,
@@ -128,7 +134,7 @@ impl Stretch {
 
 /// What is here of a blob.
 #[derive(Debug)]
-pub(crate) enum Part {
+pub enum Part {
     /// In another blob.
     Region(Region),
     /// Fetched before.
@@ -138,7 +144,7 @@ pub(crate) enum Part {
 impl Plan {
     /// Puts the rest of a blob together, from a position on, with its last part and with what is here;
     /// nothing where that saves little.
-    pub(crate) fn new(
+    pub fn new(
         table: TablePosition,
         tail: Bytes,
         sources: &[Source],
@@ -163,12 +169,12 @@ impl Plan {
     }
 
     /// How many bytes need not be asked for.
-    pub(crate) fn copied(&self) -> u64 {
+    pub fn copied(&self) -> u64 {
         self.copies.iter().map(|copy| copy.region.length).sum()
     }
 
     /// What is here from a position on, before the blob's end.
-    pub(crate) fn here(&self, position: u64) -> Option<Part> {
+    pub fn here(&self, position: u64) -> Option<Part> {
         if let Some(into) = position.checked_sub(self.tail_start) {
             return Some(Part::Bytes(self.tail.slice(into as usize..)));
         }
@@ -182,7 +188,7 @@ impl Plan {
     }
 
     /// Up to where nothing is here, from a position on where nothing is.
-    pub(crate) fn missing_until(&self, position: u64) -> u64 {
+    pub fn missing_until(&self, position: u64) -> u64 {
         self.next(position)
             .map_or(self.tail_start, |copy| copy.start)
     }

@@ -40,14 +40,14 @@ pub(super) const PIECES_LIMIT: usize = 1 << 20;
 
 /// Where a blob's table is. It lies within the blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct TablePosition {
+pub struct TablePosition {
     offset: u64,
     length: u64,
 }
 
 impl TablePosition {
     /// What a layer's descriptor says.
-    pub(crate) fn of(descriptor: &Descriptor) -> Option<Self> {
+    pub fn of(descriptor: &Descriptor) -> Option<Self> {
         let annotations = descriptor.annotations().as_ref()?;
         let text = ANNOTATIONS.iter().find_map(|key| annotations.get(*key))?;
         let mut words = text.split(':').map(|word| word.parse().ok());
@@ -81,7 +81,7 @@ impl TablePosition {
     }
 
     /// Where the blob's last part begins, which holds the table.
-    pub(crate) fn tail(self) -> u64 {
+    pub fn tail(self) -> u64 {
         self.offset - FRAME_HEADER
     }
 

@@ -24,10 +24,13 @@ const LINK_LIMIT: usize = 8;
 
 /// A part of a file.
 #[derive(Clone, Debug)]
-pub(crate) struct Region {
-    pub(crate) file: Arc<File>,
-    pub(crate) start: u64,
-    pub(crate) length: u64,
+pub struct Region {
+    /// The file.
+    pub file: Arc<File>,
+    /// Where in it the part begins.
+    pub start: u64,
+    /// How many bytes it has.
+    pub length: u64,
 }
 
 impl Region {
