@@ -262,7 +262,7 @@ impl Content {
             }
             content.frame(&headers, 90 + headers.len());
             headers = vec![format!("padding {}", size % 512)];
-            content.file(entry, seed, size, choice.below(3) + 1);
+            content.file(&entry, seed, size, choice.below(3) + 1);
         }
         content.frame(&headers, 1024);
         content
@@ -274,7 +274,7 @@ impl Content {
     }
 
     /// A file of some chunks.
-    fn file(&mut self, first: Value, seed: usize, size: usize, chunks: usize) {
+    fn file(&mut self, first: &Value, seed: usize, size: usize, chunks: usize) {
         let begun = self.entries.len();
         for chunk in 0..chunks {
             let mut entry = if chunk == 0 {

@@ -144,12 +144,7 @@ pub enum Part {
 impl Plan {
     /// Puts the rest of a blob together, from a position on, with its last part and with what is here;
     /// nothing where that saves little.
-    pub fn new(
-        table: TablePosition,
-        tail: Bytes,
-        sources: &[Source],
-        from: u64,
-    ) -> Option<Self> {
+    pub fn new(table: TablePosition, tail: Bytes, sources: &[Source], from: u64) -> Option<Self> {
         let wanted = table.pieces(&tail)?;
         let copies = keep_long(&copies(&wanted, sources, from));
         let copied: u64 = copies.iter().map(|copy| copy.region.length).sum();
