@@ -30,7 +30,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     for id in pruned.removed {
         output::line(id)?;
     }
-    Ok(report(pruned.errors))
+    Ok(report(engine, pruned.errors))
 }
 
 /// Reads the filters of a prune.

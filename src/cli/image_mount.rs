@@ -39,7 +39,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
             Err(error) => errors.push(error),
         }
     }
-    Ok(report(errors))
+    Ok(report(engine, errors))
 }
 
 fn list(engine: &Engine, format: Option<&str>) -> anyhow::Result<i32> {
@@ -104,5 +104,5 @@ pub fn unmount(engine: &Engine, args: UnmountArgs) -> anyhow::Result<i32> {
             Err(error) => errors.push(error),
         }
     }
-    Ok(report(errors))
+    Ok(report(engine, errors))
 }

@@ -39,5 +39,5 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let result = engine.import_from_podman(args.root.as_deref(), &args.images, &request)?;
     load::warn_of_displaced(&result.brought.displaced);
     load::tell("Imported", &result.brought.images)?;
-    Ok(report(result.failed))
+    Ok(report(engine, result.failed))
 }

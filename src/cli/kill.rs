@@ -23,5 +23,5 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let can_kill = |id: &_| engine.status(id).is_ok_and(kelp_engine::Status::can_kill);
     let chosen = args.selection.find(engine, args.all, false, can_kill)?;
     let errors = chosen.each(|id| engine.kill_container(id, args.signal.number()))?;
-    Ok(report(errors))
+    Ok(report(engine, errors))
 }

@@ -105,7 +105,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
             })
             .collect()
     });
-    Ok(report(errors))
+    Ok(report(engine, errors))
 }
 
 fn tail(text: &str) -> anyhow::Result<Option<u64>> {

@@ -54,7 +54,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
             Err(error) => errors.push(error),
         }
     }
-    Ok(report(errors))
+    Ok(report(engine, errors))
 }
 
 /// Whether a list is to be JSON, which is all that can be asked for.
@@ -124,5 +124,5 @@ pub fn unmount(engine: &Engine, args: &UnmountArgs) -> anyhow::Result<i32> {
         .selection
         .find(engine, args.all, false, |id| mounted.contains(id))?;
     let errors = chosen.each(|id| engine.unmount_container(id, args.force).map(drop))?;
-    Ok(report(errors))
+    Ok(report(engine, errors))
 }

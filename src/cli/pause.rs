@@ -38,5 +38,5 @@ pub fn set(
     let can_be = |id: &_| engine.status(id).is_ok_and(|status| status == from);
     let chosen = selection.find_filtered(engine, filters, all, false, can_be)?;
     let errors = chosen.each(|id| engine.pause_container(id, pause))?;
-    Ok(report(errors))
+    Ok(report(engine, errors))
 }

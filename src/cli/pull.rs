@@ -86,8 +86,8 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
                     output::line(id)?;
                 }
             }
-            Err(error) => errors.push(engine.explain_space(error)),
+            Err(error) => errors.push(error),
         }
     }
-    Ok(report(errors))
+    Ok(report(engine, errors))
 }

@@ -39,5 +39,5 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         .find_filtered(engine, &args.filter, every, false, is_meant)?;
     let timeout = args.time.map(timeout);
     let errors = chosen.each(|id| engine.restart_container(id, timeout))?;
-    Ok(report(errors))
+    Ok(report(engine, errors))
 }

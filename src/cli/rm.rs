@@ -53,7 +53,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         (false, true) => Some(IN_USE),
         (false, false) => None,
     };
-    let failed = report(errors);
+    let failed = report(engine, errors);
     Ok(code.unwrap_or(failed))
 }
 
@@ -63,6 +63,5 @@ fn remove(engine: &Engine, id: &ContainerId, args: &Args) -> Result<(), Error> {
         timeout: args.time.map(timeout),
         volumes: args.volumes,
     };
-    let removed = engine.remove_container(id, &options);
-    removed.map_err(|error| engine.explain_space(error))
+    engine.remove_container(id, &options)
 }

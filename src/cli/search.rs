@@ -100,6 +100,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         output::text(render(&rows, &format, &[], true)?)?;
     }
     Ok(report(
+        engine,
         results
             .errors
             .into_iter()

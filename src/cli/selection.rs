@@ -173,10 +173,10 @@ impl Chosen {
 const AT_ONCE: usize = 64;
 
 /// Prints all errors; the exit code.
-pub fn report(errors: Vec<Error>) -> i32 {
+pub fn report(engine: &Engine, errors: Vec<Error>) -> i32 {
     let code = i32::from(!errors.is_empty()) * 125;
     for error in errors {
-        output::error(exit::line(&error.into()));
+        output::error(exit::line(&engine.explain_space(error).into()));
     }
     code
 }

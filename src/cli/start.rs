@@ -35,7 +35,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         .selection
         .find_filtered(engine, &args.filter, args.all, false, can_start)?;
     if !args.attach && !args.interactive {
-        return Ok(report(chosen.each(|id| start(engine, id))?));
+        return Ok(report(engine, chosen.each(|id| start(engine, id))?));
     }
     if let Some(error) = chosen.errors.into_iter().next() {
         return Err(error.into());

@@ -39,7 +39,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         Err(error) if !named && error.kind() == Kind::NotFound => Ok(()),
         stopped => stopped.map(drop),
     })?;
-    Ok(report(errors))
+    Ok(report(engine, errors))
 }
 
 /// A negative number of seconds means for ever, which the clock has no room for; 136 years do.

@@ -69,7 +69,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         "Total reclaimed space: {}",
         units::compact_size(before.saturating_sub(sizes(engine)?))
     ))?;
-    Ok(report(errors))
+    Ok(report(engine, errors))
 }
 
 fn warning(args: &Args) -> String {
@@ -111,7 +111,7 @@ fn prune_volumes(
         match engine.prune_volume(&volume) {
             Ok(()) => removed.push(volume.name),
             Err(error) if error.kind() == Kind::Conflict => {}
-            Err(error) => errors.push(engine.explain_space(error)),
+            Err(error) => errors.push(error),
         }
     }
     Ok(removed)

@@ -45,8 +45,8 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
             Ok(()) => output::line(&volume.name)?,
             // A container has just been made that uses it.
             Err(error) if error.kind() == Kind::Conflict => {}
-            Err(error) => errors.push(engine.explain_space(error)),
+            Err(error) => errors.push(error),
         }
     }
-    Ok(report(errors))
+    Ok(report(engine, errors))
 }

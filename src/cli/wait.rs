@@ -66,7 +66,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
             errors.push(error);
         }
     }
-    Ok(report(errors))
+    Ok(report(engine, errors))
 }
 
 /// The code of the container that is there first. The others' waits end with this process.

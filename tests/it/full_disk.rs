@@ -85,10 +85,12 @@ fn space_is_made_on_a_disk_without_a_free_byte() {
          done
          echo full; kelp tag {image} localhost/other; kelp save -q -o saved {image}; ls -A
          echo whole; kelp system check; kelp save -q -o {elsewhere} {image}
+         kelp push -q --tls-verify=false {image} {registry}/elsewhere/full
          echo less; kelp rm made; kelp rmi {image}
          kelp image prune -f; kelp volume rm filled; kelp system prune -f
          echo left; find kelp/tmp kelp/layers kelp/blobs kelp/containers kelp/volumes -type f
          kelp load -q -i {elsewhere}; kelp system check",
+        registry = env.registry().address,
         kelp = crate::env::kelp_program().display(),
     );
     let (code, stdout, stderr) = on_small_disk(&env, "4m", &["pull", "-q", &image], &after);

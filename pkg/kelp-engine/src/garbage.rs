@@ -1,5 +1,6 @@
 //! Collecting what killed commands have left. Nothing of it is in anybody's way: this frees the disk.
 
+use kelp_image::space::is_full;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -73,9 +74,11 @@ impl Engine {
     /// The caller keeps others from it.
     fn throw_away(&self, directory: &Path, name: &str) {
         let trash = self.paths.data.join("trash");
-        let _ = fs::create_dir_all(&trash);
-        if fs::rename(directory, trash.join(name)).is_err() {
-            // There may be no space for another name: then it goes from where it is.
+        let rename = || fs::rename(directory, trash.join(name));
+        let moved = fs::create_dir_all(&trash).and_then(|()| rename());
+        if moved.is_err_and(|error| is_full(&error)) {
+            // There is no space for another name: it goes from where it is. What can't be renamed for
+            // another reason, as a mount point, stays.
             let _ = self.remove_trees(&[directory.to_owned()]);
         }
     }

@@ -26,6 +26,7 @@ pub mod blob;
 mod blob_place;
 pub mod certs;
 pub(crate) mod challenge;
+#[doc(hidden)]
 pub mod chunked;
 pub mod compose;
 pub mod compress;

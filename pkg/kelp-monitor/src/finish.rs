@@ -13,8 +13,8 @@ use kelp_state::{ExitRecord, Paths, Record, name};
 use crate::launch::Launch;
 use crate::overlays;
 
-/// Writes how it ended, then takes away what is no longer needed. What is returned is in the trash:
-/// nobody has to wait until it is deleted.
+/// Writes how it ended, then takes away what is no longer needed. What is returned is in the trash,
+/// or where it was on a full disk: nobody has to wait until it is deleted.
 #[must_use = "the trash takes space until it is emptied"]
 pub(crate) fn finish(
     paths: &Paths,

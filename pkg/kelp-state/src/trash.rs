@@ -34,11 +34,13 @@ pub fn put_record(paths: &Paths, record: &Record) -> Result<PathBuf, Error> {
     Ok(place)
 }
 
-/// Takes away what makes a directory a record.
+/// Takes away what makes a directory a record, and then what a monitor would start it by.
 fn unfinish(data: &Path) -> io::Result<()> {
-    match fs::remove_file(data.join("config.json")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    for name in ["config.json", "launch.json"] {
+        match fs::remove_file(data.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
     // Before the rest goes, so that a power cut does not bring it back alone.
     file::sync_removal(data)

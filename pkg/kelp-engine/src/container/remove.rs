@@ -225,7 +225,7 @@ impl Engine {
         self.delete_discarded(&place)
     }
 
-    /// Deletes what was put in the trash.
+    /// Deletes what was put in the trash, or was left where it is for want of space.
     pub(crate) fn delete_discarded(&self, place: &Path) -> Result<(), Error> {
         if trash::empty(place).is_ok() {
             return Ok(());

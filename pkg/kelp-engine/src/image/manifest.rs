@@ -336,8 +336,14 @@ impl Engine {
 /// Puts entries into a list.
 fn enter(list: &mut ListRecord, index: &mut Value, entries: &[Entry]) {
     for entry in entries {
-        if let Some(source) = &entry.source {
-            list.sources.insert(entry.digest.clone(), source.clone());
+        match &entry.source {
+            Some(source) => {
+                list.sources.insert(entry.digest.clone(), source.clone());
+            }
+            // It was added as it is here, and is kept so.
+            None => {
+                list.sources.remove(&entry.digest);
+            }
         }
     }
     let added = entries.iter().map(|entry| entry.descriptor.clone());
@@ -351,4 +357,39 @@ fn found(store: &Store, name: &str) -> Result<ListRecord, Error> {
 
 fn no_list(name: &str) -> Error {
     Error::new(Kind::NotFound, format!("{name}: no such manifest list"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use kelp_image::Digest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_added_from_here_again_is_held_from_here() {
+        let digest = Digest::of(b"manifest");
+        let mut list = ListRecord {
+            id: Digest::of(b"list"),
+            index: Digest::of(b"index"),
+            created: String::new(),
+            sources: BTreeMap::new(),
+        };
+        let mut index = json!({"manifests": []});
+        let mut enter_from = |source: Option<&str>| {
+            let entry = Entry {
+                digest: digest.clone(),
+                descriptor: json!({"digest": digest}),
+                source: source.map(str::to_owned),
+                manifest: Vec::new(),
+            };
+            enter(&mut list, &mut index, &[entry]);
+            list.sources.contains_key(&digest)
+        };
+        assert!(enter_from(Some("registry.example/one")));
+        assert!(!enter_from(None));
+        assert_eq!(index["manifests"].as_array().map(Vec::len), Some(1));
+    }
 }

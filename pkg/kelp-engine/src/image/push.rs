@@ -6,6 +6,7 @@ use kelp_image::parcel::{Parcel, Wanted};
 use kelp_image::progress::{Progress, Silent, Terminal};
 use kelp_image::push::push;
 use kelp_image::reference::{ImageName, Reference};
+use kelp_image::space::is_full;
 use kelp_image::store::Store;
 use kelp_image::transport::write::{self, Named};
 use kelp_image::transport::{self, Form, Place};
@@ -100,7 +101,11 @@ impl Engine {
         drop((lease, blobs));
         if parcel.digest == record.manifest {
             let known = target.with_digest(digest.clone()).to_string();
-            store.known_by(&record.id, known)?;
+            match store.known_by(&record.id, known) {
+                // The registry has it all the same.
+                Err(error) if is_full(&error) => {}
+                noted => noted?,
+            }
         }
         self.note_image("push", id, &target.to_string());
         Ok(digest.to_string())

@@ -29,7 +29,7 @@ use crate::reference::{ImageName, Reference};
 use crate::store::ImageRecord;
 
 /// In which repositories images are whose blobs may not be here, by their manifests' digests.
-pub type Sources = BTreeMap<Digest, String>;
+type Sources = BTreeMap<Digest, String>;
 
 /// A manifest list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,7 +102,7 @@ impl Store {
             id: Digest::of(format!("{name} {created} {seed}").as_bytes()),
             index: Digest::of(b""),
             created: created.to_owned(),
-            sources: BTreeMap::new(),
+            sources: Sources::new(),
         };
         edit(&mut list, &mut index)?;
         self.write_list(&mut list, &index)?;
@@ -308,7 +308,7 @@ impl Store {
     /// Removes names, record, and what nothing else needs. The caller holds the exclusive lock.
     fn delete_list(&self, list: ListRecord, names: Vec<String>) -> Result<Removal, Error> {
         let mut named = HashSet::new();
-        self.named_by(&list.index, &BTreeMap::new(), &mut named)?;
+        self.named_by(&list.index, &Sources::new(), &mut named)?;
         for name in &names {
             self.tags.remove(name)?;
         }

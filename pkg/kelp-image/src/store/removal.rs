@@ -136,7 +136,7 @@ impl Store {
         let kept = self.referenced()?;
         let unneeded: Vec<_> = digests.filter(|digest| !kept.contains(*digest)).collect();
         let mut trash = Vec::new();
-        // Blobs first: they can go where nothing can be written, and then there is space for the rest.
+        // Blobs first: where nothing can be written they go at once, and then there is space for the rest.
         for digest in &unneeded {
             trash.extend(self.blobs.discard(digest)?);
         }

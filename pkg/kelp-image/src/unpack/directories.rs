@@ -50,10 +50,14 @@ impl Directories {
     pub(super) fn add(&mut self, path: &[u8], entry: &Entry, mode_on_disk: Option<u32>) {
         let entry = Entry {
             path: Vec::new(),
+            // A directory has none, whatever the archive says.
+            link: Vec::new(),
             ..entry.clone()
         };
-        let attributes = entry.xattrs.iter();
-        let attributes = attributes.map(|(name, value)| name.len() + value.len());
+        let attributes = entry
+            .xattrs
+            .iter()
+            .map(|(name, value)| size_of::<(Vec<u8>, Vec<u8>)>() + name.len() + value.len());
         self.bytes += path.len() + size_of::<(Directory, Entry)>() + attributes.sum::<usize>();
         let directory = self.known.entry(path.to_vec()).or_default();
         directory.entry = Some(Box::new(entry));
@@ -88,6 +92,7 @@ impl Directories {
 
     /// Notes that what lower layers have in a directory is hidden.
     pub(super) fn set_opaque(&mut self, path: &[u8]) {
+        self.bytes += path.len() + size_of::<Directory>();
         self.known.entry(path.to_vec()).or_default().opaque = true;
     }
 
@@ -203,5 +208,24 @@ mod tests {
         directories.remove(b"a");
         let left: Vec<_> = directories.known.keys().map(Vec::as_slice).collect();
         assert_eq!(left, [&b"a-b"[..], b"a0", b"ab", b"b"]);
+    }
+
+    #[test]
+    fn what_is_remembered_is_counted() {
+        let mut directories = Directories::default();
+        let entry = Entry {
+            kind: Kind::Directory,
+            path: vec![b'p'; 1 << 20],
+            link: vec![b'l'; 1 << 20],
+            xattrs: vec![(b"user.x".to_vec(), Vec::new()); 1000],
+            ..Entry::default()
+        };
+        directories.add(b"etc", &entry, None);
+        let kept = directories.known[&b"etc"[..]].entry.as_ref().unwrap();
+        assert!(kept.path.is_empty() && kept.link.is_empty());
+        assert!(directories.bytes > 1000 * size_of::<(Vec<u8>, Vec<u8>)>());
+        let before = directories.bytes;
+        directories.set_opaque(&[b'o'; 10_000]);
+        assert!(directories.bytes > before + 10_000);
     }
 }

@@ -108,10 +108,10 @@ impl Extractor {
             return Ok(());
         }
         if self.options.whiteouts {
-            if whiteout::is_beneath_marker(path) {
-                return Ok(());
-            }
             if whiteout::is_within_marker(path) {
+                if whiteout::is_beneath_marker(path) {
+                    return Ok(());
+                }
                 return Err(Error::Archive(format!(
                     "{}: a whiteout has nothing in it",
                     show(path)

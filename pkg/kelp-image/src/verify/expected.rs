@@ -106,10 +106,10 @@ impl Tree {
             self.directory_entry(&path, entry);
             return Ok(());
         }
-        if is_beneath_marker(&path) {
-            return Ok(());
-        }
         if is_within_marker(&path) {
+            if is_beneath_marker(&path) {
+                return Ok(());
+            }
             return Err(lost(&path));
         }
         let (parent, name) = split(&path);
@@ -244,8 +244,13 @@ impl Tree {
     }
 
     fn directory_entry(&mut self, path: &[u8], entry: &Entry) {
-        let pending = self.directories.entry(path.to_vec()).or_default();
-        pending.entry = Some(Box::new(entry.clone()));
+        // Without what may be long and says nothing of a directory.
+        let entry = Entry {
+            path: Vec::new(),
+            link: Vec::new(),
+            ..entry.clone()
+        };
+        self.directories.entry(path.to_vec()).or_default().entry = Some(Box::new(entry));
     }
 
     fn set_opaque(&mut self, path: &[u8]) {
