@@ -7,7 +7,7 @@ use super::container_prune::confirm;
 use super::image_filter;
 use super::output;
 
-/// Remove images without a name, or all that no container is made from
+/// Remove images and manifest lists without a name, or all images that no container is made from
 #[derive(clap::Args)]
 pub struct Args {
     /// Remove every image that no container is made from

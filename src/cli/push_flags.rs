@@ -15,7 +15,7 @@ pub struct PushFlags {
     access: AccessFlags,
     #[command(flatten)]
     retry: RetryFlags,
-    /// How layers are compressed: gzip or zstd; as they are, unless the image was made here
+    /// How layers are compressed: gzip or zstd; as they are otherwise, but gzip where a single image was made here
     #[arg(long, value_name = "FORMAT")]
     compression_format: Option<String>,
     /// How hard layers are compressed

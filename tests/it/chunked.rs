@@ -2,28 +2,19 @@
 
 use serde_json::Value;
 
-use crate::archive::Layer;
+use crate::archive::{Layer, noise};
 use crate::env::Env;
 use crate::image::Image;
+use crate::lists::raw;
 use crate::skip;
 use crate::transports::skopeo;
 
 /// An image of one layer, so that there is something to be changed in it.
 fn sample(version: &str) -> Image {
-    let noise = |seed: u64| -> Vec<u8> {
-        let mut state = seed;
-        let next = |_| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            (state >> 56) as u8
-        };
-        (0..400_000).map(next).collect()
-    };
     let data = Layer::default()
         .directory("data", 0o755)
-        .file("data/large", 0o644, &noise(1))
-        .file("data/other", 0o644, &noise(2))
+        .file("data/large", 0o644, &noise(1, 400_000))
+        .file("data/other", 0o644, &noise(2, 400_000))
         .file("data/version", 0o644, version.as_bytes());
     Image::busybox().layer(data)
 }
@@ -64,12 +55,8 @@ fn of_a_changed_layer_what_is_new_is_fetched() {
     let there = format!("{registry}/elsewhere/chunked:two");
     let words = ["push", "-q", "--tls-verify=false", &name, &there];
     env.kelp(&words).succeeds();
-    let raw = |name: &str| {
-        let from = format!("docker://{name}");
-        skopeo(&env, &["inspect", "--raw", "--tls-verify=false", &from])
-    };
-    assert_eq!(raw(&name), raw(&there));
-    let manifest: Value = serde_json::from_str(&raw(&there)).unwrap();
+    assert_eq!(raw(&env, &name), raw(&env, &there));
+    let manifest: Value = serde_json::from_str(&raw(&env, &there)).unwrap();
     let layer = manifest["layers"].as_array().unwrap().last().unwrap();
     let annotations = layer["annotations"].to_string();
     assert!(annotations.contains("zstd-chunked"), "{annotations}");

@@ -251,9 +251,12 @@ pub(crate) fn copy_kelp(to: &Path) {
 
 /// What is in a directory, sorted; nothing of one that is not there.
 pub(crate) fn names(directory: &Path) -> Vec<String> {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+        entries => entries.unwrap(),
+    };
     let mut names: Vec<_> = entries
-        .map(|entry| entry.file_name().into_string().unwrap())
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
     names

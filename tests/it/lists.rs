@@ -35,7 +35,7 @@ fn entries(index: &Value) -> Vec<(String, String)> {
     entries.map(entry).collect()
 }
 
-fn raw(env: &Env, name: &str) -> String {
+pub(crate) fn raw(env: &Env, name: &str) -> String {
     let from = format!("docker://{name}");
     skopeo(env, &["inspect", "--raw", "--tls-verify=false", &from])
 }

@@ -1,9 +1,9 @@
 //! Collecting what killed commands have left. Nothing of it is in anybody's way: this frees the disk.
 
-use kelp_image::space::is_full;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kelp_image::space::is_full;
 use kelp_state::{Record, liveness, name, record};
 
 use crate::container::config::UserMode;
@@ -71,7 +71,8 @@ impl Engine {
         }
     }
 
-    /// The caller keeps others from it.
+    /// Moves a directory to the trash, or deletes it where there is no space for that. The caller keeps
+    /// others from it.
     fn throw_away(&self, directory: &Path, name: &str) {
         let trash = self.paths.data.join("trash");
         let rename = || fs::rename(directory, trash.join(name));

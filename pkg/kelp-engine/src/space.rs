@@ -13,7 +13,7 @@ impl Engine {
     /// Says of an error that a full file system caused which one that is, what is left there and what it
     /// takes, unless that is said already; any other error as it is.
     ///
-    /// The front end does this for the error that ends a command, and for each of a pull's: what is not
+    /// The front end does this for the error that ends a command, and for each of one that goes on: what is not
     /// known by then is how much was to be written. Operations that know more, or write elsewhere, say so by
     /// [`explain_space`] first.
     pub fn explain_space(&self, error: Error) -> Error {

@@ -1,8 +1,8 @@
 //! `unshare`: a command of the host's, run with the ids that containers have.
 //!
 //! It has a mount namespace of its own, in which its mounts are and with which they end. Containers with the
-//! usual id map that are started meanwhile, by whomever, join its user namespace, so that what is called in there can look into
-//! them: the process that waits for the command is registered as a monitor is.
+//! usual id map that are started meanwhile, by whomever, join its user namespace, so that what is called in
+//! there can look into them: the process that waits for the command is registered as a monitor is.
 
 use std::convert::Infallible;
 use std::io;

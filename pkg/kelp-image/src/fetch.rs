@@ -187,7 +187,7 @@ pub(crate) struct Here<'a> {
 }
 
 impl<'a> Here<'a> {
-    /// These.
+    /// What is here, with nothing looked at yet.
     pub(crate) fn new(
         images: &'a dyn Images,
         blobs: &'a BlobStore,

@@ -123,9 +123,8 @@ impl Repository {
 
     /// Fetches a small blob whole, verified: a config.
     pub(crate) async fn document(&self, digest: &Digest, limit: usize) -> Result<Vec<u8>, Error> {
-        let path = format!("{}/blobs/{digest}", self.reference.repository());
-        let what = format!("reading blob {digest} in {}", self.reference.name());
-        let response = self.get(self.of_blob(&path, &what).await?, &what).await?;
+        let (request, what) = self.of_blob(digest).await?;
+        let response = self.get(request, &what).await?;
         let bytes = read_document(response, limit, &what).await?;
         verify(&what, &bytes, Some(digest))?;
         Ok(bytes)
@@ -139,12 +138,11 @@ impl Repository {
         from: u64,
         until: Option<u64>,
     ) -> Result<BlobStream, Error> {
-        let path = format!("{}/blobs/{digest}", self.reference.repository());
-        let what = format!("reading blob {digest} in {}", self.reference.name());
+        let (request, what) = self.of_blob(digest).await?;
         let request = Request {
             from,
             until,
-            ..self.of_blob(&path, &what).await?
+            ..request
         };
         let response = self.get(request, &what).await?;
         BlobStream::new(response, &what)
@@ -185,12 +183,15 @@ impl Repository {
         (attempt < self.retries.limit).then(|| self.retries.pause(attempt))
     }
 
-    /// A request for a blob, which is verified by its digest.
-    async fn of_blob(&self, path: &str, what: &str) -> Result<Request, Error> {
-        Ok(Request {
+    /// A request for a blob, which is verified by its digest; and what that is, for errors.
+    async fn of_blob(&self, digest: &Digest) -> Result<(Request, String), Error> {
+        let path = format!("{}/blobs/{digest}", self.reference.repository());
+        let what = format!("reading blob {digest} in {}", self.reference.name());
+        let request = Request {
             allow_downgrade: true,
-            ..Request::get(self.url(path, what).await?)
-        })
+            ..Request::get(self.url(&path, &what).await?)
+        };
+        Ok((request, what))
     }
 
     async fn get(&self, request: Request, what: &str) -> Result<Response, Error> {

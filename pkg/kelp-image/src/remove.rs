@@ -257,7 +257,8 @@ impl Work {
                     }
                     // Somebody's file has the name.
                     Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
-                    // There is no space for another name: it goes from where it is.
+                    // There is no space for another name: they go from where they are. One that was
+                    // moved before is not there any more; the next attempt finds it.
                     Err(Errno::NOSPC | Errno::DQUOT) => return Ok(directory.clone()),
                     Err(error) => return Err(error),
                 }

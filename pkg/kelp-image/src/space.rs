@@ -57,7 +57,7 @@ pub fn explain(error: Error, place: &Path, need: &str) -> Error {
 /// An amount of bytes as it is told: whole kilobytes, or megabytes with one digit.
 pub fn amount(bytes: u64) -> String {
     if bytes < 1_000_000 {
-        return format!("{} kB", bytes.div_ceil(1000).max(1));
+        return format!("{} kB", bytes.div_ceil(1000));
     }
     format!("{:.1} MB", bytes as f64 / 1e6)
 }
@@ -67,10 +67,7 @@ fn left(mount: &Path) -> Option<String> {
     if found.f_files > 0 && found.f_favail == 0 {
         return Some("it has room for no more files; ".to_owned());
     }
-    let free = match found.f_bavail.saturating_mul(found.f_frsize) {
-        0 => "0 kB".to_owned(),
-        bytes => amount(bytes),
-    };
+    let free = amount(found.f_bavail.saturating_mul(found.f_frsize));
     Some(format!("{free} are left (the user's quota aside); "))
 }
 
@@ -126,7 +123,7 @@ mod tests {
     #[test]
     fn amounts_are_rounded_up_where_they_are_small() {
         for (bytes, text) in [
-            (0, "1 kB"),
+            (0, "0 kB"),
             (1, "1 kB"),
             (1001, "2 kB"),
             (2_500_000, "2.5 MB"),

@@ -196,6 +196,13 @@ impl Output {
         }
     }
 
+    /// Writes all of it and brings it to the disk.
+    pub(crate) fn fill(&mut self, content: &[u8]) -> io::Result<()> {
+        let file = self.file_mut();
+        file.write_all(content)?;
+        file.sync_all()
+    }
+
     /// Gives the file a name that nothing has.
     pub(crate) fn link(&self, to: &Path) -> io::Result<()> {
         match self {

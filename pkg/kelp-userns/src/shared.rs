@@ -1,9 +1,10 @@
 //! Sharing one user namespace between live containers, with no process that only holds it.
 //!
-//! Each monitor, and whoever waits for the command of an unshare, registers its pid in `userns/<map key>/<pid>` of the runtime directory. Whoever
-//! needs a namespace opens `/proc/<pid>/ns/user` of one of them. The pid may have been recycled: the
-//! descriptor counts only if the namespace was made by this user, from this namespace or one beneath
-//! it, with this very map, so that at worst it is another, equal namespace.
+//! Each monitor, and whoever waits for the command of an unshare, registers its pid in
+//! `userns/<map key>/<pid>` of the runtime directory. Whoever needs a namespace opens
+//! `/proc/<pid>/ns/user` of one of them. The pid may have been recycled: the descriptor counts only if the
+//! namespace was made by this user, from this namespace or one beneath it, with this very map, so that at
+//! worst it is another, equal namespace.
 
 use std::fs;
 use std::io;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::sync::LazyLock;
 
 use bytes::Bytes;
 use kelp_image::chunked::{Part, Plan, Source, TablePosition};
@@ -42,7 +43,7 @@ pub fn chunked(input: &[u8]) {
     }
 }
 
-/// Two blobs of as much as the first byte says, with these tables.
+/// Two blobs of as many times 4096 bytes as the first byte says, with these tables.
 fn tables(input: &[u8]) -> (Blob, Blob) {
     let (size, text) = input.split_first().unwrap_or((&0, &[]));
     let middle = b"\n--\n";
@@ -356,18 +357,25 @@ impl Content {
     }
 }
 
-/// Bytes without a pattern, the same for the same thing.
+/// How many bytes without a pattern there are: several times what is asked for at once.
+const NOISE: usize = 4 << 20;
+
+/// Bytes without a pattern, the same for the same thing: a stretch of those that are made once, because
+/// without optimisation making them is most of the work.
 fn noise(of: &impl Hash, length: usize) -> Vec<u8> {
+    static ALL: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut bytes = Vec::with_capacity(NOISE);
+        while bytes.len() < NOISE {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            bytes.extend_from_slice(&state.to_le_bytes());
+        }
+        bytes
+    });
     let mut hasher = DefaultHasher::new();
     of.hash(&mut hasher);
-    let mut state = hasher.finish() | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend(state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
+    let start = hasher.finish() as usize % (NOISE - length);
+    ALL[start..start + length].to_vec()
 }

@@ -12,24 +12,16 @@ use nix::errno::Errno;
 use crate::archive::Layer;
 use crate::inventory;
 use crate::kelp::Kelp;
-use crate::kill::store::{Bench, FEW, Kind, Rest};
+use crate::kill::store::{Bench, Kind, Rest};
 use crate::steps::{self, Blow, Chance, Counted, is_nightly};
 
 /// How many calls of a command are tried by chance, if none is like it.
 const SOME: usize = 8;
 
-/// Commands that are like others.
-const USUAL: Kind<'_> = Kind {
-    rest: Rest::Whole,
-    is_dated: false,
-    some: FEW,
-    prepare: &|| {},
-};
-
 /// Those that make what says when it was made.
 const DATED: Kind<'_> = Kind {
     is_dated: true,
-    ..USUAL
+    ..Kind::USUAL
 };
 
 /// What a full disk may do to a command.
@@ -42,12 +34,12 @@ enum Effect {
 }
 
 fn each_step(bench: &Bench, command: &[&str]) {
-    each_step_of(bench, command, Effect::Any, USUAL);
+    each_step_of(bench, command, Effect::Any, Kind::USUAL);
 }
 
 /// Of a command that frees space.
 fn each_step_of_removal(bench: &Bench, command: &[&str]) {
-    each_step_of(bench, command, Effect::Nothing, USUAL);
+    each_step_of(bench, command, Effect::Nothing, Kind::USUAL);
 }
 
 fn each_step_of(bench: &Bench, command: &[&str], effect: Effect, kind: Kind<'_>) {
@@ -120,7 +112,7 @@ fn a_pull_finds_the_disk_full_at_every_call() {
     let image = bench.push("full-pull", "first\n");
     let kind = Kind {
         some: SOME,
-        ..USUAL
+        ..Kind::USUAL
     };
     each_step_of(&bench, &["pull", "-q", &image], Effect::Any, kind);
 }
@@ -128,11 +120,10 @@ fn a_pull_finds_the_disk_full_at_every_call() {
 #[test]
 fn names_and_volumes_find_the_disk_full_at_every_call() {
     let Some(bench) = Bench::new() else { return };
-    let image = bench.push("full-names", "first\n");
-    bench.succeeds(&["pull", "-q", &image]);
+    let image = bench.pull("full-names", "first\n");
     let kind = Kind {
         some: SOME,
-        ..USUAL
+        ..Kind::USUAL
     };
     let tag = ["tag", &image, "localhost/new:tag"];
     each_step_of(&bench, &tag, Effect::Any, kind);
@@ -143,22 +134,15 @@ fn names_and_volumes_find_the_disk_full_at_every_call() {
 #[test]
 fn removals_find_the_disk_full_at_every_call() {
     let Some(bench) = Bench::new() else { return };
-    let image = bench.push("full-remove", "first\n");
-    let other = bench.push("full-stays", "other\n");
-    bench.succeeds(&["pull", "-q", &image]);
-    bench.succeeds(&["pull", "-q", &other]);
+    let image = bench.pull("full-remove", "first\n");
+    let other = bench.pull("full-stays", "other\n");
     each_step_of_removal(&bench, &["untag", &image]);
     each_step_of_removal(&bench, &["rmi", &image]);
-    bench.succeeds(&["create", "--network=none", "--name=made", &other, "true"]);
-    let file = bench.env.path("h/file");
-    fs::write(&file, "copied\n").unwrap();
-    bench.succeeds(&["cp", file.to_str().unwrap(), "made:/etc/copied"]);
+    bench.make_container(&other);
     each_step_of_removal(&bench, &["rm", "made"]);
     bench.succeeds(&["untag", &image]);
     // What killed commands leave is to go as well.
-    for path in ["tmp/blob-left", "blobs/partial/0123"] {
-        fs::write(bench.data().join(path), "left").unwrap();
-    }
+    bench.leave_garbage();
     // So that what layers take is written down.
     bench.succeeds(&["system", "df"]);
     each_step_of_removal(&bench, &["image", "prune", "-f"]);
@@ -169,8 +153,7 @@ fn removals_find_the_disk_full_at_every_call() {
 #[test]
 fn loads_find_the_disk_full_at_every_call() {
     let Some(bench) = Bench::new() else { return };
-    let image = bench.push("full-load", "first\n");
-    bench.succeeds(&["pull", "-q", &image]);
+    let image = bench.pull("full-load", "first\n");
     for format in ["docker-archive", "oci-archive"] {
         let archive = bench.env.word(&format!("h/{format}"));
         bench.succeeds(&["save", "-q", "--format", format, "-o", &archive, &image]);
@@ -183,15 +166,14 @@ fn loads_find_the_disk_full_at_every_call() {
 #[test]
 fn saves_find_the_disk_full_at_every_call() {
     let Some(bench) = Bench::new() else { return };
-    let image = bench.push("full-save", "first\n");
-    bench.succeeds(&["pull", "-q", &image]);
+    let image = bench.pull("full-save", "first\n");
     let words = |format| ["save", "-q", "--format", format, "-o", "saved", &image];
     // Nothing is left of a file.
     each_step(&bench, &words("docker-archive"));
     let kind = Kind {
         // The blobs of a directory are whole, and the next save goes on with them.
         rest: Rest::ToBeResumed,
-        ..USUAL
+        ..Kind::USUAL
     };
     each_step_of(&bench, &words("oci-dir"), Effect::Any, kind);
 }
@@ -204,8 +186,7 @@ fn what_is_made_here_finds_the_disk_full_at_every_call() {
     fs::write(&archive, root.finish()).unwrap();
     let import = ["import", "-q", &archive, "localhost/new:tag"];
     each_step_of(&bench, &import, Effect::Any, DATED);
-    let image = bench.push("full-commit", "first\n");
-    bench.succeeds(&["pull", "-q", &image]);
+    let image = bench.pull("full-commit", "first\n");
     bench.succeeds(&["create", "--network=none", "--name=made", &image, "true"]);
     bench.succeeds(&["cp", &archive, "made:/etc/copied"]);
     let commit = ["commit", "-q", "made", "localhost/new:tag"];
@@ -217,8 +198,7 @@ fn what_is_made_here_finds_the_disk_full_at_every_call() {
 fn lists_find_the_disk_full_at_every_call() {
     let Some(bench) = Bench::new() else { return };
     let list = "localhost/list:tag";
-    let image = bench.push("full-list", "first\n");
-    bench.succeeds(&["pull", "-q", &image]);
+    let image = bench.pull("full-list", "first\n");
     let create = ["manifest", "create", list, &image];
     each_step_of(&bench, &create, Effect::Any, DATED);
     bench.succeeds(&create);

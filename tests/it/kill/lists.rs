@@ -1,28 +1,19 @@
 //! Manifest lists, killed at every call by which a file is changed.
 
-use super::store::{Bench, FEW, Kind, each_step_of};
+use super::store::{Bench, Kind, each_step_of};
 use crate::registry::Registry;
 
 const LIST: &str = "localhost/list:tag";
 
-/// Each of them does little more than another.
-fn usual() -> Kind<'static> {
-    Kind {
-        some: FEW,
-        ..Kind::default()
-    }
-}
-
 #[test]
 fn changes_of_lists_are_killed_at_every_write() {
     let Some(bench) = Bench::new() else { return };
-    let here = bench.push("steps-list-here", "first\n");
-    bench.succeeds(&["pull", "-q", &here]);
+    let here = bench.pull("steps-list-here", "first\n");
     // With an image that is here, in one step.
     let create = ["manifest", "create", "--annotation", "a=b", LIST, &here];
     let kind = Kind {
         is_dated: true,
-        ..usual()
+        ..Kind::USUAL
     };
     each_step_of(&bench, &create, kind);
     bench.succeeds(&create);
@@ -30,23 +21,22 @@ fn changes_of_lists_are_killed_at_every_write() {
     let there = bench.push("steps-list-there", "other\n");
     let there = format!("docker://{there}");
     let add = ["manifest", "add", "--arch", "arm64", LIST, &there];
-    each_step_of(&bench, &add, usual());
+    each_step_of(&bench, &add, Kind::USUAL);
     bench.succeeds(&add);
     // What stays is needed by the list alone.
     bench.succeeds(&["rmi", &here]);
     let words = ["--index", "--annotation", "c=d", LIST];
     let annotate = [&["manifest", "annotate"], &words[..]].concat();
-    each_step_of(&bench, &annotate, usual());
-    each_step_of(&bench, &["manifest", "rm", LIST], usual());
+    each_step_of(&bench, &annotate, Kind::USUAL);
+    each_step_of(&bench, &["manifest", "rm", LIST], Kind::USUAL);
 }
 
 /// With an image that is not here: its layers come by here for as long as the push takes.
 #[test]
 fn a_push_of_a_list_is_killed_at_every_write() {
     let Some(bench) = Bench::new() else { return };
-    let here = bench.push("steps-list-pushed", "first\n");
+    let here = bench.pull("steps-list-pushed", "first\n");
     let there = bench.push("steps-list-beside", "other\n");
-    bench.succeeds(&["pull", "-q", &here]);
     bench.succeeds(&["manifest", "create", LIST, &here]);
     let there = format!("docker://{there}");
     bench.succeeds(&["manifest", "add", "--arch", "arm64", LIST, &there]);
@@ -63,7 +53,7 @@ fn a_push_of_a_list_is_killed_at_every_write() {
     ];
     let kind = Kind {
         prepare: &|| registry.forget_all(),
-        ..usual()
+        ..Kind::USUAL
     };
     each_step_of(&bench, &push, kind);
 }

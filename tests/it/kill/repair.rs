@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::store::{Bench, FEW, Kind, Rest, each_step_of};
+use super::store::{Bench, Kind, Rest, each_step_of};
 use crate::env::mapped;
 
 /// The only layer that has a file.
@@ -34,14 +34,11 @@ fn record_of(bench: &Bench, image: &str) -> PathBuf {
 #[test]
 fn repairs_are_killed_at_every_write() {
     let Some(bench) = Bench::new() else { return };
-    let image = bench.push("steps-repair", "first\n");
-    let other = bench.push("steps-rotten", "other\n");
-    bench.succeeds(&["pull", "-q", &image]);
-    bench.succeeds(&["pull", "-q", &other]);
+    let image = bench.pull("steps-repair", "first\n");
+    let other = bench.pull("steps-rotten", "other\n");
     let kind = Kind {
         rest: Rest::ToBeRepaired,
-        some: FEW,
-        ..Kind::default()
+        ..Kind::USUAL
     };
     // All of it can be made again: a layer's files and its size, a record, and a name that is none goes.
     let layer = layer_with(&bench, "etc/base");

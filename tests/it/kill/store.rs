@@ -25,7 +25,7 @@ use crate::steps::{self, Blow, Chance, Counted, is_nightly};
 
 /// How many calls are tried by chance, of each command and for each blow; of those that are like others, fewer.
 const SOME: usize = 10;
-pub(crate) const FEW: usize = 4;
+const FEW: usize = 4;
 
 /// The name of a container that a command makes.
 const VICTIM: &str = "victim";
@@ -120,6 +120,28 @@ impl Bench {
             .exits(0);
     }
 
+    /// An image as [`Bench::push`] has it, of which there is then a copy here.
+    pub(crate) fn pull(&self, name: &str, content: &str) -> String {
+        let image = self.push(name, content);
+        self.succeeds(&["pull", "-q", &image]);
+        image
+    }
+
+    /// What killed commands leave.
+    pub(crate) fn leave_garbage(&self) {
+        for path in ["tmp/blob-left", "blobs/partial/0123"] {
+            fs::write(self.data().join(path), "left").unwrap();
+        }
+    }
+
+    /// A container `made` of an image, with a file that the image has not.
+    pub(crate) fn make_container(&self, image: &str) {
+        self.succeeds(&["create", "--network=none", "--name=made", image, "true"]);
+        let file = self.env.path("h/file");
+        fs::write(&file, "copied\n").unwrap();
+        self.succeeds(&["cp", file.to_str().unwrap(), "made:/etc/copied"]);
+    }
+
     /// A small image of two layers, the lower one of which all of them have: files of several owners, links.
     pub(crate) fn push(&self, name: &str, content: &str) -> String {
         let base = Layer::default()
@@ -192,15 +214,21 @@ pub(crate) struct Kind<'a> {
 impl Default for Kind<'_> {
     fn default() -> Self {
         Self {
-            rest: Rest::Whole,
-            is_dated: false,
             some: SOME,
-            prepare: &|| {},
+            ..Self::USUAL
         }
     }
 }
 
 impl Kind<'_> {
+    /// Of commands that are like others.
+    pub(crate) const USUAL: Self = Self {
+        rest: Rest::Whole,
+        is_dated: false,
+        some: FEW,
+        prepare: &|| {},
+    };
+
     /// What is there, as it can be compared; an image of which only its documents' kinds can is whole.
     pub(crate) fn found(&self, bench: &Bench, before: &Inventory) -> Inventory {
         let found = bench.inventory();
@@ -378,8 +406,7 @@ fn a_pull_is_killed_at_every_write() {
 #[test]
 fn another_pull_is_killed_at_every_write() {
     let Some(bench) = Bench::new() else { return };
-    let image = bench.push("steps-again", "first\n");
-    bench.succeeds(&["pull", "-q", &image]);
+    let image = bench.pull("steps-again", "first\n");
     // Of the same: it writes nothing.
     let same = steps::run(
         &bench.command(&["pull", "-q", &image]),
@@ -398,13 +425,11 @@ fn another_pull_is_killed_at_every_write() {
 #[test]
 fn names_are_killed_at_every_write() {
     let Some(bench) = Bench::new() else { return };
-    let image = bench.push("steps-names", "first\n");
-    bench.succeeds(&["pull", "-q", &image]);
+    let image = bench.pull("steps-names", "first\n");
     each_step(&bench, &["tag", &image, "localhost/new:tag"]);
     each_step(&bench, &["untag", &image]);
     // The name is another image's.
-    let other = bench.push("steps-other", "other\n");
-    bench.succeeds(&["pull", "-q", &other]);
+    let other = bench.pull("steps-other", "other\n");
     bench.succeeds(&["tag", &other, "localhost/new:tag"]);
     each_step(&bench, &["tag", &image, "localhost/new:tag"]);
 }
@@ -412,24 +437,19 @@ fn names_are_killed_at_every_write() {
 #[test]
 fn removals_are_killed_at_every_write() {
     let Some(bench) = Bench::new() else { return };
-    let image = bench.push("steps-remove", "first\n");
-    let other = bench.push("steps-stays", "other\n");
-    bench.succeeds(&["pull", "-q", &image]);
-    bench.succeeds(&["pull", "-q", &other]);
+    let image = bench.pull("steps-remove", "first\n");
+    bench.pull("steps-stays", "other\n");
     each_step(&bench, &["rmi", &image]);
     bench.succeeds(&["untag", &image]);
     // What killed commands leave is to go as well.
-    for path in ["tmp/blob-left", "blobs/partial/0123"] {
-        fs::write(bench.data().join(path), "left").unwrap();
-    }
+    bench.leave_garbage();
     each_step(&bench, &["image", "prune", "-f"]);
 }
 
 #[test]
 fn volumes_are_killed_at_every_write() {
     let Some(bench) = Bench::new() else { return };
-    let image = bench.push("steps-volumes", "first\n");
-    bench.succeeds(&["pull", "-q", &image]);
+    bench.pull("steps-volumes", "first\n");
     each_step(&bench, &["volume", "create", "--label", "a=b", "made"]);
     bench.succeeds(&["volume", "create", "made"]);
     let content = bench.data().join("volumes/made/_data/directory");
@@ -442,8 +462,7 @@ fn volumes_are_killed_at_every_write() {
 #[test]
 fn a_first_use_of_a_volume_is_killed_at_every_write() {
     let Some(bench) = Bench::new() else { return };
-    let image = bench.push("steps-copied", "first\n");
-    bench.succeeds(&["pull", "-q", &image]);
+    let image = bench.pull("steps-copied", "first\n");
     bench.succeeds(&["volume", "create", "made"]);
     let busybox = format!("{}:/busybox:ro", static_busybox().unwrap().display());
     let flags = [

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::store::{Bench, FEW, Kind, Rest, each_step, each_step_of};
+use super::store::{Bench, Kind, Rest, each_step, each_step_of};
 use crate::archive::Layer;
 use crate::podman::Podman;
 use crate::registry::Registry;
@@ -26,8 +26,7 @@ fn root() -> Vec<u8> {
 #[test]
 fn loads_are_killed_at_every_write() {
     let Some(bench) = Bench::new() else { return };
-    let image = bench.push("steps-load", "first\n");
-    bench.succeeds(&["pull", "-q", &image]);
+    let image = bench.pull("steps-load", "first\n");
     let archive = bench.env.path("h/image.tar");
     let archive = archive.to_str().unwrap();
     for format in ["docker-archive", "oci-archive"] {
@@ -51,11 +50,7 @@ fn images_of_podmans_are_killed_at_every_write() {
         .exits(0);
     let root = bench.env.word("h/storage");
     let words = ["image", "import-from", "podman", "-q", "--root", &root];
-    let kind = Kind {
-        some: FEW,
-        ..Kind::default()
-    };
-    each_step_of(&bench, &words, kind);
+    each_step_of(&bench, &words, Kind::USUAL);
 }
 
 #[test]
@@ -75,12 +70,8 @@ fn imports_are_killed_at_every_write() {
 #[test]
 fn commits_are_killed_at_every_write() {
     let Some(bench) = Bench::new() else { return };
-    let image = bench.push("steps-commit", "first\n");
-    bench.succeeds(&["pull", "-q", &image]);
-    bench.succeeds(&["create", "--network=none", "--name=made", &image, "true"]);
-    let file = bench.env.path("h/file");
-    fs::write(&file, "copied\n").unwrap();
-    bench.succeeds(&["cp", file.to_str().unwrap(), "made:/etc/copied"]);
+    let image = bench.pull("steps-commit", "first\n");
+    bench.make_container(&image);
     let words = ["commit", "-q", "made", "localhost/new:tag"];
     each_step_of(&bench, &words, dated());
     bench.succeeds(&["rm", "made"]);
@@ -89,8 +80,7 @@ fn commits_are_killed_at_every_write() {
 #[test]
 fn saves_are_killed_at_every_write() {
     let Some(bench) = Bench::new() else { return };
-    let image = bench.push("steps-save", "first\n");
-    bench.succeeds(&["pull", "-q", &image]);
+    let image = bench.pull("steps-save", "first\n");
     for format in ["docker-archive", "oci-dir"] {
         let words = ["save", "-q", "--format", format, "-o", "saved", &image];
         let kind = Kind {

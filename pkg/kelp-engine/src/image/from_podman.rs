@@ -1,5 +1,6 @@
 //! Images out of podman's store.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -39,19 +40,19 @@ impl Engine {
         let theirs = PodmanStore::open(root, &ConfigPaths::from_env())?;
         let mut wanted: Vec<&PodmanImage> = Vec::new();
         for name in names {
-            let found = one(&theirs, name)?;
-            if !wanted.iter().any(|image| image.id == found.id) {
-                wanted.push(found);
-            }
+            wanted.push(one(&theirs, name)?);
         }
         if names.is_empty() {
             for image in &theirs.images {
                 // Lists are made again of images.
-                if !theirs.is_list(image)? && !wanted.iter().any(|known| known.id == image.id) {
+                if !theirs.is_list(image)? {
                     wanted.push(image);
                 }
             }
         }
+        // Two names may mean one image, and two drivers may have the same.
+        let mut seen = HashSet::new();
+        wanted.retain(|image| seen.insert(&image.id));
         self.bring_from_podman(&theirs, &wanted, request)
     }
 

@@ -43,8 +43,8 @@ impl Engine {
         Ok(removal)
     }
 
-    /// Removes images and lists that have no name, or with `all` images that no container is made from, and
-    /// what interrupted commands have left; the ids of the images. What is not `meant` stays.
+    /// Removes images and lists that have no name, with `all` images that no container is made from as well,
+    /// and what interrupted commands have left; the ids of the images and lists. What is not `meant` stays.
     pub fn prune_images(
         &self,
         all: bool,

@@ -217,7 +217,7 @@ struct Cut {
     position: u64,
     /// What stands between the file before and the next one.
     headers: DefaultHasher,
-    /// Where the file's frames end that was begun last, and how much its content lacks of whole blocks.
+    /// Where the file's frames end that was begun last, and how many bytes its content has in its last block.
     file_end: u64,
     padding: u64,
     /// Where the frames begin whose end the next entry tells, and what they are made of.

@@ -82,7 +82,7 @@ impl Store {
             )));
         }
         let name = name.to_string();
-        // Of no image.
+        // An id that nothing has, so that whoever has the name is somebody else.
         self.name_for_image(&name, &Digest::of(b""), Retag::Refuse)?;
         Ok(name)
     }
@@ -147,7 +147,9 @@ impl Store {
         let name = name.clone().or_latest().to_string();
         let _lock = StoreLock::exclusive(&self.data)?;
         let list = self.list(id)?.ok_or_else(|| no_list(&id.to_string()))?;
-        self.check_name_is_free(&name, id)?;
+        if let Some(tag) = self.tag_of(&name)? {
+            self.refuse_had(&tag, id)?;
+        }
         self.tag_list(&name, &list)
     }
 
@@ -339,7 +341,7 @@ impl Store {
         for (index, sources) in self.held_indexes(true)? {
             manifests.extend(self.named_by(&index, &sources, digests)?);
         }
-        // Last: of what else is among the digests, all else is.
+        // Last: a manifest that is among the digests is taken for one whose config and layers are as well.
         digests.extend(manifests);
         Ok(())
     }

@@ -110,13 +110,13 @@ enum Hold {
 }
 
 impl Lease {
-    pub(super) fn new(data: &Path) -> Result<Self, Error> {
+    fn new(data: &Path) -> Result<Self, Error> {
         let file = TemporaryFile::create(&data.join("tmp"), LEASE)?;
         Ok(Self::with(data, Hold::File(file), false))
     }
 
     /// One that can be had on a full disk as well. Its holder must not take the exclusive lock.
-    pub(super) fn to_read(data: &Path) -> Result<Self, Error> {
+    fn to_read(data: &Path) -> Result<Self, Error> {
         let hold = match TemporaryFile::create(&data.join("tmp"), LEASE) {
             Ok(file) => Hold::File(file),
             Err(error) if is_full(&error) => Hold::Lock {

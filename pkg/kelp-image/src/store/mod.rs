@@ -169,9 +169,13 @@ impl Store {
         record.indexes = new.index.cloned().into_iter().collect();
         record.size = self.layer_sizes(&record).iter().sum();
         let _lock = StoreLock::exclusive(&self.data)?;
-        let mut names = Vec::new();
+        let mut names: Vec<(String, Option<Tag>)> = Vec::new();
         for name in new.names {
             let name = name.to_string();
+            // An archive may have one twice.
+            if names.iter().any(|(known, _)| *known == name) {
+                continue;
+            }
             let before = self.name_for_image(&name, &record.id, new.retag)?;
             names.push((name, before));
         }
@@ -199,11 +203,7 @@ impl Store {
         write_document(&self.data, &self.record_path(&record.id), &record)?;
         let mut displaced = Vec::new();
         for (name, before) in names {
-            let held = before.as_ref().filter(|tag| tag.image == record.id);
-            let held = held.and_then(|tag| tag.index.clone());
-            // A name of all platforms stays one as long as it means the same.
-            let held = held.filter(|index| new.index.is_none_or(|new| new == index));
-            self.write_tag(&name, &record, held)?;
+            self.write_tag(&name, &record, before.as_ref(), new.index)?;
             if let Some(tag) = before.filter(|tag| tag.image != record.id) {
                 let image = tag.image;
                 displaced.push(Displaced { name, image });
@@ -253,9 +253,7 @@ impl Store {
         let _lock = StoreLock::exclusive(&self.data)?;
         let record = self.record(id)?.ok_or_else(|| no_image(id))?;
         let before = self.name_for_image(&name, id, retag)?;
-        let held = before.as_ref().filter(|tag| tag.image == *id);
-        let held = held.and_then(|tag| tag.index.clone());
-        self.write_tag(&name, &record, held)?;
+        self.write_tag(&name, &record, before.as_ref(), None)?;
         Ok(before.map(|tag| tag.image).filter(|before| before != id))
     }
 
@@ -270,17 +268,21 @@ impl Store {
         self.tags.sync()
     }
 
+    /// A name of all platforms stays one as long as it means the same: this image, and by no other index.
     fn write_tag(
         &self,
         name: &str,
         record: &ImageRecord,
-        index: Option<Digest>,
+        before: Option<&Tag>,
+        came_by: Option<&Digest>,
     ) -> Result<(), Error> {
+        let held = before.filter(|tag| tag.image == record.id);
+        let held = held.and_then(|tag| tag.index.clone());
         let tag = Tag {
             reference: name.to_owned(),
             image: record.id.clone(),
             manifest: record.manifest.clone(),
-            index,
+            index: held.filter(|index| came_by.is_none_or(|new| new == index)),
         };
         self.tags.set(&self.data, &tag)
     }
@@ -291,8 +293,8 @@ impl Store {
         let Some(tag) = self.not_a_list(name)? else {
             return Ok(None);
         };
-        if retag == Retag::Refuse && tag.image != *id && self.record(&tag.image)?.is_some() {
-            return Err(name_is_had(&tag));
+        if retag == Retag::Refuse {
+            self.refuse_had(&tag, id)?;
         }
         Ok(Some(tag))
     }
@@ -310,13 +312,16 @@ impl Store {
         Ok(tag)
     }
 
-    fn check_name_is_free(&self, name: &str, id: &Digest) -> Result<(), Error> {
-        match self.tag_of(name)? {
-            Some(tag) if tag.image != *id && self.record(&tag.image)?.is_some() => {
-                Err(name_is_had(&tag))
-            }
-            _ => Ok(()),
+    /// Refuses to take a name from another image.
+    fn refuse_had(&self, tag: &Tag, id: &Digest) -> Result<(), Error> {
+        if tag.image == *id || self.record(&tag.image)?.is_none() {
+            return Ok(());
         }
+        Err(Error::Conflict(format!(
+            "{} is the name of image {} already: remove or rename that first",
+            tag.reference,
+            tag.image.short()
+        )))
     }
 
     /// All images with their names, the newest first.
@@ -578,14 +583,6 @@ fn ids_in(data: &Path) -> Result<Vec<Digest>, Error> {
         ids.extend(hex.and_then(Digest::from_hex));
     }
     Ok(ids)
-}
-
-fn name_is_had(tag: &Tag) -> Error {
-    Error::Conflict(format!(
-        "{} is the name of image {} already: remove or rename that first",
-        tag.reference,
-        tag.image.short()
-    ))
 }
 
 fn no_image(id: &Digest) -> Error {

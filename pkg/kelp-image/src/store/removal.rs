@@ -161,7 +161,7 @@ impl Store {
             digests.extend(record.references().cloned());
         }
         self.listed(&mut digests)?;
-        // A lease may have a manifest, and not what else a list needs of that image.
+        // Last as well: a lease may have a manifest without what else a list needs of that image.
         digests.extend(leased(&self.data)?);
         Ok(digests)
     }

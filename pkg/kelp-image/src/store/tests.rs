@@ -21,6 +21,21 @@ fn reference(name: &str) -> Reference {
 }
 
 impl Fixture {
+    /// A list `localhost/list` of these manifests.
+    fn list(&self, manifests: &[&Digest]) -> ListRecord {
+        let entry =
+            |digest: &&Digest| serde_json::json!({"digest": digest, "size": 1, "mediaType": "m"});
+        let entries: Vec<_> = manifests.iter().map(entry).collect();
+        let name = reference("localhost/list");
+        let mut add = |_: &mut ListRecord, index: &mut serde_json::Value| {
+            crate::index::add(index, entries.clone());
+            Ok(())
+        };
+        let created = "2026-01-01T00:00:00Z";
+        let list = self.store.create_list(&name, created, "1", &mut add);
+        list.unwrap()
+    }
+
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
@@ -574,15 +589,7 @@ fn what_a_list_names_stays_without_a_record() {
     let fixture = Fixture::new();
     let image = fixture.image("one", &["localhost/one:latest"]);
     let store = &fixture.store;
-    let name = reference("localhost/list");
-    let entry = serde_json::json!({"digest": image.manifest, "size": 1, "mediaType": "m"});
-    let mut add = |_: &mut ListRecord, index: &mut serde_json::Value| {
-        crate::index::add(index, vec![entry.clone(), entry.clone()]);
-        Ok(())
-    };
-    let list = store
-        .create_list(&name, "2026-01-01T00:00:00Z", "1", &mut add)
-        .unwrap();
+    let list = fixture.list(&[&image.manifest; 2]);
     let index = store.index_document(&list.index).unwrap();
     assert_eq!(list::manifests(&index).count(), 1);
     fixture.remove("one", false).unwrap();
@@ -632,14 +639,7 @@ fn a_lease_of_a_manifest_hides_nothing_that_a_list_needs() {
     let fixture = Fixture::new();
     let image = fixture.image("one", &["localhost/one:latest"]);
     let store = &fixture.store;
-    let entry = serde_json::json!({"digest": image.manifest, "size": 1, "mediaType": "m"});
-    let name = reference("localhost/list");
-    store
-        .create_list(&name, "2026-01-01T00:00:00Z", "1", &mut |_, index| {
-            crate::index::add(index, vec![entry.clone()]);
-            Ok(())
-        })
-        .unwrap();
+    fixture.list(&[&image.manifest]);
     let (lease, _) = store.lease().unwrap();
     lease.keep(&image.manifest).unwrap();
     fixture.remove("one", false).unwrap();
@@ -653,13 +653,10 @@ fn a_lease_of_a_manifest_hides_nothing_that_a_list_needs() {
 fn a_list_without_a_name_is_pruned_and_no_other() {
     let fixture = Fixture::new();
     let store = &fixture.store;
-    let name = reference("localhost/list");
-    let list = store
-        .create_list(&name, "2026-01-01T00:00:00Z", "1", &mut |_, _| Ok(()))
-        .unwrap();
+    let list = fixture.list(&[]);
     let prune = || store.prune(&list.id, true, &|_| Ok(Vec::new())).unwrap();
     assert_eq!(prune(), None);
-    store.untag(&name).unwrap();
+    store.untag(&reference("localhost/list")).unwrap();
     assert_eq!(prune().unwrap().deleted, Some(list.id.clone()));
     assert_eq!(store.list(&list.id).unwrap(), None);
     assert!(store.blobs().list().unwrap().is_empty());

@@ -1,7 +1,7 @@
 //! Changing policy.json: `image trust set`.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -124,11 +124,7 @@ pub fn set(
     Policy::parse(&text)
         .map_err(|reason| Error::Invalid(format!("{}: {reason}", file.display())))?;
     let mut new = Output::create(directory)?;
-    let written = new.file_mut();
-    written
-        .write_all(&text)
-        .and_then(|()| written.sync_all())
-        .map_err(Error::io(what()))?;
+    new.fill(&text).map_err(Error::io(what()))?;
     new.persist(&real)?;
     Ok(file)
 }

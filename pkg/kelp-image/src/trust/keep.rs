@@ -2,7 +2,7 @@
 //! web server shows.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use reqwest::Url;
@@ -35,10 +35,7 @@ pub fn keep(
         .ok_or_else(|| Error::Invalid(format!("{} is no file", first.display())))?;
     fs::create_dir_all(beside).map_err(Error::io(what(&first)))?;
     let mut new = Output::create(beside)?;
-    let file = new.file_mut();
-    file.write_all(&content)
-        .and_then(|()| file.sync_all())
-        .map_err(Error::io(what(&first)))?;
+    new.fill(&content).map_err(Error::io(what(&first)))?;
     for number in 1..=LIMIT {
         let file = numbered(number)?;
         // A rename would take the place of another's.

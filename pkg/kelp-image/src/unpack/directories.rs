@@ -18,8 +18,8 @@ use super::whiteout;
 use crate::Error;
 use crate::tar::{Entry, Kind};
 
-/// The most bytes that are remembered of directories. Three million of them take about as much, and an
-/// archive without entries of directories has the name of each many times in theirs that are beneath it.
+/// The most bytes that are remembered of directories: enough for some three million. Each is remembered by its
+/// whole path, so directories that have no entries of their own may take many times what their archive has.
 const LIMIT: usize = 1 << 30;
 
 /// Directories by their clean paths.

@@ -51,6 +51,14 @@ impl Tree {
         self.directory.path().join("root")
     }
 
+    /// Each is a directory, and hides what is below or does not.
+    fn assert_directories(&self, expected: &[(&str, bool)]) {
+        for &(path, opaque) in expected {
+            let found = (self.kind(path), self.opaque(path));
+            assert_eq!(found, ("directory", opaque), "{path}");
+        }
+    }
+
     fn path(&self, path: &str) -> PathBuf {
         self.root().join(path)
     }
@@ -386,9 +394,7 @@ fn whiteouts_hide_what_is_below_and_only_that() {
     ] {
         assert_eq!(tree.kind(path), kind, "{path}");
     }
-    for (path, opaque) in [("d", true), ("same", true), ("first", true), ("x", false)] {
-        assert_eq!(tree.opaque(path), opaque, "{path}");
-    }
+    tree.assert_directories(&[("d", true), ("same", true), ("first", true), ("x", false)]);
     assert_eq!(tree.read("file"), "kept");
     assert_eq!(tree.read("second"), "kept");
 }
