@@ -1,6 +1,7 @@
 //! `exec` whose command has gone: the process in the container lives on, and is reaped.
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
 use crate::env::Env;
 use crate::terminal::Terminal;
@@ -146,7 +147,10 @@ fn what_can_not_be_is_told() {
     let (init, monitor) = (pid(), pid());
     // Its end is known to nobody yet.
     kill_process(monitor, Signal::STOP).unwrap();
+    let process = pidfd_open(init, PidfdFlags::empty()).unwrap();
     kill_process(init, Signal::KILL).unwrap();
+    // A pidfd is readable once its process has ended.
+    poll(&mut [PollFd::new(&process, PollFlags::IN)], None).unwrap();
     for ended in [false, true] {
         if ended {
             kill_process(monitor, Signal::CONT).unwrap();

@@ -1,9 +1,11 @@
 //! Removing containers: their volumes, their time to stop, and who works on them meanwhile.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Stdio;
 
-use crate::env::Env;
+use crate::archive::{Layer, noise};
+use crate::env::{Env, names};
 
 fn volumes(env: &Env, filter: &[&str]) -> usize {
     let list = [&["volume", "ls", "-q"], filter].concat();
@@ -318,4 +320,27 @@ fn a_system_prune_takes_what_nobody_uses() {
         0
     );
     env.kelp(&["system", "prune", "--external"]).succeeds();
+}
+
+#[test]
+fn a_large_image_is_gone_at_once_and_its_files_before_a_prune_ends() {
+    let Some(env) = Env::new() else { return };
+    // What does not shrink: its blob is as large.
+    let file = noise(1, 140 << 20);
+    let archive = env.path("h/large.tar");
+    fs::write(&archive, Layer::default().file("f", 0o644, &file).finish()).unwrap();
+    env.kelp(&["import", archive.to_str().unwrap(), "large"])
+        .succeeds();
+    env.kelp(&["rmi", "large"]).succeeds();
+    assert_eq!(env.kelp(&["images", "-q"]).succeeds(), "");
+    env.kelp(&["image", "prune", "-f"]).succeeds();
+    let data = env.path("d/kelp");
+    for directory in ["tmp", "blobs/sha256", "images", "tags"] {
+        assert_eq!(names(&data.join(directory)), [""; 0], "{directory}");
+    }
+    for map in names(&data.join("layers")) {
+        let mut left = names(&data.join("layers").join(map));
+        left.retain(|name| name != "map");
+        assert_eq!(left, [""; 0]);
+    }
 }

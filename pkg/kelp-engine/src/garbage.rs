@@ -13,6 +13,7 @@ impl Engine {
     /// Removes what belongs to no container and no image: half-made records, names without an owner,
     /// parts of the runtime directory, trash, blobs, layers and downloads that were cut.
     pub fn collect_garbage(&self) -> Result<(), Error> {
+        self.await_removers();
         let mut trees = self.container_garbage();
         self.forget_unused_places();
         let garbage = self.store()?.collect_garbage(true)?;

@@ -29,8 +29,7 @@ impl Engine {
     /// Begins to make an image.
     pub(crate) fn make_image(&self) -> Result<Making, Error> {
         let store = self.store()?;
-        // What cannot be removed is no reason not to make one.
-        let _ = self.remove_trees(&store.abandoned()?);
+        self.prepare_space(&store)?;
         let (lease, blobs) = store.lease()?;
         Ok(Making {
             store,

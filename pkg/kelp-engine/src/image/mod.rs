@@ -1,5 +1,6 @@
 //! Images: pulling, listing, removing, and what a container is made from.
 
+mod afterwards;
 pub mod draft;
 pub mod from_podman;
 pub mod hello;

@@ -39,7 +39,7 @@ impl Engine {
         let record = store.find(name)?;
         let removal = store.remove(name, all_names, &|id| self.user_names(id))?;
         self.note_removal(record.id.hex(), &removal);
-        self.remove_trees(&removal.trash)?;
+        self.remove_image_trees(&removal.trash)?;
         Ok(removal)
     }
 

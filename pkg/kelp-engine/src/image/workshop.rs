@@ -19,8 +19,7 @@ pub(crate) struct Workshop<'a> {
 impl Workshop<'_> {
     fn set_up(&self, work: &mut Work<'_>) -> Result<(), Error> {
         let map = host::id_map(self.user)?;
-        // What cannot be removed is no reason to bring nothing.
-        let _ = self.engine.remove_trees(&self.store.abandoned()?);
+        self.engine.prepare_space(self.store)?;
         let (lease, blobs) = self.store.lease()?;
         self.engine.with_unpacker(self.store, &map, |unpacker, _| {
             Ok(work(&blobs, &unpacker.leased(lease))?)
