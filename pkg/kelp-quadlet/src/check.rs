@@ -121,12 +121,9 @@ impl Checker<'_> {
                 continue;
             }
             for set in source.unit.all(section, key.name) {
-                let command = command
-                    .iter()
-                    .map(|word| format!(" {word}"))
-                    .collect::<String>();
+                let command = [&["kelp"], command].concat().join(" ");
                 let text = format!(
-                    "{}=: kelp{command} has no {flag} yet: the service can't start",
+                    "{}=: {command} has no {flag} yet: the service can't start",
                     key.name
                 );
                 self.tell(set.place, Severity::Warning, text);

@@ -328,16 +328,22 @@ impl<'a> Draft<'a> {
     /// An image's name, or what a unit pulls or builds.
     pub fn image(&mut self, set: &Assignment, key: &str) -> Option<String> {
         let name = quote::whole(&set.value);
-        if matches!(Kind::of(name), Some(Kind::Image | Kind::Build)) {
-            return self.require(set.place, key, name);
+        match Kind::of(name) {
+            Some(Kind::Image | Kind::Build) => self.require(set.place, key, name),
+            _ => Some(self.image_name(set, key)),
         }
+    }
+
+    /// An image's name.
+    pub fn image_name(&mut self, set: &Assignment, key: &str) -> String {
+        let name = quote::whole(&set.value);
         if !is_qualified(name) {
             let what = format!(
                 "{key}=: {name} does not say its registry, as docker.io/library/{name} does"
             );
             self.warn(set.place, what);
         }
-        Some(name.to_owned())
+        name.to_owned()
     }
 
     /// A command of the service.

@@ -293,7 +293,7 @@ impl DropIns {
                 let Ok(name) = entry.file_name().into_string() else {
                     continue;
                 };
-                if name.ends_with(".d") {
+                if name.as_bytes().ends_with(b".d") {
                     found
                         .directories
                         .entry(name)

@@ -44,11 +44,10 @@ pub fn generate<'a>(set: &'a Set, host: &Host<'_>) -> Vec<Outcome<'a>> {
         check_keys(&mut draft);
         let name = source.service();
         if let Some(why) = shape::service_name(&name) {
-            let place = source.unit.last(source.kind.section(), "ServiceName");
-            draft.error(
-                place.and_then(|set| set.place),
-                format!("no service can have this name: {why}"),
-            );
+            match draft.last("ServiceName") {
+                Some(set) => draft.error(set.place, format!("ServiceName=: {why}")),
+                None => draft.error(None, format!("no service can have this name: {why}")),
+            }
         }
         let name = format!("{name}.service");
         if let Some(other) = taken.get(&name) {

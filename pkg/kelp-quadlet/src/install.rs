@@ -103,7 +103,7 @@ fn expand(word: &str, source: &Source, service: &str) -> Result<String, String> 
                     .1
                     .is_some_and(|instance| !instance.is_empty()) =>
             {
-                out.push_str(instance)
+                out.push_str(instance);
             }
             Some('%') => out.push('%'),
             other => {

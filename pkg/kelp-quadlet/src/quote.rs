@@ -1,5 +1,7 @@
 //! Words of a value, as systemd splits and writes them (systemd.syntax(7), "Quoting").
 
+use std::fmt::Write as _;
+
 /// Splits a value at white space. Quotes group, wherever in a word they begin, and go; escapes become
 /// what they mean. A quote that nothing closes ends with the value.
 pub fn split(text: &str) -> Result<Vec<String>, String> {
@@ -127,7 +129,7 @@ pub fn word(text: &str) -> String {
             '\\' => out.push_str("\\\\"),
             '"' => out.push_str("\\\""),
             char if char == ' ' || char.is_ascii_control() => {
-                out.push_str(&format!("\\x{:02x}", char as u32));
+                let _ = write!(out, "\\x{:02x}", char as u32);
             }
             char => out.push(char),
         }

@@ -2,6 +2,7 @@
 //! generators by any name that says so.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::symlink;
@@ -152,17 +153,18 @@ pub fn run(args: impl IntoIterator<Item = OsString>, kelp: &Path, version: &str)
     let user = flags.user || is_users(&program) || !rustix::process::getuid().is_root();
     let (directories, notes) = Environment::of_process(user).directories();
     let mut failed = !notes.is_empty();
-    notes.iter().for_each(|note| log.tell(note));
+    for note in &notes {
+        log.tell(note);
+    }
     let (set, findings) = load(&directories);
     for finding in &findings {
         failed = true;
         log.tell(finding);
     }
-    let accounts = Accounts::default();
     let host = Host {
         program: &kelp.to_string_lossy(),
-        user: &|name| accounts.id("/etc/passwd", name),
-        group: &|name| accounts.id("/etc/group", name),
+        user: &|name| account_id("/etc/passwd", name),
+        group: &|name| account_id("/etc/group", name),
         exists: &|path| path.exists(),
     };
     for outcome in generate(&set, &host) {
@@ -195,7 +197,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, kelp: &Path, version: &str)
 fn print(service: &Service) -> io::Result<()> {
     let mut text = format!("---{}---\n{}", service.name, service.text);
     for link in &service.links {
-        text.push_str(&format!("# {} -> {}\n", link.path, link.target));
+        let _ = writeln!(text, "# {} -> {}", link.path, link.target);
     }
     text.push('\n');
     io::stdout().write_all(text.as_bytes())
@@ -223,18 +225,12 @@ fn write(directory: &Path, service: &Service) -> io::Result<()> {
     result
 }
 
-/// Names of users and groups: what the two files say, as early as the machine starts.
-#[derive(Default)]
-pub struct Accounts;
-
-impl Accounts {
-    /// The id of a name in /etc/passwd or /etc/group.
-    pub fn id(&self, file: &str, name: &str) -> Option<u32> {
-        let text = fs::read_to_string(file).ok()?;
-        let mut lines = text.lines().map(|line| line.split(':'));
-        let mut fields = lines.find_map(|mut fields| (fields.next()? == name).then_some(fields))?;
-        fields.nth(1)?.parse().ok()
-    }
+/// The id of a name in /etc/passwd or /etc/group: what can be known as early as generators run.
+pub fn account_id(file: &str, name: &str) -> Option<u32> {
+    let text = fs::read_to_string(file).ok()?;
+    let mut lines = text.lines().map(|line| line.split(':'));
+    let mut fields = lines.find_map(|mut fields| (fields.next()? == name).then_some(fields))?;
+    fields.nth(1)?.parse().ok()
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub enum Shape {
     Choice(&'static [&'static str]),
     /// One of these, or one of them and `:` and more, or anything that is a path or a name there.
     Mode(&'static [&'static str]),
+    /// `registry` or `local`, with a container's name and a slash before it or not.
+    AutoUpdate,
     /// A whole number, -1 included.
     Integer,
     /// A whole number from 0.
@@ -79,7 +81,7 @@ impl Shape {
             Self::Boolean | Self::Notify | Self::ServiceName => false,
             _ => value.contains(['%', '$']),
         };
-        if open || (value.is_empty() && !matches!(self, Self::Boolean | Self::Notify)) {
+        if open || value.is_empty() {
             return None;
         }
         match self {
@@ -93,6 +95,14 @@ impl Shape {
             Self::Mode(words) => {
                 let mode = value.split([':', ',']).next().unwrap_or_default();
                 choice(words.contains(&mode) || value.contains('/'), value, words)
+            }
+            Self::AutoUpdate => {
+                let mode = value.rsplit('/').next().unwrap_or_default();
+                choice(
+                    matches!(mode, "registry" | "local"),
+                    value,
+                    &["registry", "local"],
+                )
             }
             Self::Integer => wrong(value.parse::<i64>().is_ok(), value, "a whole number"),
             Self::Unsigned => wrong(value.parse::<u64>().is_ok(), value, "a number from 0"),
@@ -388,7 +398,7 @@ fn capability(value: &str) -> Option<String> {
 pub(crate) fn service_name(name: &str) -> Option<String> {
     let allowed = |char: char| char.is_ascii_alphanumeric() || ":-_.\\@".contains(char);
     if let Some(char) = name.chars().find(|char| !allowed(*char)) {
-        let what = "a service's name has letters, digits and :-_.\\@ (systemd.unit(5))";
+        let what = "a unit's name has letters, digits and :-_.\\@ (systemd.unit(5))";
         return Some(format!("{char:?} can't be in {name:?}: {what}"));
     }
     let long = name.len() + ".service".len() > 255;
@@ -406,18 +416,19 @@ mod tests {
             (
                 Shape::Boolean,
                 &["yes", "OFF", "1", "true"][..],
-                &["y", "enabled", ""][..],
+                &["y", "enabled"][..],
             ),
-            (
-                Shape::Notify,
-                &["healthy", "Healthy", "no"],
-                &["container", ""],
-            ),
+            (Shape::Notify, &["healthy", "Healthy", "no"], &["container"]),
             (Shape::Choice(&["a", "b"]), &["a", "%i", ""], &["c"]),
             (
                 Shape::Mode(&["host", "none"]),
                 &["host", "none:x", "/run/x"],
                 &["hots"],
+            ),
+            (
+                Shape::AutoUpdate,
+                &["local", "web/registry"],
+                &["web", "local/"],
             ),
             (Shape::Integer, &["-1", "10"], &["ten", "1.5"]),
             (Shape::Unsigned, &["0", "10"], &["-1", "x"]),
@@ -496,11 +507,7 @@ mod tests {
                 &["a", "a@b", "x:y"],
                 &["a b", "a/b", "a%i"],
             ),
-            (
-                Shape::IdMap,
-                &["0:1:2", "+g1:@2", "5"],
-                &["a", "1:2:3:4", ""][..2].as_ref(),
-            ),
+            (Shape::IdMap, &["0:1:2", "+g1:@2", "5"], &["a", "1:2:3:4"]),
             (
                 Shape::Ulimit,
                 &["nofile=1:2", "host", "core=-1"],

@@ -282,18 +282,16 @@ impl Unit {
     }
 
     fn section_or_new(&mut self, name: &str) -> &mut Section {
-        let index = match self.sections.iter().position(|it| it.name == name) {
-            Some(index) => index,
-            None => {
-                self.sections.push(Section {
-                    name: name.to_owned(),
-                    lead: Vec::new(),
-                    place: None,
-                    items: Vec::new(),
-                });
-                self.sections.len() - 1
-            }
-        };
+        let found = self.sections.iter().position(|it| it.name == name);
+        let index = found.unwrap_or_else(|| {
+            self.sections.push(Section {
+                name: name.to_owned(),
+                lead: Vec::new(),
+                place: None,
+                items: Vec::new(),
+            });
+            self.sections.len() - 1
+        });
         &mut self.sections[index]
     }
 }
@@ -395,4 +393,160 @@ impl Reader {
 fn is_continued(text: &str) -> bool {
     let backslashes = text.bytes().rev().take_while(|byte| *byte == b'\\').count();
     backslashes % 2 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: impl AsRef<[u8]>) -> (Unit, Vec<Fault>) {
+        Unit::parse(Path::new("/q/t.container"), text.as_ref())
+    }
+
+    /// The assignments of `[S]`, each with its line.
+    fn sets(text: impl AsRef<[u8]>) -> Vec<(String, String, usize)> {
+        let (unit, faults) = parse(text);
+        assert_eq!(faults, []);
+        let sets = unit.assignments("S");
+        sets.map(|set| (set.key.clone(), set.value.clone(), set.place.unwrap().line))
+            .collect()
+    }
+
+    #[test]
+    fn lines_are_joined_and_known() {
+        for (text, expected) in [
+            ("[S]\nA=b", &[("A", "b", 2)][..]),
+            ("  [S]  \n\tA = b c  \n", &[("A", "b c", 2)]),
+            ("[S]\r\nA=b\r\nC=\r\n", &[("A", "b", 2), ("C", "", 3)]),
+            ("\u{feff}[S]\nA=b\n", &[("A", "b", 2)]),
+            ("[S]\nA=b \\\n  c\nD=e\n", &[("A", "b c", 2), ("D", "e", 4)]),
+            ("[S]\nA=b,\\\n  c\n", &[("A", "b,c", 2)]),
+            ("[S]\nA=b \\\r\n  c\r\n", &[("A", "b c", 2)]),
+            ("[S]\nA=b \\\n# x\n ; y\nc\n", &[("A", "b c", 2)]),
+            ("[S]\nA=b \\\n\nC=d\n", &[("A", "b", 2), ("C", "d", 4)]),
+            ("[S]\nA=b \\\\\nC=d\n", &[("A", "b \\\\", 2), ("C", "d", 3)]),
+            ("[S]\nA=b \\", &[("A", "b", 2)]),
+            ("[S]\nA=b \\\n[T]\n", &[("A", "b [T]", 2)]),
+            ("[S]\n# A=b \\\nC=d\n", &[("C", "d", 3)]),
+            (
+                "[S]\nA=b # c\nA=a=b\n",
+                &[("A", "b # c", 2), ("A", "a=b", 3)],
+            ),
+            (
+                "[S]\nA=1\n[T]\nB=2\n[S]\nC=3\n",
+                &[("A", "1", 2), ("C", "3", 6)],
+            ),
+        ] {
+            let expected = expected.iter();
+            let expected: Vec<_> = expected
+                .map(|(key, value, line)| ((*key).into(), (*value).into(), *line))
+                .collect();
+            assert_eq!(sets(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_unit_is_told_with_its_line_and_the_rest_is_read() {
+        let long = [&b"[S]\nA="[..], &vec![b'x'; LONGEST_LINE]].concat();
+        for (text, line, said) in [
+            (
+                &b"A=b\n[S]\nC=d"[..],
+                1,
+                "A= stands before the first section",
+            ),
+            (b"[S\n[S]\nC=d", 1, "\"[S\" is no section: it is [NAME]"),
+            (
+                b"[S] x\n[S]\nC=d",
+                1,
+                "\"[S] x\" is no section: it is [NAME]",
+            ),
+            (b"[]\n[S]\nC=d", 1, "[] is no name of a section"),
+            (
+                b"[S]\nFoo\nC=d",
+                2,
+                "\"Foo\" is neither KEY=VALUE, nor a section, nor a comment",
+            ),
+            (
+                b"[S]\n=x\nC=d",
+                2,
+                "\"=x\" is neither KEY=VALUE, nor a section, nor a comment",
+            ),
+            (b"[S]\nA=\0\nC=d", 2, "a zero byte: this is no text"),
+            (
+                b"[S]\nA=\xff\nC=d",
+                2,
+                "not UTF-8: write the file anew in that encoding",
+            ),
+            (
+                b"[S]\nA=b \\\n\xff\nC=d",
+                3,
+                "not UTF-8: write the file anew in that encoding",
+            ),
+            (
+                &[&long[..], b"\nC=d"].concat(),
+                2,
+                "the line is longer than 1048576 bytes, which systemd does not read",
+            ),
+        ] {
+            let (unit, faults) = parse(text);
+            let text = said.to_owned();
+            assert_eq!(faults, [Fault { line, text }]);
+            assert_eq!(
+                unit.last("S", "C").map(|set| &*set.value),
+                Some("d"),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_empty_value_takes_back_what_was_before() {
+        let (unit, _) = parse("[S]\nA=1\nA=2\nA=\nA=3\nB=1\nB=\n");
+        let values = |key| {
+            let sets = unit.all("S", key).into_iter();
+            sets.map(|set| &*set.value).collect::<Vec<_>>()
+        };
+        assert_eq!(values("A"), ["3"]);
+        assert_eq!(values("B"), [""; 0]);
+        assert_eq!(unit.last("S", "B").map(|set| &*set.value), Some(""));
+    }
+
+    #[test]
+    fn what_is_not_changed_is_written_as_it_was() {
+        let text = "\
+# top
+
+[Unit]
+# kept
+Description=a \\
+b \\
+# inside
+c
+
+; above
+[S]
+A=1
+";
+        let (mut unit, _) = parse(text);
+        assert_eq!(unit.write(), text);
+        unit.add("Unit", "After", "x");
+        unit.set("S", "A", "2");
+        unit.add_default("S", "A", "3");
+        unit.add("T", "B", "4");
+        unit.rename("S", "X-S");
+        let expected = text.replace("c\n", "c\nAfter=x\n");
+        let expected = expected.replace("[S]\nA=1\n", "[X-S]\nA=2\n\n[T]\nB=4\n");
+        assert_eq!(unit.write(), expected);
+    }
+
+    #[test]
+    fn a_drop_in_keeps_its_own_lines() {
+        let (mut unit, _) = parse("[S]\nA=1\n");
+        let (more, _) = Unit::parse(Path::new("/q/t.conf"), b"\n[S]\nA=2\n[T]\nB=3\n");
+        unit.merge(more);
+        let last = unit.last("S", "A").unwrap();
+        assert_eq!(last.place, Some(Place { file: 1, line: 3 }));
+        assert_eq!(unit.files[1], Path::new("/q/t.conf"));
+        assert_eq!(unit.write(), "[S]\nA=1\nA=2\n\n[T]\nB=3\n");
+    }
 }

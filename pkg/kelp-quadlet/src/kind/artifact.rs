@@ -23,12 +23,11 @@ pub(crate) fn convert(draft: &mut Draft<'_>) {
     let mut words = draft.command(&["artifact", "pull"]);
     draft.arguments(KEYS, &mut words, &mut |draft, key, words| {
         if key == "Artifact" {
-            match draft.text(key) {
-                Some(artifact) => words.push(artifact),
-                None => {
-                    let place = draft.header();
-                    draft.error(place, "there is no Artifact=: say what is to be pulled");
-                }
+            if let Some(artifact) = draft.text(key) {
+                words.push(artifact);
+            } else {
+                let place = draft.header();
+                draft.error(place, "there is no Artifact=: say what is to be pulled");
             }
         }
     });

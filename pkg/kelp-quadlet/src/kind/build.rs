@@ -83,6 +83,7 @@ fn context(draft: &mut Draft<'_>, file: Option<&str>) -> Option<String> {
     let own = own.map(|set| &*set.value).filter(|path| !path.is_empty());
     let value = said.map_or("", |set| quote::whole(&set.value));
     let unit = draft.source.directory().to_string_lossy().into_owned();
+    let relative = file.is_none_or(|file| !file.starts_with(['/', '%']) && !is_url(file));
     // What the context is, and which directory the service works in.
     let (mut context, mut directory) = (None, None);
     match (&*value.to_ascii_lowercase(), file) {
@@ -100,12 +101,13 @@ fn context(draft: &mut Draft<'_>, file: Option<&str>) -> Option<String> {
             directory = Path::new(&path)
                 .parent()
                 .map(|path| path.to_string_lossy().into_owned());
-            if !file.starts_with(['/', '%']) {
+            if relative {
                 context.clone_from(&directory);
             }
         }
         ("unit", _) => {
-            if !file.is_some_and(is_url) {
+            // A file that is somewhere else says by itself what is built from.
+            if relative {
                 context = Some(unit.clone());
             }
             directory = Some(unit);
@@ -123,7 +125,6 @@ fn context(draft: &mut Draft<'_>, file: Option<&str>) -> Option<String> {
             .add_default("Service", "WorkingDirectory", &directory);
     }
     // The service's own directory, where nothing absolute says what to build.
-    let relative = file.is_none_or(|file| !file.starts_with(['/', '%']) && !is_url(file));
     if let Some(own) = own
         && (value.is_empty()
             || context.is_some() && matches!(&*value.to_ascii_lowercase(), "unit" | "file"))
@@ -131,19 +132,17 @@ fn context(draft: &mut Draft<'_>, file: Option<&str>) -> Option<String> {
         context = relative.then(|| own.to_owned());
     }
     if context.is_none() && relative && value.is_empty() {
-        match draft.last("File") {
-            Some(set) => draft.error(
+        let (place, what) = match draft.last("File") {
+            Some(set) => (
                 set.place,
                 "File=: a relative path needs SetWorkingDirectory= beside it",
             ),
-            None => {
-                let place = draft.header();
-                draft.error(
-                    place,
-                    "there is neither File= nor SetWorkingDirectory=: say what to build",
-                );
-            }
-        }
+            None => (
+                draft.header(),
+                "there is neither File= nor SetWorkingDirectory=: say what to build",
+            ),
+        };
+        draft.error(place, what);
     }
     context
 }

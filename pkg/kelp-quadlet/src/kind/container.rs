@@ -262,10 +262,18 @@ pub(crate) fn convert(draft: &mut Draft<'_>) {
 fn notify(draft: &mut Draft<'_>, notifies: bool, words: &mut Vec<String>) {
     let set = draft.last("Notify");
     let healthy = set.is_some_and(|set| set.value.eq_ignore_ascii_case("healthy"));
-    let by = match healthy {
-        true => "healthy",
-        false if draft.truth("Notify") == Some(true) => "container",
-        false => "conmon",
+    let by = match set {
+        _ if healthy => "healthy",
+        Some(set) => match boolean(quote::whole(&set.value)) {
+            Some(true) => "container",
+            Some(false) => "conmon",
+            None => {
+                let what = format!("Notify=: {:?} is not true, false or healthy", set.value);
+                draft.error(set.place, what);
+                "conmon"
+            }
+        },
+        None => "conmon",
     };
     if healthy && draft.last("HealthCmd").is_none() {
         let what = "Notify=healthy needs HealthCmd=, unless the image has a health check";

@@ -32,12 +32,11 @@ pub(crate) fn convert(draft: &mut Draft<'_>) {
     let mut words = draft.command(&["image", "pull"]);
     draft.arguments(KEYS, &mut words, &mut |draft, key, words| {
         if key == "Image" {
-            match draft.last(key) {
-                Some(set) => words.extend(draft.image(set, key)),
-                None => {
-                    let place = draft.header();
-                    draft.error(place, "there is no Image=: say what is to be pulled");
-                }
+            if let Some(set) = draft.last(key) {
+                words.push(draft.image_name(set, key));
+            } else {
+                let place = draft.header();
+                draft.error(place, "there is no Image=: say what is to be pulled");
             }
         }
     });

@@ -28,17 +28,12 @@ pub(crate) const KEYS: &[Key] = &[
     ),
     words("LogOpt", "--log-opt", Shape::Pair),
     user_map::USER_NS,
-    user_map::REMAP_USERS,
+    user_map::REMAP_USERS_OF_ALL,
     user_map::REMAP_UID,
     user_map::REMAP_GID,
     user_map::REMAP_UID_SIZE,
     own("Network", Take::Each, "--network", Shape::Any),
-    row(
-        "AutoUpdate",
-        Take::Words,
-        Form::Joined("--annotation=io.containers.autoupdate="),
-        Shape::Mode(&["registry", "local"]),
-    ),
+    own("AutoUpdate", Take::Words, "--annotation", Shape::AutoUpdate),
     own("ConfigMap", Take::Words, "--configmap", Shape::Path),
     list("PublishPort", "--publish", Shape::Publish),
     PODMAN_ARGS,
@@ -76,6 +71,18 @@ pub(crate) fn convert(draft: &mut Draft<'_>) {
     draft.arguments(KEYS, &mut words, &mut |draft, key, words| match key {
         "UserNS" => user_map::arguments(draft, words),
         "Network" => draft.networks(words),
+        "AutoUpdate" => {
+            for value in draft.values(key, Take::Words) {
+                // Of one container, or of all.
+                let (container, mode) = match value.text.split_once('/') {
+                    Some((container, mode)) => (format!("/{container}"), mode),
+                    None => (String::new(), &*value.text),
+                };
+                words.push(format!(
+                    "--annotation=io.containers.autoupdate{container}={mode}"
+                ));
+            }
+        }
         "ConfigMap" => {
             for value in draft.values(key, Take::Words) {
                 words.extend(["--configmap".to_owned(), draft.absolute(&value.text)]);

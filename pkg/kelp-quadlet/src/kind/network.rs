@@ -10,9 +10,9 @@ const fn own(name: &'static str, take: Take, flag: &'static str, shape: Shape) -
 
 /// The keys of `[Network]`.
 pub(crate) const KEYS: &[Key] = &[
-    switch("IPv6", "--ipv6"),
     switch("DisableDNS", "--disable-dns"),
     switch("Internal", "--internal"),
+    switch("IPv6", "--ipv6"),
     text(
         "Driver",
         "--driver",

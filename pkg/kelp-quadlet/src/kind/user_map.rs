@@ -12,7 +12,6 @@ const MODES: &[&str] = &[
     "private",
     "container",
     "ns",
-    "",
 ];
 
 const fn own(name: &'static str, take: Take, flag: &'static str, shape: Shape) -> Key {
@@ -29,6 +28,13 @@ pub(crate) const REMAP_USERS: Key = own(
     Take::Last,
     "--userns",
     Shape::Choice(&["auto", "keep-id", "manual"]),
+);
+/// Of `[Kube]`, whose containers have one namespace in common.
+pub(crate) const REMAP_USERS_OF_ALL: Key = own(
+    "RemapUsers",
+    Take::Last,
+    "--userns",
+    Shape::Choice(&["auto", "keep-id"]),
 );
 pub(crate) const REMAP_UID: Key = own("RemapUid", Take::Words, "--uidmap", Shape::IdMap);
 pub(crate) const REMAP_GID: Key = own("RemapGid", Take::Words, "--gidmap", Shape::IdMap);
