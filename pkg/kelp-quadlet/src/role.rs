@@ -7,6 +7,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use crate::draft::Host;
 use crate::find::{Environment, load, reason};
@@ -116,6 +117,39 @@ impl Log {
             self.tell(text);
         }
     }
+}
+
+/// The role as a whole, with this process's arguments; `version` is what `-version` prints.
+pub fn main(version: &str) -> ExitCode {
+    match program() {
+        Ok(kelp) => ExitCode::from(run(std::env::args_os(), &kelp, version)),
+        Err(why) => {
+            let log = Log {
+                kmsg: true,
+                verbose: false,
+            };
+            log.tell(why);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The file that is kelp: what this process runs, unless that is a copy of it which is the generator by its
+/// name; then the one beside it.
+fn program() -> Result<PathBuf, String> {
+    let own = std::env::current_exe().map_err(|error| format!("find kelp: {}", reason(&error)))?;
+    if !is_name(own.as_os_str()) {
+        return Ok(own);
+    }
+    let beside = own.with_file_name("kelp");
+    if beside.exists() {
+        return Ok(beside);
+    }
+    Err(format!(
+        "there is no {}: make {} a link to kelp",
+        beside.display(),
+        own.display()
+    ))
 }
 
 /// Makes the services; `kelp` is the program that they run, and `version` what `-version` prints. The exit
