@@ -508,14 +508,27 @@ mod tests {
         };
         let answers = [(1, "loaded"), (2, "active"), (3, "running")];
         let answers = answers.map(|(serial, text)| message(2, Some(serial), "", &value(text)));
-        let (mut manager, server) = served(answers.concat());
+        // It answers in advance, and hears what is asked to the end.
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs
+            .write_all(&[GREETING, &answers.concat()].concat())
+            .unwrap();
+        let server = thread::spawn(move || {
+            let mut received = Vec::new();
+            read(&mut theirs, &mut received, |_| false);
+            received
+        });
+        let mut manager = Manager::over(ours).unwrap();
         assert_eq!(
             manager.state("a.service").unwrap(),
             ["loaded", "active", "running"]
         );
-        // It hears of the first call, and answers to those that come.
         drop(manager);
-        server.join().unwrap();
+        let received = server.join().unwrap();
+        for name in ["LoadState", "ActiveState", "SubState"] {
+            let mut places = received.windows(name.len());
+            assert!(places.any(|place| place == name.as_bytes()), "{name}");
+        }
     }
 
     #[test]
