@@ -38,6 +38,11 @@ pub(crate) fn links(source: &Source, service: &str, findings: &mut Vec<Finding>)
                     Ok(name) if key == "Alias" && name == service => {
                         tell(format!("{name} is the service itself"));
                     }
+                    Ok(name) if key == "Alias" && instance(&name) != instance(service) => {
+                        tell(format!(
+                            "{name} can't be an alias: {service} is another instance"
+                        ));
+                    }
                     Ok(name) => found.push(name),
                     Err(why) => tell(why),
                 }
@@ -80,6 +85,12 @@ pub(crate) fn links(source: &Source, service: &str, findings: &mut Vec<Finding>)
         }
     }
     links
+}
+
+/// The instance that a name is of, empty of a template: systemd takes no alias that is another one.
+fn instance(name: &str) -> Option<&str> {
+    let (stem, _) = name.rsplit_once('.')?;
+    stem.split_once('@').map(|(_, instance)| instance)
 }
 
 /// The specifiers that are known before the service runs.
