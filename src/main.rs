@@ -11,8 +11,12 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let mut args = std::env::args_os();
-    if args.next().is_some_and(|name| oci::is_name(&name)) {
+    let name = args.next().unwrap_or_default();
+    if oci::is_name(&name) {
         return oci::main();
+    }
+    if kelp_quadlet::role::is_name(&name) {
+        return kelp_quadlet::role::main(env!("CARGO_PKG_VERSION"));
     }
     if args.next().is_some_and(|first| first == "internal") {
         let rest: Vec<_> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();

@@ -65,13 +65,18 @@ pub fn normalise(
             reader.short(&bytes[1..], &mut words)?;
         } else if reader.command.has_subcommands() {
             if !reader.enter(&word) {
-                if let Some(what) =
-                    unsupported::missing_command(&reader.path, &word.to_string_lossy())
-                {
+                let next = words.next();
+                let what = unsupported::missing_command(
+                    &reader.path,
+                    &word.to_string_lossy(),
+                    next.as_deref().and_then(OsStr::to_str),
+                );
+                if let Some(what) = what {
                     return Err(Fault::Unsupported(what));
                 }
                 // clap names the commands that there are.
                 reader.out.push(word);
+                reader.out.extend(next);
                 reader.out.extend(words);
                 return Ok(reader.out);
             }
@@ -397,6 +402,15 @@ mod tests {
                 "-H is not supported by kelp yet: there is no service to talk to",
             ),
             ("kelp pod ps", "pod is not supported by kelp yet"),
+            (
+                "kelp generate systemd web",
+                "generate systemd is not supported by kelp: write a Quadlet file instead, of which systemd \
+                 makes the service (see 'kelp quadlet --help')",
+            ),
+            (
+                "kelp generate kube web",
+                "generate is not supported by kelp yet",
+            ),
             (
                 "kelp system service",
                 "system service is not supported by kelp yet",

@@ -57,6 +57,11 @@ mod pull;
 mod pull_flags;
 mod push;
 mod push_flags;
+mod quadlet;
+mod quadlet_check;
+mod quadlet_install;
+mod quadlet_ls;
+mod quadlet_rm;
 mod rename;
 mod restart;
 mod rm;
@@ -134,6 +139,7 @@ enum Command {
     Manifest(manifest::Args),
     Pull(pull::Args),
     Push(push::Args),
+    Quadlet(quadlet::Args),
     Rmi(rmi::Args),
     Save(save::Args),
     Search(search::Args),
@@ -223,6 +229,7 @@ fn dispatch(
         Command::Manifest(args) => manifest::run(engine, args),
         Command::Pull(args) => pull::run(engine, args),
         Command::Push(args) => push::run(engine, &args),
+        Command::Quadlet(args) => quadlet::run(engine, &Kelp::command(), args),
         Command::Rmi(args) => rmi::run(engine, args),
         Command::Save(args) => save::run(engine, args),
         Command::Search(args) => search::run(engine, &args),

@@ -48,6 +48,7 @@ mod oci;
 mod podman;
 mod probe;
 mod pull;
+mod quadlet;
 mod records;
 mod registry;
 mod removal;

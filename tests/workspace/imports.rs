@@ -61,6 +61,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     // Text in, text out.
     ("kelp-format", &[]),
+    // Unit files in, services out.
+    ("kelp-quadlet", &[]),
     (
         "kelp",
         &[
@@ -69,6 +71,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "kelp-config",
             "kelp-format",
             "kelp-oci",
+            "kelp-quadlet",
         ],
     ),
     ("kelp-probe", &[]),

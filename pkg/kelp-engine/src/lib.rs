@@ -30,6 +30,7 @@ pub mod spec;
 pub mod storage;
 pub mod terminal;
 mod umask;
+pub mod units;
 mod unshare;
 pub mod volume;
 pub mod volumes;

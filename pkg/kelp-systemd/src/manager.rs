@@ -156,24 +156,49 @@ impl Manager {
         }
     }
 
+    /// Has the manager run its generators and read all units anew.
+    pub fn reload(&mut self) -> Result<(), Error> {
+        let serial = self.send("Reload", "", Writer::default())?;
+        self.answer(serial).map(drop)
+    }
+
+    /// How a unit is: loaded or not (`LoadState`), active or not (`ActiveState`), and more exactly
+    /// (`SubState`), in systemd's words.
+    pub fn state(&mut self, unit: &str) -> Result<[String; 3], Error> {
+        let interface = "org.freedesktop.systemd1.Unit";
+        let mut text = |name| {
+            let answer = self.property(unit, interface, name)?;
+            let mut value = Reader::new(&answer.body);
+            match (value.signature().as_deref(), value.string()) {
+                (Some("s"), Some(text)) => Ok(text),
+                _ => Err(Error::Protocol("a property of another type")),
+            }
+        };
+        Ok([text("LoadState")?, text("ActiveState")?, text("SubState")?])
+    }
+
     /// Whether a unit's cgroup is the user's to divide: a service's or scope's `Delegate=`.
     pub fn delegates(&mut self, unit: &str) -> Result<bool, Error> {
         let interface = match unit.rsplit_once('.') {
             Some((_, "scope")) => "org.freedesktop.systemd1.Scope",
             _ => "org.freedesktop.systemd1.Service",
         };
-        let mut body = Writer::default();
-        body.string(interface);
-        body.string("Delegate");
-        let path = format!("/org/freedesktop/systemd1/unit/{}", label(unit));
-        let method = (path.as_str(), "org.freedesktop.DBus.Properties", "Get");
-        let serial = self.call(method, "ss", body)?;
-        let answer = self.answer(serial)?;
+        let answer = self.property(unit, interface, "Delegate")?;
         let mut value = Reader::new(&answer.body);
         match (value.signature().as_deref(), value.number()) {
             (Some("b"), Some(value)) => Ok(value != 0),
             _ => Err(Error::Protocol("a property of another type")),
         }
+    }
+
+    fn property(&mut self, unit: &str, interface: &str, name: &str) -> Result<Message, Error> {
+        let mut body = Writer::default();
+        body.string(interface);
+        body.string(name);
+        let path = format!("/org/freedesktop/systemd1/unit/{}", label(unit));
+        let method = (path.as_str(), "org.freedesktop.DBus.Properties", "Get");
+        let serial = self.call(method, "ss", body)?;
+        self.answer(serial)
     }
 
     fn send(&mut self, member: &str, signature: &str, body: Writer) -> Result<u32, Error> {
@@ -463,6 +488,47 @@ mod tests {
         let (mut manager, server) = served(message(2, Some(1), "", &text));
         assert!(manager.delegates("a.service").is_err());
         server.join().unwrap();
+    }
+
+    #[test]
+    fn units_are_read_anew() {
+        let (mut manager, server) = served(message(2, Some(1), "", &[]));
+        manager.reload().unwrap();
+        let sent = server.join().unwrap();
+        assert!(sent.windows(6).any(|text| text == b"Reload"));
+    }
+
+    #[test]
+    fn a_unit_tells_how_it_is() {
+        let value = |text: &str| {
+            let mut writer = Writer::default();
+            writer.signature("s");
+            writer.string(text);
+            writer.into_bytes()
+        };
+        let answers = [(1, "loaded"), (2, "active"), (3, "running")];
+        let answers = answers.map(|(serial, text)| message(2, Some(serial), "", &value(text)));
+        // It answers in advance, and hears what is asked to the end.
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs
+            .write_all(&[GREETING, &answers.concat()].concat())
+            .unwrap();
+        let server = thread::spawn(move || {
+            let mut received = Vec::new();
+            read(&mut theirs, &mut received, |_| false);
+            received
+        });
+        let mut manager = Manager::over(ours).unwrap();
+        assert_eq!(
+            manager.state("a.service").unwrap(),
+            ["loaded", "active", "running"]
+        );
+        drop(manager);
+        let received = server.join().unwrap();
+        for name in ["LoadState", "ActiveState", "SubState"] {
+            let mut places = received.windows(name.len());
+            assert!(places.any(|place| place == name.as_bytes()), "{name}");
+        }
     }
 
     #[test]

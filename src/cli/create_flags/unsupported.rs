@@ -156,7 +156,6 @@ const COMMANDS: &[(&str, &[&str])] = &[
             "machine",
             "network",
             "pod",
-            "quadlet",
             "secret",
         ],
     ),
@@ -183,7 +182,13 @@ const COMMANDS: &[(&str, &[&str])] = &[
 ];
 
 /// What is said of a command that podman has and kelp has not.
-pub fn missing_command(group: &str, word: &str) -> Option<String> {
+pub fn missing_command(group: &str, word: &str, next: Option<&str>) -> Option<String> {
+    if (group, word, next) == ("kelp", "generate", Some("systemd")) {
+        let instead = "write a Quadlet file instead, of which systemd makes the service";
+        return Some(format!(
+            "generate systemd is not supported by kelp: {instead} (see 'kelp quadlet --help')"
+        ));
+    }
     let mut groups = COMMANDS.iter();
     let (_, words) = groups.find(|(name, _)| *name == group)?;
     let command = group.strip_prefix("kelp ").unwrap_or_default();
@@ -277,14 +282,14 @@ mod tests {
             }
         }
         assert_eq!(
-            missing_command("kelp", "pod").unwrap(),
+            missing_command("kelp", "pod", None).unwrap(),
             "pod is not supported by kelp yet"
         );
         assert_eq!(
-            missing_command("kelp image", "scp").unwrap(),
+            missing_command("kelp image", "scp", None).unwrap(),
             "image scp is not supported by kelp yet"
         );
-        assert_eq!(missing_command("kelp", "nosuch"), None);
+        assert_eq!(missing_command("kelp", "nosuch", None), None);
     }
 
     #[test]

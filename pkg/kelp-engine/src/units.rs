@@ -1,0 +1,69 @@
+//! Units of the user's systemd, or the system's for root: for those that are generated of Quadlet files.
+
+use std::io::Read;
+
+use kelp_image::access::AccessOptions;
+use kelp_image::config_paths::ConfigPaths;
+use kelp_image::remote::Remote;
+use kelp_systemd::Manager;
+
+use crate::Engine;
+use crate::error::Error;
+
+/// The largest file that is fetched for a unit; bytes.
+const LARGEST: u64 = 16 << 20;
+
+/// A connection to the manager.
+#[derive(Debug)]
+pub struct Units(Manager);
+
+impl Engine {
+    /// Connects to the user's systemd.
+    pub fn units(&self) -> Result<Units, Error> {
+        Manager::connect(self.paths.session())
+            .map(Units)
+            .map_err(|error| Error::caused_by("connect to the user's systemd", error))
+    }
+
+    /// Stops a unit of the user's systemd, and waits until it is stopped.
+    pub fn stop_unit(&self, unit: &str) -> Result<(), Error> {
+        let stopped = self.units()?.0.stop(unit);
+        stopped.map_err(|error| Error::caused_by(&format!("stop {unit}"), error))
+    }
+
+    /// A file at an http or https URL.
+    pub fn fetch(&self, url: &str) -> Result<Vec<u8>, Error> {
+        let access = AccessOptions {
+            paths: ConfigPaths::from_env(),
+            ..AccessOptions::default()
+        };
+        let mut bytes = Vec::new();
+        let remote = Remote::open(url, &access)?;
+        remote
+            .take(LARGEST + 1)
+            .read_to_end(&mut bytes)
+            .map_err(Error::io(format!("read {url}")))?;
+        if bytes.len() as u64 > LARGEST {
+            return Err(Error::invalid(format!(
+                "{url} is larger than {LARGEST} bytes"
+            )));
+        }
+        Ok(bytes)
+    }
+}
+
+impl Units {
+    /// Has systemd run its generators and read its units anew.
+    pub fn reload(&mut self) -> Result<(), Error> {
+        let reloaded = self.0.reload();
+        reloaded.map_err(|error| Error::caused_by("have systemd read its units anew", error))
+    }
+
+    /// How a unit is, as `active/running`; nothing if systemd does not know it.
+    pub fn state(&mut self, unit: &str) -> Result<Option<String>, Error> {
+        let state = self.0.state(unit);
+        let [load, active, sub] =
+            state.map_err(|error| Error::caused_by(&format!("ask systemd for {unit}"), error))?;
+        Ok((load != "not-found").then(|| format!("{active}/{sub}")))
+    }
+}

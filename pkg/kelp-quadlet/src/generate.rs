@@ -1,0 +1,121 @@
+//! Services from units.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::draft::{Draft, Host};
+use crate::finding::Finding;
+use crate::install::{self, Link};
+use crate::key;
+use crate::kind;
+use crate::set::{Set, Source};
+use crate::shape;
+use crate::suggest;
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// The file's name, with `.service`.
+    pub name: String,
+    /// What is in the file.
+    pub text: String,
+    /// The links to it.
+    pub links: Vec<Link>,
+}
+
+/// What has come of a unit.
+#[derive(Clone, Debug)]
+pub struct Outcome<'a> {
+    /// The unit.
+    pub source: &'a Source,
+    /// The service; nothing if something is wrong.
+    pub service: Option<Service>,
+    /// What a person should know.
+    pub findings: Vec<Finding>,
+}
+
+/// Makes the services of all units, those first that others refer to.
+pub fn generate<'a>(set: &'a Set, host: &Host<'_>) -> Vec<Outcome<'a>> {
+    let mut outcomes = Vec::new();
+    let mut taken: BTreeMap<String, &Source> = BTreeMap::new();
+    let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let none = Vec::new();
+    for source in set.iter() {
+        let mut draft = Draft::new(host, set, source);
+        check_keys(&mut draft);
+        let name = source.service();
+        if let Some(why) = shape::service_name(&name) {
+            match draft.last("ServiceName") {
+                Some(set) => draft.error(set.place, format!("ServiceName=: {why}")),
+                None => draft.error(None, format!("no service can have this name: {why}")),
+            }
+        }
+        let name = format!("{name}.service");
+        if let Some(other) = taken.get(&name) {
+            let what = format!(
+                "{} has the service {name} already: give one of them a ServiceName=",
+                other.path.display()
+            );
+            draft.error(None, what);
+        }
+        kind::convert(&mut draft, members.get(&source.name).unwrap_or(&none));
+        let links = install::links(source, &name, &mut draft.findings);
+        let mut seen = BTreeSet::new();
+        draft
+            .findings
+            .retain(|finding| seen.insert(finding.clone()));
+        let failed = draft.findings.iter().any(Finding::is_error);
+        if !failed {
+            taken.insert(name.clone(), source);
+            if let Some(pod) = draft.pod.take()
+                && let Some(service) = member(set, &pod, source, &name)
+            {
+                members.entry(pod).or_default().push(service);
+            }
+        }
+        outcomes.push(Outcome {
+            source,
+            service: (!failed).then(|| Service {
+                name,
+                text: draft.unit.write(),
+                links,
+            }),
+            findings: draft.findings,
+        });
+    }
+    outcomes
+}
+
+/// What a pod wants where a container is started with it: of a template the instance that both have, or the
+/// one that is the default; of neither there is nothing to start.
+fn member(set: &Set, pod: &str, container: &Source, service: &str) -> Option<String> {
+    let Some(prefix) = service.strip_suffix("@.service") else {
+        return Some(service.to_owned());
+    };
+    let instance = match set.get(pod)?.template() {
+        (_, Some(_)) => "%i",
+        (_, None) => &*container.unit.last("Install", "DefaultInstance")?.value,
+    };
+    (!instance.is_empty()).then(|| format!("{prefix}@{instance}.service"))
+}
+
+/// Keys that the unit's own sections don't have.
+fn check_keys(draft: &mut Draft<'_>) {
+    let source = draft.source;
+    let own: Vec<_> = source.kind.keys().map(|key| key.name).collect();
+    let quadlet: Vec<_> = key::QUADLET.iter().map(|key| key.name).collect();
+    for (section, known) in [(source.kind.section(), own), ("Quadlet", quadlet)] {
+        for set in source.unit.assignments(section) {
+            if known.contains(&&*set.key) {
+                continue;
+            }
+            let nearest = suggest::nearest(&set.key, known.iter().copied());
+            let nearest = nearest.map(|key| format!("; did you mean {key}=?"));
+            let what = format!(
+                "{}= is no key of [{section}]{}",
+                set.key,
+                nearest.unwrap_or_default()
+            );
+            draft.error(set.place, what);
+        }
+    }
+}

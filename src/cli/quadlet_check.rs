@@ -1,0 +1,125 @@
+//! `kelp quadlet check`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use clap::Command;
+use kelp_quadlet::{DropIns, Finding, Set, Source, check, load, load_file, unit_name};
+
+use super::{output, quadlet};
+
+/// Tell what is wrong in Quadlet files, each with its line; 1 if anything is
+#[derive(clap::Args)]
+pub struct Args {
+    /// Files, and directories with files
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+}
+
+/// Prints what is wrong.
+pub fn run(kelp: &Command, args: &Args) -> anyhow::Result<i32> {
+    let (mut set, mut findings) = (Set::default(), Vec::new());
+    // What a unit refers to is beside it, or where systemd finds it.
+    let mut directories: Vec<PathBuf> = Vec::new();
+    let mut asked = BTreeSet::new();
+    for file in &args.files {
+        let path = std::path::absolute(file)?;
+        if path.is_dir() {
+            directories.push(path);
+        } else {
+            directories.extend(path.parent().map(Path::to_owned));
+            asked.insert(path);
+        }
+    }
+    directories.extend(quadlet::environment().directories().0);
+    let mut seen = BTreeSet::new();
+    directories.retain(|directory| seen.insert(directory.clone()));
+    let drop_ins = DropIns::of(&directories);
+    for path in &asked {
+        match load_file(path, &drop_ins) {
+            Ok(source) => set.add(source),
+            Err(finding) => findings.push(finding),
+        }
+    }
+    let whole: Vec<_> = args.files.iter().filter(|file| file.is_dir()).collect();
+    let is_in_whole = |path: &Path| {
+        let mut whole = whole.iter().flat_map(std::path::absolute);
+        whole.any(|directory| path.parent() == Some(&directory))
+    };
+    let (others, unread) = load(&directories);
+    findings.extend(
+        unread
+            .into_iter()
+            .filter(|finding| is_in_whole(&finding.file)),
+    );
+    for source in others.iter() {
+        set.add(source.clone());
+    }
+    let is_asked = |source: &Source| asked.contains(&source.path) || is_in_whole(&source.path);
+    let knows = |command: &[&str], flag: Option<&str>| knows(kelp, command, flag);
+    findings.extend(quadlet::on_this_machine(|host| {
+        check(&set, &is_asked, host, &knows)
+    })?);
+    // Two files of one name can't be looked at as one.
+    let unseen = asked.iter().filter(|path| {
+        let name = unit_name(path).and_then(|(name, _)| set.get(&name));
+        name.is_some_and(|source| source.path != **path)
+    });
+    let told = "there is another file of this name: check them one by one";
+    findings.extend(unseen.map(|path| Finding::error(path, None, told)));
+    for finding in &findings {
+        output::line(shown(finding))?;
+    }
+    Ok(i32::from(!findings.is_empty()))
+}
+
+/// A finding, its path from where the user is if it is beneath.
+fn shown(finding: &Finding) -> String {
+    let mut finding = finding.clone();
+    if let Ok(here) = std::env::current_dir()
+        && let Ok(path) = finding.file.strip_prefix(here)
+    {
+        finding.file = path.to_owned();
+    }
+    finding.to_string()
+}
+
+/// Whether kelp has a command, or a flag of it.
+fn knows(kelp: &Command, command: &[&str], flag: Option<&str>) -> bool {
+    let mut found = kelp;
+    for word in command {
+        match found.find_subcommand(word) {
+            Some(inner) => found = inner,
+            None => return false,
+        }
+    }
+    let Some(flag) = flag else { return true };
+    let name = flag.trim_start_matches('-');
+    found.get_arguments().any(|arg| {
+        let aliases = arg.get_all_aliases().unwrap_or_default();
+        arg.get_long() == Some(name) || aliases.contains(&name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn what_kelp_has_is_known() {
+        let kelp = super::super::Kelp::command();
+        for (command, flag, known) in [
+            (&["run"][..], None, true),
+            (&["run"], Some("--publish"), true),
+            (&["run"], Some("--nosuch"), false),
+            (&["volume", "create"], Some("--opt"), true),
+            (&["volume", "nosuch"], None, false),
+            (&[], Some("--log-level"), true),
+            (&[], Some("--nosuch"), false),
+        ] {
+            assert_eq!(knows(&kelp, command, flag), known, "{command:?} {flag:?}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! `kelp quadlet rm`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::bail;
+use kelp_engine::Engine;
+use kelp_quadlet::store::{self, Removal};
+use kelp_quadlet::{Set, Source};
+
+use super::{exit, output, quadlet, quadlet_install};
+
+/// Remove Quadlet files; with one of an application, all of it
+#[derive(clap::Args)]
+pub struct Args {
+    /// Remove every one that is installed
+    #[arg(short, long, conflicts_with = "quadlets")]
+    all: bool,
+    /// Stop services that run, and remove their files as well
+    #[arg(short, long)]
+    force: bool,
+    /// It is no error if one is not there
+    #[arg(short, long)]
+    ignore: bool,
+    /// Have systemd read its units anew afterwards
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", value_name = "BOOL", action = clap::ArgAction::Set)]
+    reload_systemd: bool,
+    /// Unit files by name, or applications
+    #[arg(required_unless_present = "all")]
+    quadlets: Vec<String>,
+}
+
+/// Removes them and prints the names of the units.
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    let Some(directory) = quadlet::environment().install_dir() else {
+        bail!("no directory of units: set HOME or XDG_CONFIG_HOME");
+    };
+    let mut systemd = if args.reload_systemd {
+        Some(quadlet_install::connect(engine)?)
+    } else {
+        engine.units().ok()
+    };
+    let (set, _) = quadlet::units();
+    let mut names = args.quadlets.clone();
+    if args.all {
+        let installed = set.iter().filter(|unit| unit.path.starts_with(&directory));
+        names.extend(installed.map(|unit| unit.name.clone()));
+    }
+    let (mut code, mut gone) = (0, BTreeSet::new());
+    for name in names.iter().filter(|name| !name.is_empty()) {
+        if gone.contains(name) {
+            continue;
+        }
+        let removed = match removal(&set, &directory, name) {
+            Ok(Some((below, removal))) => {
+                remove(engine, systemd.as_mut(), &set, args.force, &below, &removal)
+            }
+            Ok(None) if args.ignore => continue,
+            Ok(None) => Err(anyhow::anyhow!("no such Quadlet: {name}")),
+            Err(error) => Err(error),
+        };
+        match removed {
+            Ok(names) => {
+                for name in names {
+                    output::line(&name)?;
+                    gone.insert(name);
+                }
+            }
+            Err(error) => {
+                output::error(exit::line(&error));
+                code = 125;
+            }
+        }
+    }
+    if let Some(systemd) = systemd.as_mut().filter(|_| args.reload_systemd) {
+        systemd.reload()?;
+    }
+    Ok(code)
+}
+
+/// What a name stands for, and the directory that its list would be in.
+fn removal(
+    set: &Set,
+    directory: &Path,
+    name: &str,
+) -> anyhow::Result<Option<(std::path::PathBuf, Removal)>> {
+    if let Some(removal) = store::removal(directory, name) {
+        return Ok(Some((directory.to_owned(), removal)));
+    }
+    let Some(unit) = set.get(name) else {
+        return Ok(None);
+    };
+    // In a directory of the user's own, or in somebody else's.
+    if !unit.path.starts_with(directory) {
+        bail!(
+            "{name} is not the user's own: it is {}",
+            unit.path.display()
+        );
+    }
+    let below = unit.path.parent().unwrap_or(directory).to_owned();
+    if let Some((app, _)) = store::application(&unit.path)
+        && let Some(removal) = store::removal(directory, &app)
+    {
+        return Ok(Some((directory.to_owned(), removal)));
+    }
+    let removal = store::removal(&below, name);
+    Ok(removal.map(|removal| (below, removal)))
+}
+
+/// Removes files whose services don't run; the units' names.
+fn remove(
+    engine: &Engine,
+    systemd: Option<&mut kelp_engine::units::Units>,
+    set: &Set,
+    force: bool,
+    directory: &Path,
+    removal: &Removal,
+) -> anyhow::Result<Vec<String>> {
+    let names = removal
+        .units
+        .iter()
+        .filter_map(|path| path.file_name()?.to_str());
+    let names: Vec<_> = names.map(str::to_owned).collect();
+    if let Some(systemd) = systemd {
+        for unit in names.iter().filter_map(|name| set.get(name)) {
+            let service = format!("{}.service", Source::service(unit));
+            let state = systemd.state(&service).ok().flatten().unwrap_or_default();
+            if !state.starts_with("active/") && !state.starts_with("activating/") {
+                continue;
+            }
+            if !force {
+                bail!("{service} is running: stop it, or use --force");
+            }
+            engine.stop_unit(&service)?;
+        }
+    }
+    removal.run(directory)?;
+    Ok(names)
+}

@@ -1,0 +1,275 @@
+//! Quadlet: the generator as systemd calls it, and `kelp quadlet`.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use crate::env::{Env, kelp_program, names};
+
+const WEB: &str = "[Container]\nImage=quay.io/app/web:1\n[Install]\nWantedBy=default.target\n";
+
+fn write(env: &Env, name: &str, text: &str) {
+    let path = env.path(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// Runs the generator; its exit code, and what it says without its name and number.
+fn generator(env: &Env, program: &Path, words: &[&str]) -> (i32, String, String) {
+    let mut command = env.program(program);
+    command.args(words).env("XDG_CONFIG_HOME", env.path("c"));
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let said = said.lines().map(|line| {
+        let rest = line.strip_prefix("kelp-quadlet[");
+        let rest = rest.and_then(|rest| rest.split_once("]: "));
+        rest.map_or(line, |(_, rest)| rest).to_owned()
+    });
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
+        said.collect::<Vec<_>>().join("\n"),
+    )
+}
+
+#[test]
+fn systemd_gets_services_of_all_units_but_the_wrong() {
+    let Some(env) = Env::new() else { return };
+    write(&env, "c/containers/systemd/web.container", WEB);
+    write(&env, "c/containers/systemd/sub/data.volume", "[Volume]\n");
+    write(
+        &env,
+        "c/containers/systemd/wrong.container",
+        "[Container]\nImages=x\n",
+    );
+    write(
+        &env,
+        "c/containers/systemd/web.container.d/data.conf",
+        "[Container]\nVolume=data.volume:/data\n",
+    );
+    let program = env.path("user-generators/kelp-quadlet");
+    fs::create_dir(program.parent().unwrap()).unwrap();
+    symlink(kelp_program(), &program).unwrap();
+    let (normal, early, late) = (env.word("normal"), env.word("early"), env.word("late"));
+    let directories = [normal.as_str(), &early, &late];
+    let words = [&["-no-kmsg-log"], &directories[..]].concat();
+    let (code, _, said) = generator(&env, &program, &words);
+    let wrong = env.word("c/containers/systemd/wrong.container");
+    let expected = [
+        format!("{wrong}:2: error: Images= is no key of [Container]; did you mean Image=?"),
+        format!("{wrong}:1: error: there is neither Image= nor Rootfs=: say what is to be run"),
+    ];
+    assert_eq!((code, said), (1, expected.join("\n")));
+    assert_eq!(
+        names(Path::new(&normal)),
+        ["data-volume.service", "default.target.wants", "web.service"]
+    );
+    let link = fs::read_link(env.path("normal/default.target.wants/web.service")).unwrap();
+    assert_eq!(link, Path::new("../web.service"));
+    let kelp = fs::canonicalize(kelp_program()).unwrap();
+    let kelp = kelp.to_str().unwrap();
+    let web = fs::read_to_string(env.path("normal/web.service")).unwrap();
+    let expected = format!(
+        "\
+[X-Container]
+Image=quay.io/app/web:1
+Volume=data.volume:/data
+
+[Install]
+WantedBy=default.target
+
+[Unit]
+SourcePath={}
+RequiresMountsFor=%t/kelp
+Requires=data-volume.service
+After=data-volume.service
+
+[Service]
+Environment=PODMAN_SYSTEMD_UNIT=%n
+KillMode=mixed
+ExecStop={kelp} rm -v -f -i systemd-%N
+ExecStopPost=-{kelp} rm -v -f -i systemd-%N
+Delegate=yes
+Type=notify
+NotifyAccess=all
+SyslogIdentifier=%N
+ExecStart={kelp} run --name systemd-%N --replace --rm --cgroups=split --sdnotify=conmon -d -v \
+systemd-data:/data quay.io/app/web:1
+",
+        env.word("c/containers/systemd/web.container")
+    );
+    assert_eq!(web, expected);
+    // A copy has kelp beside it, or is none.
+    let copy = env.path("copied/kelp-quadlet");
+    fs::create_dir(copy.parent().unwrap()).unwrap();
+    fs::copy(kelp_program(), &copy).unwrap();
+    let (code, _, said) = generator(&env, &copy, &["-dryrun"]);
+    let expected = format!(
+        "there is no {}: make {} a link to kelp",
+        env.word("copied/kelp"),
+        copy.display()
+    );
+    assert_eq!((code, said), (1, expected));
+    fs::remove_dir_all(env.path("copied")).unwrap();
+}
+
+#[test]
+fn a_dry_run_prints_and_writes_nothing() {
+    let Some(env) = Env::new() else { return };
+    write(&env, "c/containers/systemd/web.container", WEB);
+    let program = env.path("h/kelp-quadlet");
+    symlink(kelp_program(), &program).unwrap();
+    let (code, printed, said) = generator(&env, &program, &["-dryrun", "-user"]);
+    let read = format!("read {}", env.word("c/containers/systemd/web.container"));
+    assert_eq!((code, said), (0, read));
+    assert!(
+        printed.starts_with("---web.service---\n[X-Container]\n"),
+        "{printed}"
+    );
+    assert!(
+        printed.contains("\n# default.target.wants/web.service -> ../web.service\n"),
+        "{printed}"
+    );
+    let version = format!("{}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        generator(&env, &program, &["-version"]),
+        (0, version, String::new())
+    );
+    assert_eq!(generator(&env, &program, &["-nonsense"]).0, 2);
+}
+
+#[test]
+fn units_are_installed_listed_printed_and_removed() {
+    let Some(env) = Env::new() else { return };
+    write(&env, "h/web.container", WEB);
+    write(&env, "h/seed.sql", "select 1\n");
+    write(&env, "h/shop/shop.pod", "[Pod]\n");
+    write(&env, "h/shop/conf/shop.conf", "x\n");
+    write(
+        &env,
+        "h/many.quadlets",
+        "# FileName=one\n[Volume]\n---\n# FileName=two\n[Network]\n",
+    );
+    let quadlet = |words: &[&str]| env.kelp(&[&["quadlet"], words].concat());
+    let said = quadlet(&["install", "web.container"]).fails(125);
+    assert!(
+        said.starts_with("Error: connect to the user's systemd: "),
+        "{said}"
+    );
+    assert!(
+        said.ends_with("; --reload-systemd=false does without"),
+        "{said}"
+    );
+    let directory = env.path("c/containers/systemd");
+    assert!(!directory.exists());
+    let installed = |words: &[&str]| {
+        let printed = quadlet(&[&["install", "--reload-systemd=false"], words].concat()).succeeds();
+        let lines = printed.lines();
+        let names = lines
+            .map(|line| line.strip_prefix(directory.to_str().unwrap()).unwrap()[1..].to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        installed(&["web.container", "seed.sql"]),
+        ["web.container", "seed.sql"]
+    );
+    assert_eq!(installed(&["shop"]), ["conf/shop.conf", "shop.pod"]);
+    assert_eq!(installed(&["many.quadlets"]), ["one.volume", "two.network"]);
+    let again = ["install", "--reload-systemd=false", "web.container"];
+    assert_eq!(
+        quadlet(&again).fails(125),
+        "Error: web.container is there already: use --replace"
+    );
+    assert_eq!(
+        installed(&["--replace", "web.container", "seed.sql"]).len(),
+        2
+    );
+    let list = [
+        "list",
+        "--format",
+        "{{.Name}} {{.UnitName}} {{.Status}} {{.App}}",
+    ];
+    let expected = "\
+one.volume one-volume.service Not loaded many
+shop.pod shop-pod.service Not loaded shop
+two.network two-network.service Not loaded many
+web.container web.service Not loaded 
+";
+    assert_eq!(quadlet(&list).succeeds(), expected);
+    let filtered = ["list", "-f", "name=*.pod", "--format", "{{.Name}}"];
+    assert_eq!(quadlet(&filtered).succeeds(), "shop.pod\n");
+    assert_eq!(
+        quadlet(&["list", "-f", "label=x"]).fails(125),
+        "Error: invalid filter \"label=x\": it is name=PATTERN"
+    );
+    assert_eq!(quadlet(&["print", "web.container"]).succeeds(), WEB);
+    assert_eq!(
+        quadlet(&["print", "no.container"]).fails(125),
+        "Error: no such Quadlet: no.container"
+    );
+    let remove = |words: &[&str]| quadlet(&[&["rm", "--reload-systemd=false"], words].concat());
+    assert_eq!(
+        remove(&["no.container"]).fails(125),
+        "Error: no such Quadlet: no.container"
+    );
+    assert_eq!(remove(&["--ignore", "no.container"]).succeeds(), "");
+    assert_eq!(
+        remove(&["one.volume"]).succeeds(),
+        "one.volume\ntwo.network\n"
+    );
+    assert_eq!(remove(&["shop"]).succeeds(), "shop.pod\n");
+    assert_eq!(
+        names(&directory),
+        [".web.container.asset", "seed.sql", "web.container"]
+    );
+    assert_eq!(remove(&["--all"]).succeeds(), "web.container\n");
+    assert_eq!(names(&directory), [""; 0]);
+}
+
+#[test]
+fn a_check_tells_what_is_wrong_and_where() {
+    let Some(env) = Env::new() else { return };
+    write(
+        &env,
+        "h/q/web.container",
+        "[Container]\nImage=quay.io/app/web:1\nNetwork=net.network\n",
+    );
+    write(&env, "h/q/net.network", "[Network]\nSubnet=10.0.0.0/33\n");
+    write(
+        &env,
+        "h/q/web.container.d/x.conf",
+        "[Container]\nReadOnly=ja\n",
+    );
+    write(&env, "h/q/clean.volume", "[Volume]\nLabel=a=b\n");
+    let check = |words: &[&str]| {
+        let done = env.kelp(&[&["quadlet", "check"], words].concat()).done();
+        assert_eq!(done.stderr, "");
+        (done.code, done.stdout)
+    };
+    assert_eq!(check(&["q/clean.volume"]), (0, String::new()));
+    let drop_in = "q/web.container.d/x.conf:2: error: ReadOnly=: \"ja\" is not true or false\n";
+    assert_eq!(check(&["q/web.container"]), (1, drop_in.to_owned()));
+    let (code, said) = check(&["q"]);
+    assert_eq!(code, 1);
+    let subnet =
+        "q/net.network:2: error: Subnet=: \"10.0.0.0/33\" is not a subnet as 10.89.0.0/24\n";
+    assert!(said.contains(subnet) && said.contains(drop_in), "{said}");
+    assert_eq!(
+        check(&["q/gone.pod"]),
+        (
+            1,
+            "q/gone.pod: error: no such file or directory\n".to_owned()
+        )
+    );
+}
+
+#[test]
+fn units_of_containers_are_not_generated_of_containers() {
+    let Some(env) = Env::new() else { return };
+    assert_eq!(
+        env.kelp(&["generate", "systemd", "--new", "web"])
+            .fails(125),
+        "Error: generate systemd is not supported by kelp: write a Quadlet file instead, of which systemd \
+         makes the service (see 'kelp quadlet --help')"
+    );
+}
