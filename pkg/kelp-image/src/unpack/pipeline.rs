@@ -1,8 +1,9 @@
-//! Decompression and hashing on a thread of their own.
+//! Decompression and hashing, each on a thread of its own.
 //!
-//! Making files keeps one processor busy in the kernel; meanwhile the thread here inflates and hashes
-//! what comes next. Buffers go round between the two, so that nothing is copied: the tar reader lends
-//! slices of them, and those are what is written to files.
+//! Making files keeps one processor busy in the kernel; meanwhile the threads here inflate and hash what comes
+//! next. A single large layer takes as long as it is inflated, so hashing is not part of that. Buffers go round
+//! between the three, so that nothing is copied: the tar reader lends slices of them, and those are what is
+//! written to files.
 
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,8 +16,11 @@ use crate::digest::{Algorithm, Digest, Hasher};
 /// processor's second cache when it is hashed.
 const BUFFER: usize = 256 << 10;
 
-/// How many buffers may wait: they even out archives in which large and small files alternate.
-const BUFFERS: usize = 16;
+/// How many buffers may wait to be hashed.
+const INFLATED: usize = 4;
+
+/// How many may wait to be read: they even out archives in which large and small files alternate.
+const HASHED: usize = 12;
 
 /// What a whole stream was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,11 +46,13 @@ impl Pipeline {
     /// A pipeline that is dropped early leaves its thread to end by itself: it may be waiting in a
     /// read that nothing can interrupt.
     pub(crate) fn start<R: Read + Send + 'static>(source: R) -> io::Result<Self> {
-        let (filled_sender, filled) = sync_channel(BUFFERS);
-        let (empty, empty_receiver) = sync_channel(BUFFERS + 2);
-        let thread = std::thread::Builder::new()
-            .name("decompress".to_owned())
-            .spawn(move || run(source, &filled_sender, &empty_receiver))?;
+        let (inflated_sender, inflated) = sync_channel(INFLATED);
+        let (filled_sender, filled) = sync_channel(HASHED);
+        let (empty, empty_receiver) = sync_channel(INFLATED + HASHED + 3);
+        let start = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let thread = start("digest").spawn(move || hash(&inflated, &filled_sender))?;
+        // Without it the other one ends, since nobody sends it anything.
+        start("decompress").spawn(move || inflate(source, &inflated_sender, &empty_receiver))?;
         Ok(Self {
             filled,
             empty,
@@ -63,7 +69,7 @@ impl Pipeline {
         }
         let thread = self.thread.take();
         let joined = thread.and_then(|thread| thread.join().ok());
-        joined.ok_or_else(|| io::Error::other("the decompressing thread failed"))
+        joined.ok_or_else(|| io::Error::other("the hashing thread failed"))
     }
 }
 
@@ -99,13 +105,12 @@ impl Read for Pipeline {
     }
 }
 
-fn run<R: Read>(
+/// Inflates to the end of the source, to an error, or until nobody wants more.
+fn inflate<R: Read>(
     source: R,
-    filled: &SyncSender<io::Result<Vec<u8>>>,
+    inflated: &SyncSender<io::Result<Vec<u8>>>,
     empty: &Receiver<Vec<u8>>,
-) -> StreamSummary {
-    let mut hasher = Hasher::new(Algorithm::Sha256);
-    let mut size = 0;
+) {
     let send_all = || -> io::Result<()> {
         let mut source = Decompressor::new(source)?;
         loop {
@@ -113,10 +118,7 @@ fn run<R: Read>(
             buffer.resize(BUFFER, 0);
             let count = source.fill(&mut buffer)?;
             buffer.truncate(count);
-            hasher.update(&buffer);
-            size += count as u64;
-            if count > 0 && filled.send(Ok(buffer)).is_err() {
-                // The reader has given up.
+            if count > 0 && inflated.send(Ok(buffer)).is_err() {
                 return Ok(());
             }
             if count < BUFFER {
@@ -125,7 +127,25 @@ fn run<R: Read>(
         }
     };
     if let Err(error) = send_all() {
-        let _ = filled.send(Err(error));
+        let _ = inflated.send(Err(error));
+    }
+}
+
+/// Hashes what is passed on, to the end or until the reader has given up.
+fn hash(
+    inflated: &Receiver<io::Result<Vec<u8>>>,
+    filled: &SyncSender<io::Result<Vec<u8>>>,
+) -> StreamSummary {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut size = 0;
+    for next in inflated {
+        if let Ok(buffer) = &next {
+            hasher.update(buffer);
+            size += buffer.len() as u64;
+        }
+        if filled.send(next).is_err() {
+            break;
+        }
     }
     StreamSummary {
         digest: hasher.finish(),
