@@ -62,10 +62,10 @@ fn a_forced_removal_asks_the_program_first() {
     let script =
         "trap 'echo asked >/out/said; exit 0' TERM; echo ready; while :; do sleep 0.05; done";
     let out = env.path("h/out");
-    std::fs::create_dir(&out).unwrap();
+    fs::create_dir(&out).unwrap();
     let mount = format!("{}:/out", out.display());
     for (flags, asked) in [(&["rm", "-f"][..], true), (&["rm", "-f", "-t", "0"], false)] {
-        let _ = std::fs::remove_file(out.join("said"));
+        let _ = fs::remove_file(out.join("said"));
         let run = [
             "run", "--name", "asked", "-v", &mount, &image, "sh", "-c", script,
         ];
@@ -101,14 +101,14 @@ fn a_start_waits_for_a_copy() {
         .stdin(Stdio::piped())
         .spawn()
         .unwrap();
-    let layer = crate::archive::Layer::default().file("copied", 0o644, b"by a slow copy\n");
+    let layer = Layer::default().file("copied", 0o644, b"by a slow copy\n");
     let archive = layer.finish();
     let mut stdin = copy.stdin.take().unwrap();
     stdin.write_all(&archive[..512]).unwrap();
     // Nothing tells when it has begun; a start that came first would be right as well, but for
     // what it prints.
     let lock = env.path("r/kelp/c");
-    while std::fs::read_dir(&lock).map_or(0, Iterator::count) == 0 {
+    while fs::read_dir(&lock).map_or(0, Iterator::count) == 0 {
         std::thread::yield_now();
     }
     let mut start = env
@@ -138,7 +138,7 @@ fn a_prune_takes_nothing_that_is_being_made() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();
     let other = env.push("beside-a-prune", &|| {
-        let layer = crate::archive::Layer::default().file("marker", 0o644, b"whole\n");
+        let layer = Layer::default().file("marker", 0o644, b"whole\n");
         crate::image::Image::busybox().layer(layer)
     });
     // Each works in threads of its own; the environment itself stays in this one.
@@ -314,7 +314,7 @@ fn a_system_prune_takes_what_nobody_uses() {
     assert!(text.starts_with("Deleted Images\n"), "{text}");
     assert_eq!(env.kelp(&["images", "-q"]).succeeds(), "");
     assert_eq!(
-        std::fs::read_dir(env.path("d/kelp/blobs/sha256"))
+        fs::read_dir(env.path("d/kelp/blobs/sha256"))
             .unwrap()
             .count(),
         0
