@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use kelp_args::RestartPolicy;
 use kelp_args::Signal;
-use kelp_engine::container::config::{Config, Systemd};
+use kelp_engine::container::config::{Config, Notify, Systemd};
 use kelp_engine::container::inspect::Inspection;
 use kelp_engine::network::{Mode, PublishedPort};
 use kelp_engine::{Engine, Status};
@@ -360,6 +360,10 @@ fn container_config(inspection: &Inspection, spec: &Value) -> Value {
         "Timezone": options.timezone.as_deref().unwrap_or_default(),
         "StopTimeout": config.stop_timeout,
         "Passwd": true,
-        "sdNotifyMode": "container",
+        "sdNotifyMode": match options.notify {
+            Some(Notify::Conmon) => "conmon",
+            Some(Notify::Ignore) => "ignore",
+            None => "container",
+        },
     })
 }

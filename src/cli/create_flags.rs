@@ -166,7 +166,7 @@ impl CreateFlags {
                 .collect(),
             ..CreateOptions::default()
         };
-        self.compatible.check()?;
+        self.compatible.apply(&mut options)?;
         self.process.apply(&mut options)?;
         self.user.apply(&mut options)?;
         self.isolation.apply(&mut options)?;

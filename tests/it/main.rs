@@ -44,6 +44,7 @@ mod lists;
 mod load;
 mod mount;
 mod network;
+mod notify;
 mod oci;
 mod podman;
 mod probe;

@@ -9,6 +9,7 @@ use kelp_runtime::resources::Setting;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
+use crate::notify::Notify;
 use crate::restart::Restart;
 
 /// Everything about a container that its monitor acts on.
@@ -54,6 +55,9 @@ pub struct Launch {
     /// A file that gets the monitor's own process id.
     #[serde(default)]
     pub monitor_pid_file: Option<PathBuf>,
+    /// How the service manager is told that it runs.
+    #[serde(default)]
+    pub notify: Option<Notify>,
     /// A file with the container's id, removed with the container.
     pub cid_file: Option<PathBuf>,
     /// Whether its program is started again when it has ended.

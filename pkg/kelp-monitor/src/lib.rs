@@ -17,6 +17,7 @@ pub mod launch;
 mod launch_file;
 mod life;
 pub mod log;
+pub mod notify;
 pub mod overlays;
 pub mod place;
 pub mod protocol;

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::finish::{self, exit_record, finish, note};
 use crate::launch_file::LaunchFile;
 use crate::log::LogWriter;
+use crate::notify::{self, Notify};
 use crate::place::{Choice, Place};
 use crate::protocol::{FailureKind, Reply, Streams, send};
 use crate::restart::{self, Backoff};
@@ -142,6 +143,11 @@ impl Life<'_> {
         let pid = run.pid;
         // Here and not by the starter: it must come before the end.
         note(self.paths, record, launch, &launch.name, "start", None);
+        if first.is_some() && launch.notify == Some(Notify::Conmon) {
+            notify::ready(&launch.name).map_err(Error::io(
+                "tell the service manager that the container runs",
+            ))?;
+        }
         let asked = Asked {
             signals: &self.signals,
             signal: launch.stop_signal,

@@ -1,6 +1,7 @@
-//! Flags of podman's that ask kelp for what it does anyway, and for nothing else.
+//! Flags of podman's of which some values ask kelp for what it does anyway, and others are not there yet.
 
 use anyhow::bail;
+use kelp_engine::container::config::{CreateOptions, Notify};
 
 /// The flags.
 #[derive(clap::Args, Debug)]
@@ -18,40 +19,30 @@ pub struct CompatibleFlags {
     /// Where the seccomp profile comes from: default
     #[arg(long, value_name = "POLICY")]
     seccomp_policy: Option<String>,
-    /// How the start is told to systemd: ignore
+    /// How the start is told to systemd: conmon, once the container runs, or ignore
     #[arg(long, value_name = "HOW")]
     sdnotify: Option<String>,
 }
 
 impl CompatibleFlags {
     /// Refuses what is not there yet.
-    pub fn check(&self) -> anyhow::Result<()> {
-        for (flag, value, accepted, others) in [
-            (
-                "--seccomp-policy",
-                &self.seccomp_policy,
-                "default",
-                &["image"][..],
-            ),
-            (
-                "--sdnotify",
-                &self.sdnotify,
-                "ignore",
-                &["container", "conmon", "healthy"],
-            ),
-        ] {
-            match value.as_deref() {
-                None => {}
-                Some(value) if value == accepted => {}
-                Some(value) if others.contains(&value) => {
-                    bail!("{flag}={value} is not supported by kelp yet")
-                }
-                Some(value) => bail!(
-                    "invalid {flag} {value:?}: use {accepted} or {}",
-                    others.join(" or ")
-                ),
-            }
+    pub fn apply(&self, options: &mut CreateOptions) -> anyhow::Result<()> {
+        match self.seccomp_policy.as_deref() {
+            None | Some("default") => {}
+            Some("image") => bail!("--seccomp-policy=image is not supported by kelp yet"),
+            Some(value) => bail!("invalid --seccomp-policy {value:?}: use default or image"),
         }
+        options.notify = match self.sdnotify.as_deref() {
+            None => None,
+            Some("conmon") => Some(Notify::Conmon),
+            Some("ignore") => Some(Notify::Ignore),
+            Some(value @ ("container" | "healthy")) => {
+                bail!("--sdnotify={value} is not supported by kelp yet")
+            }
+            Some(value) => {
+                bail!("invalid --sdnotify {value:?}: use conmon or ignore or container or healthy")
+            }
+        };
         Ok(())
     }
 }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use kelp_args::RestartPolicy;
 pub use kelp_monitor::launch::{CgroupMode, Cgroups, LogDriver};
+pub use kelp_monitor::notify::Notify;
 
 pub use crate::container::limits::Limits;
 pub use crate::container::system::Systemd;
@@ -171,6 +172,8 @@ pub struct CreateOptions {
     pub pid_file: Option<PathBuf>,
     /// A file that gets the monitor's process id.
     pub monitor_pid_file: Option<PathBuf>,
+    /// How the service manager is told that it runs.
+    pub notify: Option<Notify>,
     /// Published ports.
     pub publish: Vec<PublishedPort>,
     /// Whether the image's exposed ports are published on ports that are free.

@@ -263,6 +263,7 @@ impl Engine {
             map_key: map.key(),
             pid_file: options.pid_file.clone(),
             monitor_pid_file: options.monitor_pid_file.clone(),
+            notify: options.notify,
             cid_file: options.cid_file.clone(),
             restart: restart(options.restart),
             timeout: options.timeout,
