@@ -1,9 +1,10 @@
 //! `kelp restart`: containers are stopped, if they run, and started.
 
+use kelp_engine::container::signal::StopRequest;
 use kelp_engine::{Engine, Status};
 
 use super::selection::{Selection, report};
-use super::stop::timeout;
+use super::stop::{self, FastFlag, timeout};
 
 /// Restart containers
 #[derive(clap::Args)]
@@ -21,6 +22,8 @@ pub struct Args {
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<String>,
     #[command(flatten)]
+    fast: FastFlag,
+    #[command(flatten)]
     selection: Selection,
 }
 
@@ -37,7 +40,14 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let chosen = args
         .selection
         .find_filtered(engine, &args.filter, every, false, is_meant)?;
-    let timeout = args.time.map(timeout);
-    let errors = chosen.each(|id| engine.restart_container(id, timeout))?;
+    let request = StopRequest {
+        timeout: args.time.map(timeout),
+        fast: args.fast.stop_fast,
+    };
+    let errors = chosen.each(|id| {
+        let stopped = engine.restart_container(id, request)?;
+        stop::tell(engine, id, &stopped);
+        Ok(())
+    })?;
     Ok(report(engine, errors))
 }

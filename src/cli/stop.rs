@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use kelp_engine::{Engine, Kind};
+use kelp_args::Signal;
+use kelp_engine::container::signal::{StopRequest, Stopped};
+use kelp_engine::{ContainerId, Engine, Kind};
 
+use super::output;
 use super::selection::{Selection, report};
 
 /// Stop running containers
@@ -22,7 +25,17 @@ pub struct Args {
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<String>,
     #[command(flatten)]
+    fast: FastFlag,
+    #[command(flatten)]
     selection: Selection,
+}
+
+/// Whether a container is not waited for that would not hear.
+#[derive(clap::Args)]
+pub struct FastFlag {
+    /// Kill a container at once whose first process has no handler for the signal that asks it to stop
+    #[arg(long)]
+    pub stop_fast: bool,
 }
 
 /// Runs it; the exit code.
@@ -32,14 +45,39 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let chosen = args
         .selection
         .find_filtered(engine, &args.filter, args.all, args.ignore, runs)?;
-    let timeout = args.time.map(timeout);
+    let request = StopRequest {
+        timeout: args.time.map(timeout),
+        fast: args.fast.stop_fast,
+    };
     let named = !args.all && args.filter.is_empty();
-    let errors = chosen.each_at_once(|id| match engine.stop_container(id, timeout) {
+    let errors = chosen.each_at_once(|id| match engine.stop_container(id, request) {
         // A --rm container that has just ended.
         Err(error) if !named && error.kind() == Kind::NotFound => Ok(()),
-        stopped => stopped.map(drop),
+        stopped => stopped.map(|stopped| tell(engine, id, &stopped)),
     })?;
     Ok(report(engine, errors))
+}
+
+/// Says why it took the whole time, if it did.
+pub fn tell(engine: &Engine, id: &ContainerId, stopped: &Stopped) {
+    let Stopped::Killed { time, signal, deaf } = stopped else {
+        return;
+    };
+    let name = engine
+        .config(id)
+        .map_or_else(|_| id.short().to_owned(), |config| config.name);
+    let seconds = time.as_secs();
+    let signal =
+        Signal::new(*signal).map_or_else(|| signal.to_string(), |signal| signal.to_string());
+    let why = if *deaf {
+        "its first process has no handler for it, and process 1 of a container ends by no signal that it does not \
+         handle (--init and --stop-signal help; --stop-fast does not wait)"
+    } else {
+        "it had not ended by then"
+    };
+    output::note(format_args!(
+        "Warning: container {name} was killed {seconds} s after {signal}: {why}"
+    ));
 }
 
 /// A negative number of seconds means for ever, which the clock has no room for; 136 years do.

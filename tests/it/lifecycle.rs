@@ -160,9 +160,23 @@ fn stop_asks_first_and_kills_then() {
         "{stopped:#?}"
     );
     assert_eq!(status(&env, "deaf"), "exited 137");
+    assert_eq!(
+        stopped.stderr,
+        "Warning: container deaf was killed 1 s after SIGTERM: its first process has no handler for it, and \
+         process 1 of a container ends by no signal that it does not handle (--init and --stop-signal help; \
+         --stop-fast does not wait)\n"
+    );
+    // Without the wait, which would be longer than a test may take.
+    env.kelp(&["start", "deaf"]).succeeds();
+    let fast = ["stop", "--stop-fast", "-t", "100000"];
+    env.kelp(&[&fast[..], &["deaf"]].concat()).succeeds();
+    assert_eq!(status(&env, "deaf"), "exited 137");
+    start(&env, "hears");
+    env.kelp(&[&fast[..], &["hears"]].concat()).succeeds();
+    assert_eq!(status(&env, "hears"), "exited 0");
     // Stopped twice is stopped.
     env.kelp(&["stop", "deaf"]).succeeds();
-    env.kelp(&["rm", "polite", "deaf"]).succeeds();
+    env.kelp(&["rm", "polite", "deaf", "hears"]).succeeds();
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub mod commit;
 pub mod config;
 pub mod copy;
 pub mod create;
+mod deaf;
 pub mod diff;
 pub mod environment;
 pub mod exec;

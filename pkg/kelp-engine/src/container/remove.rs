@@ -13,7 +13,7 @@ use kelp_state::{ContainerId, Record, Status, liveness, name, record, trash};
 
 use crate::container::config::Config;
 use crate::container::find::kill_remains;
-use crate::container::signal::MONITORS_TIME;
+use crate::container::signal::{MONITORS_TIME, StopRequest, Stopped};
 use crate::container::wait::CHANGES;
 use crate::watch::{Watch, Woken};
 use crate::{Engine, Error};
@@ -106,9 +106,15 @@ impl Engine {
         if status == Status::Stopping {
             return self.end_stopping(id, record, timeout);
         }
-        match self.end_program(id, timeout) {
-            Ok(ended) => {
-                if ended && let Ok(config) = self.config(id) {
+        let request = StopRequest {
+            timeout,
+            fast: false,
+        };
+        match self.end_program(id, request) {
+            Ok(stopped) => {
+                if stopped != Stopped::AtRest
+                    && let Ok(config) = self.config(id)
+                {
                     self.note("stop", &config);
                 }
             }

@@ -1,10 +1,9 @@
 //! `restart`: stop, if it runs, and start.
 
-use std::time::Duration;
-
 use kelp_monitor::attach::Pipes;
 use kelp_state::{ContainerId, Record};
 
+use crate::container::signal::{StopRequest, Stopped};
 use crate::{Engine, Error};
 
 impl Engine {
@@ -12,13 +11,13 @@ impl Engine {
     pub fn restart_container(
         &self,
         id: &ContainerId,
-        timeout: Option<Duration>,
-    ) -> Result<(), Error> {
+        request: StopRequest,
+    ) -> Result<Stopped, Error> {
         // What could not be started again is not stopped.
         kelp_monitor::shown::check(&self.paths, &Record::new(&self.paths, id.clone()))?;
-        self.stop_container(id, timeout)?;
+        let stopped = self.stop_container(id, request)?;
         self.start_container(id, Pipes::default())?;
         self.note_id("restart", id, None);
-        Ok(())
+        Ok(stopped)
     }
 }

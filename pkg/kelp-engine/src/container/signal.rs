@@ -10,6 +10,7 @@ use kelp_state::{ContainerId, Record, RunRecord, Status, liveness, record};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::container::config::Config;
+use crate::container::deaf::is_deaf;
 use crate::container::find::KILLED;
 use crate::{Engine, Error, Kind};
 
@@ -18,6 +19,33 @@ const SIGKILL: i32 = 9;
 
 /// How long a monitor may take to write how its program has ended: disks can be slow.
 pub(crate) const MONITORS_TIME: Duration = Duration::from_secs(10);
+
+/// How a container is to be stopped.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StopRequest {
+    /// Until it is killed; `None` for its own time.
+    pub timeout: Option<Duration>,
+    /// Whether one that would not hear the signal is killed at once.
+    pub fast: bool,
+}
+
+/// How a container was stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// It did not run, and would not have again.
+    AtRest,
+    /// It ended in time, or its time was nothing.
+    Ended,
+    /// It was killed when its time had passed.
+    Killed {
+        /// After this.
+        time: Duration,
+        /// What it was sent.
+        signal: i32,
+        /// Whether its first process had no handler for that: as process 1 it does not end by it.
+        deaf: bool,
+    },
+}
 
 impl Engine {
     /// Sends a signal to a running container's init.
@@ -48,49 +76,59 @@ impl Engine {
         Ok(())
     }
 
-    /// Asks a container to stop, and kills it when `timeout` (`None` for its own) has passed.
-    /// Whether it was running.
-    pub fn stop_container(
-        &self,
-        id: &ContainerId,
-        timeout: Option<Duration>,
-    ) -> Result<bool, Error> {
-        if !self.end_program(id, timeout)? {
-            return Ok(false);
+    /// Asks a container to stop, and kills it when its time has passed.
+    pub fn stop_container(&self, id: &ContainerId, request: StopRequest) -> Result<Stopped, Error> {
+        let stopped = self.end_program(id, request)?;
+        if stopped == Stopped::AtRest {
+            return Ok(stopped);
         }
         self.await_monitor(&Record::new(&self.paths, id.clone()))?;
         if let Some(config) = Config::read(&self.paths, id)? {
             self.note("stop", &config);
         }
-        Ok(true)
+        Ok(stopped)
     }
 
-    /// Asks a container's program to end, and kills it when the time has passed; whether it ran, or would
-    /// have run again. Its monitor has not ended yet.
+    /// Asks a container's program to end, and kills it when the time has passed. Its monitor has not ended
+    /// yet.
     pub(crate) fn end_program(
         &self,
         id: &ContainerId,
-        timeout: Option<Duration>,
-    ) -> Result<bool, Error> {
+        request: StopRequest,
+    ) -> Result<Stopped, Error> {
         let config = self.config(id)?;
         let status = self.status(id)?;
         if status.can_remove() {
-            return Ok(false);
+            return Ok(Stopped::AtRest);
         }
         let restarts = self.keep_stopped(&config);
-        let Ok((_, pidfd)) = self.init_of(id) else {
+        let Ok((run, pidfd)) = self.init_of(id) else {
             // It has just ended, or is between two runs, and there is no next one now.
-            return Ok(restarts || status != Status::Stopping);
+            return Ok(if restarts || status != Status::Stopping {
+                Stopped::Ended
+            } else {
+                Stopped::AtRest
+            });
         };
         if status == Status::Paused {
             self.pause_container(id, false)?;
         }
-        let timeout = timeout.unwrap_or(Duration::from_secs(config.stop_timeout));
-        let _ = kelp_sys::signal::pidfd_send(pidfd.as_fd(), config.stop_signal);
-        if !ends_within(&pidfd, timeout)? {
-            let _ = kelp_sys::signal::pidfd_send(pidfd.as_fd(), SIGKILL);
+        let signal = config.stop_signal;
+        let mut time = Duration::from_secs(config.stop_timeout);
+        time = request.timeout.unwrap_or(time);
+        if request.fast && is_deaf(run.pid, signal) {
+            time = Duration::ZERO;
         }
-        Ok(true)
+        let _ = kelp_sys::signal::pidfd_send(pidfd.as_fd(), signal);
+        if ends_within(&pidfd, time)? {
+            return Ok(Stopped::Ended);
+        }
+        let deaf = is_deaf(run.pid, signal);
+        let _ = kelp_sys::signal::pidfd_send(pidfd.as_fd(), SIGKILL);
+        if time.is_zero() {
+            return Ok(Stopped::Ended);
+        }
+        Ok(Stopped::Killed { time, signal, deaf })
     }
 
     /// Waits until the monitor of a program that has ended lets go of its lock: then the record is written.
