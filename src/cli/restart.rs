@@ -45,9 +45,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         fast: args.fast.stop_fast,
     };
     let errors = chosen.each(|id| {
-        let stopped = engine.restart_container(id, request)?;
-        stop::tell(engine, id, &stopped);
-        Ok(())
+        engine.restart_container(id, request, |stopped| stop::tell(engine, id, stopped))
     })?;
     Ok(report(engine, errors))
 }

@@ -226,11 +226,14 @@ impl<'a> Work<'a> {
     fn remove(&self, task: Task) -> rustix::io::Result<()> {
         if !task.is_directory {
             let removed = unlinkat(&task.parent.descriptor, &*task.name, AtFlags::empty());
+            // Before its directory: that can't go then, and what is told is why.
+            if let Err(error) = removed
+                && error != Errno::NOENT
+            {
+                self.queue().error.get_or_insert(error);
+            }
             self.finished(task.parent);
-            return match removed {
-                Err(Errno::NOENT) => Ok(()),
-                removed => removed,
-            };
+            return Ok(());
         }
         let descriptor = match open_directory(&task.parent.descriptor, task.name.to_bytes()) {
             Ok(descriptor) => descriptor,
@@ -408,8 +411,12 @@ pub fn remove_trees(paths: &[PathBuf]) -> Result<u64, Error> {
                 means.give_back();
                 removed
             };
-            // Without threads the work is done by this one.
-            helpers.extend(std::thread::Builder::new().spawn_scoped(scope, helper));
+            let Ok(helper) = std::thread::Builder::new().spawn_scoped(scope, helper) else {
+                // Without threads the work is done by this one.
+                means.give_back();
+                break;
+            };
+            helpers.push(helper);
         }
         helpers.into_iter().fold(remove_some(), |sum, helper| {
             let removed = helper.join().unwrap_or_else(|panic| resume_unwind(panic));

@@ -1,15 +1,40 @@
 //! Whether a container's first process hears a signal.
 
 use std::fs;
+use std::path::Path;
 
 /// What no program can do anything about.
 const UNSTOPPABLE: [i32; 2] = [9, 19];
 
-/// Whether the kernel drops this signal for a process: it is process 1 of its namespace and has no handler
-/// (pid_namespaces(7)). One that is only beginning may have one later.
+/// Calls that take signals without a handler: rt_sigtimedwait(2), also as 32-bit programs call it.
+const WAITS: [&str; 4] = ["128", "137", "177", "421"];
+
+/// Whether the kernel drops this signal for a process: it is process 1 of its namespace, has no handler
+/// (pid_namespaces(7)), and none of its threads blocks it, as whoever reads signalfd(2) does, or waits for it by
+/// sigwait(3). One that is only beginning may have a handler later. `false` where it can't be told.
 pub(crate) fn is_deaf(pid: u32, signal: i32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    says_deaf(&status, signal)
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return false;
+    };
+    let mut threads = threads.flatten().map(|thread| thread.path());
+    let mut some = false;
+    threads.all(|thread| {
+        some = true;
+        is_deaf_thread(&thread, signal)
+    }) && some
+}
+
+fn is_deaf_thread(thread: &Path, signal: i32) -> bool {
+    let read = |name| fs::read_to_string(thread.join(name));
+    // Whoever waits blocks the signal again when it does not: looked at in this order nothing is missed.
+    let Ok(call) = read("syscall") else {
+        return false;
+    };
+    let waits = call
+        .split_whitespace()
+        .next()
+        .is_some_and(|number| WAITS.contains(&number));
+    !waits && read("status").is_ok_and(|status| says_deaf(&status, signal))
 }
 
 /// The same of a text of proc_pid_status(5).
@@ -18,14 +43,15 @@ fn says_deaf(status: &str, signal: i32) -> bool {
         let mut lines = status.lines();
         lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
     };
-    let is_first = field("NSpid").is_some_and(|pids| pids.split_whitespace().last() == Some("1"));
-    let caught = field("SigCgt").and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let mask = |name| field(name).and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // A thread has a number of its own there, but its process is the first.
+    let is_first = field("NStgid").is_some_and(|pids| pids.split_whitespace().last() == Some("1"));
     let bit = u32::try_from(signal - 1)
         .ok()
         .and_then(|bit| 1_u64.checked_shl(bit));
-    match (caught, bit) {
-        (Some(caught), Some(bit)) if is_first && !UNSTOPPABLE.contains(&signal) => {
-            caught & bit == 0
+    match (mask("SigCgt"), mask("SigBlk"), bit) {
+        (Some(caught), Some(blocked), Some(bit)) => {
+            is_first && !UNSTOPPABLE.contains(&signal) && (caught | blocked) & bit == 0
         }
         _ => false,
     }
@@ -37,24 +63,27 @@ mod tests {
 
     #[test]
     fn process_1_without_a_handler_is_deaf() {
-        let status = |pids: &str, caught: &str| {
+        let status = |pids: &str, blocked: &str, caught: &str| {
             format!(
-                "Name:\tx\nPid:\t70\nNSpid:\t{pids}\nSigIgn:\t0000000000000000\nSigCgt:\t{caught}\n"
+                "Name:\tx\nPid:\t70\nNStgid:\t{pids}\nNSpid:\t{pids}\nSigBlk:\t{blocked}\nSigCgt:\t{caught}\n"
             )
         };
-        for (pids, caught, signal, deaf) in [
-            ("70\t1", "0000000000000000", 15, true),
-            ("70\t1", "0000000000004000", 15, false),
-            ("70\t1", "0000000000004000", 2, true),
-            ("70\t1", "0000000000000000", 9, false),
-            ("70\t1", "8000000000000000", 64, false),
-            ("70\t7", "0000000000000000", 15, false),
-            ("70", "0000000000000000", 15, false),
+        let (none, term) = ("0000000000000000", "0000000000004000");
+        for (pids, blocked, caught, signal, deaf) in [
+            ("70\t1", none, none, 15, true),
+            ("70\t1", none, term, 15, false),
+            ("70\t1", none, term, 2, true),
+            ("70\t1", term, none, 15, false),
+            ("70\t1", term, none, 2, true),
+            ("70\t1", none, none, 9, false),
+            ("70\t1", none, "8000000000000000", 64, false),
+            ("70\t7", none, none, 15, false),
+            ("70", none, none, 15, false),
         ] {
             assert_eq!(
-                says_deaf(&status(pids, caught), signal),
+                says_deaf(&status(pids, blocked, caught), signal),
                 deaf,
-                "{pids} {caught} {signal}"
+                "{pids} {blocked} {caught} {signal}"
             );
         }
         assert!(!says_deaf("", 15), "a process that is gone");

@@ -7,17 +7,19 @@ use crate::container::signal::{StopRequest, Stopped};
 use crate::{Engine, Error};
 
 impl Engine {
-    /// Stops a container as [`Engine::stop_container`] does, and starts it with nothing attached.
+    /// Stops a container as [`Engine::stop_container`] does, tells how that went, and starts it with nothing
+    /// attached.
     pub fn restart_container(
         &self,
         id: &ContainerId,
         request: StopRequest,
-    ) -> Result<Stopped, Error> {
+        tell: impl FnOnce(&Stopped),
+    ) -> Result<(), Error> {
         // What could not be started again is not stopped.
         kelp_monitor::shown::check(&self.paths, &Record::new(&self.paths, id.clone()))?;
-        let stopped = self.stop_container(id, request)?;
+        tell(&self.stop_container(id, request)?);
         self.start_container(id, Pipes::default())?;
         self.note_id("restart", id, None);
-        Ok(stopped)
+        Ok(())
     }
 }

@@ -81,12 +81,23 @@ impl Engine {
             let found = statvfs(path).ok()?;
             Some(found.f_bavail.saturating_mul(found.f_frsize))
         };
-        if free(&self.paths.data).is_some_and(|free| free < LITTLE) {
+        let has_little = free(&self.paths.data).is_some_and(|free| free < LITTLE);
+        if has_little {
             self.await_removers();
+        } else if self.has_remover() {
+            // What it deletes looks abandoned, and a tree that two delete takes the second one as long.
+            return Ok(());
         }
         // What cannot be removed is no reason not to make an image.
         let _ = self.remove_trees(&store.abandoned()?);
         Ok(())
+    }
+
+    /// Whether something is being deleted after an answer.
+    fn has_remover(&self) -> bool {
+        Removers::open(&self.paths.data).is_ok_and(|removers| {
+            removers.lock(FlockOperation::NonBlockingLockExclusive) == Err(Errno::AGAIN)
+        })
     }
 
     /// Waits until nothing more is being deleted after an answer.

@@ -37,28 +37,31 @@ pub(crate) struct Pipeline {
     empty: SyncSender<Vec<u8>>,
     current: Vec<u8>,
     position: usize,
-    thread: Option<JoinHandle<StreamSummary>>,
+    inflating: JoinHandle<()>,
+    hashing: JoinHandle<StreamSummary>,
 }
 
 impl Pipeline {
     /// Starts to decompress and hash `source`.
     ///
-    /// A pipeline that is dropped early leaves its thread to end by itself: it may be waiting in a
+    /// A pipeline that is dropped early leaves its threads to end by themselves: one may be waiting in a
     /// read that nothing can interrupt.
     pub(crate) fn start<R: Read + Send + 'static>(source: R) -> io::Result<Self> {
         let (inflated_sender, inflated) = sync_channel(INFLATED);
         let (filled_sender, filled) = sync_channel(HASHED);
         let (empty, empty_receiver) = sync_channel(INFLATED + HASHED + 3);
         let start = |name: &str| std::thread::Builder::new().name(name.to_owned());
-        let thread = start("digest").spawn(move || hash(&inflated, &filled_sender))?;
+        let hashing = start("digest").spawn(move || hash(&inflated, &filled_sender))?;
         // Without it the other one ends, since nobody sends it anything.
-        start("decompress").spawn(move || inflate(source, &inflated_sender, &empty_receiver))?;
+        let inflating =
+            start("decompress").spawn(move || inflate(source, &inflated_sender, &empty_receiver))?;
         Ok(Self {
             filled,
             empty,
             current: Vec::new(),
             position: 0,
-            thread: Some(thread),
+            inflating,
+            hashing,
         })
     }
 
@@ -67,9 +70,9 @@ impl Pipeline {
         while !self.fill_buf()?.is_empty() {
             self.position = self.current.len();
         }
-        let thread = self.thread.take();
-        let joined = thread.and_then(|thread| thread.join().ok());
-        joined.ok_or_else(|| io::Error::other("the hashing thread failed"))
+        // Both are at their end, and what they hold, such as a descriptor of the blob, is given back.
+        let ended = self.inflating.join().and_then(|()| self.hashing.join());
+        ended.map_err(|_| io::Error::other("a thread of the decompression failed"))
     }
 }
 
