@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use kelp_args::RestartPolicy;
 use kelp_engine::container::list::Listed;
-use kelp_engine::{Engine, Status};
+use kelp_engine::{Engine, Health, Status};
 use kelp_format::filter::{Field, Filters, Key, Match};
 use kelp_format::units;
 
@@ -28,6 +28,7 @@ const KEYS: &[Key] = &[
     ("network", Match::Exact),
     ("publish", Match::Own),
     ("expose", Match::Own),
+    ("health", Match::Exact),
     ("restart-policy", Match::Own),
     ("should-start-on-boot", Match::Own),
 ];
@@ -58,6 +59,16 @@ pub fn parse(texts: &[String]) -> anyhow::Result<Filters> {
         anyhow::bail!(
             "unknown container state: {state}: use {}",
             STATES.join(", ")
+        );
+    }
+    let healths = ["starting", "healthy", "unhealthy", "none"];
+    if let Some(health) = filters
+        .values("health")
+        .find(|health| !healths.contains(health))
+    {
+        anyhow::bail!(
+            "invalid filter value {health:?} for health: use {}",
+            healths.join(", ")
         );
     }
     for text in filters.values("publish").chain(filters.values("expose")) {
@@ -163,6 +174,7 @@ fn field<'a>(
                 || mount.destination == Path::new(value)
                 || source == Some(Path::new(value))
         })),
+        "health" => Field::Text(listed.health.map_or("none", Health::as_str)),
         "network" => Field::Answer(network(listed) == value),
         "restart-policy" => {
             let policy = summary.options.restart.to_string();

@@ -1,10 +1,11 @@
 //! What `inspect` shows of a container, in podman's words.
 
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use kelp_args::RestartPolicy;
 use kelp_args::Signal;
+use kelp_engine::container::health::{Check, HealthConfig};
 use kelp_engine::container::config::{Config, Notify, Systemd};
 use kelp_engine::container::inspect::Inspection;
 use kelp_engine::network::{Mode, PublishedPort};
@@ -150,8 +151,7 @@ fn state(inspection: &Inspection) -> Value {
         "Error": exit.map(|exit| exit.error.as_str()).unwrap_or_default(),
         "StartedAt": time(started),
         "FinishedAt": time(exit.map(|exit| exit.finished)),
-        // No health checks are run.
-        "Health": null,
+        "Health": inspection.health,
         "CgroupPath": run.map(|run| run.cgroup.as_str()).unwrap_or_default(),
         "CheckpointedAt": NEVER,
         "RestoredAt": NEVER,
@@ -344,7 +344,15 @@ fn container_config(inspection: &Inspection, spec: &Value) -> Value {
         "Env": spec["process"]["env"],
         "Cmd": cmd,
         "ExposedPorts": exposed_ports(config),
-        "Healthcheck": null,
+        "Healthcheck": config.health.as_ref().map(health_check),
+        "HealthcheckOnFailureAction": config.health.as_ref().map(|health| health.on_failure),
+        "HealthLogDestination": config.health.as_ref().map(|health| match &health.log_directory {
+            Some(directory) => text(directory),
+            None => "local".to_owned(),
+        }),
+        "HealthcheckMaxLogCount": config.health.as_ref().map(|health| health.log_count),
+        "HealthcheckMaxLogSize": config.health.as_ref().map(|health| health.log_size),
+        "StartupHealthCheck": config.health.as_ref().and_then(startup_check),
         "Image": config.image_name,
         "Volumes": null,
         "WorkingDir": spec["process"]["cwd"],
@@ -366,4 +374,33 @@ fn container_config(inspection: &Inspection, spec: &Value) -> Value {
             None => "container",
         },
     })
+}
+
+/// In docker's words, where times are nanoseconds.
+fn health_check(health: &HealthConfig) -> Value {
+    let mut check = check(&health.check);
+    check["StartPeriod"] = nanoseconds(health.start_period);
+    check["StartInterval"] = nanoseconds(health.start_interval.unwrap_or_default());
+    check["Retries"] = health.retries.into();
+    check
+}
+
+fn startup_check(health: &HealthConfig) -> Option<Value> {
+    let startup = health.startup.as_ref()?;
+    let mut check = check(&startup.check);
+    check["Retries"] = startup.retries.into();
+    check["Successes"] = startup.successes.into();
+    Some(check)
+}
+
+fn check(check: &Check) -> Value {
+    json!({
+        "Test": check.test,
+        "Interval": nanoseconds(check.interval.unwrap_or_default()),
+        "Timeout": nanoseconds(check.timeout),
+    })
+}
+
+fn nanoseconds(time: Duration) -> Value {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).into()
 }

@@ -2,6 +2,7 @@
 
 mod compatible;
 pub mod defaults;
+pub mod health;
 mod isolation;
 pub mod limits;
 mod process;
@@ -47,6 +48,8 @@ pub struct CreateFlags {
     retry: RetryFlags,
     #[command(flatten)]
     runtime: RuntimeFlags,
+    #[command(flatten)]
+    health: health::HealthFlags,
     #[command(flatten)]
     compatible: compatible::CompatibleFlags,
     #[command(flatten)]
@@ -164,6 +167,7 @@ impl CreateFlags {
             create_command: std::env::args_os()
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect(),
+            health: self.health.options()?,
             ..CreateOptions::default()
         };
         self.compatible.apply(&mut options)?;

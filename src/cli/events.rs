@@ -129,6 +129,9 @@ fn human(event: &Event, whole_ids: bool) -> String {
     match event.kind.as_str() {
         "container" | "pod" => {
             let mut line = format!("{head} {id} (image={}, name={}", event.image, event.name);
+            if !event.health_status.is_empty() {
+                line.push_str(&[", health_status=", &event.health_status].concat());
+            }
             for (key, value) in &event.attributes {
                 line.push_str(&[", ", key, "=", value].concat());
             }
@@ -151,6 +154,8 @@ struct Row<'a> {
     container_exit_code: Option<i32>,
     #[serde(skip_serializing_if = "str::is_empty")]
     error: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    health_status: &'a str,
     #[serde(rename = "ID", skip_serializing_if = "str::is_empty")]
     id: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -173,6 +178,7 @@ impl<'a> Row<'a> {
             attributes: &event.attributes,
             container_exit_code: event.exit_code,
             error: &event.error,
+            health_status: &event.health_status,
             id: &event.id,
             image: &event.image,
             name: &event.name,

@@ -20,6 +20,7 @@ mod exec;
 mod exit;
 mod export;
 mod global_flags;
+mod healthcheck;
 mod history;
 mod image;
 mod image_filter;
@@ -127,6 +128,7 @@ enum Command {
     OnContainers(container::Command),
     Doctor(doctor::Args),
     Events(events::Args),
+    Healthcheck(healthcheck::Args),
     History(history::Args),
     Image(image::Args),
     Images(images::Args),
@@ -217,6 +219,7 @@ fn dispatch(
         Command::OnContainers(command) => container::run(engine, before, command),
         Command::Doctor(args) => doctor::run(engine, &args),
         Command::Events(args) => events::run(engine, &args),
+        Command::Healthcheck(args) => healthcheck::run(engine, &args),
         Command::History(args) => history::run(engine, &args),
         Command::Image(args) => image::run(engine, args),
         Command::Images(args) => images::run(engine, &args),

@@ -235,7 +235,11 @@ fn status(listed: &Listed, now: SystemTime) -> String {
     match (listed.status, &listed.run, &listed.exit) {
         (Status::Running, Some(run), _) => {
             let up = now.duration_since(run.started).unwrap_or_default();
-            format!("Up {}", units::span(up))
+            let mut text = format!("Up {}", units::span(up));
+            if let Some(health) = listed.health {
+                text.push_str(&[" (", health.as_str(), ")"].concat());
+            }
+            text
         }
         (Status::Exited, _, Some(exit)) => {
             format!("Exited ({}) {}", exit.code, units::ago(exit.finished, now))

@@ -1,19 +1,22 @@
-//! `kelp update`: other limits, environment or restart policy for a container.
+//! `kelp update`: other limits, environment, health checks or restart policy for a container.
 
 use anyhow::bail;
 use kelp_args::RestartPolicy;
 use kelp_engine::Engine;
 use kelp_engine::container::update::UpdateRequest;
 
+use super::create_flags::health::HealthFlags;
 use super::create_flags::limits::LimitFlags;
 use super::create_flags::{host_variables, variables};
 use super::output;
 
-/// Change the limits of a container, its environment, or what happens when it has ended
+/// Change the limits of a container, its environment, its health checks, or what happens when it has ended
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     limits: LimitFlags,
+    #[command(flatten)]
+    health: HealthFlags,
     /// Set an environment variable from the next start on: KEY=VALUE, KEY or PREFIX*
     #[arg(short, long)]
     env: Vec<String>,
@@ -42,6 +45,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         limits: args.limits.of_cgroup()?,
         ulimits: args.limits.of_processes()?,
         restart: args.restart,
+        health: args.health.options()?,
         env: variables(&[], &args.env, &host_variables())?,
         unset_env: args.unsetenv.clone(),
     };

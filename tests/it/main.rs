@@ -27,6 +27,7 @@ mod flags;
 mod foreign;
 mod from_podman;
 mod full_disk;
+mod health;
 mod hello;
 mod http;
 mod image;

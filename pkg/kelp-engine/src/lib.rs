@@ -43,7 +43,7 @@ pub use error::{Error, Kind};
 pub use kelp_network as network;
 pub use kelp_runtime::{OCI_VERSION, devices};
 use kelp_state::paths::make_private;
-pub use kelp_state::{ContainerId, Paths, Status};
+pub use kelp_state::{ContainerId, Health, Paths, Status};
 use storage::Storage;
 
 /// Tells where the read-only stores of images are.

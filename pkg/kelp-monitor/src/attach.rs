@@ -6,6 +6,7 @@ use std::path::Path;
 
 use kelp_runtime::console::Size;
 use kelp_runtime::foreign::Stage;
+use kelp_state::Health;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
@@ -114,9 +115,11 @@ impl Connection {
         match self.reply()? {
             Reply::Started { pid } => Ok(pid),
             Reply::Failed { kind, text } => Err(Error::Failed { kind, text }),
-            Reply::Done | Reply::Rest(_) | Reply::Stage { .. } | Reply::Exited { .. } => {
-                Err(Error::MonitorGone)
-            }
+            Reply::Done
+            | Reply::Rest(_)
+            | Reply::Stage { .. }
+            | Reply::Checked { .. }
+            | Reply::Exited { .. } => Err(Error::MonitorGone),
         }
     }
 
@@ -151,6 +154,16 @@ impl Connection {
         let mut answered = [PollFd::new(&self.socket, PollFlags::IN)];
         if sent.is_ok() {
             let _ = poll(&mut answered, Some(&ANSWER));
+        }
+    }
+
+    /// Has a health check made, and waits for its result: whether it was passed, and the state after it.
+    pub fn check(&self) -> Result<(bool, Health), Error> {
+        send(self.socket.as_fd(), &Request::Check, &[]).map_err(|_| Error::MonitorGone)?;
+        match self.reply()? {
+            Reply::Checked { passed, health } => Ok((passed, health)),
+            Reply::Failed { kind, text } => Err(Error::Failed { kind, text }),
+            _ => Err(Error::MonitorGone),
         }
     }
 

@@ -8,7 +8,7 @@ use kelp_runtime::cgroup::Cgroup;
 use kelp_state::events::{self, Event};
 use kelp_state::file::{self, Durability};
 use kelp_state::shown::Place;
-use kelp_state::{ExitRecord, Paths, Record, name};
+use kelp_state::{ExitRecord, Health, Paths, Record, name};
 
 use crate::launch::Launch;
 use crate::overlays;
@@ -97,6 +97,23 @@ pub(crate) fn note(
         attributes: launch.labels.clone(),
         exit_code,
         ..Event::now("container", action, record.id.as_str(), name)
+    };
+    events::append(paths, &event);
+}
+
+/// Notes that the container's health is another one.
+pub(crate) fn note_health(
+    paths: &Paths,
+    record: &Record,
+    launch: &Launch,
+    name: &str,
+    health: Health,
+) {
+    let event = Event {
+        image: launch.image.clone(),
+        attributes: launch.labels.clone(),
+        health_status: health.to_string(),
+        ..Event::now("container", "health_status", record.id.as_str(), name)
     };
     events::append(paths, &event);
 }

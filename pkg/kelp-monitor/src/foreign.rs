@@ -37,6 +37,11 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
+    /// The container, as the runtime knows it.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
     /// The mount namespace in which the runtime is called, for others who call it.
     pub(crate) fn stage(&self) -> &Stage {
         &self.stage

@@ -9,6 +9,7 @@ use kelp_runtime::resources::Setting;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
+use crate::health::HealthConfig;
 use crate::notify::Notify;
 use crate::restart::Restart;
 
@@ -58,6 +59,9 @@ pub struct Launch {
     /// How the service manager is told that it runs.
     #[serde(default)]
     pub notify: Option<Notify>,
+    /// How it is found out whether it works.
+    #[serde(default)]
+    pub health: Option<HealthConfig>,
     /// A file with the container's id, removed with the container.
     pub cid_file: Option<PathBuf>,
     /// Whether its program is started again when it has ended.

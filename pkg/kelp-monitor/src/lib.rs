@@ -11,6 +11,7 @@ pub mod error;
 mod finish;
 mod foreign;
 mod guard;
+pub mod health;
 mod input;
 mod joined;
 pub mod launch;

@@ -59,6 +59,8 @@ struct End {
     clients: Vec<OwnedFd>,
     /// Whether somebody wants it to have been the last.
     stopped: bool,
+    /// Whether another one is due whatever the restart policy says.
+    again: bool,
 }
 
 impl Life<'_> {
@@ -82,6 +84,7 @@ impl Life<'_> {
                     cgroup: None,
                     clients: Vec::new(),
                     stopped: false,
+                    again: false,
                 },
                 Ok(end) => end,
             };
@@ -90,6 +93,7 @@ impl Life<'_> {
             self.refresh();
             let policy = self.file.launch.restart.filter(|_| !end.stopped);
             let again = policy.is_some_and(|policy| policy.applies(code, self.restarts));
+            let again = again || (end.again && !end.stopped);
             let trash = finish(
                 self.paths,
                 self.record,
@@ -160,6 +164,7 @@ impl Life<'_> {
         };
         let mut watch = Watch::new(running, &mut self.log, of, run, &self.listener, asked);
         watch.end_after(launch.timeout.map(Duration::from_secs));
+        watch.check(launch.health.as_ref());
         if let Some(starter) = first.take() {
             let socket = starter.socket.try_clone();
             let socket = socket.map_err(Error::io("copy a descriptor"))?;
@@ -182,8 +187,11 @@ impl Life<'_> {
         let (code, why) = if seen.timed_out {
             (TIMED_OUT, "it ran for longer than --timeout allows")
         } else {
-            (exit.code(), "")
+            (exit.code(), seen.ended_because)
         };
+        if let Some(health) = seen.health.filter(|_| !launch.remove) {
+            let _ = record.keep_health(&health);
+        }
         // Nobody has its root mounted, and its ports are free, before anybody is told of the end.
         drop(kept);
         let _ = network.tear_down();
@@ -196,6 +204,7 @@ impl Life<'_> {
             cgroup: cgroup.release(),
             clients: seen.clients,
             stopped: seen.stopped,
+            again: seen.again,
         })
     }
 

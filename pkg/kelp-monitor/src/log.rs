@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use rustix::fs::OFlags;
 use rustix::time::{ClockId, clock_gettime};
@@ -265,6 +266,16 @@ impl Stamp {
     fn text(&self) -> &[u8] {
         &self.text
     }
+}
+
+/// A time in RFC 3339, in UTC.
+pub(crate) fn rfc3339(time: SystemTime) -> String {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    let since = since.unwrap_or_default();
+    let mut stamp = Stamp::default();
+    write_date(&mut stamp.text, since.as_secs().cast_signed());
+    digits(&mut stamp.text[20..29], u64::from(since.subsec_nanos()));
+    String::from_utf8_lossy(stamp.text()).into_owned()
 }
 
 fn digits(place: &mut [u8], mut number: u64) {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use kelp_runtime::console::Size;
 use kelp_runtime::message;
+use kelp_state::Health;
 use rustix::net::RecvFlags;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -31,6 +32,8 @@ pub enum Request {
     Updated,
     /// Somebody is about to call the runtime that has made the container.
     Stage,
+    /// A health check is to be made now.
+    Check,
 }
 
 /// Which streams come as descriptors with the message, in this order, each the end of a pipe.
@@ -70,6 +73,13 @@ pub enum Reply {
     Stage {
         /// Where in it what the runtime needs is.
         place: PathBuf,
+    },
+    /// What a health check came to.
+    Checked {
+        /// Whether it was passed.
+        passed: bool,
+        /// The state of the container now.
+        health: Health,
     },
     /// What the program wrote at last and the client's pipe had no room for, to be read from the file
     /// that comes along after the pipe.

@@ -3,13 +3,15 @@
 //! It waits in poll(2) and nowhere else: whatever a client does not read, the socket, the signals
 //! and the time are attended to.
 
+mod checks;
+
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use kelp_runtime::cgroup::OomKills;
-use kelp_state::{Paths, Record, RunRecord};
+use kelp_state::{HealthRecord, Paths, Record, RunRecord};
 use kelp_sys::process::{Exit, wait_pidfd};
 use kelp_sys::signal::{pidfd_send, read_signal};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -20,6 +22,7 @@ use rustix::process::{Signal, pidfd_send_signal};
 
 use crate::door::Door;
 use crate::finish::{current_name, note};
+use crate::health::Checks;
 use crate::launch::Launch;
 use crate::log::{LogWriter, Stream};
 use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
@@ -57,6 +60,11 @@ pub(crate) struct Watch<'a> {
     deadline: Option<Instant>,
     timed_out: bool,
     stopped: bool,
+    /// Whether it is to be started again whatever its restart policy says.
+    again: bool,
+    /// Why it was ended, where that was not asked for.
+    ended_because: &'static str,
+    checks: Option<Checks>,
     asked: Asked<'a>,
 }
 
@@ -88,8 +96,14 @@ pub(crate) struct Seen {
     pub(crate) timed_out: bool,
     /// Whether it is not to be started again.
     pub(crate) stopped: bool,
+    /// Whether it is to be started again whatever its restart policy says.
+    pub(crate) again: bool,
+    /// Why it was ended, where that was not asked for.
+    pub(crate) ended_because: &'static str,
     /// Whether the kernel killed a process of it for memory, in this run or before it.
     pub(crate) oom_killed: bool,
+    /// What its health checks have found.
+    pub(crate) health: Option<HealthRecord>,
 }
 
 /// What a descriptor of the poll set stands for.
@@ -99,6 +113,7 @@ enum Source {
     Listener,
     Signals,
     Memory,
+    Check,
     Client(u64),
     /// An output, or a client's pipe that it waits for.
     Output(usize),
@@ -130,6 +145,9 @@ impl<'a> Watch<'a> {
             deadline: None,
             timed_out: false,
             stopped: false,
+            again: false,
+            ended_because: "",
+            checks: None,
             asked,
         }
     }
@@ -166,6 +184,7 @@ impl<'a> Watch<'a> {
                     }
                     Source::Signals => self.begin_stop()?,
                     Source::Memory => self.look_at_the_memory(),
+                    Source::Check => self.hear_of_health(),
                     Source::Client(number) => self.hear(number),
                     Source::Output(index) => self.output(index)?,
                     Source::Input => self.running.input.turn()?,
@@ -183,7 +202,10 @@ impl<'a> Watch<'a> {
             clients: sockets.collect(),
             timed_out: self.timed_out,
             stopped: self.stopped,
+            again: self.again,
+            ended_because: self.ended_because,
             oom_killed: self.run.oom_killed,
+            health: self.checks.map(|checks| checks.record().clone()),
         }
     }
 
@@ -209,6 +231,7 @@ impl<'a> Watch<'a> {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.time_out();
         }
+        self.look_at_the_health();
         let late: Vec<u64> = self
             .hold_ups()
             .filter_map(|(client, end)| (end <= now).then_some(client))
@@ -224,7 +247,11 @@ impl<'a> Watch<'a> {
 
     fn time_out(&mut self) {
         self.deadline = None;
-        self.timed_out = !self.stopped;
+        self.timed_out = !self.stopped && !self.again;
+        self.kill();
+    }
+
+    fn kill(&self) {
         if let Some(cgroup) = self.running.cgroup.get() {
             let _ = cgroup.kill();
         }
@@ -255,6 +282,10 @@ impl<'a> Watch<'a> {
             sources.push(Source::Memory);
             fds.push(PollFd::from_borrowed_fd(events, PollFlags::PRI));
         }
+        if let Some(probe) = self.checks.as_ref().and_then(Checks::awaited) {
+            sources.push(Source::Check);
+            fds.push(PollFd::from_borrowed_fd(probe, PollFlags::IN));
+        }
         if let Some(listener) = self.door.awaited() {
             sources.push(Source::Listener);
             fds.push(PollFd::from_borrowed_fd(listener, PollFlags::IN));
@@ -282,7 +313,9 @@ impl<'a> Watch<'a> {
             fds.push(PollFd::from_borrowed_fd(fd, flags));
         }
         let due = self.hold_ups().map(|(_, end)| end);
-        let due = due.chain(self.deadline).chain(self.door.opens_at()).min();
+        let check = self.checks.as_ref().and_then(Checks::due);
+        let due = due.chain(self.deadline).chain(self.door.opens_at());
+        let due = due.chain(check).min();
         let left = due.map(|due| timespec(due.saturating_duration_since(Instant::now())));
         match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -307,13 +340,18 @@ impl<'a> Watch<'a> {
     /// first, and by the book.
     fn begin_stop(&mut self) -> io::Result<()> {
         while read_signal(self.asked.signals.as_fd())?.is_some() {
-            let _ = pidfd_send(self.running.child.pidfd.as_fd(), self.asked.signal);
             self.stopped = true;
-            // Said again, it does not last longer.
-            let end = Instant::now().checked_add(self.asked.timeout);
-            self.deadline = [self.deadline, end].into_iter().flatten().min();
+            self.ask_to_end();
         }
         Ok(())
+    }
+
+    /// Asks the program to end, and kills it when its time is over.
+    fn ask_to_end(&mut self) {
+        let _ = pidfd_send(self.running.child.pidfd.as_fd(), self.asked.signal);
+        // Said again, it does not last longer.
+        let end = Instant::now().checked_add(self.asked.timeout);
+        self.deadline = [self.deadline, end].into_iter().flatten().min();
     }
 
     fn output(&mut self, index: usize) -> io::Result<()> {
@@ -400,11 +438,16 @@ impl<'a> Watch<'a> {
             }
             Request::Stop => self.stopped = true,
             Request::Stage => return self.show_stage(number),
+            Request::Check => return self.check_for(number),
             Request::Paused(paused) => {
                 self.run.paused = paused;
                 let _ = self.of.record.write_run(&self.run);
+                self.pause_checks(paused);
             }
-            Request::Updated => self.oom_kills.look_for(self.running.cgroup.get()),
+            Request::Updated => {
+                self.oom_kills.look_for(self.running.cgroup.get());
+                self.check_anew();
+            }
         }
         if let Some(client) = self.clients.iter().find(|client| client.number == number) {
             let _ = send(client.socket.as_fd(), &Reply::Done, &[]);
@@ -458,6 +501,9 @@ impl<'a> Watch<'a> {
 
     fn leave(&mut self, number: u64) {
         self.clients.retain(|client| client.number != number);
+        if let Some(checks) = &mut self.checks {
+            checks.forget(number);
+        }
         for output in &mut self.running.outputs {
             output.drop_client(number);
         }

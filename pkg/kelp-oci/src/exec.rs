@@ -84,6 +84,7 @@ impl Container {
             cgroup: cgroup.as_ref().filter(|_| scope.is_none()).map(AsFd::as_fd),
             enter_cgroup: attach.as_ref().map(|attach| attach as _),
             joins_mounts: joins_mounts(&spec),
+            lasts: true,
         };
         let mut starting = exec(&plan, &target, (!terminal).then(own_streams))?;
         let outer = options.terminal.take(starting.terminal.take())?;

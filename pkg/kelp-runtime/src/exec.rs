@@ -40,6 +40,8 @@ pub struct Target<'a> {
     pub enter_cgroup: Option<&'a dyn Fn(u32) -> Result<(), String>>,
     /// Whether its mount namespace is that of others, whose root is not its own.
     pub joins_mounts: bool,
+    /// Whether the process goes on when the caller has ended.
+    pub lasts: bool,
 }
 
 impl Target<'_> {
@@ -136,8 +138,11 @@ fn join(
         rootfs::enter(root.as_fd()).step(|| "enter the container's root".to_owned())?;
     }
     clone3_sibling(CloneFlags::empty(), None, || {
+        let tie = Tie::Exec {
+            lasts: target.lasts,
+        };
         let failure = match prepare(plan, stdio, parent.as_fd()) {
-            Ok(identity) => process::execute(plan, &identity, parent.as_fd(), Tie::Exec),
+            Ok(identity) => process::execute(plan, &identity, parent.as_fd(), tie),
             Err(failure) => failure,
         };
         let _ = send(parent.as_fd(), &failure.to_bytes(), &[]);

@@ -74,8 +74,11 @@ pub enum Tie<'a> {
     /// For good: a container's first process.
     #[default]
     Life,
-    /// Until it becomes the program: one that exec adds.
-    Exec,
+    /// One that exec adds: until it becomes the program, or for good.
+    Exec {
+        /// Whether it goes on without its caller.
+        lasts: bool,
+    },
     /// The same of a container's first process.
     Start,
     /// Until it waits at this gate.
@@ -127,7 +130,7 @@ fn become_user(
         setrlimit(resource, limit).step(|| format!("set the limit {resource:?}"))?;
     }
     plan.scheduling.apply()?;
-    if matches!(tie, Tie::Exec) {
+    if matches!(tie, Tie::Exec { .. }) {
         plan.scheduling.bind_final()?;
     }
     usual_umask();
@@ -140,7 +143,7 @@ fn become_user(
         .step(|| "drop capabilities from the bounding set".to_owned())?;
     set_ids(identity, &plan.extras)?;
     // An init was root before.
-    if matches!(tie, Tie::Exec) || (identity.uid, identity.gid) != (0, 0) {
+    if matches!(tie, Tie::Exec { .. }) || (identity.uid, identity.gid) != (0, 0) {
         tie_again(parent)?;
     }
     if let Some(missing) = missing {
@@ -408,7 +411,7 @@ fn run_program(
         Ok(state) => state,
         Err(failure) => return failure,
     };
-    if matches!(tie, Tie::Exec | Tie::Start)
+    if matches!(tie, Tie::Exec { lasts: true } | Tie::Start)
         && let Err(failure) = untie()
     {
         return failure;

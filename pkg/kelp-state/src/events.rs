@@ -43,6 +43,9 @@ pub struct Event {
     /// What went wrong, of `pull-error`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
+    /// What a container's health is now, of `health_status`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub health_status: String,
     /// Labels and the like.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
@@ -60,6 +63,7 @@ impl Event {
             image: String::new(),
             exit_code: None,
             error: String::new(),
+            health_status: String::new(),
             attributes: BTreeMap::new(),
         }
     }

@@ -10,6 +10,7 @@
 pub mod error;
 pub mod events;
 pub mod file;
+pub mod health;
 pub mod id;
 pub mod liveness;
 pub mod name;
@@ -20,6 +21,7 @@ pub mod status;
 pub mod trash;
 
 pub use error::Error;
+pub use health::{Health, HealthRecord};
 pub use id::ContainerId;
 pub use paths::Paths;
 pub use record::{ExitRecord, Record, RunRecord};

@@ -10,9 +10,6 @@ use kelp_engine::container::config::{CreateOptions, Notify};
     reason = "they are called what the command line calls them"
 )]
 pub struct CompatibleFlags {
-    /// Run no health checks: none are run
-    #[arg(long)]
-    no_healthcheck: bool,
     /// For docker's scripts: signatures are not what it is about
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     disable_content_trust: Option<bool>,

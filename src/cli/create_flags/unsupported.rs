@@ -37,23 +37,9 @@ const CREATE: &[(&str, &str)] = &[
 ];
 
 /// Of run, create and update.
-const LIMITS_AND_HEALTH: &[(&str, &str)] = &[
+const LIMITS: &[(&str, &str)] = &[
     ("--cpu-rt-period", V2),
     ("--cpu-rt-runtime", V2),
-    ("--health-cmd", HEALTH),
-    ("--health-interval", HEALTH),
-    ("--health-log-destination", HEALTH),
-    ("--health-max-log-count", HEALTH),
-    ("--health-max-log-size", HEALTH),
-    ("--health-on-failure", HEALTH),
-    ("--health-retries", HEALTH),
-    ("--health-start-period", HEALTH),
-    ("--health-startup-cmd", HEALTH),
-    ("--health-startup-interval", HEALTH),
-    ("--health-startup-retries", HEALTH),
-    ("--health-startup-success", HEALTH),
-    ("--health-startup-timeout", HEALTH),
-    ("--health-timeout", HEALTH),
     ("--memory-swappiness", V2),
 ];
 
@@ -62,9 +48,6 @@ const ONLY_CREATE: &[(&str, &str)] = &[("--init-ctr", PODS)];
 
 /// Of run alone.
 const RUN: &[(&str, &str)] = &[("--preserve-fd", ""), ("--preserve-fds", "")];
-
-/// Of update alone.
-const UPDATE: &[(&str, &str)] = &[("--no-healthcheck", HEALTH)];
 
 /// Of exec.
 const EXEC: &[(&str, &str)] = &[
@@ -150,7 +133,6 @@ const COMMANDS: &[(&str, &[&str])] = &[
             "compose",
             "farm",
             "generate",
-            "healthcheck",
             "init",
             "kube",
             "machine",
@@ -205,7 +187,6 @@ const VOLUME: &[(&str, &str)] = &[
 ];
 
 const V2: &str = "cgroup v2 has no such limit";
-const HEALTH: &str = "no health checks are run";
 const ADDRESS: &str = "it needs a network whose addresses kelp gives, and there is none";
 const PODS: &str = "there are no pods";
 
@@ -219,9 +200,9 @@ fn of(path: &str) -> &'static [List] {
     match command {
         "kelp" => &[GLOBAL],
         "volume create" => &[VOLUME],
-        "create" => &[CREATE, LIMITS_AND_HEALTH, ONLY_CREATE],
-        "run" => &[CREATE, LIMITS_AND_HEALTH, RUN],
-        "update" => &[LIMITS_AND_HEALTH, UPDATE],
+        "create" => &[CREATE, LIMITS, ONLY_CREATE],
+        "run" => &[CREATE, LIMITS, RUN],
+        "update" => &[LIMITS],
         "exec" => &[EXEC],
         "pull" => &[PULL],
         "images" | "list" | "ls" => &[IMAGES],
@@ -296,7 +277,7 @@ mod tests {
     fn lists_are_sorted_and_belong_to_their_commands() {
         for list in [
             CREATE,
-            LIMITS_AND_HEALTH,
+            LIMITS,
             ONLY_CREATE,
             RUN,
             EXEC,
@@ -305,7 +286,6 @@ mod tests {
             IMAGES,
             LOGIN,
             UNSHARE,
-            UPDATE,
             VOLUME,
         ] {
             assert!(list.is_sorted(), "{list:?}");

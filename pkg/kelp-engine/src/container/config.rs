@@ -9,6 +9,7 @@ use kelp_args::RestartPolicy;
 pub use kelp_monitor::launch::{CgroupMode, Cgroups, LogDriver};
 pub use kelp_monitor::notify::Notify;
 
+pub use crate::container::health::{HealthConfig, HealthOptions};
 pub use crate::container::limits::Limits;
 pub use crate::container::system::Systemd;
 use kelp_network::{Mode, PublishedPort};
@@ -174,6 +175,8 @@ pub struct CreateOptions {
     pub monitor_pid_file: Option<PathBuf>,
     /// How the service manager is told that it runs.
     pub notify: Option<Notify>,
+    /// Health checks.
+    pub health: HealthOptions,
     /// Published ports.
     pub publish: Vec<PublishedPort>,
     /// Whether the image's exposed ports are published on ports that are free.
@@ -329,6 +332,9 @@ pub struct Config {
     pub stop_signal: i32,
     /// Seconds until it is killed after that.
     pub stop_timeout: u64,
+    /// How it is found out whether it works, by image and request.
+    #[serde(default)]
+    pub health: Option<HealthConfig>,
     /// What was asked for.
     pub options: CreateOptions,
 }

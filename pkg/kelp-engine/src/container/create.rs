@@ -268,6 +268,7 @@ impl Engine {
             restart: restart(options.restart),
             timeout: options.timeout,
             stop_signal: system::stop_signal(options, image),
+            health: options.health.over(base.health.clone())?,
             anonymous_volumes,
         })
     }
@@ -452,6 +453,7 @@ fn config(
         exposed: exposed(&options, &base.config),
         stop_signal: launch.stop_signal,
         stop_timeout: stop_timeout(&options),
+        health: launch.health.clone(),
         options,
     }
 }
@@ -505,6 +507,7 @@ pub(crate) fn directory_base(path: &Path, overlay: bool) -> Result<Base, Error> 
         name: path.display().to_string(),
         id: String::new(),
         config: ImageConfig::default(),
+        health: None,
         root: if overlay {
             BaseRoot::Layers(vec![path])
         } else {

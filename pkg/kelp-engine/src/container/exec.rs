@@ -178,6 +178,7 @@ impl Engine {
             cgroup: own.filter(|_| scope.is_none()).map(AsFd::as_fd),
             enter_cgroup: attach.as_ref().map(|attach| attach as _),
             joins_mounts: false,
+            lasts: true,
         };
         let starting = exec(&plan, &target, stdio)?;
         if let Some(cgroup) = others {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use kelp_monitor::Launch;
 use kelp_runtime::plan::Rootfs;
-use kelp_state::{ContainerId, ExitRecord, Record, RunRecord, Status, file};
+use kelp_state::{ContainerId, ExitRecord, HealthRecord, Record, RunRecord, Status, file};
 
 use crate::container::Config;
 use crate::container::list::Summary;
@@ -24,6 +24,8 @@ pub struct Inspection {
     pub run: Option<RunRecord>,
     /// How it ended last, of one that does not run.
     pub exit: Option<ExitRecord>,
+    /// What its health checks have found, if it has any.
+    pub health: Option<HealthRecord>,
     /// Its directory.
     pub directory: PathBuf,
 }
@@ -45,7 +47,9 @@ impl Engine {
         let config = self.config(id)?;
         let run = record.run()?;
         let exit = if run.is_some() { None } else { record.exit()? };
+        let health = config.health.as_ref().map(|_| record.health());
         Ok(Inspection {
+            health: health.transpose()?.map(Option::unwrap_or_default),
             launch: file::read_json(&record.data.join("launch.json"))?,
             config,
             status,

@@ -10,8 +10,9 @@ use std::time::SystemTime;
 
 use kelp_args::RestartPolicy;
 use kelp_network::{Mode, PublishedPort};
-use kelp_state::{ContainerId, ExitRecord, Record, RunRecord, Status, file};
+use kelp_state::{ContainerId, ExitRecord, Health, Record, RunRecord, Status, file};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::container::find::{KILLED, is_lost};
 use crate::{Engine, Error};
@@ -37,6 +38,9 @@ pub struct Summary {
     /// Ports that it serves, by image and request.
     #[serde(default)]
     pub exposed: Vec<String>,
+    /// Its health checks, of which a list tells no more than that there are some.
+    #[serde(default)]
+    pub health: Option<IgnoredAny>,
     /// What was asked for.
     #[serde(default)]
     pub options: SummaryOptions,
@@ -91,6 +95,8 @@ pub struct Listed {
     pub run: Option<RunRecord>,
     /// How it ended last, of one that does not run.
     pub exit: Option<ExitRecord>,
+    /// Whether it works, of one that has health checks.
+    pub health: Option<Health>,
 }
 
 impl Engine {
@@ -158,7 +164,9 @@ impl Engine {
         if is_unsettled && summary.options.remove {
             return Ok(None);
         }
+        let health = summary.health.as_ref().map(|_| record.health());
         Ok(Some(Listed {
+            health: health.transpose()?.map(|found| found.unwrap_or_default().status),
             summary,
             status,
             run,
@@ -193,6 +201,7 @@ mod tests {
             exposed: vec!["80/tcp".to_owned()],
             stop_signal: 15,
             stop_timeout: 10,
+            health: None,
             options: CreateOptions {
                 remove: true,
                 mounts: vec![oci_spec::runtime::Mount::default()],

@@ -12,6 +12,7 @@ pub mod environment;
 pub mod exec;
 pub mod export;
 pub mod find;
+pub mod health;
 pub mod inspect;
 pub mod limits;
 pub mod list;

@@ -12,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::container::config::Config;
 use crate::container::deaf::is_deaf;
 use crate::container::find::KILLED;
+use crate::container::health;
 use crate::{Engine, Error, Kind};
 
 /// The signal that no program can catch.
@@ -142,10 +143,10 @@ impl Engine {
         )))
     }
 
-    /// Tells the monitor of a container with a restart policy not to start it again; whether it has
-    /// been told.
+    /// Tells the monitor of a container that it may start again not to do so; whether it has been told.
     fn keep_stopped(&self, config: &Config) -> bool {
-        if config.options.restart == RestartPolicy::No {
+        let has_policy = config.options.restart != RestartPolicy::No;
+        if !has_policy && !health::starts_again(config.health.as_ref()) {
             return false;
         }
         let record = Record::new(&self.paths, config.id.clone());

@@ -1,4 +1,4 @@
-//! `update`: other limits, environment or restart policy for a container, whether it runs or not.
+//! `update`: other limits, environment, health checks or restart policy for a container, whether it runs or not.
 //!
 //! All of a request, or nothing: limits are written to the cgroup of a container that runs before its
 //! record says so, and what the kernel refuses leaves both as they were. A container that is being
@@ -18,7 +18,7 @@ use kelp_state::{ContainerId, Record, RunRecord};
 use oci_spec::runtime::LinuxResources;
 use serde_json::Value;
 
-use crate::container::config::{CgroupMode, Config};
+use crate::container::config::{CgroupMode, Config, HealthOptions};
 use crate::container::limits::{self, Limits};
 use crate::container::{create, environment};
 use crate::{Engine, Error, spec};
@@ -36,6 +36,8 @@ pub struct UpdateRequest {
     pub env: Vec<String>,
     /// Variables that are taken away, for the next start.
     pub unset_env: Vec<String>,
+    /// Health checks; a container that runs is checked anew.
+    pub health: HealthOptions,
 }
 
 /// What a container is asked to be, and what its monitor starts it from.
@@ -62,8 +64,9 @@ impl Engine {
         let mut after = before.clone();
         let settings = after.change(request)?;
         let runs = put(&record, &before, &after, &settings)?;
+        let is_checked_anew = before.launch.health != after.launch.health;
         if runs
-            && !settings.is_empty()
+            && (!settings.is_empty() || is_checked_anew)
             && let Ok(monitor) = Connection::open(&record.runtime)
         {
             monitor.updated();
@@ -115,6 +118,8 @@ impl Documents {
             options.restart = policy;
             self.launch.restart = create::restart(policy);
         }
+        self.launch.health = request.health.over(self.launch.health.take())?;
+        self.config.health.clone_from(&self.launch.health);
         for (name, soft, hard) in &request.ulimits {
             options.ulimits.retain(|(known, _, _)| known != name);
             options.ulimits.push((name.clone(), *soft, *hard));

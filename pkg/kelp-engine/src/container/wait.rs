@@ -3,7 +3,7 @@
 use std::fs;
 use std::str::FromStr;
 
-use kelp_state::{ContainerId, Record, Status};
+use kelp_state::{ContainerId, Health, Record, Status};
 use rustix::fs::inotify::WatchFlags;
 
 use crate::watch::Watch;
@@ -22,6 +22,8 @@ pub enum Condition {
     Exited,
     /// It is gone.
     Removing,
+    /// Its health checks have found this.
+    Health(Health),
 }
 
 impl FromStr for Condition {
@@ -34,6 +36,8 @@ impl FromStr for Condition {
             "paused" => Ok(Self::Paused),
             "exited" | "stopped" | "not-running" => Ok(Self::Exited),
             "removing" | "removed" => Ok(Self::Removing),
+            "healthy" => Ok(Self::Health(Health::Healthy)),
+            "unhealthy" => Ok(Self::Health(Health::Unhealthy)),
             _ => Err(Error::invalid(format!(
                 "unknown container state: \"{text}\""
             ))),
@@ -42,8 +46,13 @@ impl FromStr for Condition {
 }
 
 impl Condition {
-    fn holds(self, status: Status) -> bool {
+    fn holds(self, status: Status, record: &Record) -> bool {
         match self {
+            Self::Health(health) => {
+                let found = record.health().ok().flatten();
+                matches!(status, Status::Running | Status::Paused)
+                    && found.is_some_and(|found| found.status == health)
+            }
             Self::Created => status == Status::Created,
             Self::Running => status == Status::Running,
             Self::Paused => status == Status::Paused,
@@ -73,6 +82,15 @@ impl Engine {
         if only_exit && settled(self.status(id)?) {
             return self.wait_container(id);
         }
+        let of_health = |condition: &Condition| matches!(condition, Condition::Health(_));
+        let only_health = conditions.iter().all(of_health);
+        if only_health && self.config(id)?.health.is_none() {
+            return Err(Error::invalid(format!(
+                "container {} has no defined healthcheck: it will never be healthy or unhealthy",
+                id.short()
+            )));
+        }
+        let mut has_run = false;
         fs::create_dir_all(&record.runtime)
             .map_err(Error::io(format!("create {}", record.runtime.display())))?;
         let watch = Watch::on(&record.runtime, CHANGES)?;
@@ -92,11 +110,18 @@ impl Engine {
             if only_exit && settled(status) {
                 return self.wait_container(id);
             }
-            if conditions.iter().any(|condition| condition.holds(status)) {
+            if conditions.iter().any(|condition| condition.holds(status, &record)) {
                 return Ok(match record.exit()? {
                     Some(exit) if status == Status::Exited => exit.code,
                     _ => -1,
                 });
+            }
+            has_run |= matches!(status, Status::Running | Status::Paused);
+            if only_health && has_run && status == Status::Exited {
+                return Err(Error::conflict(format!(
+                    "container {} has ended: its health is not checked any more",
+                    id.short()
+                )));
             }
             watch.wait()?;
         }

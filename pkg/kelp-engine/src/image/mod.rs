@@ -39,6 +39,7 @@ use kelp_userns::{IdMap, UserNamespace};
 use oci_spec::image::Config as ImageConfig;
 use rustix::fs::OFlags;
 
+use crate::container::health::{HealthConfig, ImageCheck};
 use crate::container::config::CreateOptions;
 use crate::container::create::directory_base;
 use crate::storage::Storage;
@@ -53,6 +54,8 @@ pub struct Base {
     pub id: String,
     /// The image's defaults.
     pub config: ImageConfig,
+    /// How the image says that it is found out whether it works.
+    pub health: Option<HealthConfig>,
     /// The files.
     pub root: BaseRoot,
     /// Keeps images and volumes from being removed until the container's record refers to them.
@@ -163,8 +166,10 @@ impl Engine {
         let record = store.find(&options.image)?;
         store.note_use(&record);
         self.hold_image(&store, &mut held, &record, map)?;
-        let config = store.config(&record)?;
+        let (config, document) = store.config_and_text(&record)?;
+        let check = ImageCheck::of(&document);
         Ok(Base {
+            health: check.and_then(|check| check.config()),
             name: full_name(&store, &options.image, &record)?,
             id: record.id.hex().to_owned(),
             config: config.config().clone().unwrap_or_default(),

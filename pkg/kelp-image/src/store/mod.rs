@@ -451,9 +451,26 @@ impl Store {
         serde_json::from_slice(&bytes).map_err(Error::json(format!("read manifest {digest}")))
     }
 
+    /// An image's config, and its text, which may say more than the specification knows.
+    pub fn config_and_text(
+        &self,
+        record: &ImageRecord,
+    ) -> Result<(ImageConfiguration, Vec<u8>), Error> {
+        self.config_blob_and_text(&record.id)
+    }
+
     fn config_blob(&self, digest: &Digest) -> Result<ImageConfiguration, Error> {
+        self.config_blob_and_text(digest).map(|(config, _)| config)
+    }
+
+    fn config_blob_and_text(
+        &self,
+        digest: &Digest,
+    ) -> Result<(ImageConfiguration, Vec<u8>), Error> {
         let bytes = self.blobs.read(digest, DOCUMENT_LIMIT)?;
-        serde_json::from_slice(&bytes).map_err(Error::json(format!("read image config {digest}")))
+        let config = serde_json::from_slice(&bytes)
+            .map_err(Error::json(format!("read image config {digest}")))?;
+        Ok((config, bytes))
     }
 
     fn record_path(&self, id: &Digest) -> PathBuf {

@@ -1,0 +1,183 @@
+//! The health checks of a container that runs, as the monitor's poll loop sees them: when one is due, what is
+//! waited for, and what came of it.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use kelp_state::health::HealthCheck;
+use kelp_state::{Health, HealthRecord};
+
+use super::course::{Course, Verdict};
+use super::probe::{Probe, Subject};
+use super::{HealthConfig, OnFailure};
+
+/// The checks of one run of a container.
+#[derive(Debug)]
+pub(crate) struct Checks {
+    course: Course,
+    /// The one that is under way.
+    probe: Option<Probe>,
+    /// Whether its result does not count: the container was frozen meanwhile.
+    void: bool,
+    /// When the next one is due, unless the container is paused.
+    next: Option<Instant>,
+    paused: bool,
+    /// Clients that asked for a check and wait for its result.
+    askers: Vec<u64>,
+}
+
+/// What a check came to.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    /// Whether it was passed.
+    pub(crate) passed: bool,
+    /// Who asked.
+    pub(crate) askers: Vec<u64>,
+}
+
+impl Checks {
+    /// Of a program that runs from now on: the first check is made at once.
+    pub(crate) fn begin(config: HealthConfig) -> Self {
+        let now = Instant::now();
+        let course = Course::new(config, now);
+        Self {
+            next: course.check().interval.map(|_| now),
+            course,
+            probe: None,
+            void: false,
+            paused: false,
+            askers: Vec::new(),
+        }
+    }
+
+    /// What was found so far.
+    pub(crate) fn record(&self) -> &HealthRecord {
+        &self.course.record
+    }
+
+    pub(crate) fn config(&self) -> &HealthConfig {
+        self.course.config()
+    }
+
+    pub(crate) fn status(&self) -> Health {
+        self.course.record.status
+    }
+
+    /// When [`Checks::turn`] is to be called.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        match &self.probe {
+            Some(probe) => Some(probe.end),
+            None => self.next.filter(|_| !self.paused),
+        }
+    }
+
+    /// What becomes readable when [`Checks::hear`] is to be called.
+    pub(crate) fn awaited(&self) -> Option<BorrowedFd<'_>> {
+        self.probe.as_ref().map(Probe::awaited)
+    }
+
+    /// Begins a check if one is due, and ends one that takes too long.
+    pub(crate) fn turn(&mut self, subject: Subject<'_>) -> Option<Outcome> {
+        if self.due().is_none_or(|due| due > Instant::now()) {
+            return None;
+        }
+        let Some(probe) = self.probe.take() else {
+            return self.start(subject).err().map(|error| self.failed(&error));
+        };
+        let result = probe.give_up();
+        probe.end();
+        self.judge(result)
+    }
+
+    /// A client wants a check now, or the result of the one that is under way.
+    pub(crate) fn ask(&mut self, client: u64, subject: Subject<'_>) -> io::Result<()> {
+        if self.paused {
+            return Err(io::Error::other("the container is paused: unpause it first"));
+        }
+        if self.probe.is_none() {
+            self.start(subject)?;
+        }
+        self.askers.push(client);
+        Ok(())
+    }
+
+    fn start(&mut self, subject: Subject<'_>) -> io::Result<()> {
+        let limit = self.course.config().output_limit();
+        self.void = false;
+        self.probe = Some(Probe::begin(subject, self.course.check(), limit)?);
+        Ok(())
+    }
+
+    /// That no check could be begun is one that failed.
+    fn failed(&mut self, error: &io::Error) -> Outcome {
+        let check = Probe::unable(error);
+        self.count(check)
+    }
+
+    /// Hears from the check that is under way.
+    pub(crate) fn hear(&mut self) -> Option<Outcome> {
+        let result = self.probe.as_mut()?.hear()?;
+        if let Some(probe) = self.probe.take() {
+            probe.end();
+        }
+        self.judge(result)
+    }
+
+    fn judge(&mut self, result: HealthCheck) -> Option<Outcome> {
+        if std::mem::take(&mut self.void) {
+            self.schedule();
+            return None;
+        }
+        Some(self.count(result))
+    }
+
+    fn count(&mut self, result: HealthCheck) -> Outcome {
+        let passed = result.exit_code == 0;
+        let verdict = self.course.judge(result, Instant::now());
+        self.schedule();
+        Outcome {
+            verdict,
+            passed,
+            askers: std::mem::take(&mut self.askers),
+        }
+    }
+
+    fn schedule(&mut self) {
+        let now = Instant::now();
+        self.next = self
+            .course
+            .interval(now)
+            .and_then(|span| now.checked_add(span));
+    }
+
+    /// The container was frozen, or goes on: the check that was under way meanwhile tells nothing, and whoever
+    /// asked for it gets no result.
+    #[must_use = "who asked has to be told"]
+    pub(crate) fn pause(&mut self, paused: bool) -> Vec<u64> {
+        self.paused = paused;
+        self.void = self.probe.is_some();
+        if !paused && self.probe.is_none() {
+            self.schedule();
+        }
+        std::mem::take(&mut self.askers)
+    }
+
+    /// A client has gone.
+    pub(crate) fn forget(&mut self, client: u64) {
+        self.askers.retain(|asker| *asker != client);
+    }
+}
+
+impl OnFailure {
+    /// For the error that a run which ended by it is recorded with.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Kill => "it was unhealthy and was killed",
+            Self::Restart => "it was unhealthy and is started again",
+            Self::Stop => "it was unhealthy and was stopped",
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Health checks in the poll loop: what a result changes, and whom it is told.
+
+use std::fs;
+use std::os::fd::AsFd;
+
+use kelp_state::file::{self, Durability};
+
+use super::Watch;
+use crate::finish::{current_name, note_health};
+use crate::health::{Checks, HealthConfig, OnFailure, Outcome, Subject};
+use crate::launch::Launch;
+use crate::protocol::{Reply, send};
+
+impl Watch<'_> {
+    /// Makes health checks from now on, or none.
+    pub(crate) fn check(&mut self, config: Option<&HealthConfig>) {
+        self.checks = config.cloned().map(Checks::begin);
+        self.write_health();
+    }
+
+    /// The record may say something else of the checks now.
+    pub(super) fn check_anew(&mut self) {
+        let record = self.of.record;
+        let launch = file::read_json::<Launch>(&record.data.join("launch.json"));
+        let Ok(Some(launch)) = launch else {
+            return;
+        };
+        let before = self.checks.as_ref().map(Checks::config);
+        if before == launch.health.as_ref() {
+            return;
+        }
+        self.check(launch.health.as_ref());
+        if launch.health.is_none() {
+            record.forget_health();
+        }
+    }
+
+    /// Begins a check that is due, or ends one that takes too long.
+    pub(super) fn look_at_the_health(&mut self) {
+        let outcome = self.with_checks(Checks::turn).flatten();
+        self.heed(outcome);
+    }
+
+    /// The check that is under way may have ended.
+    pub(super) fn hear_of_health(&mut self) {
+        let outcome = self.checks.as_mut().and_then(Checks::hear);
+        self.heed(outcome);
+    }
+
+    /// A client wants a check.
+    pub(super) fn check_for(&mut self, number: u64) {
+        match self.with_checks(|checks, subject| checks.ask(number, subject)) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => self.refuse(number, &error.to_string()),
+            None => self.refuse(number, "the container has no defined healthcheck"),
+        }
+    }
+
+    /// The container is paused, or goes on.
+    pub(super) fn pause_checks(&mut self, paused: bool) {
+        let askers = self.checks.as_mut().map(|checks| checks.pause(paused));
+        for asker in askers.into_iter().flatten() {
+            self.refuse(asker, "the container was paused before its check had ended");
+        }
+    }
+
+    fn with_checks<T>(&mut self, act: impl FnOnce(&mut Checks, Subject<'_>) -> T) -> Option<T> {
+        let subject = Subject {
+            paths: self.of.paths,
+            launch: self.of.launch,
+            run: &self.run,
+            init: self.running.child.pidfd.as_fd(),
+            kept: self.running.kept.as_ref(),
+        };
+        self.checks.as_mut().map(|checks| act(checks, subject))
+    }
+
+    /// Does what follows from a result.
+    fn heed(&mut self, outcome: Option<Outcome>) {
+        let (Some(outcome), Some(checks)) = (outcome, &self.checks) else {
+            return;
+        };
+        let health = checks.status();
+        self.write_health();
+        if outcome.verdict.changed {
+            let super::Subject {
+                paths,
+                record,
+                launch,
+            } = self.of;
+            let name = current_name(paths, record, launch);
+            note_health(paths, record, launch, &name, health);
+        }
+        for asker in outcome.askers {
+            if let Some(client) = self.clients.iter().find(|client| client.number == asker) {
+                let passed = outcome.passed;
+                let _ = send(
+                    client.socket.as_fd(),
+                    &Reply::Checked { passed, health },
+                    &[],
+                );
+            }
+        }
+        self.act(outcome.verdict.act);
+    }
+
+    fn act(&mut self, act: OnFailure) {
+        // Whoever stops it has the last word.
+        if act == OnFailure::None || self.stopped || self.again {
+            return;
+        }
+        self.ended_because = act.reason();
+        match act {
+            OnFailure::None => {}
+            OnFailure::Kill => self.kill(),
+            OnFailure::Restart => {
+                self.again = true;
+                self.ask_to_end();
+            }
+            OnFailure::Stop => {
+                self.stopped = true;
+                self.ask_to_end();
+            }
+        }
+    }
+
+    /// Writes what was found.
+    fn write_health(&self) {
+        let Some(checks) = &self.checks else {
+            return;
+        };
+        let record = self.of.record;
+        let _ = record.write_health(checks.record());
+        if let Some(directory) = &checks.config().log_directory {
+            let path = directory.join(format!("{}-healthcheck.log", record.id));
+            // As long as the directory is there, and no longer.
+            if fs::metadata(directory).is_ok() {
+                let _ = file::write_json(&path, checks.record(), Durability::None);
+            }
+        }
+    }
+}
