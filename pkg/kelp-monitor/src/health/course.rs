@@ -16,6 +16,8 @@ pub(super) struct Course {
     pub(super) record: HealthRecord,
     /// Startup checks in a row that were passed, and that failed, until there were enough of the first.
     startup: Option<(u32, u32)>,
+    /// Whether no other one was made yet.
+    is_first: bool,
 }
 
 /// What a result means.
@@ -35,6 +37,7 @@ impl Course {
             config,
             begun,
             record: HealthRecord::default(),
+            is_first: true,
         }
     }
 
@@ -55,6 +58,8 @@ impl Course {
         let interval = self.check().interval?;
         let soon = self.config.start_interval;
         Some(match soon {
+            // The startup checks were passed.
+            _ if self.is_first && self.startup.is_none() => Duration::ZERO,
             Some(soon) if self.startup.is_none() && self.is_starting(now) => soon,
             _ => interval,
         })
@@ -79,6 +84,7 @@ impl Course {
         if let Some(counts) = self.startup {
             return self.judge_startup(counts, passed);
         }
+        self.is_first = false;
         if passed {
             self.record.failing_streak = 0;
             self.record.status = Health::Healthy;
@@ -229,6 +235,7 @@ mod tests {
             ..config()
         };
         let mut course = Course::new(quick, begun);
+        course.judge(result(1), begun);
         assert_eq!(course.interval(begun), Some(SECOND));
         assert_eq!(course.interval(begun + 10 * SECOND), Some(30 * SECOND));
         course.judge(result(0), begun);
@@ -272,6 +279,7 @@ mod tests {
             course.judge(result(0), begun);
         }
         assert_eq!(course.check().test[1], "true");
+        assert_eq!(course.interval(begun), Some(Duration::ZERO));
         assert_eq!(course.record.status, Starting);
         course.judge(result(0), begun);
         assert_eq!(course.record.status, Healthy);
