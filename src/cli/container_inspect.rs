@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use kelp_args::RestartPolicy;
 use kelp_args::Signal;
-use kelp_engine::container::health::{Check, HealthConfig};
 use kelp_engine::container::config::{Config, Notify, Systemd};
+use kelp_engine::container::health::{Check, HealthConfig};
 use kelp_engine::container::inspect::Inspection;
 use kelp_engine::network::{Mode, PublishedPort};
 use kelp_engine::{Engine, Status};

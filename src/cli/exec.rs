@@ -48,6 +48,9 @@ pub struct Args {
     /// Give the process every capability
     #[arg(long)]
     privileged: bool,
+    /// Pass so many descriptors after standard error on to the process
+    #[arg(long, value_name = "NUMBER", default_value_t)]
+    preserve_fds: u16,
     /// The container, unless a flag says which; the program and its arguments
     #[arg(
         trailing_var_arg = true,
@@ -99,6 +102,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
             detach_keys: keys,
         },
         detach: args.detach,
+        preserved_fds: args.preserve_fds,
     };
     output::warn_without_terminal(args.interactive && !args.detach, args.tty);
     let code = engine.exec_container(&id, options)?;

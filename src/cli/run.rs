@@ -21,6 +21,9 @@ pub struct Args {
     /// Pass signals on to the container
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sig_proxy: bool,
+    /// Pass so many descriptors after standard error on to the program
+    #[arg(long, value_name = "NUMBER", default_value_t)]
+    preserve_fds: u16,
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]
     help: Option<bool>,
@@ -60,7 +63,8 @@ pub fn run(engine: &Engine, runtime: &RuntimeFlags, args: &Args) -> anyhow::Resu
     if options.rootfs.is_none() {
         engine.ensure_image(&options.image, &pull)?;
     }
-    let (session, pipes) = Session::new(attach)?;
+    let (session, mut pipes) = Session::new(attach)?;
+    pipes.preserved_fds = args.preserve_fds;
     let (id, started) = engine.run_container(options, pipes)?;
     if args.detach {
         output::line(id)?;

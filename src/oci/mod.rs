@@ -19,6 +19,7 @@ use clap::error::ErrorKind;
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 use kelp_args::Signal;
 use kelp_format::units;
+use kelp_oci::sockets::{self, Sockets};
 use kelp_oci::{ConsoleSocket, CreateOptions, Root, Terminal};
 
 use crate::cli::output;
@@ -314,8 +315,11 @@ impl Made {
     /// `terminal` says who has one without --console-socket.
     fn options(self, systemd: bool, terminal: Terminal) -> anyhow::Result<CreateOptions> {
         let _ = (self.no_pivot, self.no_new_keyring);
-        let listen_fds = listen_fds();
-        check_open(i32::from(self.preserve_fds) + listen_fds)?;
+        let sockets = Sockets::of_this_process();
+        let listened = sockets
+            .as_ref()
+            .map_or(0, |sockets| i32::from(sockets.count));
+        check_open(i32::from(self.preserve_fds) + listened)?;
         Ok(CreateOptions {
             bundle: self.bundle,
             terminal: match self.console_socket {
@@ -323,8 +327,8 @@ impl Made {
                 None => terminal,
             },
             pid_file: self.pid_file,
-            preserved_fds: i32::from(self.preserve_fds) + listen_fds,
-            listen_fds,
+            preserved_fds: i32::from(self.preserve_fds) + listened,
+            sockets,
             systemd,
             now: units::rfc3339(SystemTime::now()),
         })
@@ -338,27 +342,14 @@ fn signal(text: &str) -> Result<i32, kelp_args::Error> {
     text.parse().map(Signal::number)
 }
 
-/// Refuses to pass on what is not open: this process's own would be passed on in its place.
+/// Refuses to pass on what is not open.
 fn check_open(preserved: i32) -> anyhow::Result<()> {
-    let is_closed =
-        |number: &i32| !std::path::Path::new(&format!("/proc/self/fd/{number}")).exists();
-    match (3..3 + preserved).find(is_closed) {
+    match sockets::closed(preserved) {
         Some(number) => anyhow::bail!(
             "descriptor {number} is not open: --preserve-fds and LISTEN_FDS count from 3 on"
         ),
         None => Ok(()),
     }
-}
-
-/// How many sockets the caller has opened for the program, if they are meant for this process
-/// (sd_listen_fds(3)).
-fn listen_fds() -> i32 {
-    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
-    if number("LISTEN_PID") != Some(std::process::id()) {
-        return 0;
-    }
-    let fds = number("LISTEN_FDS").and_then(|fds| u16::try_from(fds).ok());
-    fds.map_or(0, i32::from)
 }
 
 /// Whether this is the name of the low-level runtime.

@@ -68,10 +68,7 @@ fn a_container_becomes_unhealthy_and_healthy_and_everybody_is_told() {
         "--format={{.Name}} {{.HealthStatus}}",
     ];
     // Only what changes is one.
-    assert_eq!(
-        env.kelp(&events).succeeds(),
-        "web unhealthy\nweb healthy\n"
-    );
+    assert_eq!(env.kelp(&events).succeeds(), "web unhealthy\nweb healthy\n");
     // What was found last stays known.
     env.kelp(&["stop", "-t", "0", "web"]).succeeds();
     assert_eq!(show(&env, "{{.State.Health.Status}}", "web"), "healthy");
@@ -276,7 +273,10 @@ fn checks_change_while_the_container_runs() {
 #[test]
 fn nothing_is_checked_while_a_container_is_paused() {
     let Some(env) = Env::new() else { return };
-    let flags = ["--health-cmd=echo x >> /tmp/checks", "--health-interval=20ms"];
+    let flags = [
+        "--health-cmd=echo x >> /tmp/checks",
+        "--health-interval=20ms",
+    ];
     run(&env, "web", &flags, "sleep 1000");
     wait(&env, "healthy", "web");
     env.kelp(&["pause", "web"]).succeeds();
@@ -321,15 +321,30 @@ fn what_is_remembered_has_bounds_and_may_be_copied() {
 fn what_makes_no_sense_is_refused() {
     let Some(env) = Env::new() else { return };
     for (flags, part) in [
-        (&["--health-interval=5s"][..], "there is no health check to change"),
-        (&["--health-cmd=true", "--health-retries=0"], "--health-retries"),
-        (&["--health-cmd=true", "--health-timeout=0s"], "longer than nothing"),
-        (&["--health-cmd=true", "--health-interval=often"], "use a time such as"),
+        (
+            &["--health-interval=5s"][..],
+            "there is no health check to change",
+        ),
+        (
+            &["--health-cmd=true", "--health-retries=0"],
+            "--health-retries",
+        ),
+        (
+            &["--health-cmd=true", "--health-timeout=0s"],
+            "longer than nothing",
+        ),
+        (
+            &["--health-cmd=true", "--health-interval=often"],
+            "use a time such as",
+        ),
         (
             &["--health-cmd=true", "--health-on-failure=cry"],
             "use none, kill, restart or stop",
         ),
-        (&["--health-cmd=true", "--no-healthcheck"], "cannot specify both"),
+        (
+            &["--health-cmd=true", "--no-healthcheck"],
+            "cannot specify both",
+        ),
         (&["--health-cmd=[]"], "the list is empty"),
         (
             &["--health-cmd=true", "--health-startup-retries=3"],

@@ -176,8 +176,10 @@ fn stop_asks_first_and_kills_then() {
     assert_eq!(status(&env, "hears"), "exited 0");
     // One that waits for signals has no handler either, as kelp's own reaper.
     let script = "trap 'exit 5' TERM; while :; do sleep 0.1; done";
-    env.kelp(&["run", "-d", "--init", "--name", "reaped", &image, "sh", "-c", script])
-        .succeeds();
+    env.kelp(&[
+        "run", "-d", "--init", "--name", "reaped", &image, "sh", "-c", script,
+    ])
+    .succeeds();
     env.kelp(&[&fast[..], &["reaped"]].concat()).succeeds();
     assert_eq!(status(&env, "reaped"), "exited 5");
     // Stopped twice is stopped.

@@ -64,6 +64,7 @@ mod security;
 mod show;
 mod siblings;
 mod skip;
+mod sockets;
 mod start_fails;
 mod stats;
 mod steps;

@@ -9,6 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use kelp_monitor::role::Handed;
+use kelp_runtime::sockets::Sockets;
 use kelp_state::paths;
 use kelp_sys::clone::Child;
 use kelp_sys::exec::CStringArray;
@@ -24,7 +26,7 @@ use crate::{ContainerId, Engine, Error, container, doctor_overlay, garbage, host
 pub fn run(args: &[String]) -> i32 {
     let words: Vec<_> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["monitor", id] => monitor(id),
+        ["monitor", id, preserved, sockets] => monitor(id, preserved, sockets),
         ["copy", id, request] => on_container(id, |engine, id| {
             container::copy::role::run(engine, id, request)
         }),
@@ -49,11 +51,21 @@ pub fn run(args: &[String]) -> i32 {
     }
 }
 
-fn monitor(id: &str) -> i32 {
-    let (Ok(id), Ok(engine)) = (id.parse::<ContainerId>(), Engine::open()) else {
+/// With so many descriptors for the program, of which so many are sockets that it is told of.
+fn monitor(id: &str, preserved: &str, sockets: &str) -> i32 {
+    let (Ok(id), Ok(preserved), Ok(sockets), Ok(engine)) = (
+        id.parse::<ContainerId>(),
+        preserved.parse(),
+        sockets.parse(),
+        Engine::open(),
+    ) else {
         return 125;
     };
-    kelp_monitor::role::run(&engine.paths, id)
+    let handed = Handed {
+        preserved,
+        sockets: Sockets::named(sockets),
+    };
+    kelp_monitor::role::run(&engine.paths, id, &handed)
 }
 
 /// Runs a role that is about a container.

@@ -37,6 +37,8 @@ pub struct Pipes {
     pub stderr: Option<OwnedFd>,
     /// That of the terminal that a container is started with.
     pub size: Option<Size>,
+    /// How many descriptors of this process after standard error the program is started with.
+    pub preserved_fds: u16,
 }
 
 /// What a monitor says when the program has ended.

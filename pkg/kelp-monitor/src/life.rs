@@ -18,7 +18,7 @@ use crate::notify::{self, Notify};
 use crate::place::{Choice, Place};
 use crate::protocol::{FailureKind, Reply, Streams, send};
 use crate::restart::{self, Backoff};
-use crate::role::failure_kind;
+use crate::role::{Handed, failure_kind};
 use crate::start::{Running, start};
 use crate::watch::{Asked, Subject, Watch};
 use crate::{joined, overlays};
@@ -36,6 +36,8 @@ pub(crate) struct Life<'a> {
     pub(crate) listener: OwnedFd,
     /// Where the request to end arrives.
     pub(crate) signals: OwnedFd,
+    /// What the program gets that the monitor was started with.
+    pub(crate) handed: Handed,
     /// Where the cgroup is made, until that is settled.
     pub(crate) choice: Option<Choice>,
     pub(crate) place: Option<Place>,
@@ -139,8 +141,7 @@ impl Life<'_> {
         }
         let joined = joined::resolve(self.paths, &launch.spec)?;
         let spec = joined.as_ref().unwrap_or(&launch.spec);
-        let place = self.place.as_ref();
-        let running = start(self.paths, launch, spec, place, record, first.as_ref())?;
+        let running = start(self, launch, spec, first.as_ref())?;
         drop(joined);
         let run = self.write_run(&running, started)?;
         self.catch_up(&running)?;

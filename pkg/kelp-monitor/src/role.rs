@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use kelp_runtime::sockets::{self, Sockets};
 use kelp_state::file::Durability;
 use kelp_state::liveness::Alive;
 use kelp_state::{ContainerId, Paths, Record, liveness};
@@ -21,17 +22,30 @@ use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
 
 const SIGTERM: i32 = 15;
 
-/// The descriptor of the starter's socket.
-pub const SOCKET: i32 = 3;
+/// What the monitor itself is started with for the program: it keeps that over every run.
+#[derive(Clone, Debug, Default)]
+pub struct Handed {
+    /// How many descriptors from [`sockets::FIRST`] on.
+    pub preserved: i32,
+    /// Which of them the program is told of as sockets.
+    pub sockets: Option<Sockets>,
+}
+
+impl Handed {
+    /// The descriptor of the starter's socket, which comes after them.
+    pub fn socket(&self) -> i32 {
+        sockets::FIRST + self.preserved
+    }
+}
 
 /// The name of the monitor's socket in the container's runtime directory.
 pub const SOCKET_NAME: &str = "sock";
 
 /// Watches the container `id`: the whole life of the process. Failures go to the starter.
-pub fn run(paths: &Paths, id: ContainerId) -> i32 {
+pub fn run(paths: &Paths, id: ContainerId, handed: &Handed) -> i32 {
     // It has every capability in the user namespace: nothing in a container may look into it.
     let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    let Ok(starter) = kelp_sys::fd::inherited(SOCKET) else {
+    let Ok(starter) = kelp_sys::fd::inherited(handed.socket()) else {
         return 125;
     };
     let record = Record::new(paths, id);
@@ -40,7 +54,7 @@ pub fn run(paths: &Paths, id: ContainerId) -> i32 {
     else {
         return 125;
     };
-    match watch(paths, &record, &starter, streams, fds) {
+    match watch(paths, &record, &starter, (streams, fds), handed) {
         Ok(code) => code,
         Err(error) => {
             let _ = send(
@@ -60,8 +74,8 @@ fn watch(
     paths: &Paths,
     record: &Record,
     starter: &OwnedFd,
-    streams: Streams,
-    fds: Vec<OwnedFd>,
+    streams: (Streams, Vec<OwnedFd>),
+    handed: &Handed,
 ) -> Result<i32, Error> {
     let Some(alive) = liveness::claim(&record.runtime, starter.as_fd())? else {
         return Err(Error::Failed {
@@ -79,7 +93,7 @@ fn watch(
     } else {
         Durability::Synced
     })?;
-    let lived = live(paths, record, file, starter, (streams, fds), alive);
+    let lived = live(paths, record, file, (starter, streams, handed), alive);
     if lived.is_err() {
         // What began and ended is in the exit's record; what did not has begun nothing.
         record.never_began();
@@ -92,8 +106,7 @@ fn live(
     paths: &Paths,
     record: &Record,
     file: LaunchFile,
-    starter: &OwnedFd,
-    (streams, fds): (Streams, Vec<OwnedFd>),
+    (starter, (streams, fds), handed): (&OwnedFd, (Streams, Vec<OwnedFd>), &Handed),
     alive: Alive,
 ) -> Result<(), Error> {
     let launch = &file.launch;
@@ -115,6 +128,7 @@ fn live(
         log,
         listener,
         signals,
+        handed: handed.clone(),
         choice: Some(choice),
         place: None,
         restarts: 0,

@@ -7,7 +7,6 @@ use kelp_runtime::cgroup::{Cgroup, Parent};
 use kelp_runtime::delegation;
 use kelp_runtime::launch::{Guarded, Starting, Stdio, Surroundings, launch};
 use kelp_runtime::plan::{Extras, Plan};
-use kelp_state::{Paths, Record};
 use kelp_sys::clone::Child;
 use kelp_sys::fd::has_gone;
 use oci_spec::runtime::Spec;
@@ -19,9 +18,8 @@ use crate::error::Error;
 use crate::foreign::{self, Kept};
 use crate::input::Input;
 use crate::launch::Launch;
-use crate::life::Starter;
+use crate::life::{Life, Starter};
 use crate::log::Stream;
-use crate::place::Place;
 use crate::protocol::FailureKind;
 use crate::shown;
 use crate::stream::Output;
@@ -67,13 +65,13 @@ impl Drop for OwnCgroup {
 
 /// Starts it, by its specification as it is today, for `starter` if that is not a restart.
 pub(crate) fn start(
-    paths: &Paths,
+    life: &Life<'_>,
     launch_config: &Launch,
     spec: &Spec,
-    place: Option<&Place>,
-    record: &Record,
     starter: Option<&Starter>,
 ) -> Result<Running, Error> {
+    let Life { paths, record, .. } = life;
+    let place = life.place.as_ref();
     // The overlay has its scratch directory open by the time the root is attached over it.
     let attach = &record.data.join("work");
     if starter.is_none() {
@@ -86,6 +84,8 @@ pub(crate) fn start(
         attach,
         Extras {
             seccomp_cache: Some(paths.seccomp()),
+            preserved_fds: life.handed.preserved,
+            sockets: life.handed.sockets.clone(),
             ..launch_config.extras.clone()
         },
     )?;

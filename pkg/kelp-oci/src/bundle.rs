@@ -65,19 +65,6 @@ impl Bundle {
     }
 }
 
-impl Bundle {
-    /// Tells the program of sockets that are open for it: "with process 1" (sd_listen_fds(3)).
-    pub(crate) fn tell_of_sockets(&mut self, number: i32) {
-        let Some(process) = self.spec.process_mut().as_mut().filter(|_| number > 0) else {
-            return;
-        };
-        let mut env = process.env().clone().unwrap_or_default();
-        env.retain(|entry| !entry.starts_with("LISTEN_FDS=") && !entry.starts_with("LISTEN_PID="));
-        env.extend([format!("LISTEN_FDS={number}"), "LISTEN_PID=1".to_owned()]);
-        process.set_env(Some(env));
-    }
-}
-
 /// What a bind shows "may be relative to the bundle" (runtime-spec, config.md, "Mounts").
 fn find_source(mount: &mut Mount, bundle: &Path) {
     let options = mount.options().iter().flatten().map(String::as_str);

@@ -11,6 +11,7 @@ use kelp_runtime::launch::{Stdio, Surroundings, Tie, User, launch};
 use kelp_runtime::net_devices::Moved;
 use kelp_runtime::plan::{Extras, Plan, Rootfs};
 use kelp_runtime::resctrl::{Groups, ResctrlPlan};
+use kelp_runtime::sockets::Sockets;
 use kelp_state::file;
 use kelp_state::record::start_time;
 use kelp_userns::UserNamespace;
@@ -42,8 +43,8 @@ pub struct Options {
     pub pid_file: Option<PathBuf>,
     /// How many descriptors after standard error the program gets.
     pub preserved_fds: i32,
-    /// How many of those are sockets that the program is told of (sd_listen_fds(3)).
-    pub listen_fds: i32,
+    /// Which of those are sockets that the program is told of.
+    pub sockets: Option<Sockets>,
     /// Whether cgroups are systemd's.
     pub systemd: bool,
     /// The time, as RFC 3339 has it.
@@ -115,8 +116,7 @@ impl Root {
         moved: &mut Option<Moved>,
     ) -> Result<(Container, Option<Spec>), Error> {
         let directory = self.directory(id)?;
-        let mut bundle = Bundle::open(&options.bundle)?;
-        bundle.tell_of_sockets(options.listen_fds);
+        let bundle = Bundle::open(&options.bundle)?;
         let process = bundle.spec.process().as_ref();
         let terminal = process.and_then(oci_spec::runtime::Process::terminal);
         options.terminal.check(terminal.unwrap_or(false))?;
@@ -149,6 +149,7 @@ impl Root {
         let extras = Extras {
             set_home: true,
             preserved_fds: options.preserved_fds,
+            sockets: options.sockets.clone(),
             makes_devices: is_root && map.is_none() && joined.is_none(),
             makes_idmaps: is_root,
             seccomp_cache: Some(self.seccomp_cache()),

@@ -34,6 +34,7 @@ pub use features::features;
 pub use kelp_runtime::OCI_VERSION;
 pub use kelp_runtime::error::one_line;
 pub use kelp_runtime::program::protect as protect_program;
+pub use kelp_runtime::sockets;
 pub use lenient::parse as parse_document;
 pub use record::{Container, State, Status};
 pub use relay::Signals;

@@ -42,6 +42,7 @@ mod rootfs;
 pub mod scheduling;
 pub mod seccomp;
 pub mod shown;
+pub mod sockets;
 mod source;
 pub mod statistics;
 pub mod stopped;

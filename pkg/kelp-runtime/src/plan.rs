@@ -27,6 +27,7 @@ use crate::mount_plan::{MountPlan, cstring, propagation};
 use crate::namespace_plan::Namespaces;
 use crate::scheduling::Scheduling;
 use crate::seccomp::{self, Program};
+use crate::sockets::Sockets;
 use crate::user;
 
 /// What the container's root is made of.
@@ -81,6 +82,9 @@ pub struct Extras {
     pub seccomp_cache: Option<PathBuf>,
     /// How many descriptors after standard error the program gets as the caller has them.
     pub preserved_fds: i32,
+    /// Which of them it is told of as sockets; whoever starts it knows.
+    #[serde(skip)]
+    pub sockets: Option<Sockets>,
     /// Whether it has the host's devices, those that are there when it is started.
     pub host_devices: bool,
     /// Whether its program is an init such as systemd, which divides the container's cgroup.

@@ -169,6 +169,13 @@ fn become_user(
         entry.extend_from_slice(home.unwrap_or(b"/"));
         env.extend(CString::new(entry));
     }
+    if let Some(sockets) = &plan.extras.sockets {
+        env.retain(|entry| !entry.as_bytes().starts_with(b"LISTEN_"));
+        // Where a reaper is process 1, the program is its first child.
+        let pid = std::process::id() + u32::from(plan.extras.init);
+        let entries = sockets.environment(pid).into_iter();
+        env.extend(entries.filter_map(|entry| CString::new(entry).ok()));
+    }
     let path = env
         .iter()
         .find_map(|entry| entry.as_bytes().strip_prefix(b"PATH="))

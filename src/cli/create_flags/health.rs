@@ -148,9 +148,7 @@ fn command(text: &str) -> anyhow::Result<Vec<String>> {
         }
         return Ok(words);
     }
-    let (first, rest) = text
-        .split_once(char::is_whitespace)
-        .unwrap_or((text, ""));
+    let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let rest = rest.trim();
     match first.to_ascii_uppercase().as_str() {
         "NONE" if rest.is_empty() => Ok(owned(&["NONE"])),
@@ -159,7 +157,10 @@ fn command(text: &str) -> anyhow::Result<Vec<String>> {
         }
         "CMD" => {
             let words = rest.split_whitespace();
-            Ok(std::iter::once("CMD").chain(words).map(str::to_owned).collect())
+            Ok(std::iter::once("CMD")
+                .chain(words)
+                .map(str::to_owned)
+                .collect())
         }
         "CMD-SHELL" => Ok(owned(&["CMD-SHELL", rest])),
         _ if text.trim().is_empty() => {
@@ -207,7 +208,10 @@ mod tests {
     #[test]
     fn commands_have_podmans_and_dockers_forms() {
         for (text, words) in [
-            ("curl -f http://x || exit 1", &["CMD-SHELL", "curl -f http://x || exit 1"][..]),
+            (
+                "curl -f http://x || exit 1",
+                &["CMD-SHELL", "curl -f http://x || exit 1"][..],
+            ),
             ("true", &["CMD-SHELL", "true"]),
             (r#"["curl", "-f", "x"]"#, &["CMD", "curl", "-f", "x"]),
             (r#"["curl -f x"]"#, &["CMD-SHELL", "curl -f x"]),

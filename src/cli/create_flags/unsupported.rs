@@ -47,13 +47,12 @@ const LIMITS: &[(&str, &str)] = &[
 const ONLY_CREATE: &[(&str, &str)] = &[("--init-ctr", PODS)];
 
 /// Of run alone.
-const RUN: &[(&str, &str)] = &[("--preserve-fd", ""), ("--preserve-fds", "")];
+const RUN: &[(&str, &str)] = &[("--preserve-fd", "use --preserve-fds")];
 
 /// Of exec.
 const EXEC: &[(&str, &str)] = &[
     ("--no-session", ""),
-    ("--preserve-fd", ""),
-    ("--preserve-fds", ""),
+    ("--preserve-fd", "use --preserve-fds"),
 ];
 
 /// Of pull.

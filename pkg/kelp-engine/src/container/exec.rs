@@ -16,6 +16,7 @@ use kelp_runtime::exec::{Target, exec};
 use kelp_runtime::foreign::Foreign;
 use kelp_runtime::launch::Stdio;
 use kelp_runtime::plan::{Extras, ProcessPlan};
+use kelp_runtime::sockets;
 use kelp_state::{ContainerId, Record, RunRecord, file};
 use kelp_systemd::Manager;
 use oci_spec::runtime::{LinuxSeccomp, Process};
@@ -44,12 +45,25 @@ pub struct ExecOptions {
     pub streams: Options,
     /// Leave it running and return at once.
     pub detach: bool,
+    /// How many descriptors of this process after standard error it gets.
+    pub preserved_fds: u16,
 }
 
 impl Engine {
     /// Runs a process in a running container until it ends; its exit code.
     pub fn exec_container(&self, id: &ContainerId, options: ExecOptions) -> Result<i32, Error> {
+        let preserved = options.preserved_fds.into();
+        if let Some(number) = sockets::closed(preserved) {
+            return Err(Error::invalid(format!(
+                "descriptor {number} is not open: --preserve-fds counts from 3 on"
+            )));
+        }
         if options.detach || options.streams.tty {
+            if preserved > 0 {
+                return Err(Error::invalid(
+                    "--preserve-fds can't be combined with --detach or --tty: another process keeps the program then",
+                ));
+            }
             return self.exec_kept(id, options);
         }
         let target = self.exec_target(id)?;
@@ -154,6 +168,11 @@ impl Engine {
             .filter(|cgroup| place != run.cgroup && !cgroup.is_writable());
         let own = cgroup.as_ref().filter(|_| others.is_none());
         if let Some(runtime) = wanted.runtime.take() {
+            if options.preserved_fds > 0 {
+                return Err(Error::invalid(
+                    "--preserve-fds: descriptors are passed on by kelp's own runtime alone",
+                ));
+            }
             if let Some(size) = size {
                 foreign::set_size(&mut wanted.process, size);
             }
@@ -228,6 +247,7 @@ impl Engine {
             default_seccomp: launch.extras.default_seccomp && !privileged_seccomp,
             user: options.user.clone().or(launch.extras.user),
             init: false,
+            preserved_fds: options.preserved_fds.into(),
             seccomp_cache: Some(self.paths.seccomp()),
             ..launch.extras
         };

@@ -284,7 +284,8 @@ mod tests {
 
     #[test]
     fn an_images_check_is_docker_s() {
-        let document = br#"{"config": {"Healthcheck": {"Test": ["CMD-SHELL", "x"], "Interval": 5000000000,
+        let document =
+            br#"{"config": {"Healthcheck": {"Test": ["CMD-SHELL", "x"], "Interval": 5000000000,
             "StartInterval": 1000000, "Retries": 0}}}"#;
         let config = ImageCheck::of(document).unwrap().config().unwrap();
         assert_eq!(config.check.test, ["CMD-SHELL", "x"]);

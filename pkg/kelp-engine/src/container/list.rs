@@ -166,7 +166,9 @@ impl Engine {
         }
         let health = summary.health.as_ref().map(|_| record.health());
         Ok(Some(Listed {
-            health: health.transpose()?.map(|found| found.unwrap_or_default().status),
+            health: health
+                .transpose()?
+                .map(|found| found.unwrap_or_default().status),
             summary,
             status,
             run,

@@ -8,8 +8,9 @@ use kelp_args::RestartPolicy;
 use kelp_monitor::Launch;
 use kelp_monitor::attach::{Connection, Pipes};
 use kelp_monitor::launch::LogDriver;
-use kelp_monitor::role::SOCKET;
+use kelp_monitor::role::Handed;
 use kelp_runtime::launch::pair;
+use kelp_runtime::sockets::{self, Sockets};
 use kelp_state::file;
 use kelp_state::{ContainerId, Record, Status, liveness};
 use kelp_userns::shared::{self, Coming};
@@ -121,6 +122,7 @@ impl Engine {
         for other in config.options.namespaces.of_containers() {
             self.running(other)?;
         }
+        let handed = handed(&pipes, &launch)?;
         let (ours, theirs) = pair()?;
         let connection = Connection::new(ours);
         // Sent before the monitor is there to read it: it waits in the socket.
@@ -130,11 +132,13 @@ impl Engine {
             .write(true)
             .open("/dev/null")
             .map_err(Error::io("open /dev/null"))?;
-        let mut fds = vec![(theirs.as_fd(), SOCKET)];
+        let mut fds = vec![(theirs.as_fd(), handed.socket())];
         if !passes_streams {
             fds.extend((0..3).map(|number| (null.as_fd(), number)));
         }
-        internal::spawn(&["monitor", id.as_str()], &userns, fds)?;
+        let count = handed.sockets.map_or(0, |sockets| sockets.count);
+        let (preserved, count) = (handed.preserved.to_string(), count.to_string());
+        internal::spawn(&["monitor", id.as_str(), &preserved, &count], &userns, fds)?;
         drop(theirs);
         let pid = connection
             .started()
@@ -151,6 +155,25 @@ impl Engine {
             )
         })
     }
+}
+
+/// What the program gets of this process's descriptors: those that were asked for, and sockets that somebody has
+/// opened for it.
+fn handed(pipes: &Pipes, launch: &Launch) -> Result<Handed, Error> {
+    let sockets = Sockets::of_this_process();
+    let listened = sockets.as_ref().map_or(0, |sockets| sockets.count);
+    let preserved = i32::from(pipes.preserved_fds) + i32::from(listened);
+    if preserved > 0 && launch.runtime.is_some() {
+        return Err(Error::invalid(
+            "descriptors and sockets (LISTEN_FDS) are passed on by kelp's own runtime alone: leave --runtime away",
+        ));
+    }
+    if let Some(number) = sockets::closed(preserved) {
+        return Err(Error::invalid(format!(
+            "descriptor {number} is not open: --preserve-fds and LISTEN_FDS count from 3 on"
+        )));
+    }
+    Ok(Handed { preserved, sockets })
 }
 
 /// A terminal is passed on only where that is said: the program would read what is typed for others.

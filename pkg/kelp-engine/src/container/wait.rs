@@ -110,7 +110,10 @@ impl Engine {
             if only_exit && settled(status) {
                 return self.wait_container(id);
             }
-            if conditions.iter().any(|condition| condition.holds(status, &record)) {
+            if conditions
+                .iter()
+                .any(|condition| condition.holds(status, &record))
+            {
                 return Ok(match record.exit()? {
                     Some(exit) if status == Status::Exited => exit.code,
                     _ => -1,

@@ -39,9 +39,9 @@ use kelp_userns::{IdMap, UserNamespace};
 use oci_spec::image::Config as ImageConfig;
 use rustix::fs::OFlags;
 
-use crate::container::health::{HealthConfig, ImageCheck};
 use crate::container::config::CreateOptions;
 use crate::container::create::directory_base;
+use crate::container::health::{HealthConfig, ImageCheck};
 use crate::storage::Storage;
 use crate::{Engine, Error, Kind, host, internal};
 

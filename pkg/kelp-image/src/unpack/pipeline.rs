@@ -53,8 +53,8 @@ impl Pipeline {
         let start = |name: &str| std::thread::Builder::new().name(name.to_owned());
         let hashing = start("digest").spawn(move || hash(&inflated, &filled_sender))?;
         // Without it the other one ends, since nobody sends it anything.
-        let inflating =
-            start("decompress").spawn(move || inflate(source, &inflated_sender, &empty_receiver))?;
+        let inflating = start("decompress")
+            .spawn(move || inflate(source, &inflated_sender, &empty_receiver))?;
         Ok(Self {
             filled,
             empty,

@@ -94,7 +94,9 @@ impl Checks {
     /// A client wants a check now, or the result of the one that is under way.
     pub(crate) fn ask(&mut self, client: u64, subject: Subject<'_>) -> io::Result<()> {
         if self.paused {
-            return Err(io::Error::other("the container is paused: unpause it first"));
+            return Err(io::Error::other(
+                "the container is paused: unpause it first",
+            ));
         }
         if self.probe.is_none() {
             self.start(subject)?;

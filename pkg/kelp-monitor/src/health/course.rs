@@ -183,7 +183,16 @@ mod tests {
         let (none, kill) = (OnFailure::None, OnFailure::Kill);
         let found = states(
             config(),
-            &[(0, 1), (1, 0), (2, 1), (3, 0), (4, 1), (5, -1), (6, 1), (7, 0)],
+            &[
+                (0, 1),
+                (1, 0),
+                (2, 1),
+                (3, 0),
+                (4, 1),
+                (5, -1),
+                (6, 1),
+                (7, 0),
+            ],
         );
         let expected = [
             (Starting, 1, none),

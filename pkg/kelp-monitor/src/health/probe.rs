@@ -187,7 +187,8 @@ fn run(subject: Subject<'_>, check: &Check, limit: usize) -> Result<Told, Error>
         kept: Vec::new(),
         limit,
     };
-    let code = watch(&child, &mut output, deadline).map_err(Error::io("wait for a health check"))?;
+    let code =
+        watch(&child, &mut output, deadline).map_err(Error::io("wait for a health check"))?;
     let Some(code) = code else {
         let seconds = check.timeout.as_secs_f64();
         return Ok(Told {
@@ -259,11 +260,7 @@ fn enter(subject: Subject<'_>, check: &Check, stdio: Stdio<'_>) -> Result<Child,
 
 /// Waits for the program; its exit code, or `None` if it was killed because its time was over. What it has left
 /// in the background goes on, unless its time was over.
-fn watch(
-    child: &Child,
-    output: &mut Output,
-    deadline: Option<Instant>,
-) -> io::Result<Option<i32>> {
+fn watch(child: &Child, output: &mut Output, deadline: Option<Instant>) -> io::Result<Option<i32>> {
     let mut open = true;
     loop {
         let mut fds = vec![PollFd::new(&child.pidfd, PollFlags::IN)];
