@@ -371,7 +371,8 @@ fn container_config(inspection: &Inspection, spec: &Value) -> Value {
         "sdNotifyMode": match options.notify {
             Some(Notify::Conmon) => "conmon",
             Some(Notify::Ignore) => "ignore",
-            None => "container",
+            Some(Notify::Healthy) => "healthy",
+            Some(Notify::Container) | None => "container",
         },
     })
 }

@@ -1,5 +1,6 @@
 //! `--sdnotify`: what the service manager is told of a container.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
@@ -54,4 +55,103 @@ fn a_manager_that_can_not_be_told_is_an_error_and_nothing_runs() {
         env.kelp(&words).fails(125),
         "Error: invalid --sdnotify \"sometimes\": use conmon or ignore or container or healthy"
     );
+}
+
+/// A manager, and what it is told next.
+struct Manager {
+    socket: UnixDatagram,
+}
+
+impl Manager {
+    fn new(path: &Path) -> Self {
+        let socket = UnixDatagram::bind(path).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        Self { socket }
+    }
+
+    fn hears(&self) -> String {
+        let mut buffer = [0; 4096];
+        let length = self.socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+}
+
+fn monitor(env: &Env, name: &str) -> String {
+    let shown = env.kelp(&["inspect", "-f", "{{.State.ConmonPid}}", name]);
+    shown.succeeds().trim().to_owned()
+}
+
+#[test]
+fn a_service_is_ready_once_it_is_healthy() {
+    let Some(env) = Env::new() else { return };
+    let path = env.path("h/manager");
+    let manager = Manager::new(&path);
+    let flags = [
+        "--name=web",
+        "--sdnotify=healthy",
+        "--health-cmd=[ -e /tmp/ok ]",
+        "--health-interval=50ms",
+        "--health-retries=1",
+    ];
+    run(&env, &path, &flags).succeeds();
+    assert_eq!(
+        manager.hears(),
+        format!(
+            "MAINPID={}\nSTATUS=container web runs and is not healthy yet",
+            monitor(&env, "web")
+        )
+    );
+    let states = |state| {
+        let condition = format!("--condition={state}");
+        env.kelp(&["wait", &condition, "web"]).succeeds();
+    };
+    states("unhealthy");
+    env.kelp(&["exec", "web", "touch", "/tmp/ok"]).succeeds();
+    assert_eq!(manager.hears(), "READY=1\nSTATUS=container web is healthy");
+    // That is said once.
+    env.kelp(&["exec", "web", "rm", "/tmp/ok"]).succeeds();
+    states("unhealthy");
+    env.kelp(&["exec", "web", "touch", "/tmp/ok"]).succeeds();
+    states("healthy");
+    manager.socket.set_nonblocking(true).unwrap();
+    assert!(manager.socket.recv(&mut [0; 64]).is_err());
+    env.kelp(&["rm", "-f", "-t", "0", "web"]).succeeds();
+    let line = run(&env, &path, &["--rm", "--sdnotify=healthy"]).fails(125);
+    assert!(line.contains("needs a health check"), "{line}");
+}
+
+#[test]
+fn a_program_tells_of_its_own_state_and_of_nothing_else() {
+    let Some(env) = Env::new() else { return };
+    let path = env.path("h/manager");
+    let manager = Manager::new(&path);
+    run(&env, &path, &["--name=web", "--sdnotify=container"]).succeeds();
+    assert_eq!(
+        manager.hears(),
+        format!(
+            "MAINPID={}\nSTATUS=container web runs and is not ready yet",
+            monitor(&env, "web")
+        )
+    );
+    let told = env.kelp(&["exec", "web", "sh", "-c", "echo $NOTIFY_SOCKET"]);
+    assert_eq!(told.succeeds(), "/run/notify/notify.sock\n");
+    let upper = env.kelp(&["inspect", "-f", "{{.Id}}", "web"]).succeeds();
+    let record = env.path(&format!("d/kelp/containers/{}/notify", upper.trim()));
+    let program = UnixDatagram::unbound().unwrap();
+    // The same socket, by another name: its path is too long for an address.
+    let directory = std::fs::File::open(record).unwrap();
+    let address = format!("/proc/self/fd/{}/notify.sock", directory.as_raw_fd());
+    program.send_to(b"MAINPID=1\nFDSTORE=1", &address).unwrap();
+    program
+        .send_to(b"READY=1\nMAINPID=1\nSTATUS=serving", &address)
+        .unwrap();
+    assert_eq!(manager.hears(), "READY=1\nSTATUS=serving");
+    // Nobody in there may take the socket's place.
+    let touch = ["exec", "web", "touch", "/run/notify/x"];
+    env.kelp(&touch).done().exits(1);
+    env.kelp(&["rm", "-f", "-t", "0", "web"]).succeeds();
+    // It is the usual way, where somebody asks.
+    run(&env, &path, &["--name=usual"]).succeeds();
+    assert!(manager.hears().starts_with("MAINPID="));
+    env.kelp(&["rm", "-f", "-t", "0", "usual"]).succeeds();
 }

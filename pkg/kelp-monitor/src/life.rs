@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::finish::{self, exit_record, finish, note};
 use crate::launch_file::LaunchFile;
 use crate::log::LogWriter;
-use crate::notify::{self, Notify};
+use crate::notify::proxy::Proxy;
 use crate::place::{Choice, Place};
 use crate::protocol::{FailureKind, Reply, Streams, send};
 use crate::restart::{self, Backoff};
@@ -38,6 +38,8 @@ pub(crate) struct Life<'a> {
     pub(crate) signals: OwnedFd,
     /// What the program gets that the monitor was started with.
     pub(crate) handed: Handed,
+    /// Through which the program speaks to the service manager.
+    pub(crate) proxy: Option<Proxy>,
     /// Where the cgroup is made, until that is settled.
     pub(crate) choice: Option<Choice>,
     pub(crate) place: Option<Place>,
@@ -148,10 +150,14 @@ impl Life<'_> {
         let pid = run.pid;
         // Here and not by the starter: it must come before the end.
         note(self.paths, record, launch, &launch.name, "start", None);
-        if first.is_some() && launch.notify == Some(Notify::Conmon) {
-            notify::ready(&launch.name).map_err(Error::io(
+        let mut unready = None;
+        if first.is_some()
+            && let Some(notify) = launch.notify
+        {
+            notify.begun(&launch.name).map_err(Error::io(
                 "tell the service manager that the container runs",
             ))?;
+            unready = Some(notify);
         }
         let asked = Asked {
             signals: &self.signals,
@@ -162,9 +168,11 @@ impl Life<'_> {
             paths: self.paths,
             record,
             launch,
+            proxy: self.proxy.as_ref(),
         };
         let mut watch = Watch::new(running, &mut self.log, of, run, &self.listener, asked);
         watch.end_after(launch.timeout.map(Duration::from_secs));
+        watch.tell_when_healthy(unready);
         watch.check(launch.health.as_ref());
         if let Some(starter) = first.take() {
             let socket = starter.socket.try_clone();

@@ -3,9 +3,13 @@
 //! The monitor says it by itself: it is the unit's main process from then on, and it lives. What a process says
 //! that ends at once is lost where the manager asks for its unit after that.
 
+pub mod proxy;
+
 use std::io;
+use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with,
 };
@@ -14,25 +18,51 @@ use serde::{Deserialize, Serialize};
 /// Names the manager's socket in the environment of whoever starts the container.
 const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// Who tells the service manager, and when.
+/// Who tells the service manager that the service is ready, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Notify {
     /// The monitor, once the program runs.
     Conmon,
+    /// The program, through [`proxy`].
+    Container,
+    /// The monitor, once a health check was passed.
+    Healthy,
     /// Nobody.
     Ignore,
 }
 
-/// Tells the manager, if there is one, that the service is ready and that this process is its main one.
-pub(crate) fn ready(container: &str) -> io::Result<()> {
-    let Some(socket) = std::env::var_os(SOCKET) else {
-        return Ok(());
-    };
-    let monitor = std::process::id();
-    let message = format!("MAINPID={monitor}\nREADY=1\nSTATUS=container {container} runs");
-    tell(socket.as_encoded_bytes(), message.as_bytes())?;
-    Ok(())
+/// How long a manager may take to read what it was told before.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Notify {
+    /// Tells the manager, if there is one, that the program runs and that this process is the main one of the
+    /// service; whether that is ready is told by whoever is to.
+    pub(crate) fn begun(self, container: &str) -> io::Result<()> {
+        let monitor = std::process::id();
+        let rest = match self {
+            Self::Ignore => return Ok(()),
+            Self::Conmon => format!("READY=1\nSTATUS=container {container} runs"),
+            Self::Container => format!("STATUS=container {container} runs and is not ready yet"),
+            Self::Healthy => format!("STATUS=container {container} runs and is not healthy yet"),
+        };
+        say(&format!("MAINPID={monitor}\n{rest}"))
+    }
+
+    /// The container has passed a health check for the first time.
+    pub(crate) fn healthy(self, container: &str) {
+        if self == Self::Healthy {
+            let _ = say(&format!("READY=1\nSTATUS=container {container} is healthy"));
+        }
+    }
+}
+
+/// Tells the manager something, if there is one.
+fn say(message: &str) -> io::Result<()> {
+    match std::env::var_os(SOCKET) {
+        Some(socket) => Ok(tell(socket.as_encoded_bytes(), message.as_bytes())?),
+        None => Ok(()),
+    }
 }
 
 /// Sends one datagram to a path, or to an abstract name, which begins with an at sign there.
@@ -43,6 +73,7 @@ fn tell(socket: &[u8], message: &[u8]) -> Result<(), Errno> {
     };
     let flags = SocketFlags::CLOEXEC;
     let from = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+    set_socket_timeout(&from, Timeout::Send, Some(PATIENCE))?;
     loop {
         match sendto(&from, message, SendFlags::NOSIGNAL, &address) {
             Ok(_) => return Ok(()),

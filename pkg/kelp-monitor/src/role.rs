@@ -17,6 +17,8 @@ use crate::error::Error;
 use crate::launch_file::LaunchFile;
 use crate::life::{Life, Starter};
 use crate::log::LogWriter;
+use crate::notify::Notify;
+use crate::notify::proxy::Proxy;
 use crate::place::{self, Choice};
 use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
 
@@ -118,6 +120,10 @@ fn live(
         .map_err(Error::io(format!("open log {}", launch.log.path.display())))?;
     let listener = listener(&record.runtime)?;
     let signals = take_signals().map_err(Error::io("make a signalfd"))?;
+    let proxy = (launch.notify == Some(Notify::Container)).then(|| Proxy::bind(&record.data));
+    let proxy = proxy.transpose().map_err(Error::io(
+        "make the socket by which the container tells that it is ready",
+    ))?;
     let socket = starter
         .try_clone()
         .map_err(Error::io("copy a descriptor"))?;
@@ -129,6 +135,7 @@ fn live(
         listener,
         signals,
         handed: handed.clone(),
+        proxy,
         choice: Some(choice),
         place: None,
         restarts: 0,

@@ -25,6 +25,8 @@ use crate::finish::{current_name, note};
 use crate::health::Checks;
 use crate::launch::Launch;
 use crate::log::{LogWriter, Stream};
+use crate::notify::Notify;
+use crate::notify::proxy::Proxy;
 use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
 use crate::restart::timespec;
 use crate::start::Running;
@@ -65,6 +67,8 @@ pub(crate) struct Watch<'a> {
     /// Why it was ended, where that was not asked for.
     ended_because: &'static str,
     checks: Option<Checks>,
+    /// How the service manager is to be told, once, that the container is healthy.
+    unready: Option<Notify>,
     asked: Asked<'a>,
 }
 
@@ -74,6 +78,8 @@ pub(crate) struct Subject<'a> {
     pub(crate) paths: &'a Paths,
     pub(crate) record: &'a Record,
     pub(crate) launch: &'a Launch,
+    /// Through which its program speaks to the service manager.
+    pub(crate) proxy: Option<&'a Proxy>,
 }
 
 /// How the container ends when the monitor is asked to.
@@ -114,6 +120,7 @@ enum Source {
     Signals,
     Memory,
     Check,
+    Proxy,
     Client(u64),
     /// An output, or a client's pipe that it waits for.
     Output(usize),
@@ -148,6 +155,7 @@ impl<'a> Watch<'a> {
             again: false,
             ended_because: "",
             checks: None,
+            unready: None,
             asked,
         }
     }
@@ -185,6 +193,7 @@ impl<'a> Watch<'a> {
                     Source::Signals => self.begin_stop()?,
                     Source::Memory => self.look_at_the_memory(),
                     Source::Check => self.hear_of_health(),
+                    Source::Proxy => self.of.proxy.into_iter().for_each(Proxy::turn),
                     Source::Client(number) => self.hear(number),
                     Source::Output(index) => self.output(index)?,
                     Source::Input => self.running.input.turn()?,
@@ -219,6 +228,7 @@ impl<'a> Watch<'a> {
             paths,
             record,
             launch,
+            ..
         } = self.of;
         let _ = record.write_run(&self.run);
         let name = current_name(paths, record, launch);
@@ -285,6 +295,10 @@ impl<'a> Watch<'a> {
         if let Some(probe) = self.checks.as_ref().and_then(Checks::awaited) {
             sources.push(Source::Check);
             fds.push(PollFd::from_borrowed_fd(probe, PollFlags::IN));
+        }
+        if let Some(proxy) = self.of.proxy {
+            sources.push(Source::Proxy);
+            fds.push(PollFd::from_borrowed_fd(proxy.awaited(), PollFlags::IN));
         }
         if let Some(listener) = self.door.awaited() {
             sources.push(Source::Listener);

@@ -16,7 +16,8 @@ pub struct CompatibleFlags {
     /// Where the seccomp profile comes from: default
     #[arg(long, value_name = "POLICY")]
     seccomp_policy: Option<String>,
-    /// How the start is told to systemd: conmon, once the container runs, or ignore
+    /// Who tells systemd that the service is ready: conmon, once the container runs; container, its program; healthy,
+    /// once a health check was passed; or ignore, nobody
     #[arg(long, value_name = "HOW")]
     sdnotify: Option<String>,
 }
@@ -30,12 +31,12 @@ impl CompatibleFlags {
             Some(value) => bail!("invalid --seccomp-policy {value:?}: use default or image"),
         }
         options.notify = match self.sdnotify.as_deref() {
-            None => None,
+            // What asks to be told is told by the program, if that knows how to.
+            None => std::env::var_os("NOTIFY_SOCKET").map(|_| Notify::Container),
             Some("conmon") => Some(Notify::Conmon),
             Some("ignore") => Some(Notify::Ignore),
-            Some(value @ ("container" | "healthy")) => {
-                bail!("--sdnotify={value} is not supported by kelp yet")
-            }
+            Some("container") => Some(Notify::Container),
+            Some("healthy") => Some(Notify::Healthy),
             Some(value) => {
                 bail!("invalid --sdnotify {value:?}: use conmon or ignore or container or healthy")
             }

@@ -23,7 +23,7 @@ use crate::container::config::{
 };
 use crate::container::making::Making;
 use crate::container::remove::RemoveOptions;
-use crate::container::{accounts, limits, network, system};
+use crate::container::{accounts, limits, network, notify, system};
 use crate::image::{Base, BaseRoot, Held};
 use crate::layered::Mounting;
 use crate::spec;
@@ -172,6 +172,8 @@ impl Engine {
         let joined = self.joined_namespaces(options)?;
         let mut spec = spec::build(options, image, &record.data, &hostname, &joined, self.tell)?;
         system::name_machine(&mut spec, options, &record.id);
+        let health = options.health.over(base.health.clone())?;
+        notify::prepare(options.notify, health.as_ref(), &mut spec, &record.data)?;
         if map.host_gid(5).is_none() {
             spec::forget_tty_group(&mut spec);
         }
@@ -268,7 +270,7 @@ impl Engine {
             restart: restart(options.restart),
             timeout: options.timeout,
             stop_signal: system::stop_signal(options, image),
-            health: options.health.over(base.health.clone())?,
+            health,
             anonymous_volumes,
         })
     }

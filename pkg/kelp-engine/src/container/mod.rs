@@ -21,6 +21,7 @@ mod making;
 pub mod mount;
 mod names;
 mod network;
+mod notify;
 pub(crate) mod pack;
 pub mod prune;
 pub mod remove;

@@ -3,12 +3,14 @@
 use std::fs;
 use std::os::fd::AsFd;
 
+use kelp_state::Health;
 use kelp_state::file::{self, Durability};
 
 use super::Watch;
 use crate::finish::{current_name, note_health};
 use crate::health::{Checks, HealthConfig, OnFailure, Outcome, Subject};
 use crate::launch::Launch;
+use crate::notify::Notify;
 use crate::protocol::{Reply, send};
 
 impl Watch<'_> {
@@ -16,6 +18,11 @@ impl Watch<'_> {
     pub(crate) fn check(&mut self, config: Option<&HealthConfig>) {
         self.checks = config.cloned().map(Checks::begin);
         self.write_health();
+    }
+
+    /// Has the service manager told when the container is healthy, if that is what it waits for.
+    pub(crate) fn tell_when_healthy(&mut self, notify: Option<Notify>) {
+        self.unready = notify;
     }
 
     /// The record may say something else of the checks now.
@@ -87,9 +94,15 @@ impl Watch<'_> {
                 paths,
                 record,
                 launch,
+                ..
             } = self.of;
             let name = current_name(paths, record, launch);
             note_health(paths, record, launch, &name, health);
+            if health == Health::Healthy
+                && let Some(notify) = self.unready.take()
+            {
+                notify.healthy(&name);
+            }
         }
         for asker in outcome.askers {
             if let Some(client) = self.clients.iter().find(|client| client.number == asker) {
