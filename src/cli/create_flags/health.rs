@@ -114,11 +114,9 @@ impl HealthFlags {
             ),
             path => {
                 let path = absolute(Path::new(path))?;
-                let metadata = path
-                    .metadata()
-                    .with_context(|| format!("invalid --health-log-destination {path:?}"))?;
-                if !metadata.is_dir() {
-                    bail!("invalid --health-log-destination {path:?}: it is not a directory");
+                let what = || format!("invalid --health-log-destination {}", path.display());
+                if !path.metadata().with_context(what)?.is_dir() {
+                    bail!("{}: it is not a directory", what());
                 }
                 Ok(Some(path))
             }
