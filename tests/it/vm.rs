@@ -7,6 +7,7 @@
 mod older;
 mod power;
 mod reboot;
+mod services;
 mod system;
 mod systemd;
 

@@ -69,8 +69,9 @@ struct End {
 
 impl Life<'_> {
     /// Starts the program and watches it until it has ended for good; a failure is one of the first
-    /// start.
-    pub(crate) fn live(mut self, starter: Starter, alive: Alive) -> Result<(), Error> {
+    /// start. What is returned is the monitor's own exit code, which where it is the main process of a unit is
+    /// the service's result: the program's, or 0 where somebody wanted it to end.
+    pub(crate) fn live(mut self, starter: Starter, alive: Alive) -> Result<i32, Error> {
         let mut first = Some(starter);
         let mut backoff = Backoff::default();
         loop {
@@ -109,7 +110,7 @@ impl Life<'_> {
                 drop(alive);
                 tell(&end.clients, code);
                 finish::empty(&trash);
-                return Ok(());
+                return Ok(if end.stopped { 0 } else { code });
             }
             tell(&end.clients, code);
             finish::empty(&trash);
@@ -121,7 +122,7 @@ impl Life<'_> {
                     ..end.exit
                 };
                 self.record.write_exit(&exit, Durability::Synced)?;
-                return Ok(());
+                return Ok(0);
             }
             self.record.begin(Durability::Synced)?;
             self.refresh();

@@ -100,7 +100,7 @@ fn watch(
         // What began and ended is in the exit's record; what did not has begun nothing.
         record.never_began();
     }
-    lived.map(|()| 0)
+    lived
 }
 
 /// Gets ready for the container's life, and lives it.
@@ -110,7 +110,7 @@ fn live(
     file: LaunchFile,
     (starter, (streams, fds), handed): (&OwnedFd, (Streams, Vec<OwnedFd>), &Handed),
     alive: Alive,
-) -> Result<(), Error> {
+) -> Result<i32, Error> {
     let launch = &file.launch;
     place::clear(record);
     let choice = Choice::begin(record, launch, paths.session())?;

@@ -117,7 +117,7 @@ fn cgroup_of(env: &Env, name: &str) -> String {
     path.trim().to_owned()
 }
 
-fn systemctl(words: &[&str]) -> String {
+pub(super) fn systemctl(words: &[&str]) -> String {
     let output = Command::new("systemctl")
         .arg("--user")
         .args(words)

@@ -9,7 +9,7 @@ use kelp_runtime::cgroup::Cgroup;
 use kelp_state::{ContainerId, Record, RunRecord, Status, liveness, record};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use crate::container::config::Config;
+use crate::container::config::{Config, Notify};
 use crate::container::deaf::is_deaf;
 use crate::container::find::KILLED;
 use crate::container::health;
@@ -61,7 +61,7 @@ impl Engine {
         let (_, pidfd) = self.init_of(id)?;
         let config = self.config(id)?;
         if matches!(signal, 9 | 15) || signal == config.stop_signal {
-            self.keep_stopped(&config);
+            self.keep_stopped(&config, may_start_again(&config));
         }
         kelp_sys::signal::pidfd_send(pidfd.as_fd(), signal)
             .map_err(Error::io(format!("signal container {}", id.short())))?;
@@ -102,7 +102,12 @@ impl Engine {
         if status.can_remove() {
             return Ok(Stopped::AtRest);
         }
-        let restarts = self.keep_stopped(&config);
+        // To a service manager the end of one that is stopped is no failure.
+        let is_service = config
+            .options
+            .notify
+            .is_some_and(|notify| notify != Notify::Ignore);
+        let restarts = self.keep_stopped(&config, may_start_again(&config) || is_service);
         let Ok((run, pidfd)) = self.init_of(id) else {
             // It has just ended, or is between two runs, and there is no next one now.
             return Ok(if restarts || status != Status::Stopping {
@@ -143,10 +148,10 @@ impl Engine {
         )))
     }
 
-    /// Tells the monitor of a container that it may start again not to do so; whether it has been told.
-    fn keep_stopped(&self, config: &Config) -> bool {
-        let has_policy = config.options.restart != RestartPolicy::No;
-        if !has_policy && !health::starts_again(config.health.as_ref()) {
+    /// Tells the monitor of a container that its end is wanted, if that is of interest to it, and that it is not to
+    /// start it again; whether it has been told.
+    fn keep_stopped(&self, config: &Config, is_of_interest: bool) -> bool {
+        if !is_of_interest {
             return false;
         }
         let record = Record::new(&self.paths, config.id.clone());
@@ -240,6 +245,11 @@ impl Engine {
         }
         Ok((run, pidfd))
     }
+}
+
+/// Whether the monitor may start it again when it has ended.
+fn may_start_again(config: &Config) -> bool {
+    config.options.restart != RestartPolicy::No || health::starts_again(config.health.as_ref())
 }
 
 /// Whether the process ends before the time has passed.

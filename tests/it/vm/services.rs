@@ -1,0 +1,240 @@
+//! Quadlet under a real systemd: units that are installed become services of the user's manager, and what happens
+//! to a container is what happens to its service.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::systemd::systemctl;
+use crate::env::Env;
+use crate::kelp::{Kelp, wait_until};
+
+/// Units of the user's, in the directories of a test.
+struct Units<'a> {
+    env: &'a Env,
+    installed: Vec<&'a str>,
+}
+
+impl<'a> Units<'a> {
+    /// Installs these files, each a name and a text; systemd knows the services when this returns.
+    fn install(env: &'a Env, files: &[(&'a str, String)]) -> Self {
+        let place = env.path("units");
+        fs::create_dir_all(&place).unwrap();
+        let mut installed = Vec::new();
+        for (name, text) in files {
+            let path = place.join(name);
+            fs::write(&path, format!("{text}\n{}", environment(env))).unwrap();
+            quadlet(env, &["install", path.to_str().unwrap()]).succeeds();
+            installed.push(*name);
+        }
+        Self { env, installed }
+    }
+
+    fn service(name: &str) -> String {
+        let (stem, kind) = name.rsplit_once('.').unwrap();
+        match kind {
+            "container" => format!("{stem}.service"),
+            kind => format!("{stem}-{kind}.service"),
+        }
+    }
+}
+
+impl Drop for Units<'_> {
+    fn drop(&mut self) {
+        for name in &self.installed {
+            systemctl(&["stop", &Self::service(name)]);
+            systemctl(&["reset-failed", &Self::service(name)]);
+            let _ = quadlet(self.env, &["rm", "--force", name]).done();
+        }
+    }
+}
+
+/// The same command in the user's own configuration, which is systemd's.
+fn quadlet(env: &Env, words: &[&str]) -> Kelp {
+    let mut command = env.kelp(&[&["quadlet"], words].concat()).into_command();
+    command.env_remove("XDG_CONFIG_HOME");
+    Kelp::new(command)
+}
+
+/// The directories of the test, for kelp in a service.
+fn environment(env: &Env) -> String {
+    let command = env.kelp(&[]).into_command();
+    let mut text = "[Service]\n".to_owned();
+    for (name, value) in command.get_envs() {
+        let name = name.to_str().unwrap();
+        if let Some(value) = value.filter(|_| name.starts_with("XDG_") && name != "XDG_RUNTIME_DIR")
+        {
+            text += &format!("Environment={name}={}\n", value.to_str().unwrap());
+        }
+    }
+    text
+}
+
+fn property(unit: &str, name: &str) -> String {
+    systemctl(&["show", "--value", &format!("--property={name}"), unit])
+}
+
+fn wait_for(unit: &str, name: &str, value: &str) {
+    wait_until(&format!("{unit}: {name} is {value}"), || {
+        property(unit, name) == value
+    });
+}
+
+fn inspect(env: &Env, format: &str, name: &str) -> String {
+    let shown = env.kelp(&["inspect", "-f", format, name]);
+    shown.succeeds().trim().to_owned()
+}
+
+/// Starts a unit; whether that went well.
+fn start(unit: &str) -> bool {
+    systemctl(&["start", unit]);
+    property(unit, "ActiveState") == "active"
+}
+
+const SERVES: &str = r#"sh -c "trap 'exit 0' TERM; echo serving; while :; do sleep 0.1; done""#;
+
+#[test]
+fn an_image_a_volume_and_a_container_become_a_service() {
+    let Some(env) = Env::of_session() else { return };
+    let image = env.busybox();
+    let units = Units::install(
+        &env,
+        &[
+            (
+                "kelptest.image",
+                format!("[Image]\nImage={image}\nTLSVerify=false\n"),
+            ),
+            ("kelptest.volume", "[Volume]\nLabel=of=test\n".to_owned()),
+            (
+                "kelpweb.container",
+                format!(
+                    "[Container]\nImage=kelptest.image\nContainerName=kelpweb\nNetwork=none\n\
+                     Volume=kelptest.volume:/data\nNotify=healthy\nHealthCmd=[ -e /data ]\nHealthInterval=1s\n\
+                     Exec={SERVES}\n[Service]\nMemoryMax=64M\nTasksMax=30\n"
+                ),
+            ),
+        ],
+    );
+    assert!(
+        start("kelpweb.service"),
+        "{}",
+        systemctl(&["status", "kelpweb.service"])
+    );
+    // It was ready when it was healthy, and not before.
+    assert_eq!(
+        inspect(&env, "{{.State.Health.Status}}", "kelpweb"),
+        "healthy"
+    );
+    assert_eq!(
+        property("kelpweb.service", "StatusText"),
+        "container kelpweb is healthy"
+    );
+    let monitor = inspect(&env, "{{.State.ConmonPid}}", "kelpweb");
+    assert_eq!(property("kelpweb.service", "MainPID"), monitor);
+    // The container is below its unit, and so within what that may use.
+    let cgroup = inspect(&env, "{{.State.CgroupPath}}", "kelpweb");
+    let unit = property("kelpweb.service", "ControlGroup");
+    assert!(cgroup.starts_with(&format!("{unit}/")), "{cgroup} {unit}");
+    let limit = fs::read_to_string(format!("/sys/fs/cgroup{unit}/memory.max")).unwrap();
+    assert_eq!(limit, "67108864\n");
+    let volume = env.kelp(&["volume", "ls", "-q", "--filter", "label=of=test"]);
+    assert_eq!(volume.succeeds(), "systemd-kelptest\n");
+    // A stop is a clean one, and leaves no process.
+    systemctl(&["stop", "kelpweb.service"]);
+    assert_eq!(property("kelpweb.service", "ActiveState"), "inactive");
+    assert_eq!(property("kelpweb.service", "Result"), "success");
+    assert!(!PathBuf::from(format!("/sys/fs/cgroup{unit}")).exists());
+    assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
+    drop(units);
+    assert_eq!(property("kelpweb.service", "LoadState"), "not-found");
+    env.kelp(&["volume", "rm", "systemd-kelptest"]).succeeds();
+}
+
+#[test]
+fn what_ends_a_container_ends_its_service_in_the_same_way() {
+    let Some(env) = Env::of_session() else { return };
+    let image = env.busybox();
+    env.kelp(&["pull", "-q", "--tls-verify=false", &image])
+        .succeeds();
+    let container = |rest: &str| {
+        format!(
+            "[Container]\nImage={image}\nPull=never\nNetwork=none\nContainerName=kelpends\n{rest}"
+        )
+    };
+    for (text, result, code) in [
+        // The code of the program is the service's.
+        (container("Exec=sh -c \"exit 3\"\n"), "exit-code", "3"),
+        (container("Exec=true\n"), "success", "0"),
+    ] {
+        let _units = Units::install(&env, &[("kelpends.container", text)]);
+        systemctl(&["start", "kelpends.service"]);
+        wait_until("the service has ended", || {
+            ["failed", "inactive"].contains(&property("kelpends.service", "ActiveState").as_str())
+        });
+        assert_eq!(property("kelpends.service", "Result"), result);
+        assert_eq!(property("kelpends.service", "ExecMainStatus"), code);
+    }
+    // A monitor that is killed is a service that failed, and takes the container along.
+    let text = container(&format!("Exec={SERVES}\n"));
+    let units = Units::install(&env, &[("kelpends.container", text)]);
+    assert!(start("kelpends.service"));
+    let pid = inspect(&env, "{{.State.Pid}}", "kelpends");
+    systemctl(&[
+        "kill",
+        "--kill-whom=main",
+        "--signal=KILL",
+        "kelpends.service",
+    ]);
+    wait_for("kelpends.service", "ActiveState", "failed");
+    assert_eq!(property("kelpends.service", "Result"), "signal");
+    assert!(!PathBuf::from(format!("/proc/{pid}")).exists());
+    assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
+    drop(units);
+    // And systemd starts one again that it is told to.
+    let text = container(&format!(
+        "Exec={SERVES}\n[Service]\nRestart=on-failure\nRestartSec=100ms\n"
+    ));
+    let units = Units::install(&env, &[("kelpends.container", text)]);
+    assert!(start("kelpends.service"));
+    let before = inspect(&env, "{{.State.ConmonPid}}", "kelpends");
+    env.kelp(&["kill", "kelpends"]).succeeds();
+    wait_for("kelpends.service", "NRestarts", "1");
+    wait_for("kelpends.service", "ActiveState", "active");
+    assert_ne!(inspect(&env, "{{.State.ConmonPid}}", "kelpends"), before);
+    drop(units);
+}
+
+#[test]
+fn a_socket_starts_a_service_that_gets_it() {
+    let Some(env) = Env::of_session() else { return };
+    let image = env.busybox();
+    env.kelp(&["pull", "-q", "--tls-verify=false", &image])
+        .succeeds();
+    let script = "read -r line <&3; echo $LISTEN_FDS $LISTEN_FDNAMES $line > /out/heard";
+    let out = env.path("out");
+    fs::create_dir(&out).unwrap();
+    let text = format!(
+        "[Container]\nImage={image}\nPull=never\nNetwork=none\nVolume={}:/out\nExec=sh -c \"{script}\"\n",
+        out.display()
+    );
+    let units = Units::install(&env, &[("kelpheard.container", text)]);
+    let fifo = env.path("fifo");
+    let sockets = PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR").unwrap()).join("systemd/user");
+    fs::create_dir_all(&sockets).unwrap();
+    let socket = sockets.join("kelpheard.socket");
+    let text = format!(
+        "[Socket]\nListenFIFO={}\nFileDescriptorName=ear\n",
+        fifo.display()
+    );
+    fs::write(&socket, text).unwrap();
+    systemctl(&["daemon-reload"]);
+    systemctl(&["start", "kelpheard.socket"]);
+    fs::write(&fifo, "hello\n").unwrap();
+    let heard = out.join("heard");
+    wait_until("the program has heard", || {
+        fs::read_to_string(&heard).is_ok_and(|text| text.ends_with('\n'))
+    });
+    assert_eq!(fs::read_to_string(&heard).unwrap(), "1 ear hello\n");
+    systemctl(&["stop", "kelpheard.socket"]);
+    fs::remove_file(socket).unwrap();
+    drop(units);
+}
