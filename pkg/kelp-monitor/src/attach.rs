@@ -152,7 +152,16 @@ impl Connection {
     /// Tells that the limits of what runs have changed, and waits until that is heard, for a while. A
     /// monitor that does not understand it hangs up.
     pub fn updated(&self) {
-        let sent = send(self.socket.as_fd(), &Request::Updated, &[]);
+        self.tell(Request::Updated);
+    }
+
+    /// Has what the last health checks have found written down, in the same way.
+    pub fn write_health(&self) {
+        self.tell(Request::WriteHealth);
+    }
+
+    fn tell(&self, request: Request) {
+        let sent = send(self.socket.as_fd(), &request, &[]);
         let mut answered = [PollFd::new(&self.socket, PollFlags::IN)];
         if sent.is_ok() {
             let _ = poll(&mut answered, Some(&ANSWER));

@@ -34,6 +34,8 @@ pub enum Request {
     Stage,
     /// A health check is to be made now.
     Check,
+    /// Somebody is about to read what the last checks have found.
+    WriteHealth,
 }
 
 /// Which streams come as descriptors with the message, in this order, each the end of a pipe.

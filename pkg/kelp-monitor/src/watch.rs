@@ -453,6 +453,7 @@ impl<'a> Watch<'a> {
             Request::Stop => self.stopped = true,
             Request::Stage => return self.show_stage(number),
             Request::Check => return self.check_for(number),
+            Request::WriteHealth => self.write_health(),
             Request::Paused(paused) => {
                 self.run.paused = paused;
                 let _ = self.of.record.write_run(&self.run);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kelp_monitor::Launch;
+use kelp_monitor::attach::Connection;
 use kelp_runtime::plan::Rootfs;
 use kelp_state::{ContainerId, ExitRecord, HealthRecord, Record, RunRecord, Status, file};
 
@@ -47,6 +48,12 @@ impl Engine {
         let config = self.config(id)?;
         let run = record.run()?;
         let exit = if run.is_some() { None } else { record.exit()? };
+        if config.health.is_some()
+            && run.is_some()
+            && let Ok(monitor) = Connection::open(&record.runtime)
+        {
+            monitor.write_health();
+        }
         let health = config.health.as_ref().map(|_| record.health());
         Ok(Inspection {
             health: health.transpose()?.map(Option::unwrap_or_default),

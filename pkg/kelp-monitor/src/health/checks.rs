@@ -9,15 +9,17 @@ use kelp_state::health::HealthCheck;
 use kelp_state::{Health, HealthRecord};
 
 use super::course::{Course, Verdict};
-use super::probe::{Probe, Subject};
+use super::probe::{Probe, Subject, UnderWay};
 use super::{HealthConfig, OnFailure};
 
 /// The checks of one run of a container.
 #[derive(Debug)]
 pub(crate) struct Checks {
     course: Course,
-    /// The one that is under way.
+    /// Who makes them, from the first one on.
     probe: Option<Probe>,
+    /// The one that is under way.
+    under_way: Option<UnderWay>,
     /// Whether its result does not count: the container was frozen meanwhile.
     void: bool,
     /// When the next one is due, unless the container is paused.
@@ -43,9 +45,10 @@ impl Checks {
         let now = Instant::now();
         let course = Course::new(config, now);
         Self {
-            next: course.check().interval.map(|_| now),
+            next: course.check().1.interval.map(|_| now),
             course,
             probe: None,
+            under_way: None,
             void: false,
             paused: false,
             askers: Vec::new(),
@@ -67,8 +70,8 @@ impl Checks {
 
     /// When [`Checks::turn`] is to be called.
     pub(crate) fn due(&self) -> Option<Instant> {
-        match &self.probe {
-            Some(probe) => Some(probe.end),
+        match &self.under_way {
+            Some(check) => Some(check.end),
             None => self.next.filter(|_| !self.paused),
         }
     }
@@ -83,12 +86,17 @@ impl Checks {
         if self.due().is_none_or(|due| due > Instant::now()) {
             return None;
         }
-        let Some(probe) = self.probe.take() else {
-            return self.start(subject).err().map(|error| self.failed(&error));
-        };
-        let result = probe.give_up();
-        probe.end();
-        self.judge(result)
+        match self.under_way.take() {
+            Some(check) => {
+                self.probe = None;
+                self.judge(check.failed("the health check could not be ended"))
+            }
+            // That no check could be begun is one that failed.
+            None => self.start(subject).err().map(|error| {
+                let why = format!("begin a health check: {error}");
+                self.count(UnderWay::never().failed(&why))
+            }),
+        }
     }
 
     /// A client wants a check now, or the result of the one that is under way.
@@ -98,7 +106,7 @@ impl Checks {
                 "the container is paused: unpause it first",
             ));
         }
-        if self.probe.is_none() {
+        if self.under_way.is_none() {
             self.start(subject)?;
         }
         self.askers.push(client);
@@ -106,24 +114,31 @@ impl Checks {
     }
 
     fn start(&mut self, subject: Subject<'_>) -> io::Result<()> {
-        let limit = self.course.config().output_limit();
         self.void = false;
-        self.probe = Some(Probe::begin(subject, self.course.check(), limit)?);
+        let probe = match self.probe.take() {
+            Some(probe) => probe,
+            None => Probe::make(subject, self.course.config())?,
+        };
+        let (which, check) = self.course.check();
+        self.under_way = Some(probe.ask(which, check)?);
+        self.probe = Some(probe);
         Ok(())
     }
 
-    /// That no check could be begun is one that failed.
-    fn failed(&mut self, error: &io::Error) -> Outcome {
-        let check = Probe::unable(error);
-        self.count(check)
-    }
-
-    /// Hears from the check that is under way.
+    /// Hears from the probe.
     pub(crate) fn hear(&mut self) -> Option<Outcome> {
-        let result = self.probe.as_mut()?.hear()?;
-        if let Some(probe) = self.probe.take() {
-            probe.end();
-        }
+        let never = UnderWay::never();
+        let check = self.under_way.as_ref().unwrap_or(&never);
+        let result = match self.probe.as_ref()?.hear(check) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            // Somebody has killed it. The next check has another one.
+            Err(_) => {
+                self.probe = None;
+                check.failed("the health check was killed")
+            }
+            Ok(result) => result,
+        };
+        self.under_way.take()?;
         self.judge(result)
     }
 
@@ -159,8 +174,8 @@ impl Checks {
     #[must_use = "who asked has to be told"]
     pub(crate) fn pause(&mut self, paused: bool) -> Vec<u64> {
         self.paused = paused;
-        self.void = self.probe.is_some();
-        if !paused && self.probe.is_none() {
+        self.void = self.under_way.is_some();
+        if !paused && self.under_way.is_none() {
             self.schedule();
         }
         std::mem::take(&mut self.askers)

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use kelp_state::health::HealthCheck;
 use kelp_state::{Health, HealthRecord};
 
+use super::probe::Which;
 use super::{Check, HealthConfig, OnFailure};
 
 /// The checks of one run of a container.
@@ -25,6 +26,8 @@ pub(super) struct Course {
 pub(crate) struct Verdict {
     /// Whether the state is another one now.
     pub(crate) changed: bool,
+    /// Whether it, or how often it failed, is.
+    pub(crate) is_new: bool,
     /// What is to be done.
     pub(crate) act: OnFailure,
 }
@@ -42,10 +45,12 @@ impl Course {
     }
 
     /// The check that comes next.
-    pub(super) fn check(&self) -> &Check {
+    pub(super) fn check(&self) -> (Which, &Check) {
         let startup = self.config.startup.as_ref();
-        let startup = startup.filter(|_| self.startup.is_some());
-        startup.map_or(&self.config.check, |startup| &startup.check)
+        match startup.filter(|_| self.startup.is_some()) {
+            Some(startup) => (Which::Startup, &startup.check),
+            None => (Which::Usual, &self.config.check),
+        }
     }
 
     /// How it is checked.
@@ -55,7 +60,7 @@ impl Course {
 
     /// The time from now, when a check has ended, to the next one; `None` if there is none by itself.
     pub(super) fn interval(&self, now: Instant) -> Option<Duration> {
-        let interval = self.check().interval?;
+        let interval = self.check().1.interval?;
         let soon = self.config.start_interval;
         Some(match soon {
             // The startup checks were passed.
@@ -73,6 +78,13 @@ impl Course {
 
     /// Takes a result of the check that came next.
     pub(super) fn judge(&mut self, check: HealthCheck, now: Instant) -> Verdict {
+        let before = (self.record.status, self.record.failing_streak);
+        let verdict = self.take(check, now);
+        let is_new = before != (self.record.status, self.record.failing_streak);
+        Verdict { is_new, ..verdict }
+    }
+
+    fn take(&mut self, check: HealthCheck, now: Instant) -> Verdict {
         let before = self.record.status;
         let passed = check.exit_code == 0;
         self.record.log.push(check);
@@ -98,6 +110,7 @@ impl Course {
         let failed = changed && self.record.status == Health::Unhealthy;
         Verdict {
             changed,
+            is_new: changed,
             act: if failed {
                 self.config.on_failure
             } else {
@@ -119,6 +132,7 @@ impl Course {
         let gives_up = retries > 0 && failures >= retries;
         Verdict {
             changed: false,
+            is_new: false,
             act: if gives_up {
                 OnFailure::Restart
             } else {
@@ -283,11 +297,11 @@ mod tests {
         let begun = Instant::now();
         let mut course = Course::new(slow, begun);
         for _ in 0..2 {
-            assert_eq!(course.check().test[1], "ready");
+            assert_eq!(course.check().1.test[1], "ready");
             assert_eq!(course.interval(begun), Some(SECOND));
             course.judge(result(0), begun);
         }
-        assert_eq!(course.check().test[1], "true");
+        assert_eq!(course.check().1.test[1], "true");
         assert_eq!(course.interval(begun), Some(Duration::ZERO));
         assert_eq!(course.record.status, Starting);
         course.judge(result(0), begun);

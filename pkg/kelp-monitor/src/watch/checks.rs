@@ -88,7 +88,11 @@ impl Watch<'_> {
             return;
         };
         let health = checks.status();
-        self.write_health();
+        // That all is as it was is written when somebody wants to see it: most of the work of a check would be that.
+        let is_told = outcome.verdict.is_new || !outcome.askers.is_empty();
+        if is_told || checks.config().log_directory.is_some() {
+            self.write_health();
+        }
         if outcome.verdict.changed {
             let super::Subject {
                 paths,
@@ -138,7 +142,7 @@ impl Watch<'_> {
     }
 
     /// Writes what was found.
-    fn write_health(&self) {
+    pub(super) fn write_health(&self) {
         let Some(checks) = &self.checks else {
             return;
         };
