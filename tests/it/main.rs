@@ -21,6 +21,7 @@ mod daily;
 mod debian;
 mod disk;
 mod env;
+mod events;
 mod exec;
 mod exec_alone;
 mod flags;

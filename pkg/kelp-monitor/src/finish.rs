@@ -27,6 +27,7 @@ pub(crate) fn finish(
     if launch.remove {
         note(paths, record, launch, &name, "died", Some(exit.code));
         let trash = remove(paths, record, launch, &name, cgroup);
+        note(paths, record, launch, &name, "cleanup", None);
         note(paths, record, launch, &name, "remove", None);
         return trash;
     }
@@ -36,6 +37,7 @@ pub(crate) fn finish(
     if let Some(cgroup) = cgroup {
         cgroup.remove();
     }
+    note(paths, record, launch, &name, "cleanup", None);
     // What stays where it is goes before the next start.
     Vec::from_iter(overlays::put_away(paths, record).ok().flatten())
 }

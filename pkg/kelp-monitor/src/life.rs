@@ -150,7 +150,9 @@ impl Life<'_> {
         self.catch_up(&running)?;
         let pid = run.pid;
         // Here and not by the starter: it must come before the end.
-        note(self.paths, record, launch, &launch.name, "start", None);
+        for action in ["init", "start"] {
+            note(self.paths, record, launch, &launch.name, action, None);
+        }
         let mut unready = None;
         if first.is_some()
             && let Some(notify) = launch.notify

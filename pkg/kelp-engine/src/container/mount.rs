@@ -32,6 +32,7 @@ impl Engine {
                 Status::Created | Status::Exited => show_resting(&self.paths, &record, &place)?,
                 Status::Stopping => return Err(changes(id)),
             }
+            self.note_id("mount", id, None);
         }
         Ok(place.path().to_owned())
     }
@@ -61,6 +62,9 @@ impl Engine {
         let _changing = liveness::changing(&record.runtime)?;
         let was_mounted = unmount(&place, &format!("container {}", id.short()), force)?;
         place.tidy();
+        if was_mounted {
+            self.note_id("unmount", id, None);
+        }
         Ok(was_mounted)
     }
 

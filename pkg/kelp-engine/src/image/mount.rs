@@ -36,6 +36,7 @@ impl Engine {
             place.make()?;
             let layers = store.layer_paths(&record, &map.key())?;
             kelp_runtime::shown::layers(&layers, place.path())?;
+            self.note_image("mount", record.id.hex(), name);
         }
         Ok(place.path().to_owned())
     }
@@ -48,6 +49,9 @@ impl Engine {
         let was_mounted = unmount(&place, &shown, force)?;
         let _lock = StoreLock::exclusive(&self.paths.data)?;
         place.tidy();
+        if was_mounted {
+            self.note_image("unmount", record.id.hex(), name);
+        }
         Ok(was_mounted)
     }
 
