@@ -52,6 +52,7 @@ impl Drop for Units<'_> {
 fn quadlet(env: &Env, words: &[&str]) -> Kelp {
     let mut command = env.kelp(&[&["quadlet"], words].concat()).into_command();
     command.env_remove("XDG_CONFIG_HOME");
+    command.env("HOME", std::env::var_os("HOME").unwrap());
     Kelp::new(command)
 }
 
@@ -84,10 +85,11 @@ fn inspect(env: &Env, format: &str, name: &str) -> String {
     shown.succeeds().trim().to_owned()
 }
 
-/// Starts a unit; whether that went well.
-fn start(unit: &str) -> bool {
+/// Starts a unit, which has to go well.
+fn start(unit: &str) {
     systemctl(&["start", unit]);
-    property(unit, "ActiveState") == "active"
+    let status = systemctl(&["status", "--no-pager", "--full", unit]);
+    assert_eq!(property(unit, "ActiveState"), "active", "{status}");
 }
 
 const SERVES: &str = r#"sh -c "trap 'exit 0' TERM; echo serving; while :; do sleep 0.1; done""#;
@@ -114,11 +116,7 @@ fn an_image_a_volume_and_a_container_become_a_service() {
             ),
         ],
     );
-    assert!(
-        start("kelpweb.service"),
-        "{}",
-        systemctl(&["status", "kelpweb.service"])
-    );
+    start("kelpweb.service");
     // It was ready when it was healthy, and not before.
     assert_eq!(
         inspect(&env, "{{.State.Health.Status}}", "kelpweb"),
@@ -176,7 +174,7 @@ fn what_ends_a_container_ends_its_service_in_the_same_way() {
     // A monitor that is killed is a service that failed, and takes the container along.
     let text = container(&format!("Exec={SERVES}\n"));
     let units = Units::install(&env, &[("kelpends.container", text)]);
-    assert!(start("kelpends.service"));
+    start("kelpends.service");
     let pid = inspect(&env, "{{.State.Pid}}", "kelpends");
     systemctl(&[
         "kill",
@@ -194,7 +192,7 @@ fn what_ends_a_container_ends_its_service_in_the_same_way() {
         "Exec={SERVES}\n[Service]\nRestart=on-failure\nRestartSec=100ms\n"
     ));
     let units = Units::install(&env, &[("kelpends.container", text)]);
-    assert!(start("kelpends.service"));
+    start("kelpends.service");
     let before = inspect(&env, "{{.State.ConmonPid}}", "kelpends");
     env.kelp(&["kill", "kelpends"]).succeeds();
     wait_for("kelpends.service", "NRestarts", "1");
