@@ -17,7 +17,7 @@ use crate::log::LogWriter;
 use crate::notify::proxy::Proxy;
 use crate::place::{Choice, Place};
 use crate::protocol::{FailureKind, Reply, Streams, send};
-use crate::restart::{self, Backoff};
+use crate::restart::{self, Backoff, Over};
 use crate::role::{Handed, failure_kind};
 use crate::start::{Running, start};
 use crate::watch::{Asked, Subject, Watch};
@@ -61,8 +61,8 @@ struct End {
     exit: ExitRecord,
     cgroup: Option<Cgroup>,
     clients: Vec<OwnedFd>,
-    /// Whether somebody wants it to have been the last.
-    stopped: bool,
+    /// Whether somebody wants it to have been the last, of this monitor at least.
+    last: bool,
     /// Whether another one is due whatever the restart policy says.
     again: bool,
 }
@@ -88,7 +88,7 @@ impl Life<'_> {
                     exit: self.failure(&error),
                     cgroup: None,
                     clients: Vec::new(),
-                    stopped: false,
+                    last: false,
                     again: false,
                 },
                 Ok(end) => end,
@@ -96,9 +96,9 @@ impl Life<'_> {
             let code = end.exit.code;
             // A policy may have been changed while the program ran.
             self.refresh();
-            let policy = self.file.launch.restart.filter(|_| !end.stopped);
+            let policy = self.file.launch.restart.filter(|_| !end.last);
             let again = policy.is_some_and(|policy| policy.applies(code, self.restarts));
-            let again = again || (end.again && !end.stopped);
+            let again = again || (end.again && !end.last);
             let trash = finish(
                 self.paths,
                 self.record,
@@ -110,19 +110,22 @@ impl Life<'_> {
                 drop(alive);
                 tell(&end.clients, code);
                 finish::empty(&trash);
-                return Ok(if end.stopped { 0 } else { code });
+                return Ok(if end.last { 0 } else { code });
             }
             tell(&end.clients, code);
             finish::empty(&trash);
-            let stopped =
-                restart::pause(&self.listener, &self.signals, backoff.next(begun.elapsed()));
-            if stopped.map_err(Error::io("wait to start the container again"))? {
-                let exit = ExitRecord {
-                    stopped: true,
-                    ..end.exit
-                };
-                self.record.write_exit(&exit, Durability::Synced)?;
-                return Ok(0);
+            let over = restart::pause(&self.listener, &self.signals, backoff.next(begun.elapsed()));
+            match over.map_err(Error::io("wait to start the container again"))? {
+                Over::Time => {}
+                Over::Ends => return Ok(0),
+                Over::Stopped => {
+                    let exit = ExitRecord {
+                        stopped: true,
+                        ..end.exit
+                    };
+                    self.record.write_exit(&exit, Durability::Synced)?;
+                    return Ok(0);
+                }
             }
             self.record.begin(Durability::Synced)?;
             self.refresh();
@@ -215,7 +218,7 @@ impl Life<'_> {
             },
             cgroup: cgroup.release(),
             clients: seen.clients,
-            stopped: seen.stopped,
+            last: seen.stopped || seen.ends,
             again: seen.again,
         })
     }

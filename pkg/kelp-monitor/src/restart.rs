@@ -49,9 +49,19 @@ impl Backoff {
     }
 }
 
-/// Waits for a time; whether somebody said meanwhile that the container is to stay stopped, on the
-/// socket or by a signal.
-pub(crate) fn pause(listener: &OwnedFd, signals: &OwnedFd, time: Duration) -> io::Result<bool> {
+/// Why a pause is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// Its time is.
+    Time,
+    /// Somebody has said on the socket that the container is to stay stopped.
+    Stopped,
+    /// The monitor is to end, as a signal says.
+    Ends,
+}
+
+/// Waits for a time, or until somebody has said something else.
+pub(crate) fn pause(listener: &OwnedFd, signals: &OwnedFd, time: Duration) -> io::Result<Over> {
     let deadline = Instant::now() + time;
     let mut door = Door::new(listener);
     let mut clients: Vec<OwnedFd> = Vec::new();
@@ -71,7 +81,7 @@ pub(crate) fn pause(listener: &OwnedFd, signals: &OwnedFd, time: Duration) -> io
         }
         let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
         if ready[0] {
-            return Ok(true);
+            return Ok(Over::Ends);
         }
         let mut heard = ready[1..].iter();
         let before = clients.len();
@@ -91,7 +101,7 @@ pub(crate) fn pause(listener: &OwnedFd, signals: &OwnedFd, time: Duration) -> io
             }
         });
         if stopped {
-            return Ok(true);
+            return Ok(Over::Stopped);
         }
         if clients.len() < before {
             door.open();
@@ -100,7 +110,7 @@ pub(crate) fn pause(listener: &OwnedFd, signals: &OwnedFd, time: Duration) -> io
             clients.extend(door.accept());
         }
         if deadline <= Instant::now() {
-            return Ok(false);
+            return Ok(Over::Time);
         }
     }
 }

@@ -61,7 +61,10 @@ pub(crate) struct Watch<'a> {
     /// When it is killed.
     deadline: Option<Instant>,
     timed_out: bool,
+    /// Whether somebody wants it to stay ended.
     stopped: bool,
+    /// Whether the monitor is to end, as at the end of its unit or of a session.
+    ends: bool,
     /// Whether it is to be started again whatever its restart policy says.
     again: bool,
     /// Why it was ended, where that was not asked for.
@@ -100,8 +103,10 @@ pub(crate) struct Seen {
     pub(crate) clients: Vec<OwnedFd>,
     /// Whether it was killed because its time was over.
     pub(crate) timed_out: bool,
-    /// Whether it is not to be started again.
+    /// Whether somebody wants it to stay ended.
     pub(crate) stopped: bool,
+    /// Whether the monitor is to end: the container is not started again by this one.
+    pub(crate) ends: bool,
     /// Whether it is to be started again whatever its restart policy says.
     pub(crate) again: bool,
     /// Why it was ended, where that was not asked for.
@@ -152,6 +157,7 @@ impl<'a> Watch<'a> {
             deadline: None,
             timed_out: false,
             stopped: false,
+            ends: false,
             again: false,
             ended_because: "",
             checks: None,
@@ -211,6 +217,7 @@ impl<'a> Watch<'a> {
             clients: sockets.collect(),
             timed_out: self.timed_out,
             stopped: self.stopped,
+            ends: self.ends,
             again: self.again,
             ended_because: self.ended_because,
             oom_killed: self.run.oom_killed,
@@ -257,7 +264,7 @@ impl<'a> Watch<'a> {
 
     fn time_out(&mut self) {
         self.deadline = None;
-        self.timed_out = !self.stopped && !self.again;
+        self.timed_out = !self.stopped && !self.ends && !self.again;
         self.kill();
     }
 
@@ -350,11 +357,11 @@ impl<'a> Watch<'a> {
         Ok(ready)
     }
 
-    /// The monitor is asked to end, by systemd with its unit, or by a person: the container ends
-    /// first, and by the book.
+    /// The monitor is asked to end, by systemd with its unit or with the machine, or by a person: the container
+    /// ends first, and by the book. That it is to stay ended nobody has said: after a boot its policy counts.
     fn begin_stop(&mut self) -> io::Result<()> {
         while read_signal(self.asked.signals.as_fd())?.is_some() {
-            self.stopped = true;
+            self.ends = true;
             self.ask_to_end();
         }
         Ok(())

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::env::Env;
 
 /// A fifo that containers write a line to each time they are started.
@@ -215,5 +217,31 @@ fn time_that_is_over_ends_the_container() {
         "255 it ran for longer than --timeout allows\n"
     );
     assert_eq!(env.shell(&["--timeout=1000"], "echo in time"), "in time\n");
+    env.kelp(&["rm", "web"]).succeeds();
+}
+
+#[test]
+fn the_end_of_a_session_is_no_stop_of_somebodys() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let run = ["run", "-d", "--restart=unless-stopped", "--stop-timeout=0"];
+    let due = || {
+        let words = ["ps", "-a", "--filter=should-start-on-boot=true"];
+        let format = "--format={{.Names}} {{.State}}";
+        env.kelp(&[&words[..], &[format]].concat()).succeeds()
+    };
+    env.kelp(&[&run[..], &["--name=web", &image, "sleep", "1000"]].concat())
+        .succeeds();
+    // As systemd ends whatever runs.
+    let monitor = env.kelp(&["inspect", "-f", "{{.State.ConmonPid}}", "web"]);
+    let monitor = Pid::from_raw(monitor.succeeds().trim().parse().unwrap());
+    kill_process(monitor.unwrap(), Signal::TERM).unwrap();
+    env.kelp(&["wait", "web"]).succeeds();
+    assert_eq!(due(), "web exited\n");
+    env.kelp(&["start", "--all", "--filter=should-start-on-boot=true"])
+        .succeeds();
+    assert_eq!(due(), "web running\n");
+    env.kelp(&["stop", "web"]).succeeds();
+    assert_eq!(due(), "");
     env.kelp(&["rm", "web"]).succeeds();
 }

@@ -1,13 +1,16 @@
 //! Containers and images across a reboot and across a power cut, in the user's own directories.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::env::kelp_program;
 use crate::image::Image;
-use crate::kelp::Kelp;
+use crate::kelp::{Kelp, wait_until};
 use crate::registry::Registry;
 
 use super::elsewhere;
+use super::systemd::systemctl;
 
 fn kelp(arguments: &[&str]) -> Kelp {
     let mut command = Command::new(kelp_program());
@@ -46,19 +49,49 @@ fn before() {
     kelp(&["create", "--name=made", image, "echo", "first start"]).succeeds();
     kelp(&["run", "-d", "--name=running", image, "sleep", "10000"]).succeeds();
     kelp(&["run", "-d", "--rm", "--name=gone", image, "sleep", "10000"]).succeeds();
+    // Those that should run are started by a unit of the user's, and those that somebody has stopped are not.
+    enable_unit();
+    for name in ["stays", "stopped"] {
+        let flags = ["--restart=unless-stopped", "--stop-timeout=0"];
+        let words = [
+            &["run", "-d", "--name", name],
+            &flags[..],
+            &[image, "sleep", "10000"],
+        ];
+        kelp(&words.concat()).succeeds();
+    }
+    kelp(&["stop", "stopped"]).succeeds();
     // What a container writes is its own to sync.
     let script = "echo data >/file && sync /file";
     kelp(&["exec", "running", "sh", "-c", script]).succeeds();
+}
+
+/// Installs contrib's unit for the program that is tested.
+fn enable_unit() {
+    let unit = include_str!("../../../contrib/systemd/user/kelp-restart.service");
+    let program = kelp_program();
+    let unit = unit.replace("/usr/bin/kelp", program.to_str().unwrap());
+    let units = PathBuf::from(std::env::var_os("HOME").unwrap()).join(".config/systemd/user");
+    fs::create_dir_all(&units).unwrap();
+    fs::write(units.join("kelp-restart.service"), unit).unwrap();
+    systemctl(&["daemon-reload"]);
+    systemctl(&["enable", "kelp-restart.service"]);
+    // Of what is not synced the power cut that comes takes some along.
+    rustix::fs::sync();
 }
 
 fn after() {
     if elsewhere() {
         return;
     }
+    wait_until("the unit has started what should run", || {
+        systemctl(&["is-active", "kelp-restart.service"]) == "active"
+    });
     assert_eq!(
         containers(),
-        "ended: exited 3\nmade: created 0\nrunning: exited 137\n"
+        "ended: exited 3\nmade: created 0\nrunning: exited 137\nstays: running 0\nstopped: exited 137\n"
     );
+    kelp(&["rm", "-f", "-t0", "stays", "stopped"]).succeeds();
     assert_eq!(kelp(&["logs", "ended"]).succeeds(), "kept\n");
     assert_eq!(kelp(&["start", "-a", "made"]).succeeds(), "first start\n");
     kelp(&["start", "running"]).succeeds();

@@ -123,7 +123,7 @@ impl Watch<'_> {
 
     fn act(&mut self, act: OnFailure) {
         // Whoever stops it has the last word.
-        if act == OnFailure::None || self.stopped || self.again {
+        if act == OnFailure::None || self.stopped || self.ends || self.again {
             return;
         }
         self.ended_because = act.reason();
