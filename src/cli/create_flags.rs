@@ -20,6 +20,7 @@ use anyhow::{Context, bail};
 use kelp_args::DetachKeys;
 use kelp_config::Conf;
 use kelp_engine::container::CreateOptions;
+use kelp_engine::container::requires::{Requirement, Until};
 use kelp_engine::image::pull::{PullPolicy, PullRequest};
 
 pub use process::{host_variables, variables};
@@ -63,6 +64,13 @@ pub struct CreateFlags {
     /// Remove a container that has the name
     #[arg(long)]
     replace: bool,
+    /// Start these containers before this one: NAME[,NAME...]
+    #[arg(long, value_name = "CONTAINER", value_delimiter = ',')]
+    requires: Vec<String>,
+    /// The same, and wait until one is as it is to be: NAME[:CONDITION], where the condition is service_started,
+    /// service_healthy or service_completed_successfully
+    #[arg(long, value_name = "CONTAINER[:CONDITION]")]
+    depends_on: Vec<Requirement>,
     /// Write the container's id to this file
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
@@ -168,6 +176,7 @@ impl CreateFlags {
                 .map(|word| word.to_string_lossy().into_owned())
                 .collect(),
             health: self.health.options()?,
+            requires: self.requirements(),
             ..CreateOptions::default()
         };
         self.compatible.apply(&mut options)?;
@@ -181,6 +190,14 @@ impl CreateFlags {
         isolation::discard_ports(&mut options);
         self.resources.apply(&mut options, conf)?;
         Ok(options)
+    }
+
+    fn requirements(&self) -> Vec<Requirement> {
+        let required = self.requires.iter().map(|container| Requirement {
+            container: container.clone(),
+            until: Until::ServiceStarted,
+        });
+        required.chain(self.depends_on.iter().cloned()).collect()
     }
 
     fn pull_request(&self, options: &CreateOptions, conf: &Conf) -> anyhow::Result<PullRequest> {

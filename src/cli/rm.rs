@@ -24,7 +24,7 @@ pub struct Args {
     /// With --force: seconds until a container that was asked to stop is killed; -1 for never
     #[arg(short, long, allow_negative_numbers = true, requires = "force")]
     time: Option<i64>,
-    /// Remove containers that need these as well: none needs another one to be removed
+    /// Remove containers that need these as well
     #[arg(long)]
     depend: bool,
     /// Those that fit, as in ps: KEY=VALUE
@@ -41,12 +41,14 @@ const IN_USE: i32 = 2;
 
 /// Runs it; the exit code.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
-    let _ = args.depend;
     let ignore = args.ignore || args.force;
-    let chosen = args
-        .selection
-        .find_filtered(engine, &args.filter, args.all, ignore, |_| true)?;
-    let errors = chosen.each_at_once(|id| remove(engine, id, args))?;
+    let mut chosen =
+        args.selection
+            .find_filtered(engine, &args.filter, args.all, ignore, |_| true)?;
+    if args.depend {
+        chosen.add_dependents(engine);
+    }
+    let errors = chosen.each_at_once(engine, |id| remove(engine, id, args))?;
     let any = |kind| errors.iter().any(|error: &Error| error.kind() == kind);
     let code = match (any(Kind::NotFound), any(Kind::Conflict)) {
         (true, _) => Some(MISSING),
@@ -62,6 +64,7 @@ fn remove(engine: &Engine, id: &ContainerId, args: &Args) -> Result<(), Error> {
         force: args.force,
         timeout: args.time.map(timeout),
         volumes: args.volumes,
+        needed: false,
     };
     engine.remove_container(id, &options)
 }

@@ -136,9 +136,26 @@ impl Chosen {
         Ok(errors)
     }
 
-    /// Acts on all at the same time, since each may take its seconds, and prints what was done.
+    /// Adds the containers that need these, and those that need them.
+    pub fn add_dependents(&mut self, engine: &Engine) {
+        let mut next = 0;
+        while let Some(target) = self.targets.get(next) {
+            let dependents = engine.dependents(&target.id);
+            for id in dependents {
+                if !self.targets.iter().any(|target| target.id == id) {
+                    let given = id.to_string();
+                    self.targets.push(Target { given, id });
+                }
+            }
+            next += 1;
+        }
+    }
+
+    /// Acts on all at the same time, since each may take its seconds, but on those first that need others of them,
+    /// and prints what was done.
     pub fn each_at_once(
         self,
+        engine: &Engine,
         act: impl Fn(&ContainerId) -> Result<(), Error> + Sync,
     ) -> Result<Vec<Error>, output::Failure> {
         let mut errors = self.errors;
@@ -149,10 +166,22 @@ impl Chosen {
             }
             return Ok(errors);
         }
-        for targets in self.targets.chunks(AT_ONCE) {
+        let ids: Vec<_> = self
+            .targets
+            .iter()
+            .map(|target| target.id.clone())
+            .collect();
+        let groups = engine.dependents_first(&ids);
+        let in_order = groups.iter().flat_map(|group| group.chunks(AT_ONCE));
+        for ids in in_order {
+            let targets: Vec<_> = self
+                .targets
+                .iter()
+                .filter(|it| ids.contains(&it.id))
+                .collect();
             std::thread::scope(|scope| -> Result<(), output::Failure> {
                 let running: Vec<_> = targets
-                    .iter()
+                    .into_iter()
                     .map(|target| (target, scope.spawn(|| act(&target.id))))
                     .collect();
                 for (target, thread) in running {

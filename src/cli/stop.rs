@@ -50,7 +50,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         fast: args.fast.stop_fast,
     };
     let named = !args.all && args.filter.is_empty();
-    let errors = chosen.each_at_once(|id| match engine.stop_container(id, request) {
+    let errors = chosen.each_at_once(engine, |id| match engine.stop_container(id, request) {
         // A --rm container that has just ended.
         Err(error) if !named && error.kind() == Kind::NotFound => Ok(()),
         stopped => stopped.map(|stopped| tell(engine, id, &stopped)),

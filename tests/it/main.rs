@@ -55,6 +55,7 @@ mod quadlet;
 mod records;
 mod registry;
 mod removal;
+mod requires;
 mod reset;
 mod run_exit;
 mod run_process;

@@ -25,10 +25,6 @@ const CREATE: &[(&str, &str)] = &[
     ("--pod-id-file", PODS),
     ("--rdt-class", "only root may set Intel's RDT up"),
     (
-        "--requires",
-        "no container is started because another one is",
-    ),
-    (
         "--secret",
         "there is no store of secrets; mount a file with --volume",
     ),

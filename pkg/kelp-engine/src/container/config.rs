@@ -11,6 +11,7 @@ pub use kelp_monitor::notify::Notify;
 
 pub use crate::container::health::{HealthConfig, HealthOptions};
 pub use crate::container::limits::Limits;
+pub use crate::container::requires::Requirement;
 pub use crate::container::system::Systemd;
 use kelp_network::{Mode, PublishedPort};
 use kelp_runtime::foreign::Foreign;
@@ -177,6 +178,8 @@ pub struct CreateOptions {
     pub notify: Option<Notify>,
     /// Health checks.
     pub health: HealthOptions,
+    /// Containers that are started before it.
+    pub requires: Vec<Requirement>,
     /// Published ports.
     pub publish: Vec<PublishedPort>,
     /// Whether the image's exposed ports are published on ports that are free.

@@ -63,6 +63,7 @@ impl Engine {
         };
         let mut base = self.base(&options, &map)?;
         self.hold_mounted_images(&mut base.held, &options, &map)?;
+        self.settle_requirements(&mut options, &id)?;
         let record = Record::new(&self.paths, id.clone());
         let mut made = Making::begin(self, &record)?;
         // Before anything is copied.

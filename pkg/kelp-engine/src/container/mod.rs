@@ -26,6 +26,7 @@ pub(crate) mod pack;
 pub mod prune;
 pub mod remove;
 pub mod rename;
+pub mod requires;
 pub mod restart;
 mod select;
 pub mod signal;

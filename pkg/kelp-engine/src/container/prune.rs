@@ -71,7 +71,8 @@ impl Engine {
     /// Removes the containers that do not run, and what is left of others.
     pub fn prune_containers(&self, filter: &PruneFilter) -> Pruned {
         let mut pruned = Pruned::default();
-        for config in self.containers() {
+        // Those that need others were made after them.
+        for config in self.containers().into_iter().rev() {
             if !filter.takes(&config) {
                 continue;
             }

@@ -27,6 +27,8 @@ pub struct RemoveOptions {
     pub timeout: Option<Duration>,
     /// Its anonymous volumes go too; they always do with a `--rm` container.
     pub volumes: bool,
+    /// Also if other containers need it.
+    pub needed: bool,
 }
 
 /// For how long somebody else who works on the container is waited for.
@@ -42,11 +44,13 @@ impl RemoveOptions {
         force: true,
         timeout: None,
         volumes: false,
+        needed: false,
     };
 
     /// Whatever it does, and without waiting for it.
     pub const KILL: Self = Self {
         timeout: Some(Duration::ZERO),
+        needed: true,
         ..Self::FORCE
     };
 }
@@ -54,6 +58,9 @@ impl RemoveOptions {
 impl Engine {
     /// Removes a container.
     pub fn remove_container(&self, id: &ContainerId, options: &RemoveOptions) -> Result<(), Error> {
+        if !options.needed {
+            self.check_unneeded(id)?;
+        }
         let record = Record::new(&self.paths, id.clone());
         loop {
             let status = match self.status(id) {

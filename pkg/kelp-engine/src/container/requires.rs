@@ -1,0 +1,254 @@
+//! What a container needs others for: they are started before it, and removed after it.
+//!
+//! A requirement names a container that is there already and never changes, so that none needs itself by way of
+//! others. Whom others need has their ids in its record, `needed/<id>`, which is written before the other one's
+//! own record is; an id whose record is not there counts for nothing.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::str::FromStr;
+
+use kelp_monitor::attach::Pipes;
+use kelp_state::file;
+use kelp_state::{ContainerId, ExitRecord, Health, Record, Status};
+use serde::{Deserialize, Serialize};
+
+use crate::container::config::CreateOptions;
+use crate::container::wait::Condition;
+use crate::{Engine, Error, Kind};
+
+/// The directory of a record with the ids of those that need it.
+const NEEDED: &str = "needed";
+
+/// A container that another one needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Requirement {
+    /// Its id; its name or the beginning of its id in a request.
+    pub container: String,
+    /// What it has to come to before the other one is started.
+    pub until: Until,
+}
+
+/// What a container has to come to, in the words of compose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Until {
+    /// It runs.
+    #[default]
+    ServiceStarted,
+    /// It is healthy.
+    ServiceHealthy,
+    /// It has ended with 0.
+    ServiceCompletedSuccessfully,
+}
+
+impl FromStr for Requirement {
+    type Err = String;
+
+    /// From `NAME[:CONDITION]`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (container, condition) = text.split_once(':').unwrap_or((text, "service_started"));
+        let until = match condition {
+            "service_started" => Until::ServiceStarted,
+            "service_healthy" => Until::ServiceHealthy,
+            "service_completed_successfully" => Until::ServiceCompletedSuccessfully,
+            _ => {
+                return Err(format!(
+                    "unknown condition {condition:?}: use service_started, service_healthy or \
+                     service_completed_successfully"
+                ));
+            }
+        };
+        if container.is_empty() {
+            return Err("a container has to be named".to_owned());
+        }
+        Ok(Self {
+            container: container.to_owned(),
+            until,
+        })
+    }
+}
+
+impl Engine {
+    /// Finds the containers that a request needs, and notes in their records that this one does.
+    pub(crate) fn settle_requirements(
+        &self,
+        options: &mut CreateOptions,
+        id: &ContainerId,
+    ) -> Result<(), Error> {
+        for required in &mut options.requires {
+            let other = self.find_container(&required.container)?;
+            let config = self.config(&other)?;
+            let never = config
+                .health
+                .as_ref()
+                .is_none_or(|it| it.check.interval.is_none());
+            if required.until == Until::ServiceHealthy && never {
+                return Err(Error::invalid(format!(
+                    "container {} has no health check that is made by itself: it would never be healthy",
+                    config.name
+                )));
+            }
+            required.container = other.to_string();
+            let needed = self.paths.container(&other).join(NEEDED);
+            let what = || format!("write {}", needed.display());
+            match fs::create_dir(&needed) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                // It was removed just now.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(kelp_state::Error::NotFound(config.name).into());
+                }
+                made => made.map_err(Error::io(what()))?,
+            }
+            File::create(needed.join(id.as_str()))
+                .and_then(|_| file::sync_directory(&needed))
+                .map_err(Error::io(what()))?;
+        }
+        Ok(())
+    }
+
+    /// The containers that need this one.
+    pub fn dependents(&self, id: &ContainerId) -> Vec<ContainerId> {
+        let entries = fs::read_dir(self.paths.container(id).join(NEEDED));
+        let entries = entries.into_iter().flatten().flatten();
+        let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        ids.filter(|id| self.paths.container(id).is_dir()).collect()
+    }
+
+    /// The containers that this one needs.
+    pub fn dependencies(&self, id: &ContainerId) -> Vec<ContainerId> {
+        let config = self.config(id);
+        let list = config
+            .map(|config| config.options.requires)
+            .unwrap_or_default();
+        list.iter()
+            .filter_map(|it| it.container.parse().ok())
+            .collect()
+    }
+
+    /// Refuses to take away what others need.
+    pub(crate) fn check_unneeded(&self, id: &ContainerId) -> Result<(), Error> {
+        let dependents = self.dependents(id);
+        if dependents.is_empty() {
+            return Ok(());
+        }
+        let names = dependents.iter().map(|id| self.name_of(id));
+        Err(Error::conflict(format!(
+            "container {} has dependent containers which must be removed before it: {} (--depend removes them as \
+             well)",
+            self.name_of(id),
+            names.collect::<Vec<_>>().join(", ")
+        )))
+    }
+
+    fn name_of(&self, id: &ContainerId) -> String {
+        let config = self.config(id);
+        config.map_or_else(|_| id.short().to_owned(), |config| config.name)
+    }
+
+    /// Starts what a container needs, and waits until all of it is as it is to be.
+    pub(crate) fn start_required(&self, options: &CreateOptions) -> Result<(), Error> {
+        for required in &options.requires {
+            let id: ContainerId = required
+                .container
+                .parse()
+                .map_err(|_| Error::invalid(format!("damaged record: {}", required.container)))?;
+            self.start_one_required(&id, required.until)?;
+        }
+        Ok(())
+    }
+
+    fn start_one_required(&self, id: &ContainerId, until: Until) -> Result<(), Error> {
+        let record = Record::new(&self.paths, id.clone());
+        let runs = |status| matches!(status, Status::Running | Status::Paused);
+        let status = self.settled_status(id)?;
+        let completes = until == Until::ServiceCompletedSuccessfully;
+        let is_done = |exit: Option<ExitRecord>| exit.is_some_and(|exit| exit.code == 0);
+        if completes && status == Status::Exited && is_done(record.exit()?) {
+            return Ok(());
+        }
+        if !runs(status) {
+            match self.start_container(id, Pipes::default()) {
+                // Somebody else was quicker.
+                Err(error) if error.kind() == Kind::Conflict && runs(self.settled_status(id)?) => {}
+                started => drop(started?),
+            }
+        }
+        match until {
+            Until::ServiceStarted => Ok(()),
+            Until::ServiceHealthy => {
+                let conditions = [Health::Healthy, Health::Unhealthy].map(Condition::Health);
+                self.wait_for(id, &conditions)?;
+                let health = record.health()?.unwrap_or_default().status;
+                if health == Health::Healthy {
+                    return Ok(());
+                }
+                Err(self.unmet(id, "it is unhealthy"))
+            }
+            Until::ServiceCompletedSuccessfully => match self.wait_container(id)? {
+                0 => Ok(()),
+                code => Err(self.unmet(id, &format!("it has ended with {code}"))),
+            },
+        }
+    }
+
+    fn unmet(&self, id: &ContainerId, why: &str) -> Error {
+        let name = self.name_of(id);
+        Error::new(
+            Kind::Failed,
+            format!("container {name}, which has to come first, is not as it has to be: {why}"),
+        )
+    }
+
+    /// Containers in groups, of which each comes after those that need one of it: in this order they are stopped
+    /// and removed.
+    pub fn dependents_first(&self, ids: &[ContainerId]) -> Vec<Vec<ContainerId>> {
+        let needs: BTreeMap<_, _> = ids.iter().map(|id| (id, self.dependencies(id))).collect();
+        let mut left: Vec<_> = ids.to_vec();
+        let mut groups = Vec::new();
+        while !left.is_empty() {
+            let is_needed = |id: &ContainerId| {
+                left.iter()
+                    .any(|other| needs.get(other).is_some_and(|list| list.contains(id)))
+            };
+            let (group, rest): (Vec<_>, Vec<_>) =
+                left.iter().cloned().partition(|id| !is_needed(id));
+            if group.is_empty() {
+                // A damaged record says so.
+                groups.push(rest);
+                break;
+            }
+            groups.push(group);
+            left = rest;
+        }
+        groups
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requirements_have_composes_conditions() {
+        for (text, container, until) in [
+            ("db", "db", Until::ServiceStarted),
+            ("db:service_started", "db", Until::ServiceStarted),
+            ("db:service_healthy", "db", Until::ServiceHealthy),
+            (
+                "init:service_completed_successfully",
+                "init",
+                Until::ServiceCompletedSuccessfully,
+            ),
+        ] {
+            let required: Requirement = text.parse().unwrap();
+            assert_eq!(
+                (required.container.as_str(), required.until),
+                (container, until)
+            );
+        }
+        for text in ["", ":service_healthy", "db:", "db:healthy"] {
+            assert!(text.parse::<Requirement>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Containers that need others: what is started, waited for, stopped and removed, and in which order.
+
+use crate::env::Env;
+
+fn create(env: &Env, name: &str, flags: &[&str], command: &[&str]) {
+    let image = env.busybox();
+    let words = [
+        &[
+            "create",
+            "--network=none",
+            "--stop-timeout=0",
+            "--name",
+            name,
+        ],
+        flags,
+        &[image.as_str()],
+        command,
+    ];
+    env.kelp(&words.concat()).succeeds();
+}
+
+fn status(env: &Env, name: &str) -> String {
+    let format = "{{.State.Status}} {{.State.ExitCode}}";
+    let shown = env.kelp(&["inspect", "-f", format, name]).succeeds();
+    shown.trim_end().to_owned()
+}
+
+/// What was started, stopped or removed, in that order.
+fn told(env: &Env, action: &str) -> String {
+    let filter = format!("--filter=event={action}");
+    let words = ["events", "--stream=false", &filter, "--format={{.Name}}"];
+    let names = env.kelp(&words).succeeds();
+    names.lines().collect::<Vec<_>>().join(" ")
+}
+
+const SLEEP: &[&str] = &["sleep", "1000"];
+
+#[test]
+fn what_is_needed_is_started_first_and_goes_last() {
+    let Some(env) = Env::new() else { return };
+    create(&env, "disk", &[], SLEEP);
+    create(&env, "db", &["--requires=disk"], SLEEP);
+    create(&env, "web", &["--requires=db,disk"], SLEEP);
+    let ids = env
+        .kelp(&["inspect", "-f", "{{len .Dependencies}}", "web", "disk"])
+        .succeeds();
+    assert_eq!(ids, "2\n0\n");
+    env.kelp(&["start", "web"]).succeeds();
+    assert_eq!(told(&env, "start"), "disk db web");
+    // None goes that another one needs, by force or not.
+    for words in [&["rm", "disk"][..], &["rm", "-f", "-t0", "db"]] {
+        let line = env.kelp(words).fails(2);
+        assert!(
+            line.contains("has dependent containers which must be removed before it: "),
+            "{line}"
+        );
+    }
+    assert_eq!(status(&env, "db"), "running 0");
+    // Whoever is stopped by itself leaves the others as they are.
+    env.kelp(&["stop", "disk"]).succeeds();
+    assert_eq!(status(&env, "web"), "running 0");
+    env.kelp(&["start", "--all"]).succeeds();
+    env.kelp(&["stop", "--all"]).succeeds();
+    assert_eq!(told(&env, "stop"), "disk web db disk");
+    env.kelp(&["start", "--all"]).succeeds();
+    env.kelp(&["rm", "-f", "-t0", "--depend", "disk"])
+        .succeeds();
+    assert_eq!(told(&env, "remove"), "web db disk");
+    // What does not run is pruned in that order as well.
+    create(&env, "one", &[], SLEEP);
+    create(&env, "two", &["--requires=one"], SLEEP);
+    env.kelp(&["container", "prune", "-f"]).succeeds();
+    assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
+}
+
+#[test]
+fn conditions_are_those_of_compose() {
+    let Some(env) = Env::new() else { return };
+    let health = [
+        "--health-cmd=[ -e /tmp/ok ]",
+        "--health-interval=50ms",
+        "--health-retries=1",
+    ];
+    let slow = "sleep 0.2; : > /tmp/ok; exec sleep 1000";
+    let quick = [&health[..2], &["--health-retries=1000"]].concat();
+    create(&env, "db", &quick, &["sh", "-c", slow]);
+    create(&env, "init", &[], &["sh", "-c", "exit 0"]);
+    let flags = [
+        "--depends-on=db:service_healthy",
+        "--depends-on=init:service_completed_successfully",
+    ];
+    create(&env, "web", &flags, SLEEP);
+    env.kelp(&["start", "web"]).succeeds();
+    assert_eq!(status(&env, "web"), "running 0");
+    assert_eq!(status(&env, "init"), "exited 0");
+    let healthy = env.kelp(&["ps", "-q", "--filter=health=healthy"]);
+    assert_eq!(healthy.succeeds().lines().count(), 1);
+    // What has ended well is not started again for it.
+    env.kelp(&["restart", "web"]).succeeds();
+    assert_eq!(told(&env, "start").matches("init").count(), 1);
+    // What does not come to it is an error, and the container stays where it was.
+    create(&env, "bad", &[], &["sh", "-c", "exit 7"]);
+    let needs = ["--depends-on=bad:service_completed_successfully"];
+    create(&env, "first", &needs, SLEEP);
+    assert_eq!(
+        env.kelp(&["start", "first"]).fails(125),
+        "Error: container bad, which has to come first, is not as it has to be: it has ended with 7"
+    );
+    create(&env, "ill", &health, SLEEP);
+    create(&env, "second", &["--depends-on=ill:service_healthy"], SLEEP);
+    assert_eq!(
+        env.kelp(&["start", "second"]).fails(125),
+        "Error: container ill, which has to come first, is not as it has to be: it is unhealthy"
+    );
+    assert_eq!(status(&env, "second"), "created 0");
+    env.kelp(&["rm", "-f", "-a", "-t0"]).succeeds();
+}
+
+#[test]
+fn requirements_that_can_not_be_met_are_refused() {
+    let Some(env) = Env::new() else { return };
+    create(&env, "plain", &[], SLEEP);
+    let image = env.busybox();
+    for (flag, part) in [
+        ("--requires=nosuch", "no such container"),
+        ("--depends-on=plain:service_healthy", "has no health check"),
+        ("--depends-on=plain:soon", "unknown condition \"soon\""),
+        ("--depends-on=", "a container has to be named"),
+    ] {
+        let line = env.kelp(&["create", flag, &image]).fails(125);
+        assert!(line.contains(part), "{flag}: {line}");
+    }
+    assert_eq!(env.kelp(&["rm", "plain"]).succeeds(), "plain\n");
+}
