@@ -20,6 +20,7 @@ use anyhow::{Context, bail};
 use kelp_args::DetachKeys;
 use kelp_config::Conf;
 use kelp_engine::container::CreateOptions;
+use kelp_engine::container::config::Notify;
 use kelp_engine::container::requires::{Requirement, Until};
 use kelp_engine::image::pull::{PullPolicy, PullRequest};
 
@@ -217,6 +218,7 @@ impl CreateFlags {
         request.quiet = self.quiet;
         request.access.credentials.clone_from(&self.creds);
         request.user = options.namespaces.user.clone();
+        request.untold = options.notify == Some(Notify::Ignore);
         Ok(request)
     }
 }

@@ -155,3 +155,36 @@ fn a_program_tells_of_its_own_state_and_of_nothing_else() {
     assert!(manager.hears().starts_with("MAINPID="));
     env.kelp(&["rm", "-f", "-t", "0", "usual"]).succeeds();
 }
+
+#[test]
+fn a_pull_asks_for_more_time() {
+    let Some(env) = Env::new() else { return };
+    let path = env.path("h/manager");
+    let manager = Manager::new(&path);
+    let image = env.busybox();
+    env.kelp(&["rmi", &image]).succeeds();
+    let pulling = |how: &str| {
+        let flags = [
+            "run",
+            "-q",
+            "--rm",
+            "--network=none",
+            "--tls-verify=false",
+            how,
+        ];
+        let words = [&flags[..], &[&image, "true"]].concat();
+        let mut command = env.kelp(&words).into_command();
+        command.env("NOTIFY_SOCKET", &path);
+        Kelp::new(command).succeeds();
+    };
+    pulling("--sdnotify=conmon");
+    assert_eq!(
+        manager.hears(),
+        format!("EXTEND_TIMEOUT_USEC=60000000\nSTATUS=pulling {image}")
+    );
+    assert!(manager.hears().starts_with("MAINPID="));
+    env.kelp(&["rmi", &image]).succeeds();
+    pulling("--sdnotify=ignore");
+    manager.socket.set_nonblocking(true).unwrap();
+    assert!(manager.socket.recv(&mut [0; 64]).is_err());
+}

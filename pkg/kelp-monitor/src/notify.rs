@@ -58,7 +58,10 @@ impl Notify {
 }
 
 /// Tells the manager something, if there is one.
-fn say(message: &str) -> io::Result<()> {
+///
+/// # Errors
+/// Those of sendto(2): `ENOENT` or `ECONNREFUSED` where nobody is there, `EAGAIN` where it reads nothing for seconds.
+pub fn say(message: &str) -> io::Result<()> {
     match std::env::var_os(SOCKET) {
         Some(socket) => Ok(tell(socket.as_encoded_bytes(), message.as_bytes())?),
         None => Ok(()),

@@ -21,6 +21,7 @@ pub mod remove;
 pub mod save;
 pub mod search;
 mod sibling;
+mod told;
 pub mod tree;
 pub mod trust;
 pub mod usage;

@@ -12,6 +12,7 @@ use crate::container::config::UserMode;
 use crate::events::{Event, append};
 use crate::image::hello;
 use crate::image::registry::AccessRequest;
+use crate::image::told::Told;
 use crate::image::workshop::Workshop;
 use crate::{Engine, Error, own_terminal};
 
@@ -34,6 +35,8 @@ pub struct PullRequest {
     pub keep_storage: Option<u64>,
     /// Whether nothing is shown.
     pub quiet: bool,
+    /// Whether a service manager that started this process is told nothing.
+    pub untold: bool,
     /// The id map whose layers are made.
     pub user: UserMode,
     /// The name whose policy holds, if it is another than the one that is pulled.
@@ -103,6 +106,8 @@ impl Engine {
         };
         let terminal = Terminal::default();
         let progress: &dyn Progress = if request.quiet { &Silent } else { &terminal };
+        let told = Told::new(name, progress);
+        let progress = if request.untold { progress } else { &told };
         let workshop = Workshop {
             engine: self,
             store: &store,

@@ -160,7 +160,7 @@ impl Probe {
         let (length, _) = receive(self.socket.as_fd(), &mut buffer, RecvFlags::DONTWAIT)?;
         let told = Told::from_bytes(&buffer[..length]);
         let told = told.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        Ok(check.result(told))
+        Ok(check.result(&told))
     }
 }
 
@@ -175,10 +175,10 @@ impl UnderWay {
 
     /// The result of one that came to nothing.
     pub(super) fn failed(&self, why: &str) -> HealthCheck {
-        self.result(Told::text(TOO_LONG, why))
+        self.result(&Told::text(TOO_LONG, why))
     }
 
-    fn result(&self, told: Told) -> HealthCheck {
+    fn result(&self, told: &Told) -> HealthCheck {
         HealthCheck {
             start: rfc3339(self.begun),
             end: rfc3339(SystemTime::now()),
