@@ -64,7 +64,7 @@ fn environment(env: &Env) -> String {
         let name = name.to_str().unwrap();
         if let Some(value) = value.filter(|_| name.starts_with("XDG_") && name != "XDG_RUNTIME_DIR")
         {
-            text += &format!("Environment={name}={}\n", value.to_str().unwrap());
+            text.push_str(&["Environment=", name, "=", value.to_str().unwrap(), "\n"].concat());
         }
     }
     text
