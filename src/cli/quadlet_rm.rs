@@ -1,12 +1,12 @@
 //! `kelp quadlet rm`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use kelp_engine::Engine;
 use kelp_quadlet::store::{self, Removal};
-use kelp_quadlet::{Set, Source};
+use kelp_quadlet::{Set, Source, load};
 
 use super::{exit, output, quadlet, quadlet_install};
 
@@ -40,7 +40,8 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     } else {
         engine.units().ok()
     };
-    let (set, _) = quadlet::units();
+    let (directories, _) = quadlet::environment().directories();
+    let (set, _) = load(&directories);
     let mut names = args.quadlets.clone();
     if args.all {
         let installed = set.iter().filter(|unit| unit.path.starts_with(&directory));
@@ -51,7 +52,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         if gone.contains(name) {
             continue;
         }
-        let removed = match removal(&set, &directory, name) {
+        let removed = match removal(&set, &directories, &directory, name) {
             Ok(Some((below, removal))) => {
                 remove(engine, systemd.as_mut(), &set, args.force, &below, &removal)
             }
@@ -81,10 +82,11 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
 /// What a name stands for, and the directory that its list would be in.
 fn removal(
     set: &Set,
+    directories: &[PathBuf],
     directory: &Path,
     name: &str,
-) -> anyhow::Result<Option<(std::path::PathBuf, Removal)>> {
-    if let Some(removal) = store::removal(directory, name) {
+) -> anyhow::Result<Option<(PathBuf, Removal)>> {
+    if let Some(removal) = store::removal(directory, name)? {
         return Ok(Some((directory.to_owned(), removal)));
     }
     let Some(unit) = set.get(name) else {
@@ -97,13 +99,18 @@ fn removal(
             unit.path.display()
         );
     }
-    let below = unit.path.parent().unwrap_or(directory).to_owned();
-    if let Some((app, _)) = store::application(&unit.path)
-        && let Some(removal) = store::removal(directory, &app)
-    {
-        return Ok(Some((directory.to_owned(), removal)));
-    }
-    let removal = store::removal(&below, name);
+    let own: Vec<_> = directories
+        .iter()
+        .filter(|own| own.starts_with(directory))
+        .cloned()
+        .collect();
+    let beside = || {
+        let below = unit.path.parent().unwrap_or(directory);
+        (below.to_owned(), name.to_owned())
+    };
+    let app = store::application(&unit.path, &own);
+    let (below, name) = app.map_or_else(beside, |app| (app.directory, app.name));
+    let removal = store::removal(&below, &name)?;
     Ok(removal.map(|removal| (below, removal)))
 }
 
