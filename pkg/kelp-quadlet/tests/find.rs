@@ -409,6 +409,56 @@ fn three_hundred_units_become_services_and_a_wrong_one_does_not() {
 }
 
 #[test]
+fn no_link_is_in_the_place_of_a_service_or_of_another_link() {
+    let tree = Tree::new();
+    let install = |name: &str, lines: &str| {
+        tree.write(name, format!("{CONTAINER}[Install]\n{lines}"));
+    };
+    install(
+        "u/a.container",
+        "Alias=b.service\nAlias=c-pod.service www.service\n",
+    );
+    install("u/b.container", "Alias=www.service\nWantedBy=x.target\n");
+    install("u/t@.container", "DefaultInstance=1\nWantedBy=x.target\n");
+    install("u/t@1.container", "WantedBy=x.target\n");
+    tree.write("u/c.pod", "[Pod]\n");
+    let (set, _) = tree.load(&tree.units());
+    let host = Host {
+        program: "/usr/bin/kelp",
+        user: &|_| None,
+        group: &|_| None,
+        exists: &|_| false,
+    };
+    let outcomes = generate(&set, &host);
+    let links = |name: &str| {
+        let mut services = outcomes
+            .iter()
+            .filter_map(|outcome| outcome.service.as_ref());
+        let service = services.find(|service| service.name == name).unwrap();
+        let links = service.links.iter().map(|link| &*link.path);
+        links.collect::<Vec<_>>()
+    };
+    assert_eq!(links("a.service"), ["www.service"]);
+    assert_eq!(links("b.service"), ["x.target.wants/b.service"]);
+    assert_eq!(links("t@.service"), ["x.target.wants/t@1.service"]);
+    assert_eq!(links("t@1.service"), [""; 0]);
+    let told = outcomes.iter().flat_map(|outcome| &outcome.findings);
+    let told: Vec<_> = told
+        .map(|finding| {
+            tree.relative(&finding.file) + &finding.to_string()[finding.file.as_os_str().len()..]
+        })
+        .map(|line| line.replace(tree.path("").to_str().unwrap(), ""))
+        .collect();
+    let expected = [
+        "u/a.container:4: warning: b.service is taken by u/b.container",
+        "u/a.container:5: warning: c-pod.service is taken by u/c.pod",
+        "u/b.container:4: warning: www.service is taken by u/a.container",
+        "u/t@1.container:4: warning: x.target.wants/t@1.service is taken by u/t@.container",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn the_command_line_is_systemds() {
     let tree = Tree::new();
     let run = |args: &[&str]| {
