@@ -67,15 +67,15 @@ fn unescape(rest: &mut std::str::Chars<'_>, word: &mut Vec<u8>) -> Result<(), St
                 'U' => (16, 8),
                 _ => (8, 3),
             };
+            // As many as there have to be, and nothing else among them (systemd.syntax(7)).
             let mut digits = String::new();
             if radix == 8 {
                 digits.push(letter);
             }
-            while digits.len() < length {
-                digits.extend(rest.next().filter(|char| char.is_digit(radix)));
-                if digits.is_empty() || rest.as_str().is_empty() {
-                    break;
-                }
+            while digits.len() < length
+                && let Some(digit) = rest.next().filter(|char| char.is_digit(radix))
+            {
+                digits.push(digit);
             }
             let code = u32::from_str_radix(&digits, radix).ok();
             let code = code.filter(|code| digits.len() == length && *code != 0);
@@ -179,6 +179,16 @@ mod tests {
         for (text, said) in [
             (r"a \q", r"\q is no escape: write \\q for a backslash"),
             (r"\x4", r"\x is followed by no code of 2 digits"),
+            (r"\x", r"\x is followed by no code of 2 digits"),
+            (r"\x4g1", r"\x is followed by no code of 2 digits"),
+            (r"\xg41", r"\x is followed by no code of 2 digits"),
+            (r"\x4 1", r"\x is followed by no code of 2 digits"),
+            (r"\u00g41", r"\u is followed by no code of 4 digits"),
+            (r"\U0001F60", r"\U is followed by no code of 8 digits"),
+            (r"\1", r"\1 is followed by no code of 3 digits"),
+            (r"\18x0", r"\1 is followed by no code of 3 digits"),
+            (r"\000", r"\0 is followed by no code of 3 digits"),
+            (r"\8", r"\8 is no escape: write \\8 for a backslash"),
             (r"\x00", r"\x is followed by no code of 2 digits"),
             (r"\ud800", r"\u is followed by the code of no character"),
             (r"\777", r"\7 is followed by the code of no character"),
