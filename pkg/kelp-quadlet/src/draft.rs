@@ -66,21 +66,30 @@ impl<'a> Draft<'a> {
         draft.unit.rename(section, &format!("X-{section}"));
         draft.unit.rename("Quadlet", "X-Quadlet");
         draft.translate_dependencies();
-        let path = source.path.to_string_lossy().into_owned();
-        draft.unit.add("Unit", "SourcePath", path);
+        // It is shown and no more: one that can't be written is left out.
+        let path = source.path.to_str().map(quote::plain);
+        if let Some(path) = path.and_then(|path| quote::only_path(&path)) {
+            draft.unit.add("Unit", "SourcePath", path);
+        }
         draft.unit.add("Unit", "RequiresMountsFor", "%t/kelp");
         draft
     }
 
+    /// Names of units in `[Unit]` become those of their services; what stands around them stays as it is.
     fn translate_dependencies(&mut self) {
         let (set, source) = (self.set, self.source);
         let mut wrong = Vec::new();
         for key in DEPENDENCIES {
             for dependency in source.unit.all("Unit", key) {
-                let names = quote::split(&dependency.value).unwrap_or_default();
-                let units = names.iter().filter(|name| Kind::of(name).is_some());
-                let missing = units.filter_map(|name| set.resolve(name, source).err());
-                wrong.extend(missing.map(|why| (dependency.place, format!("{key}=: {why}"))));
+                let place = dependency.place;
+                let Some(names) = quote::names(&dependency.value) else {
+                    let text = format!("{key}=: a quote is open to the end of the value");
+                    wrong.push((place, text));
+                    continue;
+                };
+                let units = names.iter().filter(|(_, name)| Kind::of(name).is_some());
+                let missing = units.filter_map(|(_, name)| set.resolve(name, source).err());
+                wrong.extend(missing.map(|why| (place, format!("{key}=: {why}"))));
             }
         }
         for (place, text) in wrong {
@@ -90,15 +99,14 @@ impl<'a> Draft<'a> {
             if !DEPENDENCIES.contains(&dependency.key.as_str()) {
                 return None;
             }
-            let names = quote::split(&dependency.value).ok()?;
-            let mut changed = false;
-            let names = names.into_iter().map(|name| {
+            let mut value = dependency.value.clone();
+            for (range, name) in quote::names(&dependency.value)?.into_iter().rev() {
                 let unit = Kind::of(&name).and_then(|_| set.resolve(&name, source).ok());
-                changed |= unit.is_some();
-                unit.map_or(name, |unit| unit.service)
-            });
-            let names: Vec<_> = names.collect();
-            changed.then(|| names.join(" "))
+                if let Some(unit) = unit {
+                    value.replace_range(range, &unit.service);
+                }
+            }
+            (value != dependency.value).then_some(value)
         });
     }
 
@@ -236,9 +244,32 @@ impl<'a> Draft<'a> {
         if path.starts_with(['/', '%']) {
             return path.to_owned();
         }
-        clean(&self.source.directory().join(path))
+        clean(&Path::new(&self.directory()).join(path))
             .to_string_lossy()
             .into_owned()
+    }
+
+    /// The directory of the unit's file, as systemd reads it.
+    pub fn directory(&self) -> String {
+        quote::plain(&self.source.directory().to_string_lossy())
+    }
+
+    /// `WorkingDirectory=`, unless the unit has its own.
+    pub fn working_directory(&mut self, place: Option<Place>, directory: &str) {
+        if let Some(path) = quote::only_path(directory) {
+            self.unit.add_default("Service", "WorkingDirectory", &path);
+        } else {
+            let what = format!("{directory:?} can't be WorkingDirectory=: rename it");
+            self.error(place, what);
+        }
+    }
+
+    /// Has systemd mount what a path is on.
+    pub fn wait_for(&mut self, place: Option<Place>, path: &str) {
+        match quote::path(path) {
+            Some(path) => self.unit.add("Unit", "RequiresMountsFor", path),
+            None => self.error(place, format!("{path:?} can't be waited for: rename it")),
+        }
     }
 
     /// The source of a mount or a volume: a path is made absolute and waited for, and a unit's name becomes what
@@ -252,13 +283,11 @@ impl<'a> Draft<'a> {
     ) -> Option<String> {
         if source.starts_with('.') {
             let path = self.absolute(source);
-            self.unit
-                .add("Unit", "RequiresMountsFor", quote::word(&path));
+            self.wait_for(place, &path);
             return Some(path);
         }
         if source.starts_with('/') {
-            self.unit
-                .add("Unit", "RequiresMountsFor", quote::word(source));
+            self.wait_for(place, source);
             return Some(source.to_owned());
         }
         match Kind::of(source) {
