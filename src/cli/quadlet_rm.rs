@@ -129,18 +129,41 @@ fn remove(
         .filter_map(|path| path.file_name()?.to_str());
     let names: Vec<_> = names.map(str::to_owned).collect();
     if let Some(systemd) = systemd {
-        for unit in names.iter().filter_map(|name| set.get(name)) {
-            let service = format!("{}.service", Source::service(unit));
-            let state = systemd.state(&service).ok().flatten().unwrap_or_default();
-            if !state.starts_with("active/") && !state.starts_with("activating/") {
-                continue;
+        let services = services(set, &removal.units);
+        let mut running = match systemd.running(&services) {
+            Ok(running) => running,
+            Err(error) if force => {
+                output::note(format_args!(
+                    "Warning: {}: nothing is stopped",
+                    error.line()
+                ));
+                Vec::new()
             }
-            if !force {
-                bail!("{service} is running: stop it, or use --force");
-            }
-            engine.stop_unit(&service)?;
+            Err(error) => bail!("{}; --force deletes the files all the same", error.line()),
+        };
+        // An instance of a template may have a file of its own, and stay.
+        let others = set
+            .iter()
+            .filter(|unit| !removal.units.contains(&unit.path));
+        let others: BTreeSet<_> = others.map(service).collect();
+        running.retain(|service| !others.contains(service));
+        if !force && let Some(service) = running.first() {
+            bail!("{service} is running: stop it, or use --force");
+        }
+        for service in &running {
+            engine.stop_unit(service)?;
         }
     }
     removal.run(directory)?;
     Ok(names)
+}
+
+/// The services of units' files. One that another file of its name hides has none.
+fn services(set: &Set, units: &[PathBuf]) -> Vec<String> {
+    let units = set.iter().filter(|unit| units.contains(&unit.path));
+    units.map(service).collect()
+}
+
+fn service(unit: &Source) -> String {
+    format!("{}.service", unit.service())
 }
