@@ -309,7 +309,7 @@ fn a_check_tells_what_is_wrong_and_where() {
     write(
         &env,
         "h/q/web.container",
-        "[Container]\nImage=quay.io/app/web:1\nNetwork=net.network\n",
+        "[Container]\nImage=quay.io/app/web:1\nVolume=clean.volume:/data\n",
     );
     write(&env, "h/q/net.network", "[Network]\nSubnet=10.0.0.0/33\n");
     write(
@@ -318,6 +318,12 @@ fn a_check_tells_what_is_wrong_and_where() {
         "[Container]\nReadOnly=ja\n",
     );
     write(&env, "h/q/clean.volume", "[Volume]\nLabel=a=b\n");
+    write(
+        &env,
+        "h/refused.container",
+        "[Container]\nImage=quay.io/app/web:1\nLogDriver=none\nUlimit=nofile=1:2\nPodmanArgs=--cpus 1 --nosuch\n\
+         AddDevice=/dev/null:/dev/x:r\nHostName=%H\n",
+    );
     let check = |words: &[&str]| {
         let done = env.kelp(&[&["quadlet", "check"], words].concat()).done();
         assert_eq!(done.stderr, "");
@@ -326,6 +332,12 @@ fn a_check_tells_what_is_wrong_and_where() {
     assert_eq!(check(&["q/clean.volume"]), (0, String::new()));
     let drop_in = "q/web.container.d/x.conf:2: error: ReadOnly=: \"ja\" is not true or false\n";
     assert_eq!(check(&["q/web.container"]), (1, drop_in.to_owned()));
+    let refused = "\
+refused.container:5: error: PodmanArgs=: unknown flag: --nosuch
+refused.container:6: error: AddDevice=: --device /dev/null: fewer permissions than rw need the devices controller, \
+which only root has
+";
+    assert_eq!(check(&["refused.container"]), (1, refused.to_owned()));
     let (code, said) = check(&["q"]);
     assert_eq!(code, 1);
     let subnet =

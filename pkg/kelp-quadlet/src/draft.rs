@@ -39,6 +39,17 @@ const DEPENDENCIES: &[&str] = &[
     "StopPropagatedFrom",
 ];
 
+/// Words of a command line that go together, and the assignment that they are of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Argument {
+    /// The key.
+    pub key: &'static str,
+    /// A flag, and its value if that is a word of its own; or all flags of one assignment.
+    pub words: Vec<String>,
+    /// Where the assignment stands; nothing of what every unit has.
+    pub place: Option<Place>,
+}
+
 pub(crate) struct Draft<'a> {
     pub host: &'a Host<'a>,
     pub set: &'a Set,
@@ -48,6 +59,8 @@ pub(crate) struct Draft<'a> {
     pub findings: Vec<Finding>,
     /// The pod that it is started with.
     pub pod: Option<String>,
+    /// The flags of the keys' command.
+    pub arguments: Vec<Argument>,
 }
 
 impl<'a> Draft<'a> {
@@ -61,6 +74,7 @@ impl<'a> Draft<'a> {
             unit: source.unit.clone(),
             findings: source.findings.clone(),
             pod: None,
+            arguments: Vec::new(),
         };
         let section = source.kind.section();
         draft.unit.rename(section, &format!("X-{section}"));
@@ -200,6 +214,7 @@ impl<'a> Draft<'a> {
         own: &mut dyn FnMut(&mut Self, &str, &mut Vec<String>),
     ) {
         for key in keys {
+            let (before, noted) = (words.len(), self.arguments.len());
             match key.form {
                 Form::Own(_) => own(self, key.name, words),
                 Form::Switch(flag) => match self.truth(key.name) {
@@ -220,6 +235,41 @@ impl<'a> Draft<'a> {
                         push(words, form, &value.text);
                     }
                 }
+            }
+            // Unless its own code has done so.
+            if self.arguments.len() == noted {
+                self.note(key, &words[before..]);
+            }
+        }
+    }
+
+    /// Keeps in mind which assignments these words are of. What is no flag is nothing to be understood.
+    pub fn note(&mut self, key: &Key, words: &[String]) {
+        let is_flag = words.first().is_some_and(|word| word.starts_with('-'));
+        if !is_flag || key.form == Form::Own("") {
+            return;
+        }
+        let unit = &self.source.unit;
+        let values = key::values(unit, self.section(), key.name, key.take);
+        let values = values.unwrap_or_default().into_iter();
+        let mut places: Vec<_> = values.map(|value| value.set.place).collect();
+        if places.is_empty() || !words.len().is_multiple_of(places.len()) {
+            places = vec![places.last().copied().flatten()];
+        }
+        let each = words.len() / places.len();
+        for (words, place) in words.chunks(each).zip(places) {
+            match self.arguments.last_mut() {
+                // The words of one assignment may be a flag and its value.
+                Some(last)
+                    if key.form == Form::Bare && last.key == key.name && last.place == place =>
+                {
+                    last.words.extend_from_slice(words);
+                }
+                _ => self.arguments.push(Argument {
+                    key: key.name,
+                    words: words.to_vec(),
+                    place,
+                }),
             }
         }
     }

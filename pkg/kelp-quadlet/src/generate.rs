@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::draft::{Draft, Host};
+use crate::draft::{Argument, Draft, Host};
 use crate::finding::{Finding, Severity};
 use crate::install::{self, Link};
 use crate::key;
@@ -31,6 +31,8 @@ pub struct Outcome<'a> {
     pub service: Option<Service>,
     /// What a person should know.
     pub findings: Vec<Finding>,
+    /// The flags that its keys become, of [`crate::Kind::command`].
+    pub arguments: Vec<Argument>,
 }
 
 /// Makes the services of all units, those first that others refer to.
@@ -80,6 +82,7 @@ pub fn generate<'a>(set: &'a Set, host: &Host<'_>) -> Vec<Outcome<'a>> {
                 links,
             }),
             findings: draft.findings,
+            arguments: draft.arguments,
         });
     }
     part(set, &mut outcomes);

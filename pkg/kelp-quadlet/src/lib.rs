@@ -36,8 +36,8 @@ pub mod store;
 mod suggest;
 mod unit;
 
-pub use check::{Knows, check};
-pub use draft::Host;
+pub use check::{Grammar, check};
+pub use draft::{Argument, Host};
 pub use find::{DropIns, Environment, load, load_file, unit_name};
 pub use finding::{Finding, Severity};
 pub use generate::{Outcome, Service, generate};
