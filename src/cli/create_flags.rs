@@ -154,6 +154,11 @@ impl CreateFlags {
         Ok((options, pull))
     }
 
+    /// Whether a container can be made with them, as far as they say it.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.options(defaults::load()?).map(drop)
+    }
+
     fn options(&self, conf: &Conf) -> anyhow::Result<CreateOptions> {
         let mut words = self.image_and_command.iter().cloned();
         let image = words.next().unwrap_or_default();

@@ -1,12 +1,13 @@
 //! `kelp quadlet check`.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::Command;
-use kelp_quadlet::{DropIns, Finding, Set, Source, check, load, load_file, unit_name};
+use clap::{Command, FromArgMatches};
+use kelp_quadlet::{DropIns, Finding, Grammar, Set, Source, check, load, load_file, unit_name};
 
-use super::{output, quadlet};
+use super::{Kelp, command_line, container, exit, output, quadlet, usage_error};
 
 /// Tell what is wrong in Quadlet files, each with its line; 1 if anything is
 #[derive(clap::Args)]
@@ -56,9 +57,12 @@ pub fn run(kelp: &Command, args: &Args) -> anyhow::Result<i32> {
         set.add(source.clone());
     }
     let is_asked = |source: &Source| asked.contains(&source.path) || is_in_whole(&source.path);
-    let knows = |command: &[&str], flag: Option<&str>| knows(kelp, command, flag);
+    let grammar = Grammar {
+        knows: &|command, flag| knows(kelp, command, flag),
+        refuses: &|command, words| refusal(kelp, command, words),
+    };
     findings.extend(quadlet::on_this_machine(|host| {
-        check(&set, &is_asked, host, &knows)
+        check(&set, &is_asked, host, &grammar)
     })?);
     // Two files of one name can't be looked at as one.
     let unseen = asked.iter().filter(|path| {
@@ -101,6 +105,34 @@ fn knows(kelp: &Command, command: &[&str], flag: Option<&str>) -> bool {
     })
 }
 
+/// What is wrong with flags of a command, as the command itself would say it.
+fn refusal(kelp: &Command, command: &[&str], words: &[String]) -> Option<String> {
+    let words = words.iter().map(String::as_str);
+    // Something to run, pull or make.
+    let all = ["kelp"]
+        .iter()
+        .chain(command)
+        .copied()
+        .chain(words)
+        .chain(["name"]);
+    let all = match command_line::normalise(kelp, all.map(OsString::from)) {
+        Ok(all) => all,
+        Err(fault) => return fault.to_string().lines().next().map(str::to_owned),
+    };
+    let kelp = kelp.clone().args_override_self(true);
+    let matches = kelp.try_get_matches_from(all);
+    let read = match matches.and_then(|matches| Kelp::from_arg_matches(&matches)) {
+        Ok(read) => read,
+        Err(error) => return Some(usage_error::line(&error)),
+    };
+    let super::Command::OnContainers(container::Command::Run(args)) = read.command else {
+        return None;
+    };
+    // A file that is to be read may be there when the service starts.
+    let refused = args.check().err().map(|error| exit::line(&error));
+    refused.filter(|why| !why.starts_with("read "))
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -109,7 +141,7 @@ mod tests {
 
     #[test]
     fn what_kelp_has_is_known() {
-        let kelp = super::super::Kelp::command();
+        let kelp = Kelp::command();
         for (command, flag, known) in [
             (&["run"][..], None, true),
             (&["run"], Some("--publish"), true),
@@ -120,6 +152,35 @@ mod tests {
             (&[], Some("--nosuch"), false),
         ] {
             assert_eq!(knows(&kelp, command, flag), known, "{command:?} {flag:?}");
+        }
+    }
+
+    #[test]
+    fn what_kelp_refuses_is_said_as_kelp_says_it() {
+        let kelp = Kelp::command();
+        for (command, words, said) in [
+            (&["run"][..], &[][..], None),
+            (&["run"], &["--publish", "80:80", "--env", "a=b"], None),
+            (&["run"], &["--env-file", "/no/such"], None),
+            (&["run"], &["--nosuch"], Some("unknown flag: --nosuch")),
+            (
+                &["run"],
+                &["--pids-limit", "x"],
+                Some("invalid value \"x\" for --pids-limit: it is a whole number"),
+            ),
+            (
+                &["run"],
+                &["--device", "/dev/null:/dev/x:r"],
+                Some(
+                    "--device /dev/null: fewer permissions than rw need the devices controller, which only \
+                     root has",
+                ),
+            ),
+            (&["volume", "create"], &["--opt", "o=x"], None),
+        ] {
+            let words: Vec<_> = words.iter().map(|&word| word.to_owned()).collect();
+            let found = refusal(&kelp, command, &words);
+            assert_eq!(found.as_deref(), said, "{words:?}");
         }
     }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use anyhow::bail;
 use kelp_engine::Engine;
 use kelp_quadlet::Kind;
-use kelp_quadlet::store::{self, Bundle, Input};
+use kelp_quadlet::bundle::{self, Bundle, Input};
+use kelp_quadlet::store;
 
 use super::{output, quadlet};
 
@@ -33,8 +34,15 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let bundles = bundles(engine, &args.sources)?;
     // Where there is no systemd, nothing is left half done.
     let mut systemd = args.reload_systemd.then(|| connect(engine)).transpose()?;
-    for path in store::install(&directory, &bundles, args.replace)? {
+    let installed = store::install(&directory, &bundles, args.replace)?;
+    for path in &installed.written {
         output::line(path.display())?;
+    }
+    for path in &installed.deleted {
+        output::note(format_args!(
+            "{} is deleted: what was replaced had it, and this has not",
+            path.display()
+        ));
     }
     if let Some(systemd) = &mut systemd {
         systemd.reload()?;
@@ -54,7 +62,7 @@ fn bundles(engine: &Engine, sources: &[String]) -> anyhow::Result<Vec<Bundle>> {
     let mut bundles: Vec<Bundle> = Vec::new();
     for source in sources {
         if Path::new(source).is_dir() {
-            bundles.push(store::bundle_of_directory(Path::new(source))?);
+            bundles.push(bundle::bundle_of_directory(Path::new(source))?);
             continue;
         }
         let is_url = source.starts_with("http://") || source.starts_with("https://");
@@ -66,8 +74,7 @@ fn bundles(engine: &Engine, sources: &[String]) -> anyhow::Result<Vec<Bundle>> {
         let bytes = if is_url {
             engine.fetch(source)?
         } else {
-            std::fs::read(source)
-                .map_err(|error| anyhow::Error::from(error).context(format!("read {source}")))?
+            bundle::read(Path::new(source))?
         };
         if path
             .extension()
@@ -75,7 +82,7 @@ fn bundles(engine: &Engine, sources: &[String]) -> anyhow::Result<Vec<Bundle>> {
         {
             let text =
                 String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("{source} is not UTF-8"))?;
-            bundles.push(store::bundle_of_many(name, &text)?);
+            bundles.push(bundle::bundle_of_many(name, &text)?);
             continue;
         }
         let input = Input {

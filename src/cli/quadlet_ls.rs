@@ -4,7 +4,7 @@ use anyhow::bail;
 use kelp_engine::Engine;
 use kelp_format::render::json;
 use kelp_format::{Format, render};
-use kelp_quadlet::{Source, store};
+use kelp_quadlet::{Source, load, store};
 use serde_json::{Value, json};
 
 use super::{output, quadlet};
@@ -40,7 +40,8 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
             _ => bail!("invalid filter {filter:?}: it is name=PATTERN"),
         }
     }
-    let (set, _) = quadlet::units();
+    let (directories, _) = quadlet::environment().directories();
+    let (set, _) = load(&directories);
     let mut units: Vec<&Source> = set.iter().collect();
     units.retain(|unit| {
         patterns.is_empty() || patterns.iter().any(|pattern| fits(pattern, &unit.name))
@@ -55,12 +56,13 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
             let state = systemd
                 .as_mut()
                 .and_then(|systemd| systemd.state(&service).ok());
+            let app = store::application(&unit.path, &directories);
             json!({
                 "Name": unit.name,
                 "UnitName": service,
                 "Path": unit.path.display().to_string(),
                 "Status": state.flatten().unwrap_or_else(|| "Not loaded".to_owned()),
-                "App": store::application(&unit.path).map(|(name, _)| name).unwrap_or_default(),
+                "App": app.map(|app| app.name).unwrap_or_default(),
             })
         })
         .collect();

@@ -1,12 +1,12 @@
 //! `kelp quadlet rm`.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use kelp_engine::Engine;
 use kelp_quadlet::store::{self, Removal};
-use kelp_quadlet::{Set, Source};
+use kelp_quadlet::{Set, Source, load};
 
 use super::{exit, output, quadlet, quadlet_install};
 
@@ -40,7 +40,8 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     } else {
         engine.units().ok()
     };
-    let (set, _) = quadlet::units();
+    let (directories, _) = quadlet::environment().directories();
+    let (set, _) = load(&directories);
     let mut names = args.quadlets.clone();
     if args.all {
         let installed = set.iter().filter(|unit| unit.path.starts_with(&directory));
@@ -51,7 +52,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         if gone.contains(name) {
             continue;
         }
-        let removed = match removal(&set, &directory, name) {
+        let removed = match removal(&set, &directories, &directory, name) {
             Ok(Some((below, removal))) => {
                 remove(engine, systemd.as_mut(), &set, args.force, &below, &removal)
             }
@@ -81,10 +82,11 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
 /// What a name stands for, and the directory that its list would be in.
 fn removal(
     set: &Set,
+    directories: &[PathBuf],
     directory: &Path,
     name: &str,
-) -> anyhow::Result<Option<(std::path::PathBuf, Removal)>> {
-    if let Some(removal) = store::removal(directory, name) {
+) -> anyhow::Result<Option<(PathBuf, Removal)>> {
+    if let Some(removal) = store::removal(directory, name)? {
         return Ok(Some((directory.to_owned(), removal)));
     }
     let Some(unit) = set.get(name) else {
@@ -97,13 +99,18 @@ fn removal(
             unit.path.display()
         );
     }
-    let below = unit.path.parent().unwrap_or(directory).to_owned();
-    if let Some((app, _)) = store::application(&unit.path)
-        && let Some(removal) = store::removal(directory, &app)
-    {
-        return Ok(Some((directory.to_owned(), removal)));
-    }
-    let removal = store::removal(&below, name);
+    let own: Vec<_> = directories
+        .iter()
+        .filter(|own| own.starts_with(directory))
+        .cloned()
+        .collect();
+    let beside = || {
+        let below = unit.path.parent().unwrap_or(directory);
+        (below.to_owned(), name.to_owned())
+    };
+    let app = store::application(&unit.path, &own);
+    let (below, name) = app.map_or_else(beside, |app| (app.directory, app.name));
+    let removal = store::removal(&below, &name)?;
     Ok(removal.map(|removal| (below, removal)))
 }
 
@@ -122,18 +129,41 @@ fn remove(
         .filter_map(|path| path.file_name()?.to_str());
     let names: Vec<_> = names.map(str::to_owned).collect();
     if let Some(systemd) = systemd {
-        for unit in names.iter().filter_map(|name| set.get(name)) {
-            let service = format!("{}.service", Source::service(unit));
-            let state = systemd.state(&service).ok().flatten().unwrap_or_default();
-            if !state.starts_with("active/") && !state.starts_with("activating/") {
-                continue;
+        let services = services(set, &removal.units);
+        let mut running = match systemd.running(&services) {
+            Ok(running) => running,
+            Err(error) if force => {
+                output::note(format_args!(
+                    "Warning: {}: nothing is stopped",
+                    error.line()
+                ));
+                Vec::new()
             }
-            if !force {
-                bail!("{service} is running: stop it, or use --force");
-            }
-            engine.stop_unit(&service)?;
+            Err(error) => bail!("{}; --force deletes the files all the same", error.line()),
+        };
+        // An instance of a template may have a file of its own, and stay.
+        let others = set
+            .iter()
+            .filter(|unit| !removal.units.contains(&unit.path));
+        let others: BTreeSet<_> = others.map(service).collect();
+        running.retain(|service| !others.contains(service));
+        if !force && let Some(service) = running.first() {
+            bail!("{service} is running: stop it, or use --force");
+        }
+        for service in &running {
+            engine.stop_unit(service)?;
         }
     }
     removal.run(directory)?;
     Ok(names)
+}
+
+/// The services of units' files. One that another file of its name hides has none.
+fn services(set: &Set, units: &[PathBuf]) -> Vec<String> {
+    let units = set.iter().filter(|unit| units.contains(&unit.path));
+    units.map(service).collect()
+}
+
+fn service(unit: &Source) -> String {
+    format!("{}.service", unit.service())
 }

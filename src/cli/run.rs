@@ -31,6 +31,13 @@ pub struct Args {
     create: CreateFlags,
 }
 
+impl Args {
+    /// Whether the flags can be meant, as far as that is known before anything is done.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.create.check()
+    }
+}
+
 /// Runs it; the exit code.
 pub fn run(engine: &Engine, runtime: &RuntimeFlags, args: &Args) -> anyhow::Result<i32> {
     if args.detach && args.create.names_streams() {

@@ -227,12 +227,89 @@ web.container web.service Not loaded
 }
 
 #[test]
+fn nothing_outside_of_the_units_directory_is_written_or_removed() {
+    let Some(env) = Env::new() else { return };
+    write(&env, "h/key", "x");
+    write(&env, "h/web.container", WEB);
+    write(&env, "h/shop/web.container", WEB);
+    write(&env, "h/shop/.other.app", "../../../h/key\n");
+    let quadlet = |verb: &str, words: &[&str]| {
+        env.kelp(&[&["quadlet", verb, "--reload-systemd=false"], words].concat())
+    };
+    let said = quadlet("install", &["shop"]).fails(125);
+    assert_eq!(
+        said,
+        "Error: \".other.app\" can't be installed: it has to be a path beneath the directory of units, and no \
+         list as .NAME.app or .NAME.asset"
+    );
+    let directory = env.path("c/containers/systemd");
+    assert!(!directory.exists());
+    // A list that came from elsewhere.
+    let key = env.word("h/key");
+    write(
+        &env,
+        "c/containers/systemd/.shop.app",
+        &format!("web.container\n{key}\n../../../h/key\n"),
+    );
+    write(&env, "c/containers/systemd/web.container", WEB);
+    let file = env.word("h/web.container");
+    assert_eq!(
+        quadlet("rm", &[&file]).fails(125),
+        format!(
+            "Error: {file:?} is a path: give the name of a unit or an application, as kelp quadlet list shows it"
+        )
+    );
+    assert_eq!(quadlet("rm", &["shop"]).succeeds(), "web.container\n");
+    assert_eq!(names(&directory), [""; 0]);
+    assert!(env.path("h/key").exists() && env.path("h/web.container").exists());
+}
+
+#[test]
+fn what_a_replaced_application_had_and_has_not_any_more_is_deleted() {
+    let Some(env) = Env::new() else { return };
+    write(&env, "h/shop/web.container", WEB);
+    write(&env, "h/shop/conf/web.conf", "x\n");
+    let install = |words: &[&str]| {
+        env.kelp(
+            &[
+                &["quadlet", "install", "--reload-systemd=false", "shop"],
+                words,
+            ]
+            .concat(),
+        )
+    };
+    let at = |name: &str| env.word(&format!("c/containers/systemd/{name}"));
+    install(&[]).succeeds();
+    fs::rename(
+        env.path("h/shop/web.container"),
+        env.path("h/shop/front.container"),
+    )
+    .unwrap();
+    fs::remove_dir_all(env.path("h/shop/conf")).unwrap();
+    assert_eq!(
+        install(&[]).fails(125),
+        "Error: shop is installed already: use --replace"
+    );
+    let done = install(&["--replace"]).done();
+    let gone = ["conf/web.conf", "web.container"].map(|name| {
+        let name = at(name);
+        format!("{name} is deleted: what was replaced had it, and this has not\n")
+    });
+    assert_eq!((done.code, done.stderr), (0, gone.concat()));
+    assert_eq!(done.stdout, format!("{}\n", at("front.container")));
+    assert_eq!(
+        names(&env.path("c/containers/systemd")),
+        [".shop.app", "front.container"]
+    );
+}
+
+#[test]
 fn a_check_tells_what_is_wrong_and_where() {
     let Some(env) = Env::new() else { return };
     write(
         &env,
         "h/q/web.container",
-        "[Container]\nImage=quay.io/app/web:1\nNetwork=net.network\n",
+        "[Container]\nImage=quay.io/app/web:1\nVolume=clean.volume:/data\n",
     );
     write(&env, "h/q/net.network", "[Network]\nSubnet=10.0.0.0/33\n");
     write(
@@ -241,6 +318,12 @@ fn a_check_tells_what_is_wrong_and_where() {
         "[Container]\nReadOnly=ja\n",
     );
     write(&env, "h/q/clean.volume", "[Volume]\nLabel=a=b\n");
+    write(
+        &env,
+        "h/refused.container",
+        "[Container]\nImage=quay.io/app/web:1\nLogDriver=none\nUlimit=nofile=1:2\nPodmanArgs=--cpus 1 --nosuch\n\
+         AddDevice=/dev/null:/dev/x:r\nHostName=%H\n",
+    );
     let check = |words: &[&str]| {
         let done = env.kelp(&[&["quadlet", "check"], words].concat()).done();
         assert_eq!(done.stderr, "");
@@ -249,6 +332,12 @@ fn a_check_tells_what_is_wrong_and_where() {
     assert_eq!(check(&["q/clean.volume"]), (0, String::new()));
     let drop_in = "q/web.container.d/x.conf:2: error: ReadOnly=: \"ja\" is not true or false\n";
     assert_eq!(check(&["q/web.container"]), (1, drop_in.to_owned()));
+    let refused = "\
+refused.container:5: error: PodmanArgs=: unknown flag: --nosuch
+refused.container:6: error: AddDevice=: --device /dev/null: fewer permissions than rw need the devices controller, \
+which only root has
+";
+    assert_eq!(check(&["refused.container"]), (1, refused.to_owned()));
     let (code, said) = check(&["q"]);
     assert_eq!(code, 1);
     let subnet =

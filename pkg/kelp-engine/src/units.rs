@@ -66,4 +66,71 @@ impl Units {
             state.map_err(|error| Error::caused_by(&format!("ask systemd for {unit}"), error))?;
         Ok((load != "not-found").then(|| format!("{active}/{sub}")))
     }
+
+    /// Which of these services run, of a template (`web@.service`) all instances: what is being started, stopped
+    /// or loaded anew runs as well.
+    pub fn running(&mut self, services: &[String]) -> Result<Vec<String>, Error> {
+        if services.is_empty() {
+            return Ok(Vec::new());
+        }
+        let patterns: Vec<_> = services.iter().map(|service| pattern(service)).collect();
+        let patterns: Vec<_> = patterns.iter().map(String::as_str).collect();
+        let units = self.0.list(&patterns);
+        let units = units.map_err(|error| Error::caused_by("ask systemd what runs", error))?;
+        let running = units.into_iter().filter(|(_, active)| is_running(active));
+        Ok(running.map(|(name, _)| name).collect())
+    }
+}
+
+/// Whether a unit's `ActiveState` leaves anything to stop.
+fn is_running(active: &str) -> bool {
+    !matches!(active, "inactive" | "failed")
+}
+
+/// The pattern (glob(7)) that a service's name fits, or the instances of a template.
+fn pattern(service: &str) -> String {
+    let mut pattern = String::new();
+    for char in service.chars() {
+        if matches!(char, '*' | '?' | '[' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(char);
+    }
+    match pattern.strip_suffix("@.service") {
+        Some(prefix) => format!("{prefix}@*.service"),
+        None => pattern,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_found_by_its_name_and_a_template_by_its_instances() {
+        for (service, expected) in [
+            ("web.service", "web.service"),
+            ("web@1.service", "web@1.service"),
+            ("web@.service", "web@*.service"),
+            (r"a\x2db@.service", r"a\\x2db@*.service"),
+        ] {
+            assert_eq!(pattern(service), expected);
+        }
+    }
+
+    #[test]
+    fn only_what_has_stopped_does_not_run() {
+        for (active, expected) in [
+            ("active", true),
+            ("reloading", true),
+            ("activating", true),
+            ("deactivating", true),
+            ("refreshing", true),
+            ("maintenance", true),
+            ("inactive", false),
+            ("failed", false),
+        ] {
+            assert_eq!(is_running(active), expected, "{active}");
+        }
+    }
 }

@@ -39,6 +39,17 @@ const DEPENDENCIES: &[&str] = &[
     "StopPropagatedFrom",
 ];
 
+/// Words of a command line that go together, and the assignment that they are of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Argument {
+    /// The key.
+    pub key: &'static str,
+    /// A flag, and its value if that is a word of its own; or all flags of one assignment.
+    pub words: Vec<String>,
+    /// Where the assignment stands; nothing of what every unit has.
+    pub place: Option<Place>,
+}
+
 pub(crate) struct Draft<'a> {
     pub host: &'a Host<'a>,
     pub set: &'a Set,
@@ -48,6 +59,8 @@ pub(crate) struct Draft<'a> {
     pub findings: Vec<Finding>,
     /// The pod that it is started with.
     pub pod: Option<String>,
+    /// The flags of the keys' command.
+    pub arguments: Vec<Argument>,
 }
 
 impl<'a> Draft<'a> {
@@ -61,26 +74,36 @@ impl<'a> Draft<'a> {
             unit: source.unit.clone(),
             findings: source.findings.clone(),
             pod: None,
+            arguments: Vec::new(),
         };
         let section = source.kind.section();
         draft.unit.rename(section, &format!("X-{section}"));
         draft.unit.rename("Quadlet", "X-Quadlet");
         draft.translate_dependencies();
-        let path = source.path.to_string_lossy().into_owned();
-        draft.unit.add("Unit", "SourcePath", path);
+        // It is shown and no more: one that can't be written is left out.
+        let path = source.path.to_str().map(quote::plain);
+        if let Some(path) = path.and_then(|path| quote::only_path(&path)) {
+            draft.unit.add("Unit", "SourcePath", path);
+        }
         draft.unit.add("Unit", "RequiresMountsFor", "%t/kelp");
         draft
     }
 
+    /// Names of units in `[Unit]` become those of their services; what stands around them stays as it is.
     fn translate_dependencies(&mut self) {
         let (set, source) = (self.set, self.source);
         let mut wrong = Vec::new();
         for key in DEPENDENCIES {
             for dependency in source.unit.all("Unit", key) {
-                let names = quote::split(&dependency.value).unwrap_or_default();
-                let units = names.iter().filter(|name| Kind::of(name).is_some());
-                let missing = units.filter_map(|name| set.resolve(name, source).err());
-                wrong.extend(missing.map(|why| (dependency.place, format!("{key}=: {why}"))));
+                let place = dependency.place;
+                let Some(names) = quote::names(&dependency.value) else {
+                    let text = format!("{key}=: a quote is open to the end of the value");
+                    wrong.push((place, text));
+                    continue;
+                };
+                let units = names.iter().filter(|(_, name)| Kind::of(name).is_some());
+                let missing = units.filter_map(|(_, name)| set.resolve(name, source).err());
+                wrong.extend(missing.map(|why| (place, format!("{key}=: {why}"))));
             }
         }
         for (place, text) in wrong {
@@ -90,15 +113,14 @@ impl<'a> Draft<'a> {
             if !DEPENDENCIES.contains(&dependency.key.as_str()) {
                 return None;
             }
-            let names = quote::split(&dependency.value).ok()?;
-            let mut changed = false;
-            let names = names.into_iter().map(|name| {
+            let mut value = dependency.value.clone();
+            for (range, name) in quote::names(&dependency.value)?.into_iter().rev() {
                 let unit = Kind::of(&name).and_then(|_| set.resolve(&name, source).ok());
-                changed |= unit.is_some();
-                unit.map_or(name, |unit| unit.service)
-            });
-            let names: Vec<_> = names.collect();
-            changed.then(|| names.join(" "))
+                if let Some(unit) = unit {
+                    value.replace_range(range, &unit.service);
+                }
+            }
+            (value != dependency.value).then_some(value)
         });
     }
 
@@ -192,6 +214,7 @@ impl<'a> Draft<'a> {
         own: &mut dyn FnMut(&mut Self, &str, &mut Vec<String>),
     ) {
         for key in keys {
+            let (before, noted) = (words.len(), self.arguments.len());
             match key.form {
                 Form::Own(_) => own(self, key.name, words),
                 Form::Switch(flag) => match self.truth(key.name) {
@@ -212,6 +235,41 @@ impl<'a> Draft<'a> {
                         push(words, form, &value.text);
                     }
                 }
+            }
+            // Unless its own code has done so.
+            if self.arguments.len() == noted {
+                self.note(key, &words[before..]);
+            }
+        }
+    }
+
+    /// Keeps in mind which assignments these words are of. What is no flag is nothing to be understood.
+    pub fn note(&mut self, key: &Key, words: &[String]) {
+        let is_flag = words.first().is_some_and(|word| word.starts_with('-'));
+        if !is_flag || key.form == Form::Own("") {
+            return;
+        }
+        let unit = &self.source.unit;
+        let values = key::values(unit, self.section(), key.name, key.take);
+        let values = values.unwrap_or_default().into_iter();
+        let mut places: Vec<_> = values.map(|value| value.set.place).collect();
+        if places.is_empty() || !words.len().is_multiple_of(places.len()) {
+            places = vec![places.last().copied().flatten()];
+        }
+        let each = words.len() / places.len();
+        for (words, place) in words.chunks(each).zip(places) {
+            match self.arguments.last_mut() {
+                // The words of one assignment may be a flag and its value.
+                Some(last)
+                    if key.form == Form::Bare && last.key == key.name && last.place == place =>
+                {
+                    last.words.extend_from_slice(words);
+                }
+                _ => self.arguments.push(Argument {
+                    key: key.name,
+                    words: words.to_vec(),
+                    place,
+                }),
             }
         }
     }
@@ -236,9 +294,32 @@ impl<'a> Draft<'a> {
         if path.starts_with(['/', '%']) {
             return path.to_owned();
         }
-        clean(&self.source.directory().join(path))
+        clean(&Path::new(&self.directory()).join(path))
             .to_string_lossy()
             .into_owned()
+    }
+
+    /// The directory of the unit's file, as systemd reads it.
+    pub fn directory(&self) -> String {
+        quote::plain(&self.source.directory().to_string_lossy())
+    }
+
+    /// `WorkingDirectory=`, unless the unit has its own.
+    pub fn working_directory(&mut self, place: Option<Place>, directory: &str) {
+        if let Some(path) = quote::only_path(directory) {
+            self.unit.add_default("Service", "WorkingDirectory", &path);
+        } else {
+            let what = format!("{directory:?} can't be WorkingDirectory=: rename it");
+            self.error(place, what);
+        }
+    }
+
+    /// Has systemd mount what a path is on.
+    pub fn wait_for(&mut self, place: Option<Place>, path: &str) {
+        match quote::path(path) {
+            Some(path) => self.unit.add("Unit", "RequiresMountsFor", path),
+            None => self.error(place, format!("{path:?} can't be waited for: rename it")),
+        }
     }
 
     /// The source of a mount or a volume: a path is made absolute and waited for, and a unit's name becomes what
@@ -252,13 +333,11 @@ impl<'a> Draft<'a> {
     ) -> Option<String> {
         if source.starts_with('.') {
             let path = self.absolute(source);
-            self.unit
-                .add("Unit", "RequiresMountsFor", quote::word(&path));
+            self.wait_for(place, &path);
             return Some(path);
         }
         if source.starts_with('/') {
-            self.unit
-                .add("Unit", "RequiresMountsFor", quote::word(source));
+            self.wait_for(place, source);
             return Some(source.to_owned());
         }
         match Kind::of(source) {

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::fs;
-use std::io::Read;
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use crate::finding::{Finding, Severity};
 use crate::set::{Kind, Set, Source};
@@ -253,25 +256,40 @@ fn warning(path: &Path, line: Option<usize>, text: String) -> Finding {
     }
 }
 
-/// Reads a regular file. A pipe or a device would be waited for.
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let metadata = fs::metadata(path).map_err(|error| reason(&error))?;
-    if !metadata.is_file() {
-        return Err("not a regular file".into());
+    read_regular(path, LARGEST).map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput => "not a regular file".into(),
+        ErrorKind::FileTooLarge => format!("larger than {LARGEST} bytes"),
+        _ => reason(&error),
+    })
+}
+
+/// Reads a regular file of up to `largest` bytes. A pipe or a device would be waited for: that is `InvalidInput`,
+/// and a larger file `FileTooLarge`.
+pub(crate) fn read_regular(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
+    // Looked at before it is opened: to open a device can do something already.
+    if !fs::metadata(path)?.is_file() {
+        return Err(ErrorKind::InvalidInput.into());
     }
-    if metadata.len() > LARGEST {
-        return Err(format!("larger than {LARGEST} bytes"));
+    // And it is not waited for if it has become a pipe meanwhile.
+    let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(ErrorKind::InvalidInput.into());
     }
     let mut bytes = Vec::new();
-    let file = fs::File::open(path).map_err(|error| reason(&error))?;
-    file.take(LARGEST)
-        .read_to_end(&mut bytes)
-        .map_err(|error| reason(&error))?;
+    file.take(largest + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > largest {
+        return Err(ErrorKind::FileTooLarge.into());
+    }
     Ok(bytes)
 }
 
 /// An error of the system's as one says it.
-pub(crate) fn reason(error: &std::io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     let text = error.to_string().to_lowercase();
     let end = text.find(" (os error").unwrap_or(text.len());
     text[..end].to_owned()

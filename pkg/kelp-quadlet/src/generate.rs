@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::draft::{Draft, Host};
-use crate::finding::Finding;
+use crate::draft::{Argument, Draft, Host};
+use crate::finding::{Finding, Severity};
 use crate::install::{self, Link};
 use crate::key;
 use crate::kind;
@@ -31,6 +31,8 @@ pub struct Outcome<'a> {
     pub service: Option<Service>,
     /// What a person should know.
     pub findings: Vec<Finding>,
+    /// The flags that its keys become, of [`crate::Kind::command`].
+    pub arguments: Vec<Argument>,
 }
 
 /// Makes the services of all units, those first that others refer to.
@@ -80,9 +82,45 @@ pub fn generate<'a>(set: &'a Set, host: &Host<'_>) -> Vec<Outcome<'a>> {
                 links,
             }),
             findings: draft.findings,
+            arguments: draft.arguments,
         });
     }
+    part(set, &mut outcomes);
     outcomes
+}
+
+/// Takes away the links that would be in the place of a service, or of a link to another one: the generator that
+/// writes them all would put the last one there.
+fn part(set: &Set, outcomes: &mut [Outcome<'_>]) {
+    let services = set.iter();
+    let services = services.map(|source| (format!("{}.service", source.service()), source));
+    let services: BTreeMap<String, &Source> = services.collect();
+    let mut taken: BTreeMap<String, (String, &Source)> = BTreeMap::new();
+    for outcome in outcomes {
+        let (source, findings) = (outcome.source, &mut outcome.findings);
+        let Some(service) = &mut outcome.service else {
+            continue;
+        };
+        service.links.retain(|link| {
+            let other = services.get(&link.path).copied();
+            let other = other.or_else(|| {
+                let (target, other) = taken.get(&link.path)?;
+                (*target != link.target).then_some(*other)
+            });
+            let Some(other) = other else {
+                let target = (link.target.clone(), source);
+                taken.insert(link.path.clone(), target);
+                return true;
+            };
+            let (file, line) = source.at(link.place);
+            let what = format!("{} is taken by {}", link.path, other.path.display());
+            findings.push(Finding {
+                severity: Severity::Warning,
+                ..Finding::error(file, line, what)
+            });
+            false
+        });
+    }
 }
 
 /// What a pod wants where a container is started with it: of a template the instance that both have, or the
@@ -95,7 +133,9 @@ fn member(set: &Set, pod: &str, container: &Source, service: &str) -> Option<Str
         (_, Some(_)) => "%i",
         (_, None) => &*container.unit.last("Install", "DefaultInstance")?.value,
     };
-    (!instance.is_empty()).then(|| format!("{prefix}@{instance}.service"))
+    let name = format!("{prefix}@{instance}.service");
+    let is_right = !instance.is_empty() && shape::service_with_specifiers(&name).is_none();
+    is_right.then_some(name)
 }
 
 /// Keys that the unit's own sections don't have.

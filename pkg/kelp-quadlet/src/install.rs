@@ -5,6 +5,7 @@ use crate::finding::{Finding, Severity};
 use crate::quote;
 use crate::set::Source;
 use crate::shape;
+use crate::unit::{Assignment, Place};
 
 /// A link to be made beside the services.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,47 +14,25 @@ pub struct Link {
     pub path: String,
     /// Where it leads to.
     pub target: String,
+    /// Where the unit asks for it.
+    pub place: Option<Place>,
 }
 
 /// The links of a unit whose service has this name (with `.service`).
 pub(crate) fn links(source: &Source, service: &str, findings: &mut Vec<Finding>) -> Vec<Link> {
-    let mut links = Vec::new();
-    let mut names = |key: &str| {
-        let mut found = Vec::new();
-        for set in source.unit.all("Install", key) {
-            let mut tell = |text: String| {
-                let (file, line) = source.at(set.place);
-                findings.push(Finding {
-                    severity: Severity::Warning,
-                    ..Finding::error(file, line, format!("{key}=: {text}"))
-                });
-            };
-            let words = quote::split(&set.value).unwrap_or_else(|why| {
-                tell(why);
-                Vec::new()
-            });
-            for word in words {
-                match expand(&word, source, service).and_then(|name| is_unit(&name).map(|()| name))
-                {
-                    Ok(name) if key == "Alias" && name == service => {
-                        tell(format!("{name} is the service itself"));
-                    }
-                    Ok(name) if key == "Alias" && instance(&name) != instance(service) => {
-                        tell(format!(
-                            "{name} can't be an alias: {service} is another instance"
-                        ));
-                    }
-                    Ok(name) => found.push(name),
-                    Err(why) => tell(why),
-                }
-            }
-        }
-        found
+    let mut tell = |set: &Assignment, text: String| {
+        let (file, line) = source.at(set.place);
+        findings.push(Finding {
+            severity: Severity::Warning,
+            ..Finding::error(file, line, format!("{}=: {text}", set.key))
+        });
     };
-    for alias in names("Alias") {
+    let mut links = Vec::new();
+    for (name, place) in names(source, "Alias", service, &mut tell) {
         links.push(Link {
-            path: alias,
+            path: name,
             target: service.to_owned(),
+            place,
         });
     }
     let wanted = [
@@ -61,30 +40,80 @@ pub(crate) fn links(source: &Source, service: &str, findings: &mut Vec<Finding>)
         ("RequiredBy", "requires"),
         ("UpheldBy", "upholds"),
     ];
-    let wanted = wanted.map(|(key, directory)| (names(key), directory));
+    let wanted = wanted.map(|(key, directory)| (names(source, key, service, &mut tell), directory));
     // A template is started as an instance.
     let name = match service.strip_suffix("@.service") {
-        None => Some(service.to_owned()),
+        None => service.to_owned(),
         Some(prefix) => {
             let instance = source.unit.last("Install", "DefaultInstance");
-            let instance = instance
-                .map(|set| &*set.value)
-                .filter(|name| !name.is_empty());
-            instance.map(|instance| format!("{prefix}@{instance}.service"))
+            let Some(set) = instance.filter(|set| !set.value.is_empty()) else {
+                return links;
+            };
+            let name = format!("{prefix}@{}.service", set.value);
+            if let Some(why) = shape::unit_name(&name) {
+                tell(set, why);
+                return links;
+            }
+            name
         }
     };
-    let Some(name) = name.filter(|name| !name.contains('/')) else {
-        return links;
-    };
     for (units, directory) in wanted {
-        for unit in units {
+        for (unit, place) in units {
             links.push(Link {
                 path: format!("{unit}.{directory}/{name}"),
                 target: format!("../{service}"),
+                place,
             });
         }
     }
     links
+}
+
+/// The units that a key names, each with where it stands. What can't be one is told.
+fn names(
+    source: &Source,
+    key: &str,
+    service: &str,
+    tell: &mut dyn FnMut(&Assignment, String),
+) -> Vec<(String, Option<Place>)> {
+    let mut found = Vec::new();
+    for set in source.unit.all("Install", key) {
+        let words = quote::split(&set.value).unwrap_or_else(|why| {
+            tell(set, why);
+            Vec::new()
+        });
+        for word in words {
+            let name = expand(&word, source, service);
+            match name.and_then(|name| usable(key, name, service)) {
+                Ok(name) => found.push((name, set.place)),
+                Err(why) => tell(set, why),
+            }
+        }
+    }
+    found
+}
+
+/// The name, if a link can have it: it is a unit's, so no path that leads elsewhere.
+fn usable(key: &str, name: String, service: &str) -> Result<String, String> {
+    if let Some(why) = shape::unit_name(&name) {
+        return Err(why);
+    }
+    if key != "Alias" {
+        return Ok(name);
+    }
+    if name == service {
+        return Err(format!("{name} is the service itself"));
+    }
+    // systemd takes no alias of another type (systemd.unit(5)).
+    if name.strip_suffix(".service").is_none() {
+        return Err(format!("{name} can't be an alias: {service} is a service"));
+    }
+    if instance(&name) != instance(service) {
+        return Err(format!(
+            "{name} can't be an alias: {service} is another instance"
+        ));
+    }
+    Ok(name)
 }
 
 /// The instance that a name is of, empty of a template: systemd takes no alias that is another one.
@@ -126,15 +155,74 @@ fn expand(word: &str, source: &Source, service: &str) -> Result<String, String> 
     Ok(out)
 }
 
-/// Whether something can be the name of a unit, and so no path that leads elsewhere.
-fn is_unit(name: &str) -> Result<(), String> {
-    match name.rsplit_once('.') {
-        Some((stem, kind)) if !kind.is_empty() => match shape::service_name(stem) {
-            None => Ok(()),
-            Some(why) => Err(why),
-        },
-        _ => Err(format!(
-            "{name:?} is no unit: its name ends in .target, .service or the like"
-        )),
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::set::Kind;
+    use crate::unit::Unit;
+
+    fn source(name: &str, text: &str) -> Source {
+        let path = Path::new("/q").join(name);
+        let (unit, faults) = Unit::parse(&path, text.as_bytes());
+        assert_eq!(faults, []);
+        Source {
+            name: name.into(),
+            path,
+            kind: Kind::Container,
+            unit,
+            findings: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn links_are_made_of_names_of_units_alone() {
+        let web = "web.service";
+        let path = "can't be in \"../notify.service\"";
+        for (line, links, said) in [
+            ("Alias=www.service", &["www.service"][..], ""),
+            ("Alias=../notify", &[], "\"../notify\" is no unit"),
+            ("Alias=../notify.service", &[], path),
+            ("Alias=x./../y", &[], "is no unit"),
+            ("Alias=x.service/..", &[], "is no unit"),
+            ("Alias=x.wants", &[], "is no unit"),
+            (
+                "Alias=www.target",
+                &[],
+                "www.target can't be an alias: web.service is a service",
+            ),
+            (
+                "Alias=web.service",
+                &[],
+                "web.service is the service itself",
+            ),
+            ("WantedBy=a.target", &["a.target.wants/web.service"], ""),
+            ("WantedBy=../a.target", &[], "can't be in \"../a.target\""),
+            ("RequiredBy=../../a", &[], "is no unit"),
+            ("UpheldBy=a.socket", &["a.socket.upholds/web.service"], ""),
+        ] {
+            let source = source("web.container", &format!("[Install]\n{line}\n"));
+            let mut findings = Vec::new();
+            let made = super::links(&source, web, &mut findings);
+            let made: Vec<_> = made.into_iter().map(|link| link.path).collect();
+            assert_eq!(made, links, "{line}");
+            let told: Vec<_> = findings.iter().map(ToString::to_string).collect();
+            assert_eq!(told.is_empty(), said.is_empty(), "{line}: {told:?}");
+            assert!(told.iter().all(|text| text.contains(said)), "{told:?}");
+        }
+    }
+
+    #[test]
+    fn an_instance_that_is_no_name_is_told() {
+        let text = "[Install]\nDefaultInstance=a b\nWantedBy=a.target\n";
+        let mut findings = Vec::new();
+        let links = links(&source("w@.container", text), "w@.service", &mut findings);
+        assert_eq!(links, []);
+        assert_eq!(findings.len(), 1);
+        let said = findings[0].to_string();
+        let expected =
+            "/q/w@.container:2: warning: DefaultInstance=: ' ' can't be in \"w@a b.service\"";
+        assert!(said.starts_with(expected), "{said}");
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! [`Environment`] says where files are looked for, [`load`] reads them and their drop-ins to a [`Set`],
 //! [`generate`] makes the services, and [`check`] tells all that is wrong. [`role`] is the generator that systemd
-//! calls, [`store`] what a person has installed.
+//! calls, [`store`] what a person has installed, of [`bundle`]s.
 //!
 //! What each promises:
 //! - A [`Unit`] knows the line of every assignment, and writes what was not changed as it was read.
@@ -18,6 +18,7 @@
 //! Sources: podman-systemd.unit(5), systemd.syntax(7), systemd.unit(5), systemd.service(5), systemd.generator(7),
 //! and what podman's own generator makes of the same files.
 
+pub mod bundle;
 mod check;
 mod draft;
 mod find;
@@ -26,6 +27,7 @@ mod generate;
 mod install;
 mod key;
 mod kind;
+mod list;
 mod quote;
 pub mod role;
 mod set;
@@ -34,8 +36,8 @@ pub mod store;
 mod suggest;
 mod unit;
 
-pub use check::{Knows, check};
-pub use draft::Host;
+pub use check::{Grammar, check};
+pub use draft::{Argument, Host};
 pub use find::{DropIns, Environment, load, load_file, unit_name};
 pub use finding::{Finding, Severity};
 pub use generate::{Outcome, Service, generate};

@@ -1,6 +1,7 @@
 //! Words of a value, as systemd splits and writes them (systemd.syntax(7), "Quoting").
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 /// Splits a value at white space. Quotes group, wherever in a word they begin, and go; escapes become
 /// what they mean. A quote that nothing closes ends with the value.
@@ -28,6 +29,33 @@ pub fn split(text: &str) -> Result<Vec<String>, String> {
     words.extend(word);
     let utf8 = |word| String::from_utf8(word).map_err(|_| "its escapes make no UTF-8".to_owned());
     words.into_iter().map(utf8).collect()
+}
+
+/// The words of a value in which systemd leaves escapes as they are, as in names of units, and where each stands;
+/// nothing where a quote is open.
+pub fn names(text: &str) -> Option<Vec<(Range<usize>, String)>> {
+    let mut words = Vec::new();
+    let mut word: Option<(usize, String)> = None;
+    let mut quote = None;
+    for (index, char) in text.char_indices() {
+        match (char, quote) {
+            (char, Some(end)) if char == end => quote = None,
+            ('"' | '\'', None) => {
+                quote = Some(char);
+                word.get_or_insert_with(|| (index, String::new()));
+            }
+            (' ' | '\t' | '\n' | '\r', None) => {
+                words.extend(word.take().map(|(start, word)| (start..index, word)));
+            }
+            (char, _) => {
+                word.get_or_insert_with(|| (index, String::new()))
+                    .1
+                    .push(char);
+            }
+        }
+    }
+    words.extend(word.map(|(start, word)| (start..text.len(), word)));
+    quote.is_none().then_some(words)
 }
 
 /// Whether a quote is left open at the end of a value.
@@ -67,15 +95,15 @@ fn unescape(rest: &mut std::str::Chars<'_>, word: &mut Vec<u8>) -> Result<(), St
                 'U' => (16, 8),
                 _ => (8, 3),
             };
+            // As many as there have to be, and nothing else among them (systemd.syntax(7)).
             let mut digits = String::new();
             if radix == 8 {
                 digits.push(letter);
             }
-            while digits.len() < length {
-                digits.extend(rest.next().filter(|char| char.is_digit(radix)));
-                if digits.is_empty() || rest.as_str().is_empty() {
-                    break;
-                }
+            while digits.len() < length
+                && let Some(digit) = rest.next().filter(|char| char.is_digit(radix))
+            {
+                digits.push(digit);
             }
             let code = u32::from_str_radix(&digits, radix).ok();
             let code = code.filter(|code| digits.len() == length && *code != 0);
@@ -138,6 +166,33 @@ pub fn word(text: &str) -> String {
     out
 }
 
+/// Writes a path into a list of paths, in which a backslash stands for nothing but what follows it. Nothing of one
+/// with a line's end in it.
+pub fn path(text: &str) -> Option<String> {
+    let special = |char| matches!(char, ' ' | '\t' | '"' | '\'' | '\\');
+    if text.contains(['\n', '\r', '\0']) {
+        return None;
+    }
+    if !text.is_empty() && !text.contains(special) {
+        return Some(text.to_owned());
+    }
+    let text = text.replace('\\', "\\\\").replace('"', "\\\"");
+    Some(format!("\"{text}\""))
+}
+
+/// Writes a path as the whole of a value, in which nothing but a specifier is replaced. Nothing of one that can't be
+/// said so: its end would be the value's, or join the next line.
+pub fn only_path(text: &str) -> Option<String> {
+    let is_cut = text.trim_matches(|char: char| char.is_ascii_whitespace()) != text;
+    let is_right = !is_cut && !text.contains(['\n', '\r', '\0']) && !text.ends_with('\\');
+    is_right.then(|| text.to_owned())
+}
+
+/// What is no specifier of systemd's, though it may look like one.
+pub fn plain(text: &str) -> String {
+    text.replace('%', "%%")
+}
+
 /// Words as a line.
 pub fn line<W: AsRef<str>>(words: &[W]) -> String {
     let words: Vec<_> = words.iter().map(|text| word(text.as_ref())).collect();
@@ -179,6 +234,16 @@ mod tests {
         for (text, said) in [
             (r"a \q", r"\q is no escape: write \\q for a backslash"),
             (r"\x4", r"\x is followed by no code of 2 digits"),
+            (r"\x", r"\x is followed by no code of 2 digits"),
+            (r"\x4g1", r"\x is followed by no code of 2 digits"),
+            (r"\xg41", r"\x is followed by no code of 2 digits"),
+            (r"\x4 1", r"\x is followed by no code of 2 digits"),
+            (r"\u00g41", r"\u is followed by no code of 4 digits"),
+            (r"\U0001F60", r"\U is followed by no code of 8 digits"),
+            (r"\1", r"\1 is followed by no code of 3 digits"),
+            (r"\18x0", r"\1 is followed by no code of 3 digits"),
+            (r"\000", r"\0 is followed by no code of 3 digits"),
+            (r"\8", r"\8 is no escape: write \\8 for a backslash"),
             (r"\x00", r"\x is followed by no code of 2 digits"),
             (r"\ud800", r"\u is followed by the code of no character"),
             (r"\777", r"\7 is followed by the code of no character"),
@@ -203,6 +268,45 @@ mod tests {
         ] {
             assert_eq!(word(text), written);
             assert_eq!(split(written).unwrap(), [text]);
+        }
+    }
+
+    #[test]
+    fn names_keep_their_escapes() {
+        for (text, expected) in [
+            ("", Some(&[][..])),
+            (
+                " a.service  b.pod ",
+                Some(&[(1..10, "a.service"), (12..17, "b.pod")]),
+            ),
+            (r"dev-a\x2db.device", Some(&[(0..17, r"dev-a\x2db.device")])),
+            (r#"'a b'c "d""#, Some(&[(0..6, "a bc"), (7..10, "d")])),
+            ("a 'b", None),
+        ] {
+            let expected = expected.map(|words| {
+                let words = words.iter();
+                words
+                    .map(|(range, word)| (range.clone(), (*word).to_owned()))
+                    .collect::<Vec<_>>()
+            });
+            assert_eq!(names(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn paths_are_written_as_their_keys_read_them() {
+        for (text, listed, alone) in [
+            ("/a", Some("/a"), Some("/a")),
+            ("/a b", Some("\"/a b\""), Some("/a b")),
+            ("/a\"b'", Some(r#""/a\"b'""#), Some("/a\"b'")),
+            (r"/a\b", Some(r#""/a\\b""#), Some(r"/a\b")),
+            (r"/a\", Some(r#""/a\\""#), None),
+            ("/a ", Some("\"/a \""), None),
+            ("/a\nB=c", None, None),
+            ("/a\rB=c", None, None),
+        ] {
+            assert_eq!(path(text).as_deref(), listed, "{text:?}");
+            assert_eq!(only_path(text).as_deref(), alone, "{text:?}");
         }
     }
 

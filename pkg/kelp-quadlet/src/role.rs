@@ -240,23 +240,29 @@ fn print(service: &Service) -> io::Result<()> {
 /// Writes the service and its links. What cannot be linked keeps nothing else from being written.
 fn write(directory: &Path, service: &Service) -> io::Result<()> {
     fs::create_dir_all(directory)?;
-    fs::write(directory.join(&service.name), &service.text)?;
+    let path = directory.join(&service.name);
+    // Another generator may have put a link there, and what that leads to is no service.
+    clear(&path)?;
+    fs::File::create_new(&path)?.write_all(service.text.as_bytes())?;
     let mut result = Ok(());
     for link in &service.links {
         let path = directory.join(&link.path);
         let made = path
             .parent()
             .map_or(Ok(()), fs::create_dir_all)
-            .and_then(|()| {
-                match fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
-                symlink(&link.target, &path)
-            });
+            .and_then(|()| clear(&path))
+            .and_then(|()| symlink(&link.target, &path));
         result = result.and(made);
     }
     result
+}
+
+/// Takes away what is in the place of a file, if anything is.
+fn clear(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The id of a name in /etc/passwd or /etc/group: what can be known as early as generators run.
@@ -316,5 +322,34 @@ mod tests {
             parse("-v=x").unwrap_err(),
             "-v is true or false, and not \"x\""
         );
+    }
+
+    #[test]
+    fn what_is_written_follows_no_link() {
+        let home = tempfile::TempDir::new().unwrap();
+        let (own, output) = (home.path().join("own"), home.path().join("normal"));
+        fs::write(&own, "mine").unwrap();
+        fs::create_dir(&output).unwrap();
+        for name in ["a.service", "b.service"] {
+            symlink(&own, output.join(name)).unwrap();
+        }
+        let service = Service {
+            name: "a.service".into(),
+            text: "[Unit]\n".into(),
+            links: vec![crate::install::Link {
+                path: "b.service".into(),
+                target: "a.service".into(),
+                place: None,
+            }],
+        };
+        // A second time as well.
+        for _ in 0..2 {
+            write(&output, &service).unwrap();
+            assert_eq!(fs::read_to_string(&own).unwrap(), "mine");
+            let text = fs::read_to_string(output.join("a.service")).unwrap();
+            assert_eq!(text, "[Unit]\n");
+            let target = fs::read_link(output.join("b.service")).unwrap();
+            assert_eq!(target, Path::new("a.service"));
+        }
     }
 }

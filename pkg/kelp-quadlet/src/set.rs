@@ -7,6 +7,7 @@ use crate::finding::Finding;
 use crate::key::{self, Key};
 use crate::kind;
 use crate::quote;
+use crate::shape;
 use crate::unit::{Place, Unit};
 
 /// What a unit is for, which its file's extension says.
@@ -258,10 +259,12 @@ impl Set {
 
     /// What `name` means where `from` says it.
     pub(crate) fn resolve(&self, name: &str, from: &Source) -> Result<Resolved<'_>, String> {
+        // It may have any character.
+        let shown = name.escape_debug();
         let missing = || {
             let nearest = crate::suggest::nearest(name, self.sources.keys().map(String::as_str));
             let nearest = nearest.map(|name| format!("; did you mean {name}?"));
-            format!("there is no unit {name}{}", nearest.unwrap_or_default())
+            format!("there is no unit {shown}{}", nearest.unwrap_or_default())
         };
         let (stem, extension) = name.rsplit_once('.').unwrap_or((name, ""));
         let asked = stem.split_once('@').map(|(_, instance)| instance);
@@ -270,7 +273,7 @@ impl Set {
                 if from.template().1.is_none() {
                     let (prefix, _) = source.template();
                     return Err(format!(
-                        "{name} is a template: say which instance is meant, as {prefix}@INSTANCE.{extension}"
+                        "{shown} is a template: say which instance is meant, as {prefix}@INSTANCE.{extension}"
                     ));
                 }
                 (source, Some("%i"))
@@ -289,6 +292,11 @@ impl Set {
             (None, Some(instance)) => format!("{prefix}{}@{instance}", source.kind.suffix()),
             (None, None) => format!("{prefix}{}", source.kind.suffix()),
         };
+        // It becomes a word of a line.
+        let service_name = format!("{service}.service");
+        if let Some(why) = shape::service_with_specifiers(&service_name) {
+            return Err(format!("{shown} can't be meant: {why}"));
+        }
         let resource = source.resource().unwrap_or_default();
         let resource = match instance {
             Some(instance) => resource.replace("%p", prefix).replace("%i", instance),
@@ -296,7 +304,7 @@ impl Set {
         };
         Ok(Resolved {
             source,
-            service: format!("{service}.service"),
+            service: service_name,
             resource,
         })
     }

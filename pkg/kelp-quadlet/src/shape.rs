@@ -396,14 +396,53 @@ fn capability(value: &str) -> Option<String> {
 
 /// What is wrong with the name of a service, which is without `.service`.
 pub(crate) fn service_name(name: &str) -> Option<String> {
+    name_of(name, name, ".service")
+}
+
+/// What is wrong with a service's name, with `.service`, in which systemd replaces specifiers yet.
+pub(crate) fn service_with_specifiers(name: &str) -> Option<String> {
+    let stem = name.strip_suffix(".service").unwrap_or(name);
+    name_of(&stem.replace('%', ""), name, ".service")
+}
+
+/// What is wrong with the name of a unit: which is then no path that leads elsewhere either.
+pub(crate) fn unit_name(name: &str) -> Option<String> {
+    match name.rsplit_once('.') {
+        Some((stem, kind)) if UNITS.contains(&kind) => name_of(stem, name, kind),
+        _ => Some(format!(
+            "{name:?} is no unit: its name ends in .target, .service or the like"
+        )),
+    }
+}
+
+/// What the names of units end in (systemd.unit(5)).
+const UNITS: &[&str] = &[
+    "service",
+    "socket",
+    "device",
+    "mount",
+    "automount",
+    "swap",
+    "target",
+    "path",
+    "timer",
+    "slice",
+    "scope",
+];
+
+/// What is wrong with a name that is shown as this, before what it ends in.
+fn name_of(name: &str, shown: &str, end: &str) -> Option<String> {
     let allowed = |char: char| char.is_ascii_alphanumeric() || ":-_.\\@".contains(char);
     if let Some(char) = name.chars().find(|char| !allowed(*char)) {
         let what = "a unit's name has letters, digits and :-_.\\@ (systemd.unit(5))";
-        return Some(format!("{char:?} can't be in {name:?}: {what}"));
+        return Some(format!("{char:?} can't be in {shown:?}: {what}"));
     }
-    let long = name.len() + ".service".len() > 255;
+    if name.starts_with('@') {
+        return Some(format!("{shown:?} is no name: nothing stands before the @"));
+    }
+    let long = name.len() + end.len() > 255;
     (long || name.is_empty())
-        .then(|| format!("{name:?} can't be a service's name: systemd takes 1 to 247 bytes"))
+        .then(|| format!("{shown:?} can't be a unit's name: systemd takes 1 to 255 bytes"))
 }
 
 #[cfg(test)]
@@ -505,7 +544,7 @@ mod tests {
             (
                 Shape::ServiceName,
                 &["a", "a@b", "x:y"],
-                &["a b", "a/b", "a%i"],
+                &["a b", "a/b", "a%i", "@x"],
             ),
             (Shape::IdMap, &["0:1:2", "+g1:@2", "5"], &["a", "1:2:3:4"]),
             (
@@ -527,6 +566,35 @@ mod tests {
                 assert!(shape.problem(value).is_some(), "{shape:?} {value}");
             }
         }
+    }
+
+    #[test]
+    fn a_unit_is_known_by_its_whole_name() {
+        for (name, right) in [
+            ("a.target", true),
+            ("a@b.service", true),
+            ("dev-a\\x2db.device", true),
+            ("a..service", true),
+            ("a", false),
+            (".service", false),
+            ("a.wants", false),
+            ("a.container", false),
+            ("../a.service", false),
+            ("a/b.service", false),
+            ("a.service/..", false),
+            ("a./../b", false),
+            ("a b.target", false),
+            ("a\nb.target", false),
+        ] {
+            assert_eq!(unit_name(name).is_none(), right, "{name}");
+        }
+        assert_eq!(service_with_specifiers("a@%i.service"), None);
+        assert_eq!(
+            service_with_specifiers("a@b c.service").as_deref(),
+            Some(
+                "' ' can't be in \"a@b c.service\": a unit's name has letters, digits and :-_.\\@ (systemd.unit(5))"
+            )
+        );
     }
 
     #[test]

@@ -1,33 +1,18 @@
 //! Units that a person has installed: files in the directory of the user's own, and what belongs together.
 //!
 //! Beside the files stand lists, a name a line: `.NAME.app` of what was installed from one directory or one
-//! `.quadlets` file, and `.UNIT.asset` of what came with one unit. What is in a list is removed as one.
+//! `.quadlets` file, and `.UNIT.asset` of what came with one unit. What is in a list is removed as one. No file of
+//! such a name is installed, and none elsewhere is removed, whatever a list says.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 
+use crate::bundle::Bundle;
 use crate::find::unit_name;
+use crate::list::{List, is_beneath, lists};
 use crate::set::Kind;
-
-/// A file to be installed: its path beneath the directory of the units, and its content.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Input {
-    /// Its path.
-    pub name: String,
-    /// What is in it.
-    pub bytes: Vec<u8>,
-}
-
-/// Files that belong together, and how they are called; nothing of one unit alone.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bundle {
-    /// The name of the list, without the dot before it: `shop.app`, `web.container.asset`.
-    pub list: Option<String>,
-    /// The files.
-    pub files: Vec<Input>,
-}
 
 /// Why something could not be installed or removed.
 #[derive(Debug)]
@@ -55,147 +40,93 @@ impl std::error::Error for Error {
     }
 }
 
-fn io(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+pub(crate) fn io(what: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let what = format!("{what} {}", path.display());
     move |error| Error::Io(what, error)
 }
 
-fn refused<T>(what: impl Into<String>) -> Result<T, Error> {
+pub(crate) fn refused<T>(what: impl Into<String>) -> Result<T, Error> {
     Err(Error::Refused(what.into()))
 }
 
-/// All files of a directory, as an application of its name.
-pub fn bundle_of_directory(directory: &Path) -> Result<Bundle, Error> {
-    let real = fs::canonicalize(directory).map_err(io("open", directory))?;
-    let name = real.file_name().and_then(|name| name.to_str());
-    let Some(name) = name else {
-        return refused(format!(
-            "{} has no name for an application",
-            directory.display()
-        ));
-    };
-    let mut files = Vec::new();
-    collect(&real, "", &mut files)?;
-    if !files.iter().any(|file| Kind::of(&file.name).is_some()) {
-        return refused(format!("there is no unit in {}", directory.display()));
-    }
-    Ok(Bundle {
-        list: Some(format!("{name}.app")),
-        files,
-    })
-}
-
-fn collect(directory: &Path, below: &str, files: &mut Vec<Input>) -> Result<(), Error> {
-    let entries = fs::read_dir(directory).map_err(io("open", directory))?;
-    let mut paths = entries
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(io("read", directory))?;
-    paths.sort();
-    for path in paths {
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-            return refused(format!("{}: its name is not UTF-8", path.display()));
-        };
-        let name = format!("{below}{name}");
-        let metadata = fs::symlink_metadata(&path).map_err(io("read", &path))?;
-        if metadata.is_dir() {
-            collect(&path, &format!("{name}/"), files)?;
-        } else {
-            let bytes = fs::read(&path).map_err(io("read", &path))?;
-            files.push(Input { name, bytes });
-        }
-    }
-    Ok(())
-}
-
-/// The units of a `.quadlets` file, which lines of `---` part; each says `# FileName=NAME`, and its section
-/// which kind it is.
-pub fn bundle_of_many(name: &str, text: &str) -> Result<Bundle, Error> {
-    let mut files = Vec::new();
-    let mut parts = vec![String::new()];
-    for line in text.lines() {
-        match (line.trim_end(), parts.last_mut()) {
-            ("---", _) => parts.push(String::new()),
-            (line, Some(part)) => {
-                part.push_str(line);
-                part.push('\n');
-            }
-            (_, None) => {}
-        }
-    }
-    for part in parts.iter().filter(|part| !part.trim().is_empty()) {
-        let number = files.len() + 1;
-        let said = part.lines().find_map(|line| {
-            line.trim()
-                .strip_prefix('#')?
-                .trim()
-                .strip_prefix("FileName=")
-        });
-        let Some(said) = said.map(str::trim).filter(|said| !said.is_empty()) else {
-            return refused(format!(
-                "{name}: the unit {number} says no \"# FileName=NAME\""
-            ));
-        };
-        let mut kinds = Kind::ALL.into_iter();
-        let kind = kinds.find(|kind| {
-            let section = format!("[{}]", kind.section());
-            part.lines().any(|line| line.trim() == section)
-        });
-        let Some(kind) = kind else {
-            return refused(format!(
-                "{name}: the unit {said} has no section that says what it is"
-            ));
-        };
-        if said.contains('/') {
-            return refused(format!("{name}: {said:?} is no name of a file"));
-        }
-        files.push(Input {
-            name: format!("{said}.{}", kind.extension()),
-            bytes: part.trim_start_matches('\n').as_bytes().to_vec(),
-        });
-    }
-    if files.is_empty() {
-        return refused(format!("there is no unit in {name}"));
-    }
-    let stem = name.strip_suffix(".quadlets").unwrap_or(name);
-    Ok(Bundle {
-        list: Some(format!("{stem}.app")),
-        files,
-    })
+/// What an installation has changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Installed {
+    /// The files that were written.
+    pub written: Vec<PathBuf>,
+    /// Files of what was replaced that are no part of it any more, and are deleted.
+    pub deleted: Vec<PathBuf>,
 }
 
 /// Puts bundles into a directory, all or, if one is there already and `replace` does not say that it may be,
-/// none. The paths of the files.
-pub fn install(directory: &Path, bundles: &[Bundle], replace: bool) -> Result<Vec<PathBuf>, Error> {
-    let files = || bundles.iter().flat_map(|bundle| &bundle.files);
-    let mut seen = BTreeSet::new();
-    for file in files() {
-        let plain = |part| matches!(part, Component::Normal(_));
-        if !Path::new(&file.name).components().all(plain) || file.name.contains('\n') {
-            return refused(format!("{:?} is no name of a file", file.name));
+/// none.
+pub fn install(directory: &Path, bundles: &[Bundle], replace: bool) -> Result<Installed, Error> {
+    let mut new = BTreeSet::new();
+    for file in bundles.iter().flat_map(|bundle| &bundle.files) {
+        if !is_beneath(&file.name) {
+            let why =
+                "a path beneath the directory of units, and no list as .NAME.app or .NAME.asset";
+            return refused(format!(
+                "{:?} can't be installed: it has to be {why}",
+                file.name
+            ));
         }
         let is_there = directory.join(&file.name).symlink_metadata().is_ok();
-        if !seen.insert(&file.name) || is_there && !replace {
+        if !new.insert(file.name.as_str()) || is_there && !replace {
             return refused(format!("{} is there already: use --replace", file.name));
         }
     }
-    let mut written = Vec::new();
-    for bundle in bundles {
-        // The list first: what is half installed can be removed by it.
-        if let Some(list) = &bundle.list {
-            let lines = bundle.files.iter().map(|file| format!("{}\n", file.name));
-            write(
-                &directory.join(format!(".{list}")),
-                lines.collect::<String>().as_bytes(),
-            )?;
+    let mut names = BTreeSet::new();
+    for list in bundles.iter().filter_map(|bundle| bundle.list.as_ref()) {
+        if !names.insert(list) {
+            return refused(format!(
+                "there are two of the name {list}: install one of them"
+            ));
         }
+    }
+    let old = lists(directory);
+    let is_new = |list: &List| names.contains(&list.name);
+    if let Some(list) = old.iter().find(|list| !replace && is_new(list)) {
+        let what = list.application().unwrap_or(&list.name);
+        return refused(format!("{what} is installed already: use --replace"));
+    }
+    let others: BTreeSet<_> = old.iter().filter(|list| !is_new(list)).collect();
+    let is_others = |file: &String| others.iter().any(|list| list.files.contains(file));
+    let mut installed = Installed::default();
+    for bundle in bundles {
+        let list = bundle.list.as_ref();
+        let before = list.and_then(|name| old.iter().find(|list| list.name == *name));
+        let mut gone: Vec<_> = before.map_or_else(Vec::new, |list| list.files.clone());
+        gone.retain(|file| !new.contains(file.as_str()) && !is_others(file));
+        let files = bundle.files.iter().map(|file| &file.name);
+        // The list first, with what it had: what is half installed can be removed by it.
+        write_list(directory, list, files.clone().chain(&gone))?;
         for file in &bundle.files {
             let path = directory.join(&file.name);
             write(&path, &file.bytes)?;
-            written.push(path);
+            installed.written.push(path);
+        }
+        if !gone.is_empty() {
+            for file in &gone {
+                let path = directory.join(file);
+                if delete(directory, &path)? {
+                    installed.deleted.push(path);
+                }
+            }
+            write_list(directory, list, files)?;
         }
     }
-    Ok(written)
+    Ok(installed)
+}
+
+fn write_list<'a>(
+    directory: &Path,
+    list: Option<&String>,
+    files: impl Iterator<Item = &'a String>,
+) -> Result<(), Error> {
+    let Some(list) = list else { return Ok(()) };
+    let lines: String = files.flat_map(|file| [file.as_str(), "\n"]).collect();
+    write(&directory.join(format!(".{list}")), lines.as_bytes())
 }
 
 /// Writes a file in one piece.
@@ -204,7 +135,9 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     fs::create_dir_all(parent).map_err(io("make", parent))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let new = parent.join(format!(".{name}.{}", std::process::id()));
-    let mut file = fs::File::create(&new).map_err(io("make", &new))?;
+    // What is left of a killed one may be there; a link is not followed.
+    let _ = fs::remove_file(&new);
+    let mut file = fs::File::create_new(&new).map_err(io("make", &new))?;
     let result = file.write_all(bytes).and_then(|()| fs::rename(&new, path));
     result.map_err(|error| {
         let _ = fs::remove_file(&new);
@@ -212,40 +145,59 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     })
 }
 
-/// The application that a unit's file belongs to, and the others of it. The name is without `.app`.
-pub fn application(path: &Path) -> Option<(String, Vec<PathBuf>)> {
-    // The file may be further down than the list.
-    for directory in path.ancestors().skip(1).take(8) {
-        for (list, files) in lists(directory) {
-            if files.iter().any(|file| directory.join(file) == path)
-                && let Some(name) = list.strip_suffix(".app")
-            {
-                let files = files.iter().map(|file| directory.join(file));
-                return Some((name.to_owned(), files.collect()));
-            }
+/// Deletes a file, and the directories beneath `directory` that are empty then. Whether it was there.
+fn delete(directory: &Path, path: &Path) -> Result<bool, Error> {
+    let parent = path.parent().unwrap_or(directory);
+    // A directory on the way may be a link.
+    match (fs::canonicalize(directory), fs::canonicalize(parent)) {
+        (Ok(directory), Ok(parent)) if !parent.starts_with(&directory) => {
+            return refused(format!(
+                "{} is not in {}: a link leads there, delete it by hand",
+                path.display(),
+                directory.display()
+            ));
+        }
+        _ => {}
+    }
+    let was_there = match fs::remove_file(path) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+        Err(error) => return Err(io("delete", path)(error)),
+    };
+    let is_inner = |inner: &&Path| *inner != directory && inner.starts_with(directory);
+    for inner in path.ancestors().skip(1).take_while(is_inner) {
+        if fs::remove_dir(inner).is_err() {
+            break;
         }
     }
-    None
+    Ok(was_there)
 }
 
-/// The lists in a directory: their names without the dot, and what they say.
-fn lists(directory: &Path) -> Vec<(String, Vec<String>)> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let Ok(name) = entry.file_name().into_string() else {
-            continue;
-        };
-        let list = name.strip_prefix('.').filter(|name| {
-            let extension = Path::new(name).extension();
-            extension.is_some_and(|extension| extension == "app" || extension == "asset")
-        });
-        if let (Some(list), Ok(text)) = (list, fs::read_to_string(entry.path())) {
-            let files = text.lines().map(str::to_owned).collect();
-            found.push((list.to_owned(), files));
-        }
-    }
-    found.sort();
-    found
+/// An application: what was installed as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Application {
+    /// Its name.
+    pub name: String,
+    /// The directory in which its list is.
+    pub directory: PathBuf,
+}
+
+/// The application that a unit's file belongs to. Its list is in one of the directories in which units are looked
+/// for, beside the file or above it.
+pub fn application(path: &Path, directories: &[PathBuf]) -> Option<Application> {
+    let above = path.ancestors().skip(1);
+    let mut above = above.filter(|above| directories.iter().any(|directory| directory == above));
+    above.find_map(|directory| {
+        let below = path.strip_prefix(directory).ok()?;
+        let mut lists = lists(directory).into_iter();
+        let list = lists.find(|list| {
+            list.application().is_some() && list.files.iter().any(|file| Path::new(file) == below)
+        })?;
+        Some(Application {
+            name: list.application()?.to_owned(),
+            directory: directory.to_owned(),
+        })
+    })
 }
 
 /// What is removed under one name.
@@ -253,50 +205,56 @@ fn lists(directory: &Path) -> Vec<(String, Vec<String>)> {
 pub struct Removal {
     /// The units' files.
     pub units: Vec<PathBuf>,
-    /// Other files, and the list.
+    /// Other files, and the lists.
     others: Vec<PathBuf>,
 }
 
 /// What belongs to a name: a unit with its application or its files, or an application. Nothing if there is
-/// no such.
-pub fn removal(directory: &Path, name: &str) -> Option<Removal> {
+/// no such; an error if it is no name but a path.
+pub fn removal(directory: &Path, name: &str) -> Result<Option<Removal>, Error> {
+    let mut parts = Path::new(name).components();
+    if !matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)
+    {
+        return refused(format!(
+            "{name:?} is a path: give the name of a unit or an application, as kelp quadlet list shows it"
+        ));
+    }
     let lists = lists(directory);
-    let unit = Path::new(name);
-    let app = lists.iter().find(|(list, files)| {
-        let named = list.strip_suffix(".app");
-        named.is_some_and(|app| {
-            app == name.trim_end_matches(".app") || files.iter().any(|file| Path::new(file) == unit)
+    let app = lists.iter().find(|list| {
+        list.application().is_some_and(|app| {
+            app == name || list.name == name || list.files.iter().any(|file| file == name)
         })
     });
-    if let Some((list, files)) = app {
-        let mut removal = Removal::default();
-        for file in files {
-            removal.add(directory.join(file));
-        }
-        removal.others.push(directory.join(format!(".{list}")));
-        return Some(removal);
-    }
-    Kind::of(name)?;
-    let path = directory.join(unit);
-    path.symlink_metadata().ok()?;
     let mut removal = Removal::default();
-    let asset = format!("{name}.asset");
-    if let Some((list, files)) = lists.iter().find(|(list, _)| *list == asset) {
-        for file in files.iter().filter(|file| *file != name) {
-            removal.others.push(directory.join(file));
+    if let Some(app) = app {
+        for file in &app.files {
+            removal.add(directory, file, &lists);
         }
-        removal.others.push(directory.join(format!(".{list}")));
+        removal.others.push(app.path(directory));
+        return Ok(Some(removal));
     }
-    removal.add(path);
-    Some(removal)
+    if Kind::of(name).is_none() || directory.join(name).symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    removal.add(directory, name, &lists);
+    Ok(Some(removal))
 }
 
 impl Removal {
-    fn add(&mut self, path: PathBuf) {
-        if unit_name(&path).is_some() {
-            self.units.push(path);
-        } else {
+    /// Adds a file, and what came with it.
+    fn add(&mut self, directory: &Path, file: &str, lists: &[List]) {
+        let path = directory.join(file);
+        if unit_name(&path).is_none() {
             self.others.push(path);
+            return;
+        }
+        self.units.push(path);
+        let mut lists = lists.iter();
+        let assets = lists.find(|list| list.name.strip_suffix(".asset") == Some(file));
+        if let Some(assets) = assets {
+            let others = assets.files.iter().filter(|other| *other != file);
+            self.others.extend(others.map(|file| directory.join(file)));
+            self.others.push(assets.path(directory));
         }
     }
 
@@ -304,20 +262,7 @@ impl Removal {
     pub fn run(&self, directory: &Path) -> Result<(), Error> {
         // The list last: what is half removed can be removed by it.
         for path in self.units.iter().chain(&self.others) {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(io("remove", path)(error));
-                }
-                _ => {}
-            }
-            let parents = path.ancestors().skip(1);
-            for parent in
-                parents.take_while(|parent| *parent != directory && parent.starts_with(directory))
-            {
-                if fs::remove_dir(parent).is_err() {
-                    break;
-                }
-            }
+            delete(directory, path)?;
         }
         Ok(())
     }
@@ -325,84 +270,223 @@ impl Removal {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::os::unix::fs::symlink;
 
-    fn input(name: &str, text: &str) -> Input {
-        Input {
-            name: name.into(),
-            bytes: text.into(),
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::bundle::{Input, bundle_of_directory};
+
+    fn bundle(list: Option<&str>, files: &[(&str, &str)]) -> Bundle {
+        let files = files.iter().map(|(name, text)| Input {
+            name: (*name).into(),
+            bytes: (*text).into(),
+        });
+        Bundle {
+            list: list.map(str::to_owned),
+            files: files.collect(),
         }
     }
 
     fn names(directory: &Path) -> Vec<String> {
-        let mut files = Vec::new();
-        collect(directory, "", &mut files).unwrap();
-        files.into_iter().map(|file| file.name).collect()
+        let mut names = Vec::new();
+        let mut left = vec![directory.to_owned()];
+        while let Some(next) = left.pop() {
+            for entry in fs::read_dir(next).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() && !path.is_symlink() {
+                    left.push(path);
+                } else {
+                    let path = path.strip_prefix(directory).unwrap();
+                    names.push(path.to_str().unwrap().to_owned());
+                }
+            }
+        }
+        names.sort();
+        names
     }
 
-    #[test]
-    fn a_file_of_many_units_is_parted() {
-        let text = "# FileName=web\n[Container]\nImage=x\n---\n\n#FileName=data\n[Volume]\n---\n";
-        let bundle = bundle_of_many("shop.quadlets", text).unwrap();
-        assert_eq!(bundle.list.as_deref(), Some("shop.app"));
-        let expected = [
-            input("web.container", "# FileName=web\n[Container]\nImage=x\n"),
-            input("data.volume", "#FileName=data\n[Volume]\n"),
-        ];
-        assert_eq!(bundle.files, expected);
-        for (text, said) in [
-            ("[Volume]\n", "q: the unit 1 says no \"# FileName=NAME\""),
-            (
-                "# FileName=a\n[Unit]\n",
-                "q: the unit a has no section that says what it is",
-            ),
-            (
-                "# FileName=../a\n[Volume]\n",
-                "q: \"../a\" is no name of a file",
-            ),
-            ("---\n", "there is no unit in q"),
-        ] {
-            assert_eq!(bundle_of_many("q", text).unwrap_err().to_string(), said);
-        }
+    fn remove(directory: &Path, name: &str) {
+        let removal = removal(directory, name).unwrap().unwrap();
+        removal.run(directory).unwrap();
     }
 
     #[test]
     fn what_came_together_goes_together() {
-        let home = tempfile::TempDir::new().unwrap();
+        let home = TempDir::new().unwrap();
         let from = home.path().join("shop");
         fs::create_dir_all(from.join("conf")).unwrap();
         fs::write(from.join("web.container"), "w").unwrap();
         fs::write(from.join("db.container"), "d").unwrap();
         fs::write(from.join("conf/web.conf"), "c").unwrap();
         let to = home.path().join("units");
-        let alone = Bundle {
-            list: Some("one.volume.asset".into()),
-            files: vec![input("one.volume", "v"), input("seed.sql", "s")],
-        };
+        let alone = bundle(
+            Some("one.volume.asset"),
+            &[("one.volume", "v"), ("seed.sql", "s")],
+        );
         let bundles = [bundle_of_directory(&from).unwrap(), alone];
-        let paths = install(&to, &bundles, false).unwrap();
-        assert_eq!(paths.len(), 5);
+        let installed = install(&to, &bundles, false).unwrap();
+        assert_eq!(installed.written.len(), 5);
         let error = install(&to, &bundles, false).unwrap_err().to_string();
         assert_eq!(error, "conf/web.conf is there already: use --replace");
-        install(&to, &bundles, true).unwrap();
-        let (app, files) = application(&to.join("web.container")).unwrap();
-        assert_eq!((app.as_str(), files.len()), ("shop", 3));
-        assert_eq!(application(&to.join("one.volume")), None);
-        assert_eq!(removal(&to, "other.volume"), None);
-        removal(&to, "db.container").unwrap().run(&to).unwrap();
+        let installed = install(&to, &bundles, true).unwrap();
+        assert_eq!((installed.written.len(), installed.deleted.len()), (5, 0));
+        assert_eq!(removal(&to, "other.volume").unwrap(), None);
+        remove(&to, "db.container");
         assert_eq!(names(&to), [".one.volume.asset", "one.volume", "seed.sql"]);
-        removal(&to, "one.volume").unwrap().run(&to).unwrap();
+        remove(&to, "one.volume");
         assert_eq!(names(&to), [""; 0]);
         assert!(!to.join("conf").exists());
     }
 
     #[test]
-    fn nothing_is_written_elsewhere() {
-        let home = tempfile::TempDir::new().unwrap();
-        for name in ["../x.container", "/x.container", "a/../../x.volume"] {
-            let files = vec![input(name, "")];
-            let error = install(home.path(), &[Bundle { list: None, files }], false).unwrap_err();
-            assert_eq!(error.to_string(), format!("{name:?} is no name of a file"));
+    fn an_application_is_found_where_units_are_looked_for() {
+        let home = TempDir::new().unwrap();
+        let path = |name: &str| home.path().join(name);
+        let files = [("web.container", ""), ("sub/db.container", "")];
+        install(&path("units"), &[bundle(Some("shop.app"), &files)], false).unwrap();
+        // Above all of them.
+        let all = "units/web.container\nunits/sub/db.container\nunits/free.container\n";
+        fs::write(path(".all.app"), all).unwrap();
+        let directories = [path("units"), path("units/sub")];
+        let shop = Application {
+            name: "shop".into(),
+            directory: path("units"),
+        };
+        for (name, expected) in [
+            ("units/web.container", Some(&shop)),
+            ("units/sub/db.container", Some(&shop)),
+            ("units/free.container", None),
+        ] {
+            let found = application(&path(name), &directories);
+            assert_eq!(found.as_ref(), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn nothing_is_written_elsewhere_and_no_list_is_installed() {
+        let home = TempDir::new().unwrap();
+        for name in [
+            "../x.container",
+            "/x.container",
+            "a/../../x.volume",
+            "",
+            "a\nb",
+            ".x.app",
+            "sub/.web.container.asset",
+            ".x.app/y",
+        ] {
+            let bundle = bundle(None, &[("web.container", ""), (name, "")]);
+            let error = install(home.path(), &[bundle], true).unwrap_err();
+            let said = format!("{name:?} can't be installed: ");
+            assert!(error.to_string().starts_with(&said), "{error}");
+            assert_eq!(names(home.path()), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn nothing_elsewhere_is_removed() {
+        let home = TempDir::new().unwrap();
+        let path = |name: &str| home.path().join(name);
+        fs::create_dir_all(path("units/sub")).unwrap();
+        fs::create_dir(path("own")).unwrap();
+        for name in ["own/key", "own/web.container", "units/web.container"] {
+            fs::write(path(name), "x").unwrap();
+        }
+        let planted = format!("web.container\n../own/key\n{}\n", path("own/key").display());
+        fs::write(path("units/.shop.app"), &planted).unwrap();
+        fs::write(path("units/.web.container.asset"), &planted).unwrap();
+        let units = path("units");
+        for name in [
+            path("own/web.container").to_str().unwrap(),
+            "../own/web.container",
+            "sub/../web.container",
+            "./web.container",
+            "web.container/",
+            "..",
+            "",
+        ] {
+            let error = removal(&units, name).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("{name:?} is a path: ")),
+                "{error}"
+            );
+        }
+        remove(&units, "web.container");
+        assert_eq!(names(home.path()), ["own/key", "own/web.container"]);
+        // Nor by a link that leads out.
+        symlink("../own", path("units/out")).unwrap();
+        fs::write(path("units/.shop.app"), "out/key\n").unwrap();
+        let removal = removal(&units, "shop").unwrap().unwrap();
+        let error = removal.run(&units).unwrap_err().to_string();
+        assert!(error.contains("a link leads there"), "{error}");
+        assert!(path("own/key").exists());
+    }
+
+    #[test]
+    fn a_replaced_application_leaves_nothing_behind() {
+        let home = TempDir::new().unwrap();
+        let units = home.path();
+        let old = [
+            ("web.container", "1"),
+            ("db.container", "1"),
+            ("c/old", "1"),
+            ("both", "1"),
+        ];
+        install(units, &[bundle(Some("shop.app"), &old)], false).unwrap();
+        install(
+            units,
+            &[bundle(Some("x.volume.asset"), &[("x.volume", "")])],
+            false,
+        )
+        .unwrap();
+        // What another list has as well is that one's.
+        fs::write(units.join(".x.volume.asset"), "x.volume\nboth\n").unwrap();
+        let new = [bundle(Some("shop.app"), &[("cache.container", "2")])];
+        let error = install(units, &new, false).unwrap_err().to_string();
+        assert_eq!(error, "shop is installed already: use --replace");
+        let error = install(units, &[&new[..], &new[..]].concat(), true).unwrap_err();
+        let said = "cache.container is there already: use --replace";
+        assert_eq!(error.to_string(), said);
+        let other = bundle(Some("shop.app"), &[("other", "")]);
+        let error = install(units, &[new[0].clone(), other], true).unwrap_err();
+        let said = "there are two of the name shop.app: install one of them";
+        assert_eq!(error.to_string(), said);
+        let moved = bundle(None, &[("db.container", "2")]);
+        let installed = install(units, &[new[0].clone(), moved], true).unwrap();
+        let paths = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| units.join(name))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            installed.written,
+            paths(&["cache.container", "db.container"])
+        );
+        assert_eq!(installed.deleted, paths(&["web.container", "c/old"]));
+        let left = [
+            ".shop.app",
+            ".x.volume.asset",
+            "both",
+            "cache.container",
+            "db.container",
+            "x.volume",
+        ];
+        assert_eq!(names(units), left);
+        let list = fs::read_to_string(units.join(".shop.app")).unwrap();
+        assert_eq!(list, "cache.container\n");
+    }
+
+    #[test]
+    fn what_came_with_a_unit_goes_with_its_application() {
+        let home = TempDir::new().unwrap();
+        let units = home.path();
+        let alone = [("web.container", "1"), ("seed.sql", "1")];
+        install(units, &[bundle(Some("web.container.asset"), &alone)], false).unwrap();
+        let app = bundle(Some("shop.app"), &[("web.container", "2")]);
+        install(units, &[app], true).unwrap();
+        remove(units, "shop.app");
+        assert_eq!(names(units), [""; 0]);
     }
 }

@@ -77,38 +77,35 @@ impl Unit {
             faults: Vec::new(),
         };
         let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        let mut lines = bytes.split(|byte| *byte == b'\n').enumerate().peekable();
-        while let Some((index, line)) = lines.next() {
-            if lines.peek().is_none() && line.is_empty() {
-                break;
-            }
-            let number = index + 1;
+        let mut lines = Lines(bytes).zip(1..);
+        while let Some((line, number)) = lines.next() {
             let Some(text) = reader.text(number, line) else {
                 continue;
             };
             if text.is_empty() || text.starts_with(['#', ';']) {
-                reader.notes.push(text.to_owned());
+                reader.notes.push(text.trim_end().to_owned());
                 continue;
             }
             let (mut value, mut raw) = (text.to_owned(), None::<String>);
             while is_continued(&value) && !value.starts_with('[') {
                 value.pop();
-                let Some((index, line)) = lines.next() else {
+                let Some((line, number)) = lines.next() else {
                     break;
                 };
                 let raw = raw.get_or_insert_with(|| text.to_owned());
-                let Some(next) = reader.text(index + 1, line) else {
+                let Some(next) = reader.text(number, line) else {
                     continue;
                 };
+                if next.starts_with(['#', ';']) {
+                    // As if it was not there.
+                    let _ = write!(raw, "\n{}", next.trim_end());
+                    value.push('\\');
+                    continue;
+                }
                 let _ = write!(raw, "\n{next}");
                 if next.is_empty() {
                     // The end, in systemd as well.
                     break;
-                }
-                if next.starts_with(['#', ';']) {
-                    // As if it was not there.
-                    value.push('\\');
-                    continue;
                 }
                 value.push_str(next);
             }
@@ -273,6 +270,10 @@ impl Unit {
                     Item::Note(line) => writeln!(out, "{line}"),
                     Item::Set(set) => match &set.raw {
                         Some(raw) => writeln!(out, "{raw}"),
+                        // A space after the backslash, or the next line would go on with this one.
+                        None if is_continued(&set.value) => {
+                            writeln!(out, "{}={} ", set.key, set.value)
+                        }
                         None => writeln!(out, "{}={}", set.key, set.value),
                     },
                 };
@@ -296,6 +297,28 @@ impl Unit {
     }
 }
 
+/// The lines of a file as systemd reads them: a line feed ends one, or a carriage return, or each of both in either
+/// order. Who took the first alone would not see what stands behind the other.
+struct Lines<'a>(&'a [u8]);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let is_end = |byte: &u8| matches!(byte, b'\n' | b'\r');
+        let end = self.0.iter().position(is_end).unwrap_or(self.0.len());
+        let (line, rest) = self.0.split_at(end);
+        self.0 = match rest {
+            [b'\n', b'\r', rest @ ..] | [b'\r', b'\n', rest @ ..] | [_, rest @ ..] => rest,
+            [] => rest,
+        };
+        Some(line)
+    }
+}
+
 struct Reader {
     unit: Unit,
     /// The section that is read, by its index.
@@ -306,14 +329,14 @@ struct Reader {
 }
 
 impl Reader {
-    /// A line without the spaces around it.
+    /// A line without the spaces before it.
     fn text<'a>(&mut self, number: usize, line: &'a [u8]) -> Option<&'a str> {
         let fault = if line.len() > LONGEST_LINE {
             format!("the line is longer than {LONGEST_LINE} bytes, which systemd does not read")
         } else if line.contains(&0) {
             "a zero byte: this is no text".into()
         } else if let Ok(text) = std::str::from_utf8(line) {
-            return Some(text.trim_matches(|char: char| char.is_ascii_whitespace()));
+            return Some(text.trim_start_matches(|char: char| char.is_ascii_whitespace()));
         } else {
             "not UTF-8: write the file anew in that encoding".into()
         };
@@ -331,6 +354,7 @@ impl Reader {
             file: 0,
             line: number,
         });
+        let text = text.trim_end_matches(|char: char| char.is_ascii_whitespace());
         if let Some(rest) = text.strip_prefix('[') {
             let Some(name) = rest.strip_suffix(']') else {
                 return self.fault(number, format!("{text:?} is no section: it is [NAME]"));
@@ -418,6 +442,14 @@ mod tests {
             ("[S]\nA=b", &[("A", "b", 2)][..]),
             ("  [S]  \n\tA = b c  \n", &[("A", "b c", 2)]),
             ("[S]\r\nA=b\r\nC=\r\n", &[("A", "b", 2), ("C", "", 3)]),
+            ("[S]\rA=b\rC=d", &[("A", "b", 2), ("C", "d", 3)]),
+            (
+                "[S]\n\rA=b\n\r\nC=d\r\r\nE=f",
+                &[("A", "b", 2), ("C", "d", 4), ("E", "f", 6)],
+            ),
+            ("[S]\n# x\rA=b\n", &[("A", "b", 3)]),
+            ("[S]\nA=b \\\rc\n", &[("A", "b c", 2)]),
+            ("[S]\nA=b \\ \nC=d\n", &[("A", "b \\", 2), ("C", "d", 3)]),
             ("\u{feff}[S]\nA=b\n", &[("A", "b", 2)]),
             ("[S]\nA=b \\\n  c\nD=e\n", &[("A", "b c", 2), ("D", "e", 4)]),
             ("[S]\nA=b,\\\n  c\n", &[("A", "b,c", 2)]),
@@ -537,6 +569,20 @@ A=1
         let expected = text.replace("c\n", "c\nAfter=x\n");
         let expected = expected.replace("[S]\nA=1\n", "[X-S]\nA=2\n\n[T]\nB=4\n");
         assert_eq!(unit.write(), expected);
+    }
+
+    #[test]
+    fn what_is_written_has_the_lines_that_were_read() {
+        for (text, written) in [
+            ("[S]\rA=b\r# c\rD=e", "[S]\nA=b\n# c\nD=e\n"),
+            ("[S]\nA=b \\\rc \r\nD=e", "[S]\nA=b \\\nc \nD=e\n"),
+            ("[S]\nA=b \\ \nD=e", "[S]\nA=b \\ \nD=e\n"),
+            ("[S]\nA=b \\", "[S]\nA=b\n"),
+        ] {
+            let (unit, _) = parse(text);
+            assert_eq!(unit.write(), written, "{text:?}");
+            assert_eq!(parse(written).0.write(), written);
+        }
     }
 
     #[test]

@@ -409,6 +409,160 @@ fn three_hundred_units_become_services_and_a_wrong_one_does_not() {
 }
 
 #[test]
+fn a_dependency_is_translated_where_it_stands_and_brings_no_line_of_its_own() {
+    let tree = Tree::new();
+    tree.write("u/b.container", CONTAINER);
+    tree.write("u/t@.volume", "[Volume]\n");
+    let with = |lines: &str| {
+        tree.write("u/a.container", format!("{CONTAINER}{lines}\n"));
+        tree.service("a.container")
+    };
+    let text =
+        with("[Unit]\nAfter=dev-a\\x2db.device  \"b.container\"\tt@x.volume c.service").unwrap();
+    let line = "\nAfter=dev-a\\x2db.device  b.service\tt-volume@x.service c.service\n";
+    assert!(text.contains(line), "{text}");
+    let text = with("[Unit]\nAfter=b.container \"x\\nExecStartPre=/bin/evil\"").unwrap();
+    let line = "\nAfter=b.service \"x\\nExecStartPre=/bin/evil\"\n";
+    assert!(text.contains(line), "{text}");
+    for (lines, said) in [
+        (
+            "[Unit]\nAfter=b.container 'c.service",
+            "a.container:4: error: After=: a quote is open to the end of the value",
+        ),
+        (
+            "[Unit]\nAfter='t@x y.volume'",
+            "a.container:4: error: After=: t@x y.volume can't be meant: ' ' can't be in \"t-volume@x y.service\": \
+             a unit's name has letters, digits and :-_.\\@ (systemd.unit(5))",
+        ),
+        (
+            "Mount=\"type=volume,source=t@x\\n[Service]\\nExecStartPre=y.volume,dst=/x\"",
+            "Mount=: t@x\\n[Service]\\nExecStartPre=y.volume can't be meant: '\\n' can't be in \
+             \"t-volume@x\\n[Service]\\nExecStartPre=y.service\": a unit's name has letters, digits and :-_.\\@ \
+             (systemd.unit(5))",
+        ),
+        (
+            "Mount=\"type=bind,source=/a\\nb,dst=/x\"",
+            "a.container:3: error: \"/a\\nb\" can't be waited for: rename it",
+        ),
+    ] {
+        let error = with(lines).unwrap_err();
+        assert!(error.ends_with(said), "{error}");
+    }
+}
+
+#[test]
+fn where_a_unit_is_is_no_more_than_a_path() {
+    let tree = Tree::new();
+    let unit = format!("{CONTAINER}EnvironmentFile=./env\nVolume=./data:/data\n");
+    tree.write("u/10% a/b.container", &unit);
+    tree.write(
+        "u/x\nExecStartPre=y/c.container",
+        &unit[..unit.find("Volume").unwrap()],
+    );
+    let build = "[Build]\nImageTag=localhost/x\nSetWorkingDirectory=unit\n";
+    tree.write("u/10% a/d.build", build);
+    tree.write("u/x\nExecStartPre=y/e.build", build);
+    let at = tree.path("u/10%% a");
+    let at = at.to_str().unwrap();
+    let text = tree.service("b.container").unwrap();
+    for line in [
+        format!("\nSourcePath={at}/b.container\n"),
+        format!("\nRequiresMountsFor=\"{at}/data\"\n"),
+        format!(" --env-file \"{}/env\" ", at.replace(' ', "\\x20")),
+    ] {
+        assert!(text.contains(&line), "{line} in {text}");
+    }
+    let text = tree.service("d.build").unwrap();
+    assert!(
+        text.contains(&format!("\nWorkingDirectory={at}\n")),
+        "{text}"
+    );
+    let text = tree.service("c.container").unwrap();
+    assert!(
+        !text.contains("SourcePath=") && !text.contains("\nExecStartPre="),
+        "{text}"
+    );
+    let error = tree.service("e.build").unwrap_err();
+    assert!(
+        error.ends_with("can't be WorkingDirectory=: rename it"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_line_that_systemd_sees_is_seen() {
+    let tree = Tree::new();
+    tree.write(
+        "u/a.container",
+        format!("{CONTAINER}Exec=true\rReadOnly=ja\r[Service]\rUser=root\n"),
+    );
+    let error = tree.service("a.container").unwrap_err();
+    assert!(
+        error.ends_with("a.container:4: error: ReadOnly=: \"ja\" is not true or false"),
+        "{error}"
+    );
+    tree.write(
+        "u/a.container",
+        format!("{CONTAINER}Exec=true\r[Service]\rUser=root\n"),
+    );
+    let text = tree.service("a.container").unwrap();
+    assert!(
+        text.contains("\nExec=true\n\n[Service]\nUser=root\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn no_link_is_in_the_place_of_a_service_or_of_another_link() {
+    let tree = Tree::new();
+    let install = |name: &str, lines: &str| {
+        tree.write(name, format!("{CONTAINER}[Install]\n{lines}"));
+    };
+    install(
+        "u/a.container",
+        "Alias=b.service\nAlias=c-pod.service www.service\n",
+    );
+    install("u/b.container", "Alias=www.service\nWantedBy=x.target\n");
+    install("u/t@.container", "DefaultInstance=1\nWantedBy=x.target\n");
+    install("u/t@1.container", "WantedBy=x.target\n");
+    tree.write("u/c.pod", "[Pod]\n");
+    let (set, _) = tree.load(&tree.units());
+    let host = Host {
+        program: "/usr/bin/kelp",
+        user: &|_| None,
+        group: &|_| None,
+        exists: &|_| false,
+    };
+    let outcomes = generate(&set, &host);
+    let links = |name: &str| {
+        let mut services = outcomes
+            .iter()
+            .filter_map(|outcome| outcome.service.as_ref());
+        let service = services.find(|service| service.name == name).unwrap();
+        let links = service.links.iter().map(|link| &*link.path);
+        links.collect::<Vec<_>>()
+    };
+    assert_eq!(links("a.service"), ["www.service"]);
+    assert_eq!(links("b.service"), ["x.target.wants/b.service"]);
+    assert_eq!(links("t@.service"), ["x.target.wants/t@1.service"]);
+    assert_eq!(links("t@1.service"), [""; 0]);
+    let told = outcomes.iter().flat_map(|outcome| &outcome.findings);
+    let told: Vec<_> = told
+        .map(|finding| {
+            tree.relative(&finding.file) + &finding.to_string()[finding.file.as_os_str().len()..]
+        })
+        .map(|line| line.replace(tree.path("").to_str().unwrap(), ""))
+        .collect();
+    let expected = [
+        "u/a.container:4: warning: b.service is taken by u/b.container",
+        "u/a.container:5: warning: c-pod.service is taken by u/c.pod",
+        "u/b.container:4: warning: www.service is taken by u/a.container",
+        "u/t@1.container:4: warning: x.target.wants/t@1.service is taken by u/t@.container",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn the_command_line_is_systemds() {
     let tree = Tree::new();
     let run = |args: &[&str]| {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kelp_quadlet::{Host, Kind, Set, Shape, Source, Unit, check, generate};
+use kelp_quadlet::{Grammar, Host, Kind, Set, Shape, Source, Unit, check, generate};
 
 fn golden() -> PathBuf {
     let root = std::env::var_os("CARGO_MANIFEST_DIR");
@@ -65,7 +65,11 @@ fn outcome(path: &Path) -> (String, String) {
         Some(service.text + &links.collect::<String>())
     });
     let asked = |source: &Source| source.name == name;
-    let findings = check(&set, &asked, &host, &|_, _| true);
+    let grammar = Grammar {
+        knows: &|_, _| true,
+        refuses: &|_, _| None,
+    };
+    let findings = check(&set, &asked, &host, &grammar);
     let lines = findings.iter().map(|finding| format!("{finding}\n"));
     (service.unwrap_or_default(), lines.collect())
 }

@@ -177,6 +177,36 @@ impl Manager {
         Ok([text("LoadState")?, text("ActiveState")?, text("SubState")?])
     }
 
+    /// The units in memory whose names fit one of these patterns (glob(7)), each with whether it is active
+    /// (`ActiveState`), in systemd's words.
+    pub fn list(&mut self, patterns: &[&str]) -> Result<Vec<(String, String)>, Error> {
+        let mut body = Writer::default();
+        // Of any state.
+        body.array(4, |_| {});
+        body.array(4, |body| {
+            for pattern in patterns {
+                body.string(pattern);
+            }
+        });
+        let serial = self.send("ListUnitsByPatterns", "asas", body)?;
+        let answer = self.answer(serial)?;
+        // Name, description, load, active and sub state, whom it follows, path; its job, and that one's type and path.
+        let units = Reader::new(&answer.body).array(8, |unit| {
+            let name = unit.string()?;
+            unit.string()?;
+            unit.string()?;
+            let active = unit.string()?;
+            for _ in 0..3 {
+                unit.string()?;
+            }
+            unit.number()?;
+            unit.string()?;
+            unit.string()?;
+            Some((name, active))
+        });
+        units.ok_or(Error::Protocol("a list of units that ends too early"))
+    }
+
     /// Whether a unit's cgroup is the user's to divide: a service's or scope's `Delegate=`.
     pub fn delegates(&mut self, unit: &str) -> Result<bool, Error> {
         let interface = match unit.rsplit_once('.') {
@@ -529,6 +559,33 @@ mod tests {
             let mut places = received.windows(name.len());
             assert!(places.any(|place| place == name.as_bytes()), "{name}");
         }
+    }
+
+    #[test]
+    fn units_are_listed_with_their_states() {
+        let mut body = Writer::default();
+        body.array(8, |units| {
+            for (name, active) in [("a@1.service", "active"), ("b.service", "deactivating")] {
+                units.align(8);
+                for text in [name, "of kelp", "loaded", active, "running", "", "/unit"] {
+                    units.string(text);
+                }
+                units.number(0);
+                units.string("");
+                units.string("/");
+            }
+        });
+        let body = body.into_bytes();
+        let (mut manager, server) = served(message(2, Some(1), "", &body));
+        let units = manager.list(&["a@*.service", "b.service"]).unwrap();
+        let expected = [("a@1.service", "active"), ("b.service", "deactivating")];
+        let expected = expected.map(|(name, active)| (name.to_owned(), active.to_owned()));
+        assert_eq!(units, expected);
+        let sent = server.join().unwrap();
+        assert!(sent.windows(11).any(|text| text == b"a@*.service"));
+        let (mut manager, server) = served(message(2, Some(1), "", &body[..body.len() - 4]));
+        assert!(manager.list(&["b.service"]).is_err());
+        server.join().unwrap();
     }
 
     #[test]

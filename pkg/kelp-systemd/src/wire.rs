@@ -227,6 +227,23 @@ impl<'a> Reader<'a> {
         Some(u32::from_le_bytes(bytes))
     }
 
+    /// An array whose elements have this alignment: each is read until the bytes of all are.
+    pub(crate) fn array<T>(
+        &mut self,
+        alignment: usize,
+        mut element: impl FnMut(&mut Self) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let length = self.number()? as usize;
+        self.align(alignment);
+        let end = self.position.checked_add(length)?;
+        let mut elements = Vec::new();
+        while self.position < end {
+            self.align(alignment);
+            elements.push(element(self)?);
+        }
+        (self.position == end).then_some(elements)
+    }
+
     pub(crate) fn string(&mut self) -> Option<String> {
         let length = self.number()? as usize;
         let text = self.take(length)?;

@@ -82,7 +82,7 @@ fn context(draft: &mut Draft<'_>, file: Option<&str>) -> Option<String> {
     let own = draft.source.unit.last("Service", "WorkingDirectory");
     let own = own.map(|set| &*set.value).filter(|path| !path.is_empty());
     let value = said.map_or("", |set| quote::whole(&set.value));
-    let unit = draft.source.directory().to_string_lossy().into_owned();
+    let unit = draft.directory();
     let relative = file.is_none_or(|file| !file.starts_with(['/', '%']) && !is_url(file));
     // What the context is, and which directory the service works in.
     let (mut context, mut directory) = (None, None);
@@ -120,9 +120,7 @@ fn context(draft: &mut Draft<'_>, file: Option<&str>) -> Option<String> {
         }
     }
     if let Some(directory) = directory {
-        draft
-            .unit
-            .add_default("Service", "WorkingDirectory", &directory);
+        draft.working_directory(said.and_then(|set| set.place), &directory);
     }
     // The service's own directory, where nothing absolute says what to build.
     if let Some(own) = own

@@ -109,8 +109,10 @@ fn working_directory(draft: &mut Draft<'_>, files: &[String]) {
         return;
     };
     let directory = match (&*set.value.to_ascii_lowercase(), files) {
-        ("unit", _) => Some(draft.source.directory()),
-        ("yaml", [file]) if !is_url(file) => Path::new(file).parent(),
+        ("unit", _) => Some(draft.directory()),
+        ("yaml", [file]) if !is_url(file) => Path::new(file)
+            .parent()
+            .map(|path| path.to_string_lossy().into_owned()),
         ("yaml", []) => None,
         ("yaml", _) => {
             return draft.error(
@@ -127,9 +129,6 @@ fn working_directory(draft: &mut Draft<'_>, files: &[String]) {
         }
     };
     if let Some(directory) = directory {
-        let directory = directory.to_string_lossy().into_owned();
-        draft
-            .unit
-            .add_default("Service", "WorkingDirectory", &directory);
+        draft.working_directory(set.place, &directory);
     }
 }

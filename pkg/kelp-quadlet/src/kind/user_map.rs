@@ -66,14 +66,20 @@ pub(crate) fn arguments(draft: &mut Draft<'_>, words: &mut Vec<String>) {
         (Some(_), None) => {
             for key in DIRECT.iter().filter(|key| has_maps || key.name == "UserNS") {
                 let Some(flag) = key.flag() else { continue };
+                let before = words.len();
                 for value in draft.values(key.name, key.take) {
                     if !value.text.is_empty() {
                         words.extend([flag.to_owned(), value.text]);
                     }
                 }
+                draft.note(key, &words[before..]);
             }
         }
-        (None, Some(_)) => remap(draft, has_maps, words),
+        (None, Some(_)) => {
+            let before = words.len();
+            remap(draft, has_maps, words);
+            draft.note(&REMAP_USERS, &words[before..]);
+        }
         (None, None) => {}
     }
 }

@@ -79,9 +79,8 @@ fn options(draft: &mut Draft<'_>, words: &mut Vec<String>) {
     }
     if let Some(fs) = fs {
         if let ("bind", Some(device)) = (&*fs, &device) {
-            draft
-                .unit
-                .add("Unit", "RequiresMountsFor", quote::word(device));
+            let place = draft.last("Device").and_then(|set| set.place);
+            draft.wait_for(place, device);
         }
         option(format!("type={fs}"));
     }
