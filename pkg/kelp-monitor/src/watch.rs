@@ -58,6 +58,8 @@ pub(crate) struct Watch<'a> {
     timed_out: bool,
     stopped: bool,
     asked: Asked<'a>,
+    /// How the program has ended, once the log alone is waited for.
+    exit: Option<Exit>,
 }
 
 /// Which container it is.
@@ -104,6 +106,8 @@ enum Source {
     Output(usize),
     /// A client's input, or the container's pipe that it waits for.
     Input,
+    /// The log, which takes more.
+    Log,
 }
 
 impl<'a> Watch<'a> {
@@ -131,6 +135,7 @@ impl<'a> Watch<'a> {
             timed_out: false,
             stopped: false,
             asked,
+            exit: None,
         }
     }
 
@@ -157,7 +162,9 @@ impl<'a> Watch<'a> {
                         // Both may have come at once.
                         self.look_at_the_memory();
                         self.drain()?;
-                        return Ok(exit);
+                        self.exit = Some(exit);
+                        // It has ended in time, however long its log takes.
+                        self.deadline = None;
                     }
                     Source::Listener => {
                         if let Some(socket) = self.door.accept() {
@@ -169,7 +176,13 @@ impl<'a> Watch<'a> {
                     Source::Client(number) => self.hear(number),
                     Source::Output(index) => self.output(index)?,
                     Source::Input => self.running.input.turn()?,
+                    Source::Log => self.log.go_on(),
                 }
+            }
+            if let Some(exit) = self.exit
+                && !self.log.is_waiting()
+            {
+                return Ok(exit);
             }
             self.running.outputs.retain(|output| !output.ended);
         }
@@ -209,6 +222,9 @@ impl<'a> Watch<'a> {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             self.time_out();
         }
+        if self.log.due().is_some_and(|due| due <= now) {
+            self.log.go_on();
+        }
         let late: Vec<u64> = self
             .hold_ups()
             .filter_map(|(client, end)| (end <= now).then_some(client))
@@ -246,11 +262,12 @@ impl<'a> Watch<'a> {
 
     fn wait(&mut self) -> io::Result<Vec<Source>> {
         let running = &self.running;
-        let mut sources = vec![Source::Child, Source::Signals];
-        let mut fds = vec![
-            PollFd::new(&running.child.pidfd, PollFlags::IN),
-            PollFd::new(self.asked.signals, PollFlags::IN),
-        ];
+        let mut sources = vec![Source::Signals];
+        let mut fds = vec![PollFd::new(self.asked.signals, PollFlags::IN)];
+        if self.exit.is_none() {
+            sources.push(Source::Child);
+            fds.push(PollFd::new(&running.child.pidfd, PollFlags::IN));
+        }
         if let Some(events) = self.oom_kills.awaited() {
             sources.push(Source::Memory);
             fds.push(PollFd::from_borrowed_fd(events, PollFlags::PRI));
@@ -263,8 +280,13 @@ impl<'a> Watch<'a> {
             sources.push(Source::Client(client.number));
             fds.push(PollFd::new(&client.socket, PollFlags::IN));
         }
+        if let Some(log) = self.log.awaited() {
+            sources.push(Source::Log);
+            fds.push(PollFd::from_borrowed_fd(log, PollFlags::OUT));
+        }
+        let full = self.log.is_waiting();
         for (index, output) in running.outputs.iter().enumerate() {
-            if !output.is_blocked() {
+            if !output.is_blocked() && !full {
                 sources.push(Source::Output(index));
                 fds.push(PollFd::new(&output.source, PollFlags::IN));
             }
@@ -277,12 +299,13 @@ impl<'a> Watch<'a> {
                 fds.push(PollFd::new(&reader.pipe, PollFlags::OUT));
             }
         }
-        if let Some((fd, flags)) = running.input.awaited() {
+        if let Some((fd, flags)) = running.input.awaited().filter(|_| self.exit.is_none()) {
             sources.push(Source::Input);
             fds.push(PollFd::from_borrowed_fd(fd, flags));
         }
         let due = self.hold_ups().map(|(_, end)| end);
-        let due = due.chain(self.deadline).chain(self.door.opens_at()).min();
+        let due = due.chain(self.deadline).chain(self.door.opens_at());
+        let due = due.chain(self.log.due()).min();
         let left = due.map(|due| timespec(due.saturating_duration_since(Instant::now())));
         match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -348,7 +371,7 @@ impl<'a> Watch<'a> {
                 }
             }
         }
-        let _ = self.log.finish();
+        self.log.finish(self.run.started);
         Ok(())
     }
 

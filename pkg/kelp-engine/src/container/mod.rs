@@ -15,6 +15,7 @@ pub mod find;
 pub mod inspect;
 pub mod limits;
 pub mod list;
+mod log;
 pub mod logs;
 mod making;
 pub mod mount;
