@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use kelp_args::RestartPolicy;
+use kelp_args::{LogTag, RestartPolicy};
 use kelp_engine::Engine;
-use kelp_engine::container::config::{CgroupMode, Namespace, UserMode};
+use kelp_engine::container::config::{CgroupMode, LogDriver, Namespace, UserMode};
 use kelp_engine::container::inspect::Inspection;
 use serde_json::{Value, json};
 
@@ -44,8 +44,11 @@ pub fn host_config(engine: &Engine, inspection: &Inspection) -> Value {
         "LogConfig": {
             "Type": driver.unwrap_or_default(),
             "Config": null,
-            "Path": log.map(|log| text(&log.path)).unwrap_or_default(),
-            "Tag": "",
+            "Path": log
+                .filter(|log| log.driver != LogDriver::Journald)
+                .map(|log| text(&log.path))
+                .unwrap_or_default(),
+            "Tag": options.log_tag.as_ref().map(LogTag::as_str).unwrap_or_default(),
             "Size": format!("{}B", options.log_max_size),
         },
         "NetworkMode": network_mode(inspection),

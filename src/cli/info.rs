@@ -91,7 +91,7 @@ fn describe(engine: &Engine, info: &Info, runtime: Option<&Foreign>) -> Value {
             "uptime": uptime(info.uptime),
         },
         "plugins": {
-            "log": ["k8s-file", "none", "passthrough", "passthrough-tty"],
+            "log": ["k8s-file", "journald", "none", "passthrough", "passthrough-tty"],
             "network": ["pasta"],
             "volume": ["local"],
         },

@@ -207,8 +207,9 @@ fn a_wrong_value_is_told_with_file_and_line() {
             "3: invalid ulimit \"nofile\": a ulimit is NAME=SOFT[:HARD]",
         ),
         (
-            "[containers]\nlog_driver = 'journald'\n",
-            "2: --log-driver journald is not supported by kelp yet",
+            "[containers]\nlog_driver = 'syslog'\n",
+            "2: invalid log driver \"syslog\": use k8s-file, json-file, journald, none, passthrough or \
+             passthrough-tty",
         ),
         (
             "[containers]\nshm_size = 'much'\n",

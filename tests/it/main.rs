@@ -36,6 +36,7 @@ mod image_story;
 mod interrupt;
 mod inventory;
 mod joined_pids;
+mod journal;
 mod kelp;
 mod kill;
 mod layers;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, scalar, size};
+use crate::{Error, LogTag, scalar, size};
 
 /// One option of a log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -18,10 +18,10 @@ pub enum LogOption {
     /// How many files are kept, at least one.
     MaxFile(u32),
     /// A template for the tag of each line.
-    Tag(String),
-    /// A label for each line.
+    Tag(LogTag),
+    /// A field for each line in the journal.
     Label {
-        /// Its name.
+        /// Its name, in capital letters.
         key: String,
         /// Its value, which may be empty.
         value: String,
@@ -50,11 +50,16 @@ impl FromStr for LogOption {
                 Some(count) if count > 0 => Self::MaxFile(count),
                 _ => return Err(invalid("max-file is a number from 1 on")),
             },
-            "tag" => Self::Tag(value.to_owned()),
+            "tag" => Self::Tag(value.parse()?),
             "label" => {
                 let (key, value) = value.split_once('=').unwrap_or((value, ""));
-                if key.is_empty() {
-                    return Err(invalid("a label is KEY=VALUE"));
+                if !is_field(key) {
+                    return Err(invalid(
+                        "a label is KEY=VALUE, KEY of A-Z, 0-9 and _, beginning with a letter",
+                    ));
+                }
+                if is_taken(key) {
+                    return Err(invalid("the journal has that field already"));
                 }
                 Self::Label {
                     key: key.to_owned(),
@@ -70,6 +75,20 @@ impl FromStr for LogOption {
     }
 }
 
+/// Whether the journal takes a field of this name from a program (systemd.journal-fields(7)).
+fn is_field(key: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    let first = key.bytes().next();
+    first.is_some_and(|byte| byte.is_ascii_uppercase()) && key.len() <= 64 && key.bytes().all(known)
+}
+
+/// Whether lines have the field anyway, or what reads them goes by it.
+fn is_taken(key: &str) -> bool {
+    let own = ["MESSAGE", "PRIORITY", "IMAGE_NAME"];
+    let families = ["CONTAINER_", "SYSLOG_", "KELP_"];
+    own.contains(&key) || families.iter().any(|family| key.starts_with(family))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,11 +100,14 @@ mod tests {
             ("max-size=10mb", LogOption::MaxSize(Some(10_000_000))),
             ("max-size=-1", LogOption::MaxSize(None)),
             ("max-file=3", LogOption::MaxFile(3)),
-            ("tag={{.Name}}", LogOption::Tag("{{.Name}}".to_owned())),
             (
-                "label=a=b=c",
+                "tag={{.Name}}",
+                LogOption::Tag("{{.Name}}".parse().unwrap()),
+            ),
+            (
+                "label=A_1=b=c",
                 LogOption::Label {
-                    key: "a".to_owned(),
+                    key: "A_1".to_owned(),
                     value: "b=c".to_owned(),
                 },
             ),
@@ -114,7 +136,17 @@ mod tests {
             ),
             (
                 "label==x",
-                "invalid log option \"label==x\": a label is KEY=VALUE",
+                "invalid log option \"label==x\": a label is KEY=VALUE, KEY of A-Z, 0-9 and _, beginning \
+                 with a letter",
+            ),
+            (
+                "label=tier=x",
+                "invalid log option \"label=tier=x\": a label is KEY=VALUE, KEY of A-Z, 0-9 and _, \
+                 beginning with a letter",
+            ),
+            (
+                "label=CONTAINER_ID=x",
+                "invalid log option \"label=CONTAINER_ID=x\": the journal has that field already",
             ),
         ] {
             assert_eq!(text.parse::<LogOption>().unwrap_err().to_string(), said);

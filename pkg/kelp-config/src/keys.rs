@@ -59,7 +59,7 @@ const CONTAINERS: &[Entry] = &[
     ("log_driver", Kind::Text),
     ("log_path", Kind::Text),
     ("log_size_max", Kind::Number),
-    ("log_tag", Kind::Ignored),
+    ("log_tag", Kind::Text),
     ("mounts", Kind::List),
     ("netns", Kind::Text),
     ("no_hosts", Kind::Truth),

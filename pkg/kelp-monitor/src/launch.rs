@@ -105,7 +105,7 @@ pub enum CgroupMode {
 }
 
 /// Where output is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogConfig {
     /// How.
     pub driver: LogDriver,
@@ -115,14 +115,23 @@ pub struct LogConfig {
     pub max_size: u64,
     /// How many files are kept, the current one included.
     pub max_files: u32,
+    /// What each entry of the journal is tagged with.
+    #[serde(default)]
+    pub tag: Option<String>,
+    /// Further fields of each entry of the journal.
+    #[serde(default)]
+    pub labels: Vec<(String, String)>,
 }
 
 /// How output is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogDriver {
     /// A file of lines in the CRI's format.
+    #[default]
     K8sFile,
+    /// systemd's journal.
+    Journald,
     /// Not at all.
     None,
     /// Not at all: the program has the standard streams of whoever started it, none of them a terminal.

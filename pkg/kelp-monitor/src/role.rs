@@ -14,9 +14,10 @@ use rustix::net::{
 use rustix::process::DumpableBehavior;
 
 use crate::error::Error;
+use crate::launch::LogDriver;
 use crate::launch_file::LaunchFile;
 use crate::life::{Life, Starter};
-use crate::log::LogWriter;
+use crate::log::{JOURNAL, LogWriter};
 use crate::notify::Notify;
 use crate::notify::proxy::Proxy;
 use crate::place::{self, Choice};
@@ -116,8 +117,11 @@ fn live(
     let choice = Choice::begin(record, launch, paths.session())?;
     let _registration =
         kelp_userns::shared::register(&paths.runtime, &launch.map_key, std::process::id())?;
-    let log = LogWriter::open(&launch.log)
-        .map_err(Error::io(format!("open log {}", launch.log.path.display())))?;
+    let what = match launch.log.driver {
+        LogDriver::Journald => format!("connect to the journal at {JOURNAL}"),
+        _ => format!("open log {}", launch.log.path.display()),
+    };
+    let log = LogWriter::open(launch, &record.id).map_err(Error::io(what))?;
     let listener = listener(&record.runtime)?;
     let signals = take_signals().map_err(Error::io("make a signalfd"))?;
     let proxy = (launch.notify == Some(Notify::Container)).then(|| Proxy::bind(&record.data));

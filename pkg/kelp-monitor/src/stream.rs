@@ -3,8 +3,8 @@
 //! With one client tee(2) gives the client the pages that the log is then written from; with none
 //! the log alone is written; with neither what is read is dropped. With several, each gets a copy.
 //!
-//! Nothing here waits. Where a client's pipe is full nothing is read until there is room, so that
-//! the program waits and the monitor does not.
+//! Nothing here waits. Where a client's pipe is full, or the log takes nothing, nothing is read until
+//! there is room, so that the program waits and the monitor does not.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -86,6 +86,13 @@ impl Output {
     pub(crate) fn turn(&mut self, log: &mut LogWriter, buffer: &mut Vec<u8>) -> io::Result<Turn> {
         self.readers.retain_mut(|reader| reader.settle().is_ok());
         if self.readers.iter().any(|reader| !reader.rest.is_empty()) {
+            return Ok(Turn::Idle);
+        }
+        if log.is_waiting() {
+            // From here on it is the log that holds the program up.
+            for reader in &mut self.readers {
+                reader.stuck = None;
+            }
             return Ok(Turn::Idle);
         }
         match (self.readers.as_mut_slice(), log.keeps()) {

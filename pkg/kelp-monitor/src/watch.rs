@@ -73,6 +73,8 @@ pub(crate) struct Watch<'a> {
     /// How the service manager is to be told, once, that the container is healthy.
     unready: Option<Notify>,
     asked: Asked<'a>,
+    /// How the program has ended, once the log alone is waited for.
+    exit: Option<Exit>,
 }
 
 /// Which container it is.
@@ -131,6 +133,8 @@ enum Source {
     Output(usize),
     /// A client's input, or the container's pipe that it waits for.
     Input,
+    /// The log, which takes more.
+    Log,
 }
 
 impl<'a> Watch<'a> {
@@ -163,6 +167,7 @@ impl<'a> Watch<'a> {
             checks: None,
             unready: None,
             asked,
+            exit: None,
         }
     }
 
@@ -189,7 +194,9 @@ impl<'a> Watch<'a> {
                         // Both may have come at once.
                         self.look_at_the_memory();
                         self.drain()?;
-                        return Ok(exit);
+                        self.exit = Some(exit);
+                        // It has ended in time, however long its log takes.
+                        self.deadline = None;
                     }
                     Source::Listener => {
                         if let Some(socket) = self.door.accept() {
@@ -203,7 +210,13 @@ impl<'a> Watch<'a> {
                     Source::Client(number) => self.hear(number),
                     Source::Output(index) => self.output(index)?,
                     Source::Input => self.running.input.turn()?,
+                    Source::Log => self.log.go_on(),
                 }
+            }
+            if let Some(exit) = self.exit
+                && !self.log.is_waiting()
+            {
+                return Ok(exit);
             }
             self.running.outputs.retain(|output| !output.ended);
         }
@@ -249,6 +262,9 @@ impl<'a> Watch<'a> {
             self.time_out();
         }
         self.look_at_the_health();
+        if self.log.due().is_some_and(|due| due <= now) {
+            self.log.go_on();
+        }
         let late: Vec<u64> = self
             .hold_ups()
             .filter_map(|(client, end)| (end <= now).then_some(client))
@@ -290,11 +306,12 @@ impl<'a> Watch<'a> {
 
     fn wait(&mut self) -> io::Result<Vec<Source>> {
         let running = &self.running;
-        let mut sources = vec![Source::Child, Source::Signals];
-        let mut fds = vec![
-            PollFd::new(&running.child.pidfd, PollFlags::IN),
-            PollFd::new(self.asked.signals, PollFlags::IN),
-        ];
+        let mut sources = vec![Source::Signals];
+        let mut fds = vec![PollFd::new(self.asked.signals, PollFlags::IN)];
+        if self.exit.is_none() {
+            sources.push(Source::Child);
+            fds.push(PollFd::new(&running.child.pidfd, PollFlags::IN));
+        }
         if let Some(events) = self.oom_kills.awaited() {
             sources.push(Source::Memory);
             fds.push(PollFd::from_borrowed_fd(events, PollFlags::PRI));
@@ -315,8 +332,13 @@ impl<'a> Watch<'a> {
             sources.push(Source::Client(client.number));
             fds.push(PollFd::new(&client.socket, PollFlags::IN));
         }
+        if let Some(log) = self.log.awaited() {
+            sources.push(Source::Log);
+            fds.push(PollFd::from_borrowed_fd(log, PollFlags::OUT));
+        }
+        let full = self.log.is_waiting();
         for (index, output) in running.outputs.iter().enumerate() {
-            if !output.is_blocked() {
+            if !output.is_blocked() && !full {
                 sources.push(Source::Output(index));
                 fds.push(PollFd::new(&output.source, PollFlags::IN));
             }
@@ -329,14 +351,14 @@ impl<'a> Watch<'a> {
                 fds.push(PollFd::new(&reader.pipe, PollFlags::OUT));
             }
         }
-        if let Some((fd, flags)) = running.input.awaited() {
+        if let Some((fd, flags)) = running.input.awaited().filter(|_| self.exit.is_none()) {
             sources.push(Source::Input);
             fds.push(PollFd::from_borrowed_fd(fd, flags));
         }
         let due = self.hold_ups().map(|(_, end)| end);
         let check = self.checks.as_ref().and_then(Checks::due);
         let due = due.chain(self.deadline).chain(self.door.opens_at());
-        let due = due.chain(check).min();
+        let due = due.chain(self.log.due()).chain(check).min();
         let left = due.map(|due| timespec(due.saturating_duration_since(Instant::now())));
         match poll(&mut fds, left.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -407,7 +429,7 @@ impl<'a> Watch<'a> {
                 }
             }
         }
-        let _ = self.log.finish();
+        self.log.finish(self.run.started);
         Ok(())
     }
 

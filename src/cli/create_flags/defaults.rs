@@ -10,7 +10,7 @@ use kelp_args::{DetachKeys, Device, Sysctl, size, sysctl, ulimit};
 use kelp_config::{Conf, Setting, Sources};
 use kelp_engine::Error;
 use kelp_engine::container::CreateOptions;
-use kelp_engine::container::config::Namespace;
+use kelp_engine::container::config::{LogDriver, Namespace};
 use kelp_engine::network::hosts::Base;
 use kelp_engine::network::{Mode, PastaOptions};
 
@@ -222,6 +222,13 @@ fn program(flags: &CreateFlags, conf: &Conf, options: &mut CreateOptions) -> any
     if let (None, Some(driver)) = (&flags.process.log_driver, text("log_driver")) {
         options.log_driver = driver.read(|driver| process::log_driver(driver))?;
     }
+    if options.log_driver == Some(LogDriver::Journald)
+        && let (None, Some(tag)) = (&options.log_tag, text("log_tag"))
+        && !tag.value.is_empty()
+    {
+        options.log_tag = Some(tag.read(|tag| tag.parse())?);
+    }
+    flags.process.check_log(options)?;
     if let (None, Some(path)) = (&options.log_path, text("log_path")) {
         // A directory there, and a file for each container in it.
         path.read(|_| Err::<(), _>("log_path is not supported by kelp yet: use --log-opt path"))?;

@@ -76,10 +76,10 @@ pub struct ProcessFlags {
     /// Seconds until a container that was asked to stop is killed
     #[arg(long, value_name = "SECONDS")]
     stop_timeout: Option<StopTimeout>,
-    /// Where output is kept: k8s-file, json-file, none, passthrough or passthrough-tty
+    /// Where output is kept: k8s-file, json-file, journald, none, passthrough or passthrough-tty
     #[arg(long, value_name = "DRIVER")]
     pub(super) log_driver: Option<String>,
-    /// An option of the log: path=FILE, max-size=SIZE, max-file=N
+    /// An option of the log: path=FILE, max-size=SIZE, max-file=N; of the journal tag=TEMPLATE, label=KEY=VALUE
     #[arg(long, value_name = "KEY=VALUE")]
     log_opt: Vec<LogOption>,
 }
@@ -160,11 +160,30 @@ impl ProcessFlags {
                 LogOption::Path(path) => options.log_path = Some(super::absolute(path)?),
                 LogOption::MaxSize(size) => options.log_max_size = size.unwrap_or(0),
                 LogOption::MaxFile(count) => options.log_max_files = *count,
-                LogOption::Tag(_) => bail!("--log-opt tag is not supported by kelp yet"),
-                LogOption::Label { .. } => bail!("--log-opt label is not supported by kelp yet"),
+                LogOption::Tag(tag) => options.log_tag = Some(tag.clone()),
+                LogOption::Label { key, value } => {
+                    options.log_labels.insert(key.clone(), value.clone());
+                }
             }
         }
         Ok(())
+    }
+
+    /// Refuses options of files where there is none: once the driver is settled.
+    pub(super) fn check_log(&self, options: &CreateOptions) -> anyhow::Result<()> {
+        let unused = self.log_opt.iter().find_map(|option| match option {
+            LogOption::Path(_) => Some("path"),
+            LogOption::MaxSize(_) => Some("max-size"),
+            LogOption::MaxFile(_) => Some("max-file"),
+            LogOption::Tag(_) | LogOption::Label { .. } => None,
+        });
+        match unused {
+            Some(name) if options.log_driver == Some(LogDriver::Journald) => bail!(
+                "--log-opt {name} is of a file, and the log driver journald has none: leave it away, \
+                 journald.conf(5) says how much the journal keeps"
+            ),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -175,10 +194,10 @@ pub(super) fn log_driver(text: &str) -> anyhow::Result<Option<LogDriver>> {
         "none" => Ok(Some(LogDriver::None)),
         "passthrough" => Ok(Some(LogDriver::Passthrough)),
         "passthrough-tty" => Ok(Some(LogDriver::PassthroughTty)),
-        "journald" => bail!("--log-driver journald is not supported by kelp yet"),
+        "journald" => Ok(Some(LogDriver::Journald)),
         other => {
             bail!(
-                "invalid log driver {other:?}: use k8s-file, json-file, none, passthrough or \
+                "invalid log driver {other:?}: use k8s-file, json-file, journald, none, passthrough or \
                  passthrough-tty"
             )
         }

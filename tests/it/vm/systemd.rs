@@ -1,5 +1,6 @@
 //! Cgroups where systemd is the user's manager and every controller is delegated.
 
+mod journal;
 mod limits;
 mod oci;
 mod parents;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
-use kelp_args::RestartPolicy;
+use kelp_args::{LogTag, RestartPolicy};
 pub use kelp_monitor::launch::{CgroupMode, Cgroups, LogDriver};
 pub use kelp_monitor::notify::Notify;
 
@@ -168,6 +168,10 @@ pub struct CreateOptions {
     pub log_max_size: u64,
     /// How many logs are kept.
     pub log_max_files: u32,
+    /// What entries of the journal are tagged with.
+    pub log_tag: Option<LogTag>,
+    /// Further fields of entries of the journal.
+    pub log_labels: BTreeMap<String, String>,
     /// A file that gets the container's id.
     pub cid_file: Option<PathBuf>,
     /// A file that gets the init's process id.

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use kelp_args::RestartPolicy;
 use kelp_args::mount::Source;
-use kelp_monitor::launch::{Launch, LogConfig, LogDriver};
+use kelp_monitor::launch::Launch;
 use kelp_monitor::restart::Restart;
 use kelp_network::Mode;
 use kelp_runtime::foreign;
@@ -23,7 +23,7 @@ use crate::container::config::{
 };
 use crate::container::making::Making;
 use crate::container::remove::RemoveOptions;
-use crate::container::{accounts, limits, network, notify, system};
+use crate::container::{accounts, limits, log, network, notify, system};
 use crate::image::{Base, BaseRoot, Held};
 use crate::layered::Mounting;
 use crate::spec;
@@ -44,6 +44,7 @@ impl Engine {
         start: bool,
     ) -> Result<(ContainerId, OwnedFd), Error> {
         let id = ContainerId::random();
+        log::check(&options)?;
         network::choose(&mut options)?;
         // Before the images' lock is had, which a removal needs too.
         self.replace(&options)?;
@@ -92,7 +93,6 @@ impl Engine {
         };
         let launch = Launch {
             name: name.clone(),
-            labels: labels(&options, &base.config),
             ..prepared
         };
         file::write_json(&record.data.join("launch.json"), &launch, Durability::None)?;
@@ -233,6 +233,7 @@ impl Engine {
             let no_cgroup = options.cgroups.mode == CgroupMode::Disabled;
             foreign::check(runtime, &spec, &extras, no_cgroup)?;
         }
+        let labels = labels(options, image);
         Ok(Launch {
             spec,
             rootfs,
@@ -248,21 +249,13 @@ impl Engine {
                 parent: options.cgroups.parent.clone(),
             },
             stop_timeout: stop_timeout(options),
-            log: LogConfig {
-                driver: options.log_driver.unwrap_or(LogDriver::K8sFile),
-                path: options
-                    .log_path
-                    .clone()
-                    .unwrap_or_else(|| record.data.join("ctr.log")),
-                max_size: options.log_max_size,
-                max_files: options.log_max_files.max(1),
-            },
+            log: log::config(options, base, record, &labels)?,
             stdin: options.interactive,
             network,
             remove: options.remove,
             name: String::new(),
             image: base.name.clone(),
-            labels: BTreeMap::new(),
+            labels,
             map_key: map.key(),
             pid_file: options.pid_file.clone(),
             monitor_pid_file: options.monitor_pid_file.clone(),

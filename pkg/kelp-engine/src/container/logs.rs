@@ -1,6 +1,9 @@
 //! `logs`: what a container wrote, as far as its log goes back, and with `follow` what it writes.
 
+mod export;
 mod files;
+mod journal;
+mod journalctl;
 mod line;
 mod tail;
 
@@ -48,6 +51,9 @@ impl Engine {
         let record = Record::new(&self.paths, id.clone());
         let launch: Launch = file::read_json(&record.data.join("launch.json"))?
             .ok_or_else(|| Error::new(Kind::NotFound, format!("no such container: {id}")))?;
+        if let LogDriver::Journald = launch.log.driver {
+            return done(journal::read(&record, request, sink));
+        }
         readable(&launch.log)?;
         // Before the files are opened: nothing that is written from here on goes unnoticed.
         let live = if request.follow {
@@ -69,18 +75,23 @@ impl Engine {
             since: request.since.map(line::stamp),
             until: request.until.map(line::stamp),
         };
-        match reader.read(&launch.log, files, live.as_ref(), request.until) {
-            Err(Failure::Sink(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Err(Failure::Sink(error)) => Err(Error::io("write the log")(error)),
-            Err(Failure::Other(error)) => Err(error),
-            Ok(()) => Ok(()),
-        }
+        done(reader.read(&launch.log, files, live.as_ref(), request.until))
+    }
+}
+
+/// A reader that has gone wants no more, and that is no error.
+fn done(read: Result<(), Failure>) -> Result<(), Error> {
+    match read {
+        Err(Failure::Sink(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(Failure::Sink(error)) => Err(Error::io("write the log")(error)),
+        Err(Failure::Other(error)) => Err(error),
+        Ok(()) => Ok(()),
     }
 }
 
 fn readable(log: &LogConfig) -> Result<(), Error> {
     let driver = match log.driver {
-        LogDriver::K8sFile => return Ok(()),
+        LogDriver::K8sFile | LogDriver::Journald => return Ok(()),
         LogDriver::None => "none",
         LogDriver::Passthrough => "passthrough",
         LogDriver::PassthroughTty => "passthrough-tty",

@@ -16,6 +16,7 @@ pub mod health;
 pub mod inspect;
 pub mod limits;
 pub mod list;
+mod log;
 pub mod logs;
 mod making;
 pub mod mount;

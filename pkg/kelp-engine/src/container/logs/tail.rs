@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::files::LogFile;
-use super::line::Part;
+use super::line::{Part, Stream};
 
 /// A place in the log: the number of the file, the oldest being 0, and the offset in it.
 pub(super) type Position = (usize, u64);
@@ -24,16 +24,12 @@ pub(super) fn find(files: &[LogFile], count: u64) -> io::Result<[Position; 2]> {
         return Ok([(0, 0); 2]);
     };
     let end = (files.len() - 1, last.file.metadata()?.len());
-    let mut search = Search {
-        starts: [end; 2],
-        left: count,
-        seen: [false; 2],
-        closed: [false; 2],
-        looked: None,
-    };
+    let mut search = Search::new(end, count);
     for (index, file) in files.iter().enumerate().rev() {
         let more = backwards(&file.file, |offset, line| {
-            Part::parse(line).is_none_or(|part| search.meet((index, offset), &part, line.len()))
+            Part::parse(line).is_none_or(|part| {
+                search.meet(&(index, offset), part.stream, part.ends, line.len())
+            })
         })?;
         if !more {
             break;
@@ -42,8 +38,10 @@ pub(super) fn find(files: &[LogFile], count: u64) -> io::Result<[Position; 2]> {
     Ok(search.starts)
 }
 
-struct Search {
-    starts: [Position; 2],
+/// The search on the way back, part by part.
+pub(super) struct Search<P> {
+    /// Where each stream's part of the last lines begins, as far as that was met.
+    pub(super) starts: [P; 2],
     left: u64,
     seen: [bool; 2],
     /// Whether no earlier part of the stream is wanted.
@@ -52,19 +50,30 @@ struct Search {
     looked: Option<usize>,
 }
 
-impl Search {
-    /// Takes a part, on the way back; whether to go on.
-    fn meet(&mut self, at: Position, part: &Part<'_>, length: usize) -> bool {
-        let index = part.stream as usize;
+impl<P: Clone> Search<P> {
+    /// For so many lines; `end` is behind the last of them.
+    pub(super) fn new(end: P, count: u64) -> Self {
+        Self {
+            starts: [end.clone(), end],
+            left: count,
+            seen: [false; 2],
+            closed: [false; 2],
+            looked: None,
+        }
+    }
+
+    /// Takes a part of this many bytes; whether to go on.
+    pub(super) fn meet(&mut self, at: &P, stream: Stream, ends: bool, length: usize) -> bool {
+        let index = stream as usize;
         // A stream's last part ends a line also where that has no end yet.
-        let ends = part.ends || !self.seen[index];
+        let ends = ends || !self.seen[index];
         self.seen[index] = true;
         if let Some(looked) = &mut self.looked {
             *looked += length;
             if ends {
                 self.closed[index] = true;
             } else if !self.closed[index] {
-                self.starts[index] = at;
+                self.starts[index] = at.clone();
             }
             return *looked < LOOK_BACK && self.closed != [true; 2];
         }
@@ -74,7 +83,7 @@ impl Search {
             return true;
         }
         self.left -= u64::from(ends);
-        self.starts = [at; 2];
+        self.starts = [at.clone(), at.clone()];
         true
     }
 }

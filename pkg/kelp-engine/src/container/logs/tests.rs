@@ -24,10 +24,9 @@ impl LogSink for Text {
 
 fn config(directory: &Path, max_files: u32) -> LogConfig {
     LogConfig {
-        driver: LogDriver::K8sFile,
         path: directory.join("log"),
-        max_size: 0,
         max_files,
+        ..LogConfig::default()
     }
 }
 
