@@ -50,6 +50,9 @@ pub struct Argument {
     pub place: Option<Place>,
 }
 
+/// A unit of systemd's beside the service.
+pub(crate) type Extra = crate::generate::Service;
+
 pub(crate) struct Draft<'a> {
     pub host: &'a Host<'a>,
     pub set: &'a Set,
@@ -61,6 +64,8 @@ pub(crate) struct Draft<'a> {
     pub pod: Option<String>,
     /// The flags of the keys' command.
     pub arguments: Vec<Argument>,
+    /// What there is beside the service.
+    pub extra: Option<Extra>,
 }
 
 impl<'a> Draft<'a> {
@@ -75,6 +80,7 @@ impl<'a> Draft<'a> {
             findings: source.findings.clone(),
             pod: None,
             arguments: Vec::new(),
+            extra: None,
         };
         let section = source.kind.section();
         draft.unit.rename(section, &format!("X-{section}"));

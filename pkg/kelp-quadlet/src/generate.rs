@@ -11,10 +11,10 @@ use crate::set::{Set, Source};
 use crate::shape;
 use crate::suggest;
 
-/// A service.
+/// A service, or a unit beside one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
-    /// The file's name, with `.service`.
+    /// The file's name, with `.service`, or what else it is.
     pub name: String,
     /// What is in the file.
     pub text: String,
@@ -29,6 +29,8 @@ pub struct Outcome<'a> {
     pub source: &'a Source,
     /// The service; nothing if something is wrong.
     pub service: Option<Service>,
+    /// The socket unit beside it, if it has sockets.
+    pub socket: Option<Service>,
     /// What a person should know.
     pub findings: Vec<Finding>,
     /// The flags that its keys become, of [`crate::Kind::command`].
@@ -81,6 +83,7 @@ pub fn generate<'a>(set: &'a Set, host: &Host<'_>) -> Vec<Outcome<'a>> {
                 text: draft.unit.write(),
                 links,
             }),
+            socket: draft.extra.filter(|_| !failed),
             findings: draft.findings,
             arguments: draft.arguments,
         });

@@ -207,22 +207,21 @@ pub fn run(args: impl IntoIterator<Item = OsString>, kelp: &Path, version: &str)
             failed |= finding.is_error();
             log.tell(finding);
         }
-        let Some(service) = outcome.service else {
-            continue;
-        };
-        let result = match &output {
-            Some(output) => {
-                log.detail(format_args!(
-                    "write {}",
-                    output.join(&service.name).display()
-                ));
-                write(output, &service)
+        for service in outcome.service.iter().chain(&outcome.socket) {
+            let result = match &output {
+                Some(output) => {
+                    log.detail(format_args!(
+                        "write {}",
+                        output.join(&service.name).display()
+                    ));
+                    write(output, service)
+                }
+                None => print(service),
+            };
+            if let Err(error) = result {
+                failed = true;
+                log.tell(format_args!("{}: {}", service.name, reason(&error)));
             }
-            None => print(&service),
-        };
-        if let Err(error) = result {
-            failed = true;
-            log.tell(format_args!("{}: {}", service.name, reason(&error)));
         }
     }
     u8::from(failed)

@@ -62,7 +62,17 @@ fn outcome(path: &Path) -> (String, String) {
         let service = outcome.service.filter(|_| outcome.source.name == name)?;
         let links = service.links.iter();
         let links = links.map(|link| format!("# {} -> {}\n", link.path, link.target));
-        Some(service.text + &links.collect::<String>())
+        let socket = outcome.socket.map(|socket| {
+            let links = socket.links.iter();
+            let links = links.map(|link| format!("# {} -> {}\n", link.path, link.target));
+            format!(
+                "---{}---\n{}{}",
+                socket.name,
+                socket.text,
+                links.collect::<String>()
+            )
+        });
+        Some(service.text + &links.collect::<String>() + &socket.unwrap_or_default())
     });
     let asked = |source: &Source| source.name == name;
     let grammar = Grammar {

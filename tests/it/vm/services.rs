@@ -2,6 +2,7 @@
 //! to a container is what happens to its service.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
 use super::systemd::systemctl;
@@ -207,32 +208,24 @@ fn a_socket_starts_a_service_that_gets_it() {
     let image = env.busybox();
     env.kelp(&["pull", "-q", "--tls-verify=false", &image])
         .succeeds();
-    let script = "read -r line <&3; echo $LISTEN_FDS $LISTEN_FDNAMES $line > /out/heard";
-    let out = env.path("out");
+    let script = "dd bs=100 count=1 <&3 >/out/said; echo $LISTEN_FDS $LISTEN_FDNAMES >/out/heard";
+    let (out, ear) = (env.path("out"), env.path("ear"));
     fs::create_dir(&out).unwrap();
     let text = format!(
-        "[Container]\nImage={image}\nPull=never\nNetwork=none\nVolume={}:/out\nExec=sh -c \"{script}\"\n",
-        out.display()
+        "[Container]\nImage={image}\nPull=never\nNetwork=none\nVolume={}:/out\nListenDatagram={}\n\
+         Exec=sh -c \"{script}\"\n",
+        out.display(),
+        ear.display()
     );
     let units = Units::install(&env, &[("kelpheard.container", text)]);
-    let fifo = env.path("fifo");
-    let sockets = PathBuf::from(std::env::var_os("XDG_RUNTIME_DIR").unwrap()).join("systemd/user");
-    fs::create_dir_all(&sockets).unwrap();
-    let socket = sockets.join("kelpheard.socket");
-    let text = format!(
-        "[Socket]\nListenFIFO={}\nFileDescriptorName=ear\n",
-        fifo.display()
-    );
-    fs::write(&socket, text).unwrap();
-    systemctl(&["daemon-reload"]);
     systemctl(&["start", "kelpheard.socket"]);
-    fs::write(&fifo, "hello\n").unwrap();
-    let heard = out.join("heard");
-    wait_until("the program has heard", || {
-        fs::read_to_string(&heard).is_ok_and(|text| text.ends_with('\n'))
-    });
-    assert_eq!(fs::read_to_string(&heard).unwrap(), "1 ear hello\n");
+    assert_eq!(property("kelpheard.service", "ActiveState"), "inactive");
+    let socket = UnixDatagram::unbound().unwrap();
+    socket.send_to(b"hello\n", &ear).unwrap();
+    let read = |name| fs::read_to_string(out.join(name)).unwrap_or_default();
+    wait_until("the program has heard", || read("heard").ends_with('\n'));
+    assert_eq!(read("heard"), "1 kelpheard.socket\n");
+    assert_eq!(read("said"), "hello\n");
     systemctl(&["stop", "kelpheard.socket"]);
-    fs::remove_file(socket).unwrap();
     drop(units);
 }

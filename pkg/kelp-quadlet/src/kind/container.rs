@@ -2,7 +2,7 @@
 
 use crate::draft::Draft;
 use crate::key::{Form, Key, PODMAN_ARGS, Take, boolean, list, pairs, row, switch, text, words};
-use crate::kind::{health, mount, user_map};
+use crate::kind::{health, mount, socket, user_map};
 use crate::quote;
 use crate::set::Kind;
 use crate::shape::{Shape, is_port};
@@ -150,6 +150,8 @@ pub(crate) const KEYS: &[Key] = &[
     own("Rootfs", Take::Last, "--rootfs", Shape::Any),
     own("Image", Take::Last, "", Shape::Any),
     own("Exec", Take::LastWords, "", Shape::Any),
+    socket::STREAM,
+    socket::DATAGRAM,
     own("ReloadCmd", Take::LastWords, "", Shape::Any),
     own("ReloadSignal", Take::Last, "", Shape::Signal),
 ];
@@ -181,6 +183,7 @@ pub(crate) fn convert(draft: &mut Draft<'_>) {
         format!("-{}", quote::line(&stop)),
     );
     reload(draft, &name);
+    socket::convert(draft);
     draft.unit.add("Service", "Delegate", "yes");
     let notifies = draft.notifies();
     if notifies {

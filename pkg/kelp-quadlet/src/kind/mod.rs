@@ -9,6 +9,7 @@ pub(crate) mod kube;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod pod;
+pub(crate) mod socket;
 pub(crate) mod user_map;
 pub(crate) mod volume;
 

@@ -15,20 +15,25 @@ pub(crate) const DATAGRAM: Key = row("ListenDatagram", Take::Each, Form::Own("")
 
 /// Makes the socket unit, if there are sockets.
 pub(crate) fn convert(draft: &mut Draft<'_>) {
-    let mut unit = Unit::default();
-    for key in [STREAM, DATAGRAM] {
-        for set in draft.source.unit.all("Container", key.name) {
-            unit.add("Socket", key.name, set.value.clone());
-        }
-    }
-    if !unit.has_section("Socket") {
+    let sockets: Vec<_> = [STREAM, DATAGRAM]
+        .iter()
+        .flat_map(|key| draft.source.unit.all("Container", key.name))
+        .map(|set| (set.key.clone(), set.value.clone()))
+        .collect();
+    if sockets.is_empty() {
         return;
     }
     let service = draft.source.service();
     let name = format!("{service}.socket");
-    let mut whole = Unit::default();
-    whole.add("Unit", "Description", format!("Sockets of {service}.service"));
-    whole.append(unit);
+    let mut unit = Unit::default();
+    unit.add(
+        "Unit",
+        "Description",
+        format!("Sockets of {service}.service"),
+    );
+    for (key, value) in sockets {
+        unit.add("Socket", &key, value);
+    }
     // A service that is started by itself gets them as well.
     draft.unit.add("Unit", "Requires", name.clone());
     draft.unit.add("Unit", "After", name.clone());
@@ -45,7 +50,7 @@ pub(crate) fn convert(draft: &mut Draft<'_>) {
     };
     draft.extra = Some(Extra {
         name,
-        text: whole.write(),
+        text: unit.write(),
         links,
     });
 }
