@@ -46,6 +46,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     }
     if let Some(systemd) = &mut systemd {
         systemd.reload()?;
+        engine.tell_of_linger();
     }
     Ok(0)
 }

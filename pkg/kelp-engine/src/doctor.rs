@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -269,6 +270,25 @@ fn linger() -> Option<Check> {
     let found = "containers end when you log out";
     let fix = format!("loginctl enable-linger {user}");
     Some(Check::bad(Level::Warn, NAME, found, fix))
+}
+
+impl Engine {
+    /// Says once that services, or containers with a restart policy, end with the session, if they do.
+    pub fn tell_of_linger(&self) {
+        let told = self.paths.data.join("told-of-linger");
+        if let Some(check) = linger()
+            && check.level == Level::Warn
+            && !told.exists()
+            && fs::write(told, "").is_ok()
+        {
+            // Nobody may read it.
+            let _ = writeln!(
+                std::io::stderr(),
+                "kelp: what should always run ends when you log out; {} changes that (said once)",
+                check.fix
+            );
+        }
+    }
 }
 
 fn runtime_directory() -> Check {

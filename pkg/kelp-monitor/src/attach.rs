@@ -112,10 +112,10 @@ impl Connection {
         sent.map_err(|_| Error::MonitorGone)
     }
 
-    /// Waits until the program runs; the init's process id.
-    pub fn started(&self) -> Result<u32, Error> {
+    /// Waits until the program runs; the init's process id, and why the service manager could not be told so.
+    pub fn started(&self) -> Result<(u32, Option<String>), Error> {
         match self.reply()? {
-            Reply::Started { pid } => Ok(pid),
+            Reply::Started { pid, untold } => Ok((pid, untold)),
             Reply::Failed { kind, text } => Err(Error::Failed { kind, text }),
             Reply::Done
             | Reply::Rest(_)

@@ -156,15 +156,9 @@ impl Life<'_> {
         for action in ["init", "start"] {
             note(self.paths, record, launch, &launch.name, action, None);
         }
-        let mut unready = None;
-        if first.is_some()
-            && let Some(notify) = launch.notify
-        {
-            notify.begun(&launch.name).map_err(Error::io(
-                "tell the service manager that the container runs",
-            ))?;
-            unready = Some(notify);
-        }
+        // That nobody can be told is no reason to end what runs.
+        let unready = launch.notify.filter(|_| first.is_some());
+        let untold = unready.and_then(|notify| notify.begun(&launch.name).err());
         let asked = Asked {
             signals: &self.signals,
             signal: launch.stop_signal,
@@ -183,8 +177,9 @@ impl Life<'_> {
         if let Some(starter) = first.take() {
             let socket = starter.socket.try_clone();
             let socket = socket.map_err(Error::io("copy a descriptor"))?;
+            let untold = untold.map(|error| error.to_string());
             watch.adopt(starter.socket, starter.streams, starter.fds);
-            let _ = send(socket.as_fd(), &Reply::Started { pid }, &[]);
+            let _ = send(socket.as_fd(), &Reply::Started { pid, untold }, &[]);
         }
         // The plan and its texts are not needed again.
         kelp_sys::process::trim_heap();

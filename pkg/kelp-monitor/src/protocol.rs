@@ -60,6 +60,9 @@ pub enum Reply {
     Started {
         /// The init's process id, as the monitor counts.
         pid: u32,
+        /// Why the service manager could not be told so.
+        #[serde(default)]
+        untold: Option<String>,
     },
     /// It could not be started, or the streams can't be attached, or no longer.
     Failed {

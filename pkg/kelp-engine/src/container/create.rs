@@ -51,6 +51,9 @@ impl Engine {
         let _range = self.settle_user_namespace(&mut options, &id)?;
         let map = host::map_of(&options.namespaces)?;
         host::check_single(&map)?;
+        if options.restart != RestartPolicy::No {
+            self.tell_of_linger();
+        }
         if map.is_single() && options.namespaces.user == UserMode::Host {
             self.tell_of_single_id();
         }

@@ -1,6 +1,7 @@
 //! `start`: a monitor is started, and through it the container.
 
 use std::fs;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -141,9 +142,16 @@ impl Engine {
         let (preserved, count) = (handed.preserved.to_string(), count.to_string());
         internal::spawn(&["monitor", id.as_str(), &preserved, &count], &userns, fds)?;
         drop(theirs);
-        let pid = connection
+        let (pid, untold) = connection
             .started()
             .map_err(|error| self.explained(&config, error.into()))?;
+        if let Some(why) = untold {
+            // Nobody may read it.
+            let _ = writeln!(
+                std::io::stderr(),
+                "kelp: the service manager could not be told that the container runs: {why} (NOTIFY_SOCKET)"
+            );
+        }
         Ok(Started { connection, pid })
     }
 
