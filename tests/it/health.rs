@@ -1,8 +1,10 @@
 //! Health checks: made by the monitor, told by ps, inspect, events and wait.
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::env::Env;
+use crate::kelp::wait_until;
 
 /// Runs busybox in the background with these flags and a shell command.
 fn run(env: &Env, name: &str, flags: &[&str], script: &str) {
@@ -365,4 +367,61 @@ fn what_makes_no_sense_is_refused() {
         assert!(line.contains(part), "{flags:?}: {line}");
     }
     assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
+}
+
+/// Whether a process has this word in its command line.
+fn runs(word: &str) -> bool {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    lines.any(|line| {
+        line.split(|&byte| byte == 0)
+            .any(|it| it == word.as_bytes())
+    })
+}
+
+#[test]
+fn a_killed_monitor_takes_checks_along() {
+    let Some(env) = Env::new() else { return };
+    for (flag, word) in [("--pid=private", "98761"), ("--pid=host", "98762")] {
+        let check = format!(r#"--health-cmd=["sleep", "{word}"]"#);
+        let flags = [flag, &check, "--health-timeout=1h"];
+        run(&env, "web", &flags, "exec sleep 1000");
+        wait_until("a check is under way", || runs(word));
+        let monitor = show(&env, "{{.State.ConmonPid}}", "web");
+        let monitor = Pid::from_raw(monitor.parse().unwrap()).unwrap();
+        kill_process(monitor, Signal::KILL).unwrap();
+        wait_until("the check has ended", || !runs(word));
+        assert_eq!(show(&env, "{{.State.Status}}", "web"), "exited");
+        remove(&env, &["web"]);
+    }
+}
+
+#[test]
+fn a_killed_probe_is_a_check_that_failed_and_the_next_one_is_made() {
+    let Some(env) = Env::new() else { return };
+    let flags = [
+        r#"--health-cmd=["sh", "-c", "[ -e /tmp/ok ] || exec sleep 98763"]"#,
+        "--health-interval=50ms",
+        "--health-retries=1",
+        "--health-timeout=1h",
+    ];
+    run(&env, "web", &flags, "exec sleep 1000");
+    wait_until("a check is under way", || runs("98763"));
+    let monitor = show(&env, "{{.State.ConmonPid}}", "web");
+    let children = format!("/proc/{monitor}/task/{monitor}/children");
+    let children = std::fs::read_to_string(children).unwrap();
+    env.kelp(&["exec", "web", "touch", "/tmp/ok"]).succeeds();
+    // The probe is what the monitor has made last.
+    let probe = children.split_whitespace().last().unwrap();
+    let probe = Pid::from_raw(probe.parse().unwrap()).unwrap();
+    kill_process(probe, Signal::KILL).unwrap();
+    wait(&env, "healthy", "web");
+    let log = show(
+        &env,
+        "{{range .State.Health.Log}}{{.ExitCode}} {{.Output}};{{end}}",
+        "web",
+    );
+    assert!(log.starts_with("-1 the health check was killed;"), "{log}");
+    assert!(!runs("98763"));
+    remove(&env, &["web"]);
 }
