@@ -48,7 +48,7 @@ fn a_manager_that_can_not_be_told_is_no_obstacle() {
     assert_eq!(done.code, 0, "{done:#?}");
     assert!(
         done.stderr.contains(
-            "the service manager could not be told that the container runs: no such file or directory"
+            "Warning: tell the service manager that the container runs: no such file or directory; NOTIFY_SOCKET"
         ),
         "{done:#?}"
     );

@@ -177,7 +177,11 @@ impl Life<'_> {
         if let Some(starter) = first.take() {
             let socket = starter.socket.try_clone();
             let socket = socket.map_err(Error::io("copy a descriptor"))?;
-            let untold = untold.map(|error| kelp_runtime::error::one_line(&error));
+            let untold = untold
+                .map(Error::io(
+                    "tell the service manager that the container runs",
+                ))
+                .map(|error| kelp_runtime::error::one_line(&error));
             watch.adopt(starter.socket, starter.streams, starter.fds);
             let _ = send(socket.as_fd(), &Reply::Started { pid, untold }, &[]);
         }

@@ -149,7 +149,7 @@ impl Engine {
             // Nobody may read it.
             let _ = writeln!(
                 std::io::stderr(),
-                "kelp: the service manager could not be told that the container runs: {why} (NOTIFY_SOCKET)"
+                "Warning: {why}; NOTIFY_SOCKET says where it should be"
             );
         }
         Ok(Started { connection, pid })
