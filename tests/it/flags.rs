@@ -66,8 +66,8 @@ fn a_flag_that_is_none_is_named() {
             "--pod is not supported by kelp yet: there are no pods",
         ),
         (
-            &["create", "--requires=x", &image],
-            "--requires is not supported by kelp yet: no container is started because another one is",
+            &["create", "--secret=x", &image],
+            "--secret is not supported by kelp yet: there is no store of secrets; mount a file with --volume",
         ),
         (
             &["exec", "--no-session", "x", "ls"],

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 
 use crate::env::{Env, kelp_program, names};
 
@@ -102,7 +103,10 @@ systemd-data:/data quay.io/app/web:1
     // A copy has kelp beside it, or is none.
     let copy = env.path("copied/kelp-quadlet");
     fs::create_dir(copy.parent().unwrap()).unwrap();
-    fs::copy(kelp_program(), &copy).unwrap();
+    // By a process of its own: what this one has open for writing, a child of another test may have too, and then
+    // nobody can execute it.
+    let made = Command::new("cp").arg(kelp_program()).arg(&copy).status();
+    assert!(made.unwrap().success());
     let (code, _, said) = generator(&env, &copy, &["-dryrun"]);
     let expected = format!(
         "there is no {}: make {} a link to kelp",

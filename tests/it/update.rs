@@ -93,8 +93,8 @@ fn what_is_wrong_changes_nothing() {
             "--rm and --restart exclude each other",
         ),
         (
-            &["--health-cmd=true", "kept"],
-            "--health-cmd is not supported by kelp yet: no health checks are run",
+            &["--health-retries=2", "kept"],
+            "there is no health check to change: the image has none, and --health-cmd is not given",
         ),
         (
             &["--memory-swappiness=5", "kept"],
