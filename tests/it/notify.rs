@@ -119,6 +119,26 @@ fn a_service_is_ready_once_it_is_healthy() {
     manager.socket.set_nonblocking(true).unwrap();
     assert!(manager.socket.recv(&mut [0; 64]).is_err());
     env.kelp(&["rm", "-f", "-t", "0", "web"]).succeeds();
+    // In the first run, or in a later one.
+    manager.socket.set_nonblocking(false).unwrap();
+    let flags = [
+        "--name=late",
+        "--sdnotify=healthy",
+        "--health-cmd=[ -e /tmp/first ]",
+        "--health-interval=50ms",
+        "--health-retries=1",
+        "--health-on-failure=restart",
+        "--stop-timeout=0",
+    ];
+    let image = env.busybox();
+    let script = "[ -e /tmp/once ] && : > /tmp/first; : > /tmp/once; exec sleep 1000";
+    let words = [&["run", "-d"], &flags[..], &[&image, "sh", "-c", script]].concat();
+    let mut command = env.kelp(&words).into_command();
+    command.env("NOTIFY_SOCKET", &path);
+    Kelp::new(command).succeeds();
+    assert!(manager.hears().starts_with("MAINPID="));
+    assert_eq!(manager.hears(), "READY=1\nSTATUS=container late is healthy");
+    env.kelp(&["rm", "-f", "-t", "0", "late"]).succeeds();
     let line = run(&env, &path, &["--rm", "--sdnotify=healthy"]).fails(125);
     assert!(line.contains("needs a health check"), "{line}");
 }

@@ -64,6 +64,22 @@ fn a_program_gets_the_sockets_that_were_opened_for_it() {
     let once = "2 1 1 web:admin\nsocket\nsocket\n";
     assert_eq!(env.kelp(&["logs", "again"]).succeeds(), once.repeat(2));
     env.kelp(&["rm", "again"]).succeeds();
+    // They are not for a container that is started because this one needs it.
+    let create = [
+        "create",
+        "--network=none",
+        "--name=db",
+        &image,
+        "sh",
+        "-c",
+        TELL,
+    ];
+    env.kelp(&create).succeeds();
+    let words = [&run[..], &["--requires=db", &image, "sh", "-c", TELL]].concat();
+    assert_eq!(through_shell(&env, OPENED, &words).succeeds(), once);
+    env.kelp(&["wait", "db"]).succeeds();
+    assert_eq!(env.kelp(&["logs", "db"]).succeeds(), "1\n");
+    env.kelp(&["rm", "db"]).succeeds();
 }
 
 #[test]

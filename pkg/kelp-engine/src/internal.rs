@@ -26,7 +26,7 @@ use crate::{ContainerId, Engine, Error, container, doctor_overlay, garbage, host
 pub fn run(args: &[String]) -> i32 {
     let words: Vec<_> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["monitor", id, preserved, sockets] => monitor(id, preserved, sockets),
+        ["monitor", id, preserved, sockets, whose] => monitor(id, preserved, sockets, whose),
         ["copy", id, request] => on_container(id, |engine, id| {
             container::copy::role::run(engine, id, request)
         }),
@@ -52,7 +52,7 @@ pub fn run(args: &[String]) -> i32 {
 }
 
 /// With so many descriptors for the program, of which so many are sockets that it is told of.
-fn monitor(id: &str, preserved: &str, sockets: &str) -> i32 {
+fn monitor(id: &str, preserved: &str, sockets: &str, whose: &str) -> i32 {
     let (Ok(id), Ok(preserved), Ok(sockets), Ok(engine)) = (
         id.parse::<ContainerId>(),
         preserved.parse(),
@@ -64,6 +64,7 @@ fn monitor(id: &str, preserved: &str, sockets: &str) -> i32 {
     let handed = Handed {
         preserved,
         sockets: Sockets::named(sockets),
+        is_main: whose == "main",
     };
     kelp_monitor::role::run(&engine.paths, id, &handed)
 }

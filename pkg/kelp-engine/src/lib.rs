@@ -41,7 +41,7 @@ use std::path::PathBuf;
 use container::config::CgroupMode;
 pub use error::{Error, Kind};
 pub use kelp_network as network;
-pub use kelp_runtime::{OCI_VERSION, devices};
+pub use kelp_runtime::{OCI_VERSION, devices, sockets};
 use kelp_state::paths::make_private;
 pub use kelp_state::{ContainerId, Health, Paths, Status};
 use storage::Storage;

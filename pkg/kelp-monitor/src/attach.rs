@@ -6,6 +6,7 @@ use std::path::Path;
 
 use kelp_runtime::console::Size;
 use kelp_runtime::foreign::Stage;
+use kelp_runtime::sockets::Sockets;
 use kelp_state::Health;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
@@ -39,6 +40,10 @@ pub struct Pipes {
     pub size: Option<Size>,
     /// How many descriptors of this process after standard error the program is started with.
     pub preserved_fds: u16,
+    /// Which of them are sockets that somebody has opened for it.
+    pub sockets: Option<Sockets>,
+    /// Whether whoever starts it was asked for this container, and not for one that needs it.
+    pub is_main: bool,
 }
 
 /// What a monitor says when the program has ended.

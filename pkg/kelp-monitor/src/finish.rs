@@ -13,7 +13,8 @@ use kelp_state::{ExitRecord, Health, Paths, Record, name};
 use crate::launch::Launch;
 use crate::overlays;
 
-/// Writes how it ended, then takes away what is no longer needed. What is returned is in the trash,
+/// Writes how it ended, then takes away what is no longer needed; all of a `--rm` container, unless it is started
+/// `again`. What is returned is in the trash,
 /// or where it was on a full disk: nobody has to wait until it is deleted.
 #[must_use = "the trash takes space until it is emptied"]
 pub(crate) fn finish(
@@ -22,9 +23,10 @@ pub(crate) fn finish(
     launch: &Launch,
     exit: &ExitRecord,
     cgroup: Option<&Cgroup>,
+    again: bool,
 ) -> Vec<PathBuf> {
     let name = current_name(paths, record, launch);
-    if launch.remove {
+    if launch.remove && !again {
         note(paths, record, launch, &name, "died", Some(exit.code));
         let trash = remove(paths, record, launch, &name, cgroup);
         note(paths, record, launch, &name, "cleanup", None);

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant, SystemTime};
 use kelp_runtime::cgroup::Cgroup;
 use kelp_state::file::Durability;
 use kelp_state::liveness::Alive;
-use kelp_state::{ExitRecord, Paths, Record, RunRecord, record};
+use kelp_state::{ExitRecord, HealthRecord, Paths, Record, RunRecord, record};
 
 use crate::error::Error;
 use crate::finish::{self, exit_record, finish, note};
 use crate::launch_file::LaunchFile;
 use crate::log::LogWriter;
+use crate::notify::Notify;
 use crate::notify::proxy::Proxy;
 use crate::place::{Choice, Place};
 use crate::protocol::{FailureKind, Reply, Streams, send};
@@ -40,6 +41,8 @@ pub(crate) struct Life<'a> {
     pub(crate) handed: Handed,
     /// Through which the program speaks to the service manager.
     pub(crate) proxy: Option<Proxy>,
+    /// How the service manager is to be told, once, that the container is healthy.
+    pub(crate) unready: Option<Notify>,
     /// Where the cgroup is made, until that is settled.
     pub(crate) choice: Option<Choice>,
     pub(crate) place: Option<Place>,
@@ -65,6 +68,8 @@ struct End {
     last: bool,
     /// Whether another one is due whatever the restart policy says.
     again: bool,
+    /// Whether it was ended because it was unhealthy.
+    unhealthy: bool,
 }
 
 impl Life<'_> {
@@ -80,7 +85,14 @@ impl Life<'_> {
             let end = match self.run(&mut first) {
                 Err(error) if is_first => {
                     let exit = self.failure(&error);
-                    let trash = finish(self.paths, self.record, &self.file.launch, &exit, None);
+                    let trash = finish(
+                        self.paths,
+                        self.record,
+                        &self.file.launch,
+                        &exit,
+                        None,
+                        false,
+                    );
                     finish::empty(&trash);
                     return Err(error);
                 }
@@ -90,6 +102,7 @@ impl Life<'_> {
                     clients: Vec::new(),
                     last: false,
                     again: false,
+                    unhealthy: false,
                 },
                 Ok(end) => end,
             };
@@ -105,12 +118,18 @@ impl Life<'_> {
                 &self.file.launch,
                 &end.exit,
                 end.cgroup.as_ref(),
+                again,
             );
             if !again {
                 drop(alive);
                 tell(&end.clients, code);
                 finish::empty(&trash);
-                return Ok(if end.last { 0 } else { code });
+                return Ok(match (end.last, end.unhealthy) {
+                    (true, false) => 0,
+                    // To a service manager that is a failure, however the program took it.
+                    (_, true) if code == 0 => 1,
+                    _ => code,
+                });
             }
             tell(&end.clients, code);
             finish::empty(&trash);
@@ -149,6 +168,10 @@ impl Life<'_> {
         let spec = joined.as_ref().unwrap_or(&launch.spec);
         let running = start(self, launch, spec, first.as_ref())?;
         drop(joined);
+        if launch.health.is_some() {
+            // What the last run came to is not what this one is, as soon as anybody can see that it runs.
+            record.write_health(&HealthRecord::default())?;
+        }
         let run = self.write_run(&running, started)?;
         self.catch_up(&running)?;
         let pid = run.pid;
@@ -157,8 +180,12 @@ impl Life<'_> {
             note(self.paths, record, launch, &launch.name, action, None);
         }
         // That nobody can be told is no reason to end what runs.
-        let unready = launch.notify.filter(|_| first.is_some());
-        let untold = unready.and_then(|notify| notify.begun(&launch.name).err());
+        let is_told = first.is_some() && self.handed.is_main;
+        let notify = launch.notify.filter(|_| is_told);
+        let untold = notify.and_then(|notify| notify.begun(&launch.name).err());
+        self.unready = self.unready.or(notify);
+        // Perhaps it was changed a moment ago.
+        let health = self.file.launch.health.clone();
         let asked = Asked {
             signals: &self.signals,
             signal: launch.stop_signal,
@@ -172,8 +199,8 @@ impl Life<'_> {
         };
         let mut watch = Watch::new(running, &mut self.log, of, run, &self.listener, asked);
         watch.end_after(launch.timeout.map(Duration::from_secs));
-        watch.tell_when_healthy(unready);
-        watch.check(launch.health.as_ref());
+        watch.tell_when_healthy(self.unready);
+        watch.check(health.as_ref());
         if let Some(starter) = first.take() {
             let socket = starter.socket.try_clone();
             let socket = socket.map_err(Error::io("copy a descriptor"))?;
@@ -198,6 +225,7 @@ impl Life<'_> {
         } = seen.running;
         drop(child.release());
         self.oom_killed = seen.oom_killed;
+        self.unready = seen.unready;
         let (code, why) = if seen.timed_out {
             (TIMED_OUT, "it ran for longer than --timeout allows")
         } else {
@@ -218,6 +246,7 @@ impl Life<'_> {
             cgroup: cgroup.release(),
             clients: seen.clients,
             last: seen.stopped || seen.ends,
+            unhealthy: !seen.ended_because.is_empty(),
             again: seen.again,
         })
     }

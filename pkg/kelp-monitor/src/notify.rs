@@ -63,13 +63,25 @@ impl Notify {
 /// Those of sendto(2): `ENOENT` or `ECONNREFUSED` where nobody is there, `EAGAIN` where it reads nothing for seconds.
 pub fn say(message: &str) -> io::Result<()> {
     match std::env::var_os(SOCKET) {
-        Some(socket) => Ok(tell(socket.as_encoded_bytes(), message.as_bytes())?),
+        Some(socket) => Ok(tell(
+            socket.as_encoded_bytes(),
+            message.as_bytes(),
+            SendFlags::empty(),
+        )?),
         None => Ok(()),
     }
 }
 
+/// The same, unless the manager has yet to read what it was told before: then this is lost.
+fn say_at_once(message: &str) {
+    if let Some(socket) = std::env::var_os(SOCKET) {
+        let flags = SendFlags::DONTWAIT;
+        let _ = tell(socket.as_encoded_bytes(), message.as_bytes(), flags);
+    }
+}
+
 /// Sends one datagram to a path, or to an abstract name, which begins with an at sign there.
-fn tell(socket: &[u8], message: &[u8]) -> Result<(), Errno> {
+fn tell(socket: &[u8], message: &[u8], how: SendFlags) -> Result<(), Errno> {
     let address = match socket.strip_prefix(b"@") {
         Some(name) => SocketAddrUnix::new_abstract_name(name)?,
         None => SocketAddrUnix::new(socket)?,
@@ -78,7 +90,7 @@ fn tell(socket: &[u8], message: &[u8]) -> Result<(), Errno> {
     let from = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
     set_socket_timeout(&from, Timeout::Send, Some(PATIENCE))?;
     loop {
-        match sendto(&from, message, SendFlags::NOSIGNAL, &address) {
+        match sendto(&from, message, SendFlags::NOSIGNAL | how, &address) {
             Ok(_) => return Ok(()),
             Err(Errno::INTR) => {}
             Err(error) => return Err(error),
@@ -104,14 +116,14 @@ mod tests {
             (UnixDatagram::bind_addr(&address), format!("@{name}")),
         ] {
             let socket = socket.unwrap();
-            tell(text.as_bytes(), b"READY=1").unwrap();
+            tell(text.as_bytes(), b"READY=1", SendFlags::empty()).unwrap();
             let mut buffer = [0; 64];
             let length = socket.recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..length], b"READY=1");
         }
         std::fs::remove_file(&path).unwrap();
         assert_eq!(
-            tell(path.to_str().unwrap().as_bytes(), b"x"),
+            tell(path.to_str().unwrap().as_bytes(), b"x", SendFlags::DONTWAIT),
             Err(Errno::NOENT)
         );
     }

@@ -32,6 +32,9 @@ pub struct Handed {
     pub preserved: i32,
     /// Which of them the program is told of as sockets.
     pub sockets: Option<Sockets>,
+    /// Whether the starter was asked for this container, and not for one that needs it: a service manager hears of
+    /// this one.
+    pub is_main: bool,
 }
 
 impl Handed {
@@ -124,7 +127,8 @@ fn live(
     let log = LogWriter::open(launch, &record.id).map_err(Error::io(what))?;
     let listener = listener(&record.runtime)?;
     let signals = take_signals().map_err(Error::io("make a signalfd"))?;
-    let proxy = (launch.notify == Some(Notify::Container)).then(|| Proxy::bind(&record.data));
+    let proxy = (launch.notify == Some(Notify::Container))
+        .then(|| Proxy::bind(&record.data, handed.is_main));
     let proxy = proxy.transpose().map_err(Error::io(
         "make the socket by which the container tells that it is ready",
     ))?;
@@ -139,6 +143,7 @@ fn live(
         listener,
         signals,
         handed: handed.clone(),
+        unready: None,
         proxy,
         choice: Some(choice),
         place: None,

@@ -117,6 +117,8 @@ pub(crate) struct Seen {
     pub(crate) oom_killed: bool,
     /// What its health checks have found.
     pub(crate) health: Option<HealthRecord>,
+    /// How the service manager is still to be told that it is healthy.
+    pub(crate) unready: Option<Notify>,
 }
 
 /// What a descriptor of the poll set stands for.
@@ -194,6 +196,7 @@ impl<'a> Watch<'a> {
                         // Both may have come at once.
                         self.look_at_the_memory();
                         self.drain()?;
+                        self.end_checks();
                         self.exit = Some(exit);
                         // It has ended in time, however long its log takes.
                         self.deadline = None;
@@ -235,6 +238,7 @@ impl<'a> Watch<'a> {
             ended_because: self.ended_because,
             oom_killed: self.run.oom_killed,
             health: self.checks.map(|checks| checks.record().clone()),
+            unready: self.unready,
         }
     }
 
@@ -281,6 +285,7 @@ impl<'a> Watch<'a> {
     fn time_out(&mut self) {
         self.deadline = None;
         self.timed_out = !self.stopped && !self.ends && !self.again;
+        self.end_checks();
         self.kill();
     }
 
@@ -391,6 +396,7 @@ impl<'a> Watch<'a> {
 
     /// Asks the program to end, and kills it when its time is over.
     fn ask_to_end(&mut self) {
+        self.end_checks();
         let _ = pidfd_send(self.running.child.pidfd.as_fd(), self.asked.signal);
         // Said again, it does not last longer.
         let end = Instant::now().checked_add(self.asked.timeout);
@@ -479,7 +485,10 @@ impl<'a> Watch<'a> {
                 // A resize is not answered: it comes from a signal handler's loop.
                 return;
             }
-            Request::Stop => self.stopped = true,
+            Request::Stop => {
+                self.stopped = true;
+                self.end_checks();
+            }
             Request::Stage => return self.show_stage(number),
             Request::Check => return self.check_for(number),
             Request::WriteHealth => self.write_health(),

@@ -23,7 +23,7 @@ use crate::container::config::{
 };
 use crate::container::making::Making;
 use crate::container::remove::RemoveOptions;
-use crate::container::{accounts, limits, log, network, notify, system};
+use crate::container::{accounts, health, limits, log, network, notify, system};
 use crate::image::{Base, BaseRoot, Held};
 use crate::layered::Mounting;
 use crate::spec;
@@ -70,11 +70,15 @@ impl Engine {
         self.settle_requirements(&mut options, &id)?;
         let record = Record::new(&self.paths, id.clone());
         let mut made = Making::begin(self, &record)?;
+        self.check_requirements(&options)?;
         // Before anything is copied.
         let name = self.reserve_name(&options, &id)?;
         made.name = Some(name.clone());
         options.name = Some(name.clone());
-        let rootfs = base.rootfs(&record.data, storage, options.remove);
+        let health = options.health.over(base.health.clone())?;
+        // Nothing of what it writes has to last, unless it may be started again.
+        let volatile = options.remove && !health::starts_again(health.as_ref());
+        let rootfs = base.rootfs(&record.data, storage, volatile);
         if let Rootfs::Copied { root, layers } = &rootfs {
             // Before there are volumes, which nothing keeps meanwhile.
             self.unlocked(&mut base.held, || {

@@ -26,15 +26,15 @@ pub(crate) fn is_deaf(pid: u32, signal: i32) -> bool {
 
 fn is_deaf_thread(thread: &Path, signal: i32) -> bool {
     let read = |name| fs::read_to_string(thread.join(name));
-    // Whoever waits blocks the signal again when it does not: looked at in this order nothing is missed.
-    let Ok(call) = read("syscall") else {
-        return false;
+    let waits = || {
+        let call = read("syscall").ok()?;
+        let number = call.split_whitespace().next().unwrap_or_default();
+        Some(WAITS.contains(&number))
     };
-    let waits = call
-        .split_whitespace()
-        .next()
-        .is_some_and(|number| WAITS.contains(&number));
-    !waits && read("status").is_ok_and(|status| says_deaf(&status, signal))
+    // A thread that does not wait blocks the signal; one that begins to between two looks is seen by the third.
+    waits() == Some(false)
+        && read("status").is_ok_and(|status| says_deaf(&status, signal))
+        && waits() == Some(false)
 }
 
 /// The same of a text of proc_pid_status(5).

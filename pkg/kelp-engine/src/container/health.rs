@@ -13,6 +13,9 @@ use crate::{Engine, Error, Kind};
 /// The usual time between two checks, and for one.
 const USUAL: Duration = Duration::from_secs(30);
 
+/// Nothing is shorter.
+const SHORTEST: Duration = Duration::from_millis(1);
+
 /// How often a check fails before the container is unhealthy.
 const RETRIES: u32 = 3;
 
@@ -113,7 +116,7 @@ impl ImageCheck {
             u64::try_from(nanoseconds)
                 .ok()
                 .filter(|&span| span > 0)
-                .map(Duration::from_nanos)
+                .map(|span| Duration::from_nanos(span).max(SHORTEST))
         };
         let mut config = usual(test);
         config.check.interval = Some(span(self.interval).unwrap_or(USUAL));
@@ -176,7 +179,8 @@ impl HealthOptions {
         change(&mut config.check, self.interval, self.timeout);
         set(&mut config.retries, self.retries);
         set(&mut config.start_period, self.start_period);
-        config.start_interval = self.start_interval.or(config.start_interval);
+        let start_interval = self.start_interval.map(|interval| interval.max(SHORTEST));
+        config.start_interval = start_interval.or(config.start_interval);
         set(&mut config.on_failure, self.on_failure);
         set(&mut config.log_count, self.log_count);
         set(&mut config.log_size, self.log_size);
@@ -227,7 +231,7 @@ fn is_none(test: &[String]) -> bool {
 
 fn change(check: &mut Check, interval: Option<Duration>, timeout: Option<Duration>) {
     if let Some(interval) = interval {
-        check.interval = (!interval.is_zero()).then_some(interval);
+        check.interval = (!interval.is_zero()).then_some(interval.max(SHORTEST));
     }
     set(&mut check.timeout, timeout);
 }

@@ -4,7 +4,6 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use kelp_args::RestartPolicy;
 use kelp_monitor::Launch;
 use kelp_monitor::attach::Connection;
 use kelp_state::file::{self, Durability};
@@ -13,7 +12,7 @@ use kelp_state::{ContainerId, Record, Status, liveness, name, record, trash};
 
 use crate::container::config::Config;
 use crate::container::find::kill_remains;
-use crate::container::signal::{MONITORS_TIME, StopRequest, Stopped};
+use crate::container::signal::{MONITORS_TIME, StopRequest, Stopped, may_start_again};
 use crate::container::wait::CHANGES;
 use crate::watch::{Watch, Woken};
 use crate::{Engine, Error};
@@ -97,6 +96,10 @@ impl Engine {
             }
             // Unless it was started just now.
             if let Some(_offline) = liveness::offline_within(&record.runtime, PATIENCE)? {
+                if !options.needed {
+                    // Somebody may have come to need it meanwhile.
+                    self.check_unneeded(id)?;
+                }
                 return self.remove_offline(&record, options.force, options.volumes);
             }
         }
@@ -144,9 +147,10 @@ impl Engine {
         timeout: Option<Duration>,
     ) -> Result<(), Error> {
         let config = self.config(id).ok();
-        let restarts = |config: &Config| config.options.restart != RestartPolicy::No;
         let monitor = Connection::open(&record.runtime).ok();
-        if let (Some(monitor), Some(_)) = (&monitor, config.as_ref().filter(|it| restarts(it))) {
+        if let (Some(monitor), Some(_)) =
+            (&monitor, config.as_ref().filter(|it| may_start_again(it)))
+        {
             // It may be between two runs.
             monitor.ask_to_stop();
         }

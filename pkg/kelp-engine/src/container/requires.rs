@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use kelp_monitor::attach::Pipes;
 use kelp_state::file;
-use kelp_state::{ContainerId, ExitRecord, Health, Record, Status};
+use kelp_state::{ContainerId, ExitRecord, Health, Record, Status, record};
 use serde::{Deserialize, Serialize};
 
 use crate::container::config::CreateOptions;
@@ -112,7 +112,37 @@ impl Engine {
         let entries = fs::read_dir(self.paths.container(id).join(NEEDED));
         let entries = entries.into_iter().flatten().flatten();
         let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        ids.filter(|id| self.paths.container(id).is_dir()).collect()
+        ids.filter(|id| {
+            let record = self.paths.container(id);
+            record::is_finished(&record) || record::is_being_made(&record)
+        })
+        .collect()
+    }
+
+    /// Refuses to make a container that needs one which was removed while it was looked for.
+    pub(crate) fn check_requirements(&self, options: &CreateOptions) -> Result<(), Error> {
+        for required in &options.requires {
+            let id = required.container.parse::<ContainerId>();
+            if id.is_ok_and(|id| !self.paths.container(&id).is_dir()) {
+                return Err(kelp_state::Error::NotFound(required.container.clone()).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a container's start waits for more than that others run.
+    pub fn waits_for_others(&self, id: &ContainerId) -> bool {
+        let config = self.config(id);
+        let list = config
+            .map(|config| config.options.requires)
+            .unwrap_or_default();
+        list.iter().any(|required| {
+            required.until != Until::ServiceStarted
+                || required
+                    .container
+                    .parse()
+                    .is_ok_and(|id| self.waits_for_others(&id))
+        })
     }
 
     /// The containers that this one needs.
@@ -178,7 +208,12 @@ impl Engine {
             Until::ServiceStarted => Ok(()),
             Until::ServiceHealthy => {
                 let conditions = [Health::Healthy, Health::Unhealthy].map(Condition::Health);
-                self.wait_for(id, &conditions)?;
+                match self.wait_while(id, &conditions, true) {
+                    Err(error) if error.kind() == Kind::Conflict => {
+                        return Err(self.unmet(id, "it has ended"));
+                    }
+                    waited => drop(waited?),
+                }
                 let health = record.health()?.unwrap_or_default().status;
                 if health == Health::Healthy {
                     return Ok(());

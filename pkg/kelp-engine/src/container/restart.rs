@@ -18,7 +18,11 @@ impl Engine {
         // What could not be started again is not stopped.
         kelp_monitor::shown::check(&self.paths, &Record::new(&self.paths, id.clone()))?;
         tell(&self.stop_container(id, request)?);
-        self.start_container(id, Pipes::default())?;
+        let pipes = Pipes {
+            is_main: true,
+            ..Pipes::default()
+        };
+        self.start_container(id, pipes)?;
         self.note_id("restart", id, None);
         Ok(())
     }

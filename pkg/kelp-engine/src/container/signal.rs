@@ -107,7 +107,9 @@ impl Engine {
             .options
             .notify
             .is_some_and(|notify| notify != Notify::Ignore);
-        let restarts = self.keep_stopped(&config, may_start_again(&config) || is_service);
+        // What fails while it ends is no reason to do anything about it.
+        let is_watched = is_service || config.health.is_some();
+        let restarts = self.keep_stopped(&config, may_start_again(&config) || is_watched);
         let Ok((run, pidfd)) = self.init_of(id) else {
             // It has just ended, or is between two runs, and there is no next one now.
             return Ok(if restarts || status != Status::Stopping {
@@ -248,7 +250,7 @@ impl Engine {
 }
 
 /// Whether the monitor may start it again when it has ended.
-fn may_start_again(config: &Config) -> bool {
+pub(crate) fn may_start_again(config: &Config) -> bool {
     config.options.restart != RestartPolicy::No || health::starts_again(config.health.as_ref())
 }
 

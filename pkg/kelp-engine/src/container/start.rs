@@ -5,13 +5,12 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use kelp_args::RestartPolicy;
 use kelp_monitor::Launch;
 use kelp_monitor::attach::{Connection, Pipes};
 use kelp_monitor::launch::LogDriver;
 use kelp_monitor::role::Handed;
 use kelp_runtime::launch::pair;
-use kelp_runtime::sockets::{self, Sockets};
+use kelp_runtime::sockets;
 use kelp_state::file;
 use kelp_state::{ContainerId, Record, Status, liveness};
 use kelp_userns::shared::{self, Coming};
@@ -19,7 +18,7 @@ use rustix::termios::isatty;
 
 use crate::container::config::{Config, CreateOptions, UserMode};
 use crate::container::remove::RemoveOptions;
-use crate::container::signal::{MONITORS_TIME, ends_within};
+use crate::container::signal::{MONITORS_TIME, ends_within, may_start_again};
 use crate::container::wait::Condition;
 use crate::{Engine, Error, Kind, host, internal};
 
@@ -79,7 +78,7 @@ impl Engine {
             status = self.status(id)?;
         }
         // With a policy the monitor starts it again by itself.
-        let ends = self.config(id)?.options.restart == RestartPolicy::No;
+        let ends = !may_start_again(&self.config(id)?);
         if ends && matches!(status, Status::Running | Status::Paused) {
             let ended = match self.init_of(id) {
                 Ok((_, pidfd)) => ends_within(&pidfd, Duration::ZERO)?,
@@ -140,7 +139,9 @@ impl Engine {
         }
         let count = handed.sockets.map_or(0, |sockets| sockets.count);
         let (preserved, count) = (handed.preserved.to_string(), count.to_string());
-        internal::spawn(&["monitor", id.as_str(), &preserved, &count], &userns, fds)?;
+        let whose = if handed.is_main { "main" } else { "needed" };
+        let words = ["monitor", id.as_str(), &preserved, &count, whose];
+        internal::spawn(&words, &userns, fds)?;
         drop(theirs);
         let (pid, untold) = connection
             .started()
@@ -169,7 +170,7 @@ impl Engine {
 /// What the program gets of this process's descriptors: those that were asked for, and sockets that somebody has
 /// opened for it.
 fn handed(pipes: &Pipes, launch: &Launch) -> Result<Handed, Error> {
-    let sockets = Sockets::of_this_process();
+    let sockets = pipes.sockets.clone();
     let listened = sockets.as_ref().map_or(0, |sockets| sockets.count);
     let preserved = i32::from(pipes.preserved_fds) + i32::from(listened);
     if preserved > 0 && launch.runtime.is_some() {
@@ -182,7 +183,11 @@ fn handed(pipes: &Pipes, launch: &Launch) -> Result<Handed, Error> {
             "descriptor {number} is not open: --preserve-fds and LISTEN_FDS count from 3 on"
         )));
     }
-    Ok(Handed { preserved, sockets })
+    Ok(Handed {
+        preserved,
+        sockets,
+        is_main: pipes.is_main,
+    })
 }
 
 /// A terminal is passed on only where that is said: the program would read what is typed for others.

@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::container::config::{CgroupMode, Config, HealthOptions};
 use crate::container::limits::{self, Limits};
-use crate::container::{create, environment};
+use crate::container::{create, environment, health};
 use crate::{Engine, Error, spec};
 
 /// What is to change; the rest stays as it is.
@@ -119,6 +119,15 @@ impl Documents {
             self.launch.restart = create::restart(policy);
         }
         self.launch.health = request.health.over(self.launch.health.take())?;
+        if options.remove
+            && health::starts_again(self.launch.health.as_ref())
+            && !health::starts_again(self.config.health.as_ref())
+        {
+            return Err(Error::invalid(
+                "what a --rm container has written is gone with its first run: create it anew for health checks that \
+                 start it again",
+            ));
+        }
         self.config.health.clone_from(&self.launch.health);
         for (name, soft, hard) in &request.ulimits {
             options.ulimits.retain(|(known, _, _)| known != name);

@@ -74,6 +74,16 @@ impl Engine {
     /// Waits until a container is in one of these states; its exit code, or -1 if it has not ended.
     /// One that was never started is waited for until it has been started and has ended.
     pub fn wait_for(&self, id: &ContainerId, conditions: &[Condition]) -> Result<i32, Error> {
+        self.wait_while(id, conditions, false)
+    }
+
+    /// The same; of one that `has_run`, the end ends a wait for its health.
+    pub(crate) fn wait_while(
+        &self,
+        id: &ContainerId,
+        conditions: &[Condition],
+        mut has_run: bool,
+    ) -> Result<i32, Error> {
         let record = Record::new(&self.paths, id.clone());
         let only_exit = conditions
             .iter()
@@ -90,7 +100,6 @@ impl Engine {
                 id.short()
             )));
         }
-        let mut has_run = false;
         fs::create_dir_all(&record.runtime)
             .map_err(Error::io(format!("create {}", record.runtime.display())))?;
         let watch = Watch::on(&record.runtime, CHANGES)?;

@@ -25,6 +25,8 @@ pub(crate) struct Checks {
     /// When the next one is due, unless the container is paused.
     next: Option<Instant>,
     paused: bool,
+    /// Whether no more are made.
+    has_ended: bool,
     /// Clients that asked for a check and wait for its result.
     askers: Vec<u64>,
 }
@@ -51,6 +53,7 @@ impl Checks {
             under_way: None,
             void: false,
             paused: false,
+            has_ended: false,
             askers: Vec::new(),
         }
     }
@@ -101,6 +104,9 @@ impl Checks {
 
     /// A client wants a check now, or the result of the one that is under way.
     pub(crate) fn ask(&mut self, client: u64, subject: Subject<'_>) -> io::Result<()> {
+        if self.has_ended {
+            return Err(io::Error::other("the container is about to end"));
+        }
         if self.paused {
             return Err(io::Error::other(
                 "the container is paused: unpause it first",
@@ -126,7 +132,10 @@ impl Checks {
     }
 
     /// Hears from the probe.
-    pub(crate) fn hear(&mut self) -> Option<Outcome> {
+    ///
+    /// `is_ending` says whether the container's first process is on its way out: that takes a check along, which
+    /// tells nothing of the container then.
+    pub(crate) fn hear(&mut self, is_ending: impl Fn() -> bool) -> Option<Outcome> {
         let never = UnderWay::never();
         let check = self.under_way.as_ref().unwrap_or(&never);
         let result = match self.probe.as_ref()?.hear(check) {
@@ -139,12 +148,32 @@ impl Checks {
             Ok(result) => result,
         };
         self.under_way.take()?;
+        if result.exit_code != 0 && is_ending() {
+            self.void = true;
+            self.next = None;
+            self.has_ended = true;
+            return None;
+        }
         self.judge(result)
+    }
+
+    /// The container is to end: it is checked no more. Who asked gets no result.
+    #[must_use = "who asked has to be told"]
+    pub(crate) fn end(&mut self) -> Vec<u64> {
+        self.has_ended = true;
+        self.probe = None;
+        self.under_way = None;
+        self.next = None;
+        std::mem::take(&mut self.askers)
     }
 
     fn judge(&mut self, result: HealthCheck) -> Option<Outcome> {
         if std::mem::take(&mut self.void) {
             self.schedule();
+            if !self.askers.is_empty() {
+                // They asked after it had begun to tell nothing.
+                self.next = Some(Instant::now());
+            }
             return None;
         }
         Some(self.count(result))

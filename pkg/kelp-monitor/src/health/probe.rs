@@ -42,6 +42,12 @@ use crate::role::failure_kind;
 /// How much longer than its program a probe may take: to enter the container, and to tell.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// What a longer time than the clock has room for is taken for.
+const LONGEST: Duration = Duration::from_hours(24 * 365);
+
+/// Bytes that a pipe has room for (pipe(7)).
+const PIPE: usize = 64 << 10;
+
 /// The exit code of a program that took too long, as docker and podman have it.
 const TOO_LONG: i32 = -1;
 
@@ -145,7 +151,9 @@ impl Probe {
         )?;
         Ok(UnderWay {
             begun: SystemTime::now(),
-            end: Instant::now() + check.timeout.saturating_add(GRACE),
+            end: Instant::now()
+                .checked_add(check.timeout.saturating_add(GRACE))
+                .unwrap_or_else(|| Instant::now() + LONGEST),
         })
     }
 
@@ -348,17 +356,18 @@ fn watch(child: &Child, output: &mut Output, deadline: Option<Instant>) -> io::R
         if open {
             fds.push(PollFd::new(&output.pipe, PollFlags::IN));
         }
-        let left = deadline.map(|end| timespec(end.saturating_duration_since(Instant::now())));
-        match poll(&mut fds, left.as_ref()) {
-            Ok(0) => {
-                // It leads a session and a group of its own, whose number is nobody else's before it is reaped.
-                let _ = kill_process_group(child.pid, Signal::KILL);
-                let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
-                wait_pidfd(child.pidfd.as_fd())?;
-                return Ok(None);
-            }
+        let left = deadline.map(|end| end.saturating_duration_since(Instant::now()));
+        match poll(&mut fds, left.map(timespec).as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
+        }
+        // Also where there is always something to read.
+        if deadline.is_some_and(|end| end <= Instant::now()) && !has_input(child.pidfd.as_fd()) {
+            // It leads a session and a group of its own, whose number is nobody else's before it is reaped.
+            let _ = kill_process_group(child.pid, Signal::KILL);
+            let _ = pidfd_send_signal(&child.pidfd, Signal::KILL);
+            wait_pidfd(child.pidfd.as_fd())?;
+            return Ok(None);
         }
         open = open && output.turn();
         if has_input(child.pidfd.as_fd()) {
@@ -378,10 +387,10 @@ struct Output {
 }
 
 impl Output {
-    /// Reads what is there; whether more may come.
+    /// Reads what is there, as much as a pipe has at most; whether more may come.
     fn turn(&mut self) -> bool {
         let mut buffer = [0; 4096];
-        loop {
+        for _ in 0..PIPE / buffer.len() {
             match rustix::io::read(&self.pipe, &mut buffer) {
                 Ok(0) => return false,
                 Ok(length) => {
@@ -395,6 +404,7 @@ impl Output {
                 Err(error) => return error == Errno::AGAIN,
             }
         }
+        true
     }
 }
 

@@ -17,7 +17,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, bind, recv, socket_with,
 };
 
-use super::say;
+use super::say_at_once;
 
 /// The directory of the socket, in the container's record.
 pub const DIRECTORY: &str = "notify";
@@ -53,11 +53,13 @@ const TURN: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Proxy {
     socket: OwnedFd,
+    /// Whether there is a manager that wants to hear.
+    passes: bool,
 }
 
 impl Proxy {
     /// Binds it in this record, for everybody in the container.
-    pub(crate) fn bind(record: &Path) -> io::Result<Self> {
+    pub(crate) fn bind(record: &Path, passes: bool) -> io::Result<Self> {
         let path = record.join(DIRECTORY);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = open(&path, flags, Mode::empty())?;
@@ -69,7 +71,7 @@ impl Proxy {
         let address = SocketAddrUnix::new(format!("/proc/self/fd/{number}/{NAME}"))?;
         bind(&socket, &address)?;
         fs::set_permissions(path.join(NAME), fs::Permissions::from_mode(0o666))?;
-        Ok(Self { socket })
+        Ok(Self { socket, passes })
     }
 
     /// What becomes readable when the program has said something.
@@ -90,8 +92,10 @@ impl Proxy {
             if length <= LONGEST
                 && let Some(message) = passed(&buffer[..length])
             {
-                // A manager that can't be told is one that asks no more.
-                let _ = say(&message);
+                // As the program would: a manager that does not read holds nobody up.
+                if self.passes {
+                    say_at_once(&message);
+                }
             }
         }
     }
@@ -141,7 +145,7 @@ mod tests {
         let long = directory.path().join("d".repeat(120));
         fs::create_dir_all(long.join(DIRECTORY)).unwrap();
         for _ in 0..2 {
-            Proxy::bind(&long).unwrap();
+            Proxy::bind(&long, true).unwrap();
             let metadata = fs::metadata(long.join(DIRECTORY).join(NAME)).unwrap();
             assert_eq!(metadata.permissions().mode() & 0o777, 0o666);
         }

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 
 use kelp_state::Health;
 use kelp_state::file::{self, Durability};
+use kelp_sys::fd::has_input;
 
 use super::Watch;
 use crate::finish::{current_name, note_health};
@@ -16,8 +17,28 @@ use crate::protocol::{Reply, send};
 impl Watch<'_> {
     /// Makes health checks from now on, or none.
     pub(crate) fn check(&mut self, config: Option<&HealthConfig>) {
+        let before = self.checks.take();
+        self.refuse_all(
+            before.map(|mut checks| checks.end()),
+            "the checks were changed",
+        );
         self.checks = config.cloned().map(Checks::begin);
+        if self.run.paused {
+            self.pause_checks(true);
+        }
         self.write_health();
+    }
+
+    /// Makes no more: the container is to end, and what fails meanwhile says nothing of it.
+    pub(super) fn end_checks(&mut self) {
+        let askers = self.checks.as_mut().map(Checks::end);
+        self.refuse_all(askers, "the container is about to end");
+    }
+
+    fn refuse_all(&mut self, askers: Option<Vec<u64>>, why: &str) {
+        for asker in askers.into_iter().flatten() {
+            self.refuse(asker, why);
+        }
     }
 
     /// Has the service manager told when the container is healthy, if that is what it waits for.
@@ -50,7 +71,10 @@ impl Watch<'_> {
 
     /// The check that is under way may have ended.
     pub(super) fn hear_of_health(&mut self) {
-        let outcome = self.checks.as_mut().and_then(Checks::hear);
+        let (pid, init) = (self.run.pid, self.running.child.pidfd.as_fd());
+        let is_ending = || has_input(init) || is_exiting(pid);
+        let checks = self.checks.as_mut();
+        let outcome = checks.and_then(|checks| checks.hear(is_ending));
         self.heed(outcome);
     }
 
@@ -66,9 +90,10 @@ impl Watch<'_> {
     /// The container is paused, or goes on.
     pub(super) fn pause_checks(&mut self, paused: bool) {
         let askers = self.checks.as_mut().map(|checks| checks.pause(paused));
-        for asker in askers.into_iter().flatten() {
-            self.refuse(asker, "the container was paused before its check had ended");
-        }
+        self.refuse_all(
+            askers,
+            "the container was paused before its check had ended",
+        );
     }
 
     fn with_checks<T>(&mut self, act: impl FnOnce(&mut Checks, Subject<'_>) -> T) -> Option<T> {
@@ -129,7 +154,10 @@ impl Watch<'_> {
         self.ended_because = act.reason();
         match act {
             OnFailure::None => {}
-            OnFailure::Kill => self.kill(),
+            OnFailure::Kill => {
+                self.end_checks();
+                self.kill();
+            }
             OnFailure::Restart => {
                 self.again = true;
                 self.ask_to_end();
@@ -155,5 +183,35 @@ impl Watch<'_> {
                 let _ = file::write_json(&path, checks.record(), Durability::None);
             }
         }
+    }
+}
+
+/// Whether a process is on its way out: its flag `PF_EXITING` (proc_pid_stat(5), field 9). What it takes along ends
+/// before it can be waited for itself (pid_namespaces(7)).
+fn is_exiting(pid: u32) -> bool {
+    const PF_EXITING: u32 = 0x4;
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let flags = fields
+        .split_whitespace()
+        .nth(6)
+        .and_then(|it| it.parse::<u32>().ok());
+    flags.is_none_or(|flags| flags & PF_EXITING != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_is_gone_or_a_zombie_is_on_its_way_out() {
+        assert!(!is_exiting(std::process::id()));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        while !is_exiting(pid) {
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(is_exiting(pid));
     }
 }
