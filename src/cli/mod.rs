@@ -1,6 +1,7 @@
 //! The command line: one file a command, each with its arguments and one function.
 
 mod attach;
+mod auto_update;
 mod command_line;
 mod commit;
 mod completion;
@@ -122,6 +123,7 @@ struct Kelp {
 
 #[derive(Subcommand)]
 enum Command {
+    AutoUpdate(auto_update::Args),
     Completion(completion::Args),
     Container(container::Args),
     #[command(flatten)]
@@ -214,6 +216,7 @@ fn dispatch(
     command: Command,
 ) -> anyhow::Result<i32> {
     match command {
+        Command::AutoUpdate(args) => auto_update::run(engine, args),
         Command::Completion(args) => completion::run(Kelp::command(), &args),
         Command::Container(args) => container::run_group(engine, before, args),
         Command::OnContainers(command) => container::run(engine, before, command),

@@ -7,6 +7,7 @@
 
 mod additional;
 mod archive;
+mod auto_update;
 mod buildah;
 mod cgroups;
 mod check;
@@ -24,6 +25,7 @@ mod env;
 mod events;
 mod exec;
 mod exec_alone;
+mod fake_systemd;
 mod flags;
 mod foreign;
 mod from_podman;

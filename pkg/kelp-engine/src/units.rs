@@ -1,13 +1,15 @@
 //! Units of the user's systemd, or the system's for root: for those that are generated of Quadlet files.
 
 use std::io::Read;
+use std::time::Duration;
 
 use kelp_image::access::AccessOptions;
 use kelp_image::config_paths::ConfigPaths;
 use kelp_image::remote::Remote;
-use kelp_systemd::Manager;
+use kelp_systemd::{JobResult, Manager};
 
 use crate::Engine;
+use crate::auto_update::UnitState;
 use crate::error::Error;
 
 /// The largest file that is fetched for a unit; bytes.
@@ -61,10 +63,22 @@ impl Units {
 
     /// How a unit is, as `active/running`; nothing if systemd does not know it.
     pub fn state(&mut self, unit: &str) -> Result<Option<String>, Error> {
+        let state = self.parts(unit)?;
+        Ok(state.map(|UnitState { active, sub }| format!("{active}/{sub}")))
+    }
+
+    /// The same in its parts.
+    pub(crate) fn parts(&mut self, unit: &str) -> Result<Option<UnitState>, Error> {
         let state = self.0.state(unit);
         let [load, active, sub] =
             state.map_err(|error| Error::caused_by(&format!("ask systemd for {unit}"), error))?;
-        Ok((load != "not-found").then(|| format!("{active}/{sub}")))
+        Ok((load != "not-found").then_some(UnitState { active, sub }))
+    }
+
+    /// Stops a unit and starts it again; what that has come to when it has ended.
+    pub(crate) fn restart(&mut self, unit: &str, limit: Duration) -> Result<JobResult, Error> {
+        let result = self.0.restart(unit, limit);
+        result.map_err(|error| Error::caused_by(&format!("restart {unit}"), error))
     }
 
     /// Which of these services run, of a template (`web@.service`) all instances: what is being started, stopped

@@ -12,7 +12,7 @@ use rustix::time::Timespec;
 
 use crate::{Error, Kind};
 
-/// Changes of one file or directory since the last [`Watch::wait`].
+/// Changes of one file or directory since the last [`Watch::wait_with`].
 #[derive(Debug)]
 pub(crate) struct Watch {
     fd: OwnedFd,
@@ -47,11 +47,6 @@ impl Watch {
             error => Error::io(what())(error),
         })?;
         Ok(Self { fd })
-    }
-
-    /// Waits until something has changed.
-    pub(crate) fn wait(&self) -> Result<(), Error> {
-        self.wait_with(None, None).map(drop)
     }
 
     /// Waits for a change, for `other`, or for a time.

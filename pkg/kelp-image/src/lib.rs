@@ -49,6 +49,7 @@ pub mod login;
 pub mod manifest;
 pub mod merged;
 mod mode;
+pub mod offer;
 pub mod pack;
 pub mod parcel;
 pub mod platform;

@@ -6,10 +6,11 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::job::{Job, JobResult};
 use crate::wire::{self, Kind, Message, Reader, Writer};
 
 /// A manager that is silent for so long does not answer any more.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What sd-bus reads at first, the authentication included (its `bus_socket_read_auth`).
 const FIRST_READ: usize = 256;
@@ -30,7 +31,7 @@ pub enum Error {
     },
     /// The job that it began did not succeed.
     #[error("systemd could not start the scope: {0}")]
-    Failed(String),
+    Failed(JobResult),
     /// It says what nobody understands.
     #[error("systemd does not speak D-Bus: {0}")]
     Protocol(&'static str),
@@ -66,13 +67,6 @@ pub struct Scope<'a> {
     pub pid: u32,
     /// How long its processes have between the request to stop and SIGKILL; microseconds.
     pub stop_timeout: u64,
-}
-
-/// A request that has been sent.
-#[derive(Debug)]
-pub struct Job {
-    manager: Manager,
-    serial: u32,
 }
 
 impl Manager {
@@ -153,6 +147,40 @@ impl Manager {
             // It went by itself.
             Err(Error::Refused { name, .. }) if name.ends_with(".NoSuchUnit") => Ok(()),
             result => result,
+        }
+    }
+
+    /// Stops a unit and starts it again, and waits until that has ended, at most so long. What the job has come
+    /// to is told; that it was taken on means nothing yet.
+    pub fn restart(&mut self, unit: &str, limit: Duration) -> Result<JobResult, Error> {
+        let mut body = Writer::default();
+        body.string(unit);
+        body.string("replace");
+        let serial = self.send("RestartUnit", "ss", body)?;
+        self.result_of(serial, limit)
+    }
+
+    /// Waits for the end of the job that a call has begun.
+    pub(crate) fn result_of(&mut self, serial: u32, limit: Duration) -> Result<JobResult, Error> {
+        let answer = self.answer(serial)?;
+        let job = Reader::new(&answer.body)
+            .string()
+            .ok_or(Error::Protocol("an answer without a job"))?;
+        let deadline = Instant::now() + limit;
+        loop {
+            // The manager tells all its private clients of every job's end: id, job, unit, result.
+            let message = self.receive(deadline)?;
+            if message.kind != Kind::Signal || message.member != "JobRemoved" {
+                continue;
+            }
+            let mut body = Reader::new(&message.body);
+            let parts = (body.number(), body.string(), body.string(), body.string());
+            match parts {
+                (_, Some(path), _, Some(result)) if path == job => {
+                    return Ok(JobResult::of(&result));
+                }
+                _ => {}
+            }
         }
     }
 
@@ -345,35 +373,6 @@ fn label(unit: &str) -> String {
     label
 }
 
-impl Job {
-    /// Waits until the scope is there and the process in it.
-    pub fn wait(mut self) -> Result<(), Error> {
-        let answer = self.manager.answer(self.serial)?;
-        let job = Reader::new(&answer.body)
-            .string()
-            .ok_or(Error::Protocol("an answer without a job"))?;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            // The manager tells all its private clients of every job's end: id, job, unit, result.
-            let message = self.manager.receive(deadline)?;
-            if message.kind != Kind::Signal || message.member != "JobRemoved" {
-                continue;
-            }
-            let mut body = Reader::new(&message.body);
-            let parts = (body.number(), body.string(), body.string(), body.string());
-            match parts {
-                (_, Some(path), _, Some(result)) if path == job => {
-                    return match result.as_str() {
-                        "done" => Ok(()),
-                        _ => Err(Error::Failed(result)),
-                    };
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -498,13 +497,47 @@ mod tests {
         ];
         let (manager, server) = served(failed.concat());
         let error = manager.start_scope(&scope()).unwrap().wait().unwrap_err();
-        assert!(matches!(error, Error::Failed(result) if result == "canceled"));
+        assert!(matches!(error, Error::Failed(JobResult::Canceled)));
         server.join().unwrap();
         let refused = message(3, Some(1), "a.UnitExists", &strings(&["it is there"]));
         let (manager, server) = served(refused);
         let error = manager.start_scope(&scope()).unwrap().wait().unwrap_err();
         assert_eq!(error.to_string(), "systemd refuses: it is there");
         server.join().unwrap();
+    }
+
+    #[test]
+    fn a_restart_tells_what_its_job_came_to() {
+        for (word, result) in [
+            ("done", JobResult::Done),
+            ("failed", JobResult::Failed),
+            ("canceled", JobResult::Canceled),
+            ("timeout", JobResult::Timeout),
+            ("dependency", JobResult::Dependency),
+            ("skipped", JobResult::Skipped),
+            ("frozen", JobResult::Other("frozen".to_owned())),
+        ] {
+            let answer = [
+                message(2, Some(1), "", &strings(&["/job/2"])),
+                removed("/job/1", "done"),
+                removed("/job/2", word),
+            ];
+            let (mut manager, server) = served(answer.concat());
+            let told = manager.restart("a.service", PATIENCE).unwrap();
+            assert_eq!((told.to_string().as_str(), &told), (word, &result));
+            let sent = server.join().unwrap();
+            assert!(sent.windows(11).any(|text| text == b"RestartUnit"));
+        }
+        // The answer alone is no end, and one that never comes is waited for as long as was said.
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let taken_on = message(2, Some(1), "", &strings(&["/job/2"]));
+        theirs.write_all(&[GREETING, &taken_on].concat()).unwrap();
+        let mut manager = Manager::over(ours).unwrap();
+        let error = manager.restart("a.service", Duration::from_millis(1));
+        let Err(Error::Io(error)) = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use kelp_args::{LogOption, RestartPolicy, Signal, StopTimeout, env};
+use kelp_engine::auto_update::UNIT;
 use kelp_engine::container::CreateOptions;
 use kelp_engine::container::config::{LinuxPersonalityDomain, LogDriver};
 
@@ -103,6 +104,10 @@ impl ProcessFlags {
             options.labels.extend(pairs(&label_file(path)?));
         }
         options.labels.extend(pairs(&self.label));
+        // The unit of systemd's whose restart makes the container anew, which `auto-update` asks for.
+        if let Ok(unit) = std::env::var(UNIT) {
+            options.labels.entry(UNIT.to_owned()).or_insert(unit);
+        }
         options.annotations = pairs(&self.annotation).collect();
         options.umask = match &self.umask {
             None => None,

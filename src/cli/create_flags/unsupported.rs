@@ -121,19 +121,8 @@ const COMMANDS: &[(&str, &[&str])] = &[
     (
         "kelp",
         &[
-            "artifact",
-            "auto-update",
-            "build",
-            "buildx",
-            "compose",
-            "farm",
-            "generate",
-            "init",
-            "kube",
-            "machine",
-            "network",
-            "pod",
-            "secret",
+            "artifact", "build", "buildx", "compose", "farm", "generate", "init", "kube",
+            "machine", "network", "pod", "secret",
         ],
     ),
     (

@@ -18,6 +18,7 @@ use kelp_state::{ContainerId, Record, name};
 use oci_spec::image::Config as ImageConfig;
 use oci_spec::runtime::LinuxNamespaceType;
 
+use crate::auto_update::policy;
 use crate::container::config::{
     CgroupMode, Cgroups, Config, CreateOptions, ImageVolumes, Namespace, UserMode,
 };
@@ -46,6 +47,7 @@ impl Engine {
         let id = ContainerId::random();
         log::check(&options)?;
         network::choose(&mut options)?;
+        policy::check(&options.labels, &options.image)?;
         // Before the images' lock is had, which a removal needs too.
         self.replace(&options)?;
         let _range = self.settle_user_namespace(&mut options, &id)?;

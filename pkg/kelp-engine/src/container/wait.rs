@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::str::FromStr;
+use std::time::SystemTime;
 
 use kelp_state::{ContainerId, Health, Record, Status};
 use rustix::fs::inotify::WatchFlags;
 
-use crate::watch::Watch;
+use crate::watch::{Watch, Woken};
 use crate::{Engine, Error, Kind};
 
 /// What is waited for.
@@ -82,15 +83,41 @@ impl Engine {
         &self,
         id: &ContainerId,
         conditions: &[Condition],
-        mut has_run: bool,
+        has_run: bool,
     ) -> Result<i32, Error> {
+        loop {
+            if let Some(code) = self.wait_within(id, conditions, has_run, None)? {
+                return Ok(code);
+            }
+        }
+    }
+
+    /// The same, until then at most: `None` if the time has come first.
+    pub(crate) fn wait_until(
+        &self,
+        id: &ContainerId,
+        conditions: &[Condition],
+        until: Option<SystemTime>,
+    ) -> Result<Option<i32>, Error> {
+        self.wait_within(id, conditions, false, until)
+    }
+
+    fn wait_within(
+        &self,
+        id: &ContainerId,
+        conditions: &[Condition],
+        mut has_run: bool,
+        until: Option<SystemTime>,
+    ) -> Result<Option<i32>, Error> {
         let record = Record::new(&self.paths, id.clone());
-        let only_exit = conditions
-            .iter()
-            .all(|condition| *condition == Condition::Exited);
+        // Which nothing but the end of it ends.
+        let only_exit = until.is_none()
+            && conditions
+                .iter()
+                .all(|condition| *condition == Condition::Exited);
         let settled = |status| matches!(status, Status::Running | Status::Paused | Status::Exited);
         if only_exit && settled(self.status(id)?) {
-            return self.wait_container(id);
+            return self.wait_container(id).map(Some);
         }
         let of_health = |condition: &Condition| matches!(condition, Condition::Health(_));
         let only_health = conditions.iter().all(of_health);
@@ -108,7 +135,7 @@ impl Engine {
                 // A wait's own directory must not stay behind.
                 let _ = fs::remove_dir(&record.runtime);
                 if conditions.contains(&Condition::Removing) {
-                    return Ok(-1);
+                    return Ok(Some(-1));
                 }
                 return Err(Error::new(
                     Kind::NotFound,
@@ -117,16 +144,16 @@ impl Engine {
             }
             let status = self.status(id)?;
             if only_exit && settled(status) {
-                return self.wait_container(id);
+                return self.wait_container(id).map(Some);
             }
             if conditions
                 .iter()
                 .any(|condition| condition.holds(status, &record))
             {
-                return Ok(match record.exit()? {
+                return Ok(Some(match record.exit()? {
                     Some(exit) if status == Status::Exited => exit.code,
                     _ => -1,
-                });
+                }));
             }
             has_run |= matches!(status, Status::Running | Status::Paused);
             if only_health && has_run && status == Status::Exited {
@@ -135,7 +162,9 @@ impl Engine {
                     id.short()
                 )));
             }
-            watch.wait()?;
+            if watch.wait_with(None, until)? == Woken::Late {
+                return Ok(None);
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ mod fixture;
 mod http;
 mod image;
 mod mirrors;
+mod offers;
 mod proxies;
 mod pulls;
 mod pushes;
