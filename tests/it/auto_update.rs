@@ -399,6 +399,38 @@ fn an_image_that_was_made_here_is_found_by_its_name() {
 }
 
 #[test]
+fn who_shares_an_image_that_is_taken_back_is_named() {
+    let Some(env) = Env::new() else { return };
+    let systemd = Systemd::serve(&env);
+    let image = push(&env, "shared", &version("one"));
+    let always = "--health-cmd=true --health-interval=50ms";
+    systemd.start("a.service", &unit("a", "registry", always, &image));
+    systemd.start("b.service", &unit("b", "registry", HEALTH, &image));
+    systemd.start("c.service", &unit("c", "registry", always, &image));
+    push(&env, "shared", &bad("two"));
+    let done = update(&env, &[]);
+    let told: Vec<_> = done.stderr.lines().rev().take(3).collect();
+    assert_eq!(
+        told[2],
+        "b.service has its old image again: container b is unhealthy"
+    );
+    let shares = format!(
+        "a.service runs with the new image of {image}, and has the old one from its next start on"
+    );
+    assert_eq!(told[1], shares);
+    assert!(told[0].starts_with("container c: "), "{done:#?}");
+    let expected = "\
+a.service a registry true
+b.service b registry rolled back
+c.service c registry false
+";
+    assert_eq!(done.exits(0), expected);
+    assert_eq!(version_of(&env, "a", &image), ["two", "one"]);
+    assert_eq!(version_of(&env, "c", &image), ["one", "one"]);
+    remove_all(&env);
+}
+
+#[test]
 fn labels_that_no_update_can_follow_are_refused() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();

@@ -5,8 +5,13 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
+use serde_json::json;
+
 use super::systemd::systemctl;
+use crate::archive::Layer;
 use crate::env::Env;
+use crate::http;
+use crate::image::Image;
 use crate::kelp::{Kelp, wait_until};
 
 /// Units of the user's, in the directories of a test.
@@ -228,4 +233,123 @@ fn a_socket_starts_a_service_that_gets_it() {
     assert_eq!(read("said"), "hello\n");
     systemctl(&["stop", "kelpheard.socket"]);
     drop(units);
+}
+
+#[test]
+fn a_service_gets_new_images_and_keeps_the_old_one_where_it_does_not_work_with_them() {
+    let Some(env) = Env::of_session() else { return };
+    let address = env.registry().address.clone();
+    let push = |version: &str, file: Option<&str>| {
+        let mut image = Image::busybox().set("Labels", json!({ "version": version }));
+        if let Some(file) = file {
+            image = image.layer(Layer::default().file(file, 0o644, b""));
+        }
+        image.push(&http::Registry(&address), "kelpupdated", "1");
+    };
+    push("one", None);
+    let script = r#"sh -c "[ ! -e /dies ] && trap 'exit 0' TERM && while :; do sleep 0.1; done""#;
+    let unit = |rest: &str| {
+        format!(
+            "[Container]\nImage={address}/kelpupdated:1\nContainerName=kelpupdated\nAutoUpdate=registry\n\
+             Network=none\nExec={script}\n{rest}"
+        )
+    };
+    let update = || {
+        let words = ["auto-update", "--format={{.Unit}} {{.Updated}}"];
+        let done = env.kelp(&words).done();
+        let said = done.stderr.lines().last().unwrap_or_default().to_owned();
+        (done.exits(0), said)
+    };
+    let updated = |result: &str| format!("kelpupdated.service {result}\n");
+    let version = || inspect(&env, "{{.Config.Labels.version}}", "kelpupdated");
+    let health = "HealthCmd=[ ! -e /ill ]\nHealthInterval=1s\nHealthRetries=2\n";
+    for (rest, file, why) in [
+        (
+            health.to_owned(),
+            "ill",
+            "container kelpupdated is unhealthy",
+        ),
+        (
+            // systemd itself is not told that it is there.
+            format!("{health}Notify=healthy\n[Service]\nTimeoutStartSec=30\n"),
+            "dies",
+            "the restart of kelpupdated.service has come to \"failed\"",
+        ),
+        // It is started again and again.
+        (
+            "[Service]\nRestart=always\nRestartSec=1s\n".to_owned(),
+            "dies",
+            "",
+        ),
+    ] {
+        push("one", None);
+        let _units = Units::install(&env, &[("kelpupdated.container", unit(&rest))]);
+        env.kelp(&["pull", "-q", &format!("{address}/kelpupdated:1")])
+            .succeeds();
+        start("kelpupdated.service");
+        assert_eq!(update().0, updated("false"));
+        push("two", None);
+        let before = property("kelpupdated.service", "MainPID");
+        assert_eq!(update().0, updated("true"));
+        assert_ne!(property("kelpupdated.service", "MainPID"), before);
+        assert_eq!(version(), "two");
+        push("three", Some(file));
+        let (result, said) = update();
+        assert_eq!(result, updated("rolled back"), "{said}");
+        assert!(
+            said.contains(why) && said.contains("has its old image again"),
+            "{said}"
+        );
+        assert_eq!(property("kelpupdated.service", "ActiveState"), "active");
+        assert_eq!(version(), "two");
+        let before = property("kelpupdated.service", "MainPID");
+        let (result, said) = update();
+        assert_eq!(result, updated("false"));
+        assert!(said.contains("is not updated to sha256:"), "{said}");
+        assert_eq!(property("kelpupdated.service", "MainPID"), before);
+    }
+}
+
+#[test]
+fn a_timer_updates_containers_every_day() {
+    let Some(env) = Env::of_session() else { return };
+    let units = env.runtime().join("systemd/user");
+    fs::create_dir_all(&units).unwrap();
+    let files = [
+        (
+            "kelp-auto-update.service",
+            include_str!("../../../contrib/systemd/user/kelp-auto-update.service"),
+        ),
+        (
+            "kelp-auto-update.timer",
+            include_str!("../../../contrib/systemd/user/kelp-auto-update.timer"),
+        ),
+    ];
+    // With this kelp and these directories.
+    let kelp = env.kelp(&[]).into_command();
+    let kelp = kelp.get_program().to_str().unwrap();
+    for (name, text) in files {
+        let mut text = text.replace("/usr/bin/kelp", kelp);
+        if name.ends_with("service") {
+            text.push_str(&environment(&env));
+        }
+        fs::write(units.join(name), text).unwrap();
+    }
+    systemctl(&["daemon-reload"]);
+    for (name, _) in files {
+        assert_eq!(property(name, "LoadState"), "loaded");
+        let said = systemctl(&["status", "--no-pager", "--full", name]);
+        assert!(!said.contains("ignoring"), "{said}");
+    }
+    systemctl(&["start", "kelp-auto-update.timer"]);
+    assert_eq!(property("kelp-auto-update.timer", "ActiveState"), "active");
+    assert_eq!(property("kelp-auto-update.timer", "Persistent"), "yes");
+    systemctl(&["start", "kelp-auto-update.service"]);
+    assert_eq!(property("kelp-auto-update.service", "Result"), "success");
+    assert_eq!(property("kelp-auto-update.service", "ExecMainStatus"), "0");
+    systemctl(&["stop", "kelp-auto-update.timer"]);
+    for (name, _) in files {
+        fs::remove_file(units.join(name)).unwrap();
+    }
+    systemctl(&["daemon-reload"]);
 }

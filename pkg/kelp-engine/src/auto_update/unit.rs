@@ -259,10 +259,17 @@ impl Run<'_> {
     ) -> Result<(), Error> {
         let store = self.engine.store()?;
         let mut noted = Ok(());
+        // Two containers of one name may have had two images: the first counts.
+        let mut images = BTreeMap::new();
         for new in brought {
             let name = new.pin.name.to_string();
+            if images.contains_key(&name) {
+                continue;
+            }
             new.pin.restore(&store)?;
-            self.engine.note_image("tag", new.pin.image.id.hex(), &name);
+            let old = &new.pin.image.id;
+            self.engine.note_image("tag", old.hex(), &name);
+            images.insert(name.clone(), old);
             if failure.is_taken || new.container.policy == Policy::Local {
                 // Nothing is to be held against the image; or no run finds it by itself again.
                 continue;
@@ -275,7 +282,8 @@ impl Run<'_> {
             return Ok(());
         }
         let old = brought.iter();
-        let old: Vec<_> = old.map(|new| (new.container, &new.pin.image.id)).collect();
+        let old = old.map(|new| (new.container, images[&new.pin.name.to_string()]));
+        let old: Vec<_> = old.collect();
         let restarted = self.engine.restart_unit(unit, before, &old);
         restarted.map_err(|failure| Error::new(Kind::Failed, failure.why))?;
         noted
