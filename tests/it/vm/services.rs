@@ -2,6 +2,7 @@
 //! to a container is what happens to its service.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
 
@@ -325,13 +326,18 @@ fn a_timer_updates_containers_every_day() {
             include_str!("../../../contrib/systemd/user/kelp-auto-update.timer"),
         ),
     ];
-    // With this kelp and these directories.
+    // With this kelp and directories of its own: a prune takes what is left of containers in the runtime directory,
+    // where those of other tests' stores are strangers.
+    let runtime = env.path("runtime");
+    fs::DirBuilder::new().mode(0o700).create(&runtime).unwrap();
     let kelp = env.kelp(&[]).into_command();
     let kelp = kelp.get_program().to_str().unwrap();
     for (name, text) in files {
         let mut text = text.replace("/usr/bin/kelp", kelp);
         if name.ends_with("service") {
             text.push_str(&environment(&env));
+            let runtime = runtime.display();
+            text.push_str(&["Environment=XDG_RUNTIME_DIR=", &runtime.to_string(), "\n"].concat());
         }
         fs::write(units.join(name), text).unwrap();
     }
