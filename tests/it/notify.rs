@@ -180,6 +180,26 @@ fn a_program_tells_of_its_own_state_and_of_nothing_else() {
 }
 
 #[test]
+fn a_manager_that_does_not_read_holds_a_start_up_for_seconds_only() {
+    let Some(env) = Env::new() else { return };
+    let path = env.path("h/manager");
+    let _manager = UnixDatagram::bind(&path).unwrap();
+    let full = UnixDatagram::unbound().unwrap();
+    full.set_nonblocking(true).unwrap();
+    while full.send_to(b"STATUS=", &path).is_ok() {}
+    let done = run(&env, &path, &["--name=alone", "--sdnotify=conmon"]).done();
+    assert_eq!(done.code, 0, "{done:#?}");
+    assert!(
+        done.stderr
+            .starts_with("Warning: tell the service manager that the container runs: "),
+        "{done:#?}"
+    );
+    let state = env.kelp(&["inspect", "-f", "{{.State.Status}}", "alone"]);
+    assert_eq!(state.succeeds(), "running\n");
+    env.kelp(&["rm", "-f", "-t", "0", "alone"]).succeeds();
+}
+
+#[test]
 fn a_pull_asks_for_more_time() {
     let Some(env) = Env::new() else { return };
     let path = env.path("h/manager");
