@@ -67,6 +67,7 @@ mod security;
 mod show;
 mod siblings;
 mod skip;
+mod slow_proxy;
 mod sockets;
 mod start_fails;
 mod stats;
