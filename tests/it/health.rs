@@ -4,6 +4,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::env::Env;
+use crate::flags::restart::Starts;
 use crate::kelp::wait_until;
 
 /// Runs busybox in the background with these flags and a shell command.
@@ -493,6 +494,16 @@ fn one_that_removes_itself_is_started_again_first() {
     wait(&env, "healthy", "web");
     assert_ne!(show(&env, "{{.RestartCount}}", "web"), "0");
     env.kelp(&["stop", "-t", "0", "web"]).succeeds();
+    assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
+    // Between two runs as well: the pause after the fourth is long enough to be met.
+    let mut starts = Starts::new(&env);
+    let volume = starts.volume();
+    let flags = [&["--rm", "--health-cmd=false", "-v", &volume], &flags[2..6]];
+    let script = "echo started >/starts; exec sleep 1000";
+    run(&env, "loops", &flags.concat(), script);
+    starts.wait(4);
+    env.kelp(&["wait", "loops"]).succeeds();
+    env.kelp(&["stop", "loops"]).succeeds();
     assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
 }
 

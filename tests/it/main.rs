@@ -69,6 +69,7 @@ mod security;
 mod show;
 mod siblings;
 mod skip;
+mod slow_proxy;
 mod sockets;
 mod start_fails;
 mod stats;

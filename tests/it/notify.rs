@@ -3,9 +3,13 @@
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use crate::archive::{Layer, noise};
 use crate::env::Env;
-use crate::kelp::{Kelp, LIMIT};
+use crate::image::Image;
+use crate::kelp::{Kelp, LIMIT, wait_status};
+use crate::slow_proxy::SlowProxy;
 
 fn run(env: &Env, manager: &Path, flags: &[&str]) -> Kelp {
     let image = env.busybox();
@@ -180,7 +184,27 @@ fn a_program_tells_of_its_own_state_and_of_nothing_else() {
 }
 
 #[test]
-fn a_pull_asks_for_more_time() {
+fn a_manager_that_does_not_read_holds_a_start_up_for_seconds_only() {
+    let Some(env) = Env::new() else { return };
+    let path = env.path("h/manager");
+    let _manager = UnixDatagram::bind(&path).unwrap();
+    let full = UnixDatagram::unbound().unwrap();
+    full.set_nonblocking(true).unwrap();
+    while full.send_to(b"STATUS=", &path).is_ok() {}
+    let done = run(&env, &path, &["--name=alone", "--sdnotify=conmon"]).done();
+    assert_eq!(done.code, 0, "{done:#?}");
+    assert!(
+        done.stderr
+            .starts_with("Warning: tell the service manager that the container runs: "),
+        "{done:#?}"
+    );
+    let state = env.kelp(&["inspect", "-f", "{{.State.Status}}", "alone"]);
+    assert_eq!(state.succeeds(), "running\n");
+    env.kelp(&["rm", "-f", "-t", "0", "alone"]).succeeds();
+}
+
+#[test]
+fn a_pull_is_told_of() {
     let Some(env) = Env::new() else { return };
     let path = env.path("h/manager");
     let manager = Manager::new(&path);
@@ -201,13 +225,54 @@ fn a_pull_asks_for_more_time() {
         Kelp::new(command).succeeds();
     };
     pulling("--sdnotify=conmon");
-    assert_eq!(
-        manager.hears(),
-        format!("EXTEND_TIMEOUT_USEC=60000000\nSTATUS=pulling {image}")
-    );
+    assert_eq!(manager.hears(), format!("STATUS=pulling {image}"));
     assert!(manager.hears().starts_with("MAINPID="));
     env.kelp(&["rmi", &image]).succeeds();
     pulling("--sdnotify=ignore");
     manager.socket.set_nonblocking(true).unwrap();
     assert!(manager.socket.recv(&mut [0; 64]).is_err());
+}
+
+#[test]
+fn a_pull_asks_for_more_time_as_long_as_it_gets_on() {
+    let Some(env) = Env::new() else { return };
+    env.push("slow", &|| {
+        let layer = Layer::default().file("noise", 0o644, &noise(1, 4 << 20));
+        Image::busybox().layer(layer)
+    });
+    let path = env.path("h/manager");
+    let manager = Manager::new(&path);
+    let proxy = SlowProxy::start(&env.registry().address);
+    let image = format!("{}/slow:latest", proxy.address);
+    let mut command = env
+        .kelp(&["pull", "-q", "--tls-verify=false", &image])
+        .into_command();
+    command.env("NOTIFY_SOCKET", &path);
+    let mut pull = Kelp::new(command).start();
+    // A registry that does not answer gets no more time than there is.
+    proxy.wait_until_held(&mut pull);
+    assert_eq!(manager.hears(), format!("STATUS=pulling {image}"));
+    let pace = Duration::from_millis(200);
+    manager.socket.set_read_timeout(Some(pace)).unwrap();
+    let mut told = Vec::new();
+    let mut buffer = [0; 4096];
+    let begun = Instant::now();
+    while told.len() < 2 {
+        assert!(begun.elapsed() < LIMIT, "{told:?}");
+        proxy.allow(20_000);
+        proxy.wait_until_held(&mut pull);
+        if let Ok(length) = manager.socket.recv(&mut buffer) {
+            told.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        }
+    }
+    for message in &told {
+        let rest = message.strip_prefix("EXTEND_TIMEOUT_USEC=60000000\n");
+        let rest = rest.and_then(|rest| rest.strip_prefix(&format!("STATUS=pulling {image}")));
+        assert!(rest.is_some(), "{message}");
+    }
+    assert!(told[1].contains(" kB of "), "{told:?}");
+    // Not at every step.
+    assert!(begun.elapsed() >= Duration::from_secs(5), "{told:?}");
+    proxy.allow(usize::MAX);
+    assert_eq!(wait_status(&mut pull, "pull").code(), Some(0));
 }

@@ -33,6 +33,25 @@ fn told(env: &Env, action: &str) -> String {
     names.lines().collect::<Vec<_>>().join(" ")
 }
 
+#[test]
+fn a_restart_stops_those_first_that_need_others_and_starts_them_last() {
+    let Some(env) = Env::new() else { return };
+    create(&env, "disk", &[], SLEEP);
+    create(&env, "db", &["--requires=disk"], SLEEP);
+    create(&env, "web", &["--requires=db"], SLEEP);
+    create(&env, "alone", &[], SLEEP);
+    env.kelp(&["start", "--all"]).succeeds();
+    env.kelp(&["restart", "disk", "alone", "web", "db"])
+        .succeeds();
+    let stops = told(&env, "stop");
+    assert_eq!(stops, "web db disk alone");
+    assert_eq!(told(&env, "start"), "disk db web alone disk db alone web");
+    // One that is not named goes on.
+    env.kelp(&["restart", "db", "web"]).succeeds();
+    assert_eq!(told(&env, "stop"), format!("{stops} web db"));
+    env.kelp(&["rm", "-f", "-a", "-t0"]).succeeds();
+}
+
 const SLEEP: &[&str] = &["sleep", "1000"];
 
 #[test]

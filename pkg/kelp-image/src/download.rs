@@ -18,7 +18,6 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::Scope;
 
@@ -375,11 +374,14 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
         file: File,
         level: Arc<Level>,
     ) -> Result<Box<dyn UnpackJob>, Error> {
-        let (unpacker, layer) = (self.here.unpacker, layer.clone());
+        let (unpacker, progress, layer) = (self.here.unpacker, self.progress, layer.clone());
         self.in_thread(move || {
             let (reader, writer) = pipe()?;
             let job = unpacker.start(&layer.diff_id, reader)?;
-            let fed = feed(&file, &level, &writer);
+            let digest = &layer.digest;
+            let fed = feed(&file, &level, &writer, &mut |position| {
+                progress.event(Event::BlobFed { digest, position });
+            });
             // The unpacker sees the end before its job goes, which waits for it.
             drop(writer);
             if !fed? {
@@ -392,13 +394,11 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
 
     /// Extracts a blob that is here already.
     async fn unpack_present(self, layer: &Layer) -> Result<(), Error> {
-        let file = OwnedFd::from(self.here.blobs.reader(&layer.digest)?);
-        let (unpacker, layer) = (self.here.unpacker, layer.clone());
-        self.in_thread(move || {
-            let job = unpacker.start(&layer.diff_id, file)?;
-            finish(job, &layer)?.publish()
-        })
-        .await
+        let level = Level::new(layer.size);
+        level.complete();
+        let file = self.here.blobs.reader(&layer.digest)?;
+        let job = self.unpack(layer, file, Arc::new(level)).await?;
+        self.in_thread(move || job.publish()).await
     }
 
     async fn in_thread<T: Send + 'scope>(

@@ -85,11 +85,16 @@ pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
 }
 
 /// Moves a file, from its first byte on, into a pipe up to the end that `level` announces; false if it
-/// was aborted.
+/// was aborted. How far it is `told` hears now and then.
 ///
 /// That the reader has gone is no error here: it knows best why.
-pub(crate) fn feed(file: &File, level: &Level, pipe: &OwnedFd) -> Result<bool, Error> {
-    feed_from(file, 0, level, pipe)
+pub(crate) fn feed(
+    file: &File,
+    level: &Level,
+    pipe: &OwnedFd,
+    told: &mut dyn FnMut(u64),
+) -> Result<bool, Error> {
+    feed_from(file, 0, level, pipe, told)
 }
 
 /// The same from another position on.
@@ -98,6 +103,7 @@ pub(crate) fn feed_from(
     mut position: u64,
     level: &Level,
     pipe: &OwnedFd,
+    told: &mut dyn FnMut(u64),
 ) -> Result<bool, Error> {
     loop {
         let state = level.wait_beyond(position);
@@ -116,6 +122,7 @@ pub(crate) fn feed_from(
                 }
                 Err(error) => return Err(Error::io("feed a layer to the unpacker")(error)),
             }
+            told(position);
         }
         if state.complete {
             return Ok(true);
@@ -182,14 +189,18 @@ mod tests {
         let file = File::open(&path).unwrap();
         let fed = {
             let level = Arc::clone(&level);
-            thread::spawn(move || feed(&file, &level, &pipe).unwrap())
+            thread::spawn(move || {
+                let mut told = 0;
+                let fed = feed(&file, &level, &pipe, &mut |position| told = position).unwrap();
+                (fed, told)
+            })
         };
         writer.write_all(b"end").unwrap();
         level.raise(piece.len() as u64 + 3);
         level.complete();
         // What comes after the end is an abort that no longer matters.
         level.abort();
-        assert!(fed.join().unwrap());
+        assert_eq!(fed.join().unwrap(), (true, piece.len() as u64 + 3));
         let received = received.join().unwrap();
         assert_eq!(received.len(), piece.len() + 3);
         assert!(received.ends_with(b"end"));
@@ -201,7 +212,7 @@ mod tests {
         level.abort();
         let (_reader, pipe) = pipe().unwrap();
         let file = File::open("/dev/null").unwrap();
-        assert!(!feed(&file, &level, &pipe).unwrap());
+        assert!(!feed(&file, &level, &pipe, &mut |_| ()).unwrap());
     }
 
     #[test]
@@ -212,7 +223,8 @@ mod tests {
         let level = Level::new(100);
         let (reader, pipe) = pipe().unwrap();
         drop(reader);
-        assert!(feed(&File::open(&path).unwrap(), &level, &pipe).unwrap());
+        let file = File::open(&path).unwrap();
+        assert!(feed(&file, &level, &pipe, &mut |_| ()).unwrap());
         assert!(copy(&File::open(&path).unwrap(), &mut 0, &pipe, 100).is_ok_and(|more| !more));
     }
 }

@@ -350,7 +350,7 @@ impl Load<'_> {
         let mut job = self.unpacker.start(diff_id, reader)?;
         let level = Level::new(region.start + region.length);
         level.complete();
-        let fed = feed_from(&region.file, region.start, &level, &writer);
+        let fed = feed_from(&region.file, region.start, &level, &writer, &mut |_| ());
         // The unpacker waits for the end.
         drop(writer);
         fed?;

@@ -53,6 +53,13 @@ pub enum Event<'a> {
         /// How many bytes are here now.
         position: u64,
     },
+    /// More of a layer has gone to where it is extracted.
+    BlobFed {
+        /// The blob.
+        digest: &'a Digest,
+        /// How many of its bytes.
+        position: u64,
+    },
     /// A layer's blob is verified and extracted.
     BlobDone {
         /// The blob.
@@ -190,6 +197,8 @@ impl Progress for Terminal {
             Event::BlobAdvanced { digest, position } => {
                 self.with_bar(digest, |bar| bar.set_position(position));
             }
+            // The bar is the download's.
+            Event::BlobFed { .. } => {}
             Event::BlobDone { digest } => self.finish(digest, "done"),
             Event::BlobSkipped { digest } => {
                 self.line(&format!("Copying blob {digest} skipped: already exists"));

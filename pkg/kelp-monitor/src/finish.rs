@@ -44,6 +44,15 @@ pub(crate) fn finish(
     Vec::from_iter(overlays::put_away(paths, record).ok().flatten())
 }
 
+/// Removes a `--rm` container that was to be started again, and now is not.
+#[must_use = "the trash takes space until it is emptied"]
+pub(crate) fn give_up(paths: &Paths, record: &Record, launch: &Launch) -> Vec<PathBuf> {
+    let name = current_name(paths, record, launch);
+    let trash = remove(paths, record, launch, &name, None);
+    note(paths, record, launch, &name, "remove", None);
+    trash
+}
+
 /// Deletes what [`finish`] has put in the trash.
 pub(crate) fn empty(trash: &[PathBuf]) {
     for place in trash {

@@ -136,6 +136,11 @@ impl Life<'_> {
             let over = restart::pause(&self.listener, &self.signals, backoff.next(begun.elapsed()));
             match over.map_err(Error::io("wait to start the container again"))? {
                 Over::Time => {}
+                _ if self.file.launch.remove => {
+                    let launch = &self.file.launch;
+                    finish::empty(&finish::give_up(self.paths, self.record, launch));
+                    return Ok(0);
+                }
                 Over::Ends => return Ok(0),
                 Over::Stopped => {
                     let exit = ExitRecord {

@@ -58,10 +58,7 @@ impl Notify {
 }
 
 /// Tells the manager something, if there is one.
-///
-/// # Errors
-/// Those of sendto(2): `ENOENT` or `ECONNREFUSED` where nobody is there, `EAGAIN` where it reads nothing for seconds.
-pub fn say(message: &str) -> io::Result<()> {
+fn say(message: &str) -> io::Result<()> {
     match std::env::var_os(SOCKET) {
         Some(socket) => Ok(tell(
             socket.as_encoded_bytes(),
@@ -72,8 +69,9 @@ pub fn say(message: &str) -> io::Result<()> {
     }
 }
 
-/// The same, unless the manager has yet to read what it was told before: then this is lost.
-fn say_at_once(message: &str) {
+/// Tells the manager something, if there is one, unless it has yet to read what it was told before: then this is
+/// lost.
+pub fn say_at_once(message: &str) {
     if let Some(socket) = std::env::var_os(SOCKET) {
         let flags = SendFlags::DONTWAIT;
         let _ = tell(socket.as_encoded_bytes(), message.as_bytes(), flags);

@@ -205,6 +205,10 @@ fn what_ends_a_container_ends_its_service_in_the_same_way() {
     wait_for("kelpends.service", "NRestarts", "1");
     wait_for("kelpends.service", "ActiveState", "active");
     assert_ne!(inspect(&env, "{{.State.ConmonPid}}", "kelpends"), before);
+    // What somebody stops has not failed.
+    env.kelp(&["stop", "kelpends"]).succeeds();
+    wait_for("kelpends.service", "ActiveState", "inactive");
+    assert_eq!(property("kelpends.service", "Result"), "success");
     drop(units);
 }
 

@@ -15,9 +15,7 @@ impl Engine {
         request: StopRequest,
         tell: impl FnOnce(&Stopped),
     ) -> Result<(), Error> {
-        // What could not be started again is not stopped.
-        kelp_monitor::shown::check(&self.paths, &Record::new(&self.paths, id.clone()))?;
-        tell(&self.stop_container(id, request)?);
+        tell(&self.stop_to_restart(id, request)?);
         let pipes = Pipes {
             is_main: true,
             ..Pipes::default()
@@ -25,5 +23,15 @@ impl Engine {
         self.start_container(id, pipes)?;
         self.note_id("restart", id, None);
         Ok(())
+    }
+
+    /// Stops a container that is to be started again later: what could not be is not stopped.
+    pub fn stop_to_restart(
+        &self,
+        id: &ContainerId,
+        request: StopRequest,
+    ) -> Result<Stopped, Error> {
+        kelp_monitor::shown::check(&self.paths, &Record::new(&self.paths, id.clone()))?;
+        self.stop_container(id, request)
     }
 }

@@ -1,8 +1,8 @@
 //! A pull in a unit of systemd's: the manager hears how far it is, and waits longer as long as it goes on.
 //!
 //! A unit of Type=notify is ended when it has not started in time (TimeoutStartSec=, 90 seconds), which a pull can
-//! take. Each message asks for more time (`EXTEND_TIMEOUT_USEC`, sd_notify(3)); a pull that gets nowhere sends none,
-//! so that one that hangs still ends.
+//! take. Each step forward asks for more time (`EXTEND_TIMEOUT_USEC`, sd_notify(3)); what is said while nothing comes
+//! (that another registry is asked, that something went wrong) does not, so that a pull that hangs still ends.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,7 +16,7 @@ use kelp_monitor::notify;
 /// The time between two messages.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// What each asks for: what comes last, as the extraction of a large layer, tells nothing for a while.
+/// What each asks for: what comes last, as the wait until a large layer is on the disk, tells nothing for a while.
 const MORE: Duration = Duration::from_mins(1);
 
 /// Tells the manager, and then whoever else is to be told.
@@ -47,8 +47,8 @@ impl Progress for Told<'_> {
     fn event(&self, event: Event<'_>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(message) = state.message(self.image, &event, Instant::now()) {
-            // Nobody is there who wants to know.
-            let _ = notify::say(&message);
+            // The pull waits for nobody who does not want to know.
+            notify::say_at_once(&message);
         }
         drop(state);
         self.next.event(event);
@@ -58,26 +58,9 @@ impl Progress for Told<'_> {
 impl State {
     /// What is to be told now.
     fn message(&mut self, image: &str, event: &Event<'_>, now: Instant) -> Option<String> {
-        match *event {
-            Event::BlobStarted { digest, size, from } => {
-                self.blobs.insert(digest.clone(), (from, size));
-            }
-            Event::BlobShared { digest, size, here } => {
-                self.blobs.insert(digest.clone(), (here, size));
-            }
-            Event::BlobAdvanced { digest, position } => {
-                if let Some((here, _)) = self.blobs.get_mut(digest) {
-                    *here = position;
-                }
-            }
-            Event::BlobDone { digest } => {
-                if let Some((here, size)) = self.blobs.get_mut(digest) {
-                    *here = *size;
-                }
-            }
-            _ => {}
-        }
-        if self.told.is_some_and(|told| now < told + PAUSE) {
+        let gets_on = self.gets_on(event);
+        let told = self.told;
+        if told.is_some_and(|told| !gets_on || now < told + PAUSE) {
             return None;
         }
         self.told = Some(now);
@@ -87,15 +70,52 @@ impl State {
             0 => String::new(),
             size => format!(": {} of {}", amount(here), amount(size)),
         };
-        let more = MORE.as_micros();
-        Some(format!(
-            "EXTEND_TIMEOUT_USEC={more}\nSTATUS=pulling {image}{far}"
-        ))
+        let status = format!("STATUS=pulling {image}{far}");
+        Some(if gets_on {
+            format!("EXTEND_TIMEOUT_USEC={}\n{status}", MORE.as_micros())
+        } else {
+            status
+        })
+    }
+
+    /// Takes a step down; whether there is more now than before it.
+    fn gets_on(&mut self, event: &Event<'_>) -> bool {
+        match *event {
+            Event::BlobStarted { digest, size, from } => {
+                self.blobs.insert(digest.clone(), (from, size));
+                false
+            }
+            Event::BlobShared { digest, size, here } => {
+                self.blobs.insert(digest.clone(), (here, size));
+                true
+            }
+            Event::BlobAdvanced { digest, position } => {
+                if let Some((here, _)) = self.blobs.get_mut(digest) {
+                    *here = position;
+                }
+                true
+            }
+            Event::BlobDone { digest } => {
+                if let Some((here, size)) = self.blobs.get_mut(digest) {
+                    *here = *size;
+                }
+                true
+            }
+            Event::Found
+            | Event::BlobFed { .. }
+            | Event::BlobSkipped { .. }
+            | Event::Config { .. }
+            | Event::Writing => true,
+            // A registry may be asked, and fail, again and again.
+            _ => false,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use kelp_image::reference::Reference;
+
     use super::*;
 
     #[test]
@@ -108,24 +128,35 @@ mod tests {
             state.message("web", &event, begin + Duration::from_secs(seconds))
         };
         let told = |status: &str| Some(format!("EXTEND_TIMEOUT_USEC=60000000\nSTATUS={status}"));
-        assert_eq!(after(0, Event::Found), told("pulling web"));
+        // That something is tried is told, and that something went wrong, and no time is asked for.
+        let web = Reference::parse("localhost/web").unwrap();
+        let waits = Some("STATUS=pulling web".to_owned());
+        assert_eq!(after(0, Event::Trying(&web)), waits);
+        assert_eq!(after(6, Event::Warning("no answer")), None);
+        assert_eq!(after(7, Event::Found), told("pulling web"));
         let started = Event::BlobStarted {
             digest: &digest,
             size: 30_000_000,
             from: 0,
         };
-        assert_eq!(after(1, started), None);
+        assert_eq!(after(8, started), None);
         let advanced = Event::BlobAdvanced {
             digest: &digest,
             position: 10_000_000,
         };
-        assert_eq!(after(5, advanced), told("pulling web: 10.0 MB of 30.0 MB"));
+        assert_eq!(after(12, advanced), told("pulling web: 10.0 MB of 30.0 MB"));
         let shared = Event::BlobShared {
             digest: &other,
             size: 5_000_000,
             here: 1_000_000,
         };
-        assert_eq!(after(6, shared), None);
+        assert_eq!(after(13, shared), None);
+        assert_eq!(after(20, started), None);
+        let fed = Event::BlobFed {
+            digest: &digest,
+            position: 1,
+        };
+        assert_eq!(after(21, fed), told("pulling web: 1.0 MB of 35.0 MB"));
         let done = Event::BlobDone { digest: &digest };
         assert_eq!(after(60, done), told("pulling web: 31.0 MB of 35.0 MB"));
     }
