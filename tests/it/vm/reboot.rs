@@ -85,7 +85,10 @@ fn after() {
         return;
     }
     wait_until("the unit has started what should run", || {
-        systemctl(&["is-active", "kelp-restart.service"]) == "active"
+        let state = systemctl(&["is-active", "kelp-restart.service"]);
+        let status = || systemctl(&["status", "--no-pager", "--full", "kelp-restart.service"]);
+        assert_ne!(state, "failed", "{}", status());
+        state == "active"
     });
     assert_eq!(
         containers(),
