@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod additional;
+mod after_boot;
 mod archive;
 mod buildah;
 mod cgroups;
