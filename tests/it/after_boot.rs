@@ -133,3 +133,24 @@ fn what_is_stopped_until_the_next_boot_is_started_by_it() {
     );
     env.kelp(&["rm", "-f", "-a", "-t0"]).succeeds();
 }
+
+#[test]
+fn that_containers_end_with_the_session_is_told_once() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    // What tells that the user's manager is systemd.
+    fs::create_dir(env.runtime().join("systemd")).unwrap();
+    fs::write(env.runtime().join("systemd/private"), "").unwrap();
+    let create = |flags: &[&str]| {
+        let words = [&["create", "-q"], flags, &[&image]].concat();
+        let done = env.kelp(&words).done();
+        assert_eq!(done.code, 0, "{done:#?}");
+        done.stderr
+    };
+    assert_eq!(create(&["--restart=no"]), "");
+    let said = create(&["--restart=always"]);
+    assert!(said.contains("loginctl enable-linger "), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert_eq!(create(&["--restart=unless-stopped"]), "");
+    env.kelp(&["rm", "-a"]).succeeds();
+}
