@@ -202,11 +202,16 @@ fn is_ancestor(name: &str, id: &str, wanted: &str) -> bool {
 
 /// Whether it is for whoever starts containers after a boot.
 fn starts_on_boot(listed: &Listed) -> bool {
-    let stopped = listed.exit.as_ref().is_some_and(|exit| exit.stopped);
+    let exit = listed.exit.as_ref();
     match listed.summary.options.restart {
         RestartPolicy::Always => true,
-        RestartPolicy::UnlessStopped => !stopped,
-        RestartPolicy::No | RestartPolicy::OnFailure { .. } => false,
+        RestartPolicy::UnlessStopped => !exit.is_some_and(|exit| exit.stopped),
+        // Where it runs when the machine goes down.
+        RestartPolicy::OnFailure { .. } => match exit {
+            Some(exit) => exit.interrupted,
+            None => listed.status.can_kill(),
+        },
+        RestartPolicy::No => false,
     }
 }
 

@@ -43,6 +43,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let request = StopRequest {
         timeout: args.time.map(timeout),
         fast: args.fast.stop_fast,
+        ..StopRequest::default()
     };
     stop_dependents(engine, &mut chosen, request);
     let errors = chosen.each(|id| {

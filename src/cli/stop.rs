@@ -26,6 +26,10 @@ pub struct Args {
     filter: Vec<String>,
     #[command(flatten)]
     fast: FastFlag,
+    /// Until the next boot or login: what a restart policy asks for is started again then, as what has ended with
+    /// its session is
+    #[arg(long)]
+    until_boot: bool,
     #[command(flatten)]
     selection: Selection,
 }
@@ -48,6 +52,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let request = StopRequest {
         timeout: args.time.map(timeout),
         fast: args.fast.stop_fast,
+        until_boot: args.until_boot,
     };
     let named = !args.all && args.filter.is_empty();
     let errors = chosen.each_at_once(engine, |id| match engine.stop_container(id, request) {

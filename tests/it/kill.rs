@@ -314,7 +314,7 @@ fn creations(trace: &str) -> BTreeSet<usize> {
     found
 }
 
-mod combination;
+pub(crate) mod combination;
 mod image;
 mod lists;
 mod repair;

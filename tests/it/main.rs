@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod additional;
+mod after_boot;
 mod archive;
 mod auto_update;
 mod buildah;

@@ -145,6 +145,7 @@ pub(crate) fn exit_record(
         finished: SystemTime::now(),
         error: error.to_owned(),
         stopped: false,
+        interrupted: false,
         restarts: 0,
     }
 }

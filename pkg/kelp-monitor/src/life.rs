@@ -141,10 +141,10 @@ impl Life<'_> {
                     finish::empty(&finish::give_up(self.paths, self.record, launch));
                     return Ok(0);
                 }
-                Over::Ends => return Ok(0),
-                Over::Stopped => {
+                over => {
                     let exit = ExitRecord {
-                        stopped: true,
+                        stopped: over == Over::Stopped,
+                        interrupted: over == Over::Ends,
                         ..end.exit
                     };
                     self.record.write_exit(&exit, Durability::Synced)?;
@@ -246,6 +246,7 @@ impl Life<'_> {
             exit: ExitRecord {
                 restarts: self.restarts,
                 stopped: seen.stopped,
+                interrupted: seen.ends && !seen.stopped,
                 ..exit_record(code, seen.oom_killed, Some(started), why)
             },
             cgroup: cgroup.release(),

@@ -193,8 +193,9 @@ impl<'a> Watch<'a> {
                 match source {
                     Source::Child => {
                         let exit = wait_pidfd(self.running.child.pidfd.as_fd())?;
-                        // Both may have come at once.
+                        // Both may have come at once: systemd signals all of a unit, the program as well.
                         self.look_at_the_memory();
+                        self.begin_stop()?;
                         self.drain()?;
                         self.end_checks();
                         self.exit = Some(exit);

@@ -64,6 +64,9 @@ pub struct ExitRecord {
     /// Whether somebody stopped it, as far as its restart policy has to know.
     #[serde(default)]
     pub stopped: bool,
+    /// Whether it ended with its session or its machine, neither by itself nor because somebody stopped it.
+    #[serde(default)]
+    pub interrupted: bool,
     /// How often it was started again by its restart policy before.
     #[serde(default)]
     pub restarts: u32,

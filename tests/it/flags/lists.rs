@@ -24,6 +24,10 @@ fn commands_act_on_containers_that_fit() {
     assert_eq!(names("restart-policy=always"), "one\n");
     assert_eq!(names("label!=team=a"), "two\n");
     assert_eq!(names("should-start-on-boot=true"), "one\ntwo\n");
+    create(&env, "three", &["--restart=on-failure:3"]);
+    assert_eq!(names("restart-policy=on-failure"), "three\n");
+    assert_eq!(names("should-start-on-boot=false"), "three\n");
+    env.kelp(&["rm", "three"]).succeeds();
     let ids = |command: &[&str]| env.kelp(command).succeeds().lines().count();
     assert_eq!(ids(&["start", "--filter", "should-start-on-boot=true"]), 2);
     assert_eq!(ids(&["pause", "--filter", "label=team=a"]), 1);

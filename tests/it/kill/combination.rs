@@ -40,7 +40,7 @@ const ALL: [Killed; 7] = {
 };
 
 /// Kills, and waits for the ends.
-fn kill_all(pids: &[i32]) {
+pub(crate) fn kill_all(pids: &[i32]) {
     let pids = pids.iter().map(|&pid| Pid::from_raw(pid).unwrap());
     let pidfds: Vec<_> = pids
         .map(|pid| pidfd_open(pid, PidfdFlags::empty()).unwrap())

@@ -51,8 +51,12 @@ fn before() {
     kelp(&["run", "-d", "--rm", "--name=gone", image, "sleep", "10000"]).succeeds();
     // Those that should run are started by a unit of the user's, and those that somebody has stopped are not.
     enable_unit();
-    for name in ["stays", "stopped"] {
-        let flags = ["--restart=unless-stopped", "--stop-timeout=0"];
+    for (name, policy) in [
+        ("fails", "on-failure"),
+        ("stays", "unless-stopped"),
+        ("stopped", "unless-stopped"),
+    ] {
+        let flags = [&format!("--restart={policy}"), "--stop-timeout=0"];
         let words = [
             &["run", "-d", "--name", name],
             &flags[..],
@@ -75,7 +79,8 @@ fn enable_unit() {
     fs::create_dir_all(&units).unwrap();
     fs::write(units.join("kelp-restart.service"), unit).unwrap();
     systemctl(&["daemon-reload"]);
-    systemctl(&["enable", "kelp-restart.service"]);
+    // What it stops at the end of the session it starts again.
+    systemctl(&["enable", "--now", "kelp-restart.service"]);
     // Of what is not synced the power cut that comes takes some along.
     rustix::fs::sync();
 }
@@ -92,9 +97,10 @@ fn after() {
     });
     assert_eq!(
         containers(),
-        "ended: exited 3\nmade: created 0\nrunning: exited 137\nstays: running 0\nstopped: exited 137\n"
+        "ended: exited 3\nfails: running 0\nmade: created 0\nrunning: exited 137\nstays: running 0\n\
+         stopped: exited 137\n"
     );
-    kelp(&["rm", "-f", "-t0", "stays", "stopped"]).succeeds();
+    kelp(&["rm", "-f", "-t0", "fails", "stays", "stopped"]).succeeds();
     assert_eq!(kelp(&["logs", "ended"]).succeeds(), "kept\n");
     assert_eq!(kelp(&["start", "-a", "made"]).succeeds(), "first start\n");
     kelp(&["start", "running"]).succeeds();

@@ -106,6 +106,7 @@ impl Engine {
             finished: SystemTime::now(),
             error: error.to_owned(),
             stopped: false,
+            interrupted: !is_this_boot,
             restarts,
         };
         Ok(record.write_exit(&exit, Durability::None)?)

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use kelp_args::RestartPolicy;
 use kelp_network::{Mode, PublishedPort};
-use kelp_state::{ContainerId, ExitRecord, Health, Record, RunRecord, Status, file};
+use kelp_state::{ContainerId, ExitRecord, Health, Record, RunRecord, Status, file, record};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -141,6 +141,7 @@ impl Engine {
                 finished: SystemTime::now(),
                 error: "the container's monitor was killed".to_owned(),
                 stopped: false,
+                interrupted: last.boot_id != record::boot_id(),
                 restarts: last.restarts,
             }),
             _ => None,
@@ -184,7 +185,7 @@ mod tests {
 
     use kelp_state::Paths;
     use kelp_state::file::Durability;
-    use kelp_state::{liveness, record};
+    use kelp_state::liveness;
 
     use super::*;
     use crate::container::config::CgroupMode;

@@ -118,7 +118,7 @@ impl Engine {
         }
         let request = StopRequest {
             timeout,
-            fast: false,
+            ..StopRequest::default()
         };
         match self.end_program(id, request) {
             Ok(stopped) => {

@@ -18,6 +18,9 @@ use crate::{Engine, Error, Kind};
 /// The signal that no program can catch.
 const SIGKILL: i32 = 9;
 
+/// The signal by which a monitor is asked to end.
+const SIGTERM: i32 = 15;
+
 /// How long a monitor may take to write how its program has ended: disks can be slow.
 pub(crate) const MONITORS_TIME: Duration = Duration::from_secs(10);
 
@@ -28,6 +31,8 @@ pub struct StopRequest {
     pub timeout: Option<Duration>,
     /// Whether one that would not hear the signal is killed at once.
     pub fast: bool,
+    /// Whether it ends as with its session or the machine, after which its restart policy counts.
+    pub until_boot: bool,
 }
 
 /// How a container was stopped.
@@ -109,7 +114,9 @@ impl Engine {
             .is_some_and(|notify| notify != Notify::Ignore);
         // What fails while it ends is no reason to do anything about it.
         let is_watched = is_service || config.health.is_some();
-        let restarts = self.keep_stopped(&config, may_start_again(&config) || is_watched);
+        let asked = request.until_boot && self.end_monitor(id);
+        let is_of_interest = may_start_again(&config) || is_watched;
+        let restarts = asked || self.keep_stopped(&config, is_of_interest);
         let Ok((run, pidfd)) = self.init_of(id) else {
             // It has just ended, or is between two runs, and there is no next one now.
             return Ok(if restarts || status != Status::Stopping {
@@ -127,7 +134,10 @@ impl Engine {
         if request.fast && is_deaf(run.pid, signal) {
             time = Duration::ZERO;
         }
-        let _ = kelp_sys::signal::pidfd_send(pidfd.as_fd(), signal);
+        // A monitor that is asked sends it.
+        if !asked {
+            let _ = kelp_sys::signal::pidfd_send(pidfd.as_fd(), signal);
+        }
         if ends_within(&pidfd, time)? {
             return Ok(Stopped::Ended);
         }
@@ -163,6 +173,16 @@ impl Engine {
             }
         }
         false
+    }
+
+    /// Asks the monitor of a container to end, and its program first, as systemd does at the end of a session;
+    /// whether that was possible.
+    fn end_monitor(&self, id: &ContainerId) -> bool {
+        let record = Record::new(&self.paths, id.clone());
+        let monitor = Connection::open(&record.runtime).and_then(|connection| connection.monitor());
+        let monitor = monitor.ok().flatten();
+        monitor
+            .is_some_and(|monitor| kelp_sys::signal::pidfd_send(monitor.as_fd(), SIGTERM).is_ok())
     }
 
     /// Waits until a container does not run; its exit code.
