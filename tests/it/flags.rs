@@ -197,7 +197,7 @@ fn each_flag_is_seen_inside() {
         ),
         (
             &["--add-host", "one;two=10.0.0.1"],
-            "grep -E 'one|two' /etc/hosts | tr '\\t' ' '",
+            "grep -wE 'one|two' /etc/hosts | tr '\\t' ' '",
             "10.0.0.1 one\n10.0.0.1 two\n",
         ),
         (
