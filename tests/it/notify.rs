@@ -1,5 +1,6 @@
 //! `--sdnotify`: what the service manager is told of a container.
 
+use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -89,6 +90,30 @@ fn monitor(env: &Env, name: &str) -> String {
 }
 
 #[test]
+fn the_main_process_is_no_child_of_a_command_that_waits() {
+    let Some(env) = Env::new() else { return };
+    let path = env.path("h/manager");
+    let manager = Manager::new(&path);
+    let image = env.busybox();
+    let words = ["run", "--name=told", "--sdnotify=conmon", &image];
+    let mut command = env
+        .kelp(&[&words[..], &["sleep", "1000"]].concat())
+        .into_command();
+    command.env("NOTIFY_SOCKET", &path);
+    let mut run = Kelp::new(command).start();
+    // A manager looks at this moment whether the process is its own child.
+    let told = manager.hears();
+    let main = told.strip_prefix("MAINPID=").unwrap();
+    let main = main.lines().next().unwrap();
+    let status = fs::read_to_string(format!("/proc/{main}/status")).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
+    assert_ne!(parent, Some(run.id().to_string().as_str()), "{status}");
+    assert_eq!(main, monitor(&env, "told"));
+    env.kelp(&["rm", "-f", "-t", "0", "told"]).succeeds();
+    wait_status(&mut run, "");
+}
+
+#[test]
 fn a_service_is_ready_once_it_is_healthy() {
     let Some(env) = Env::new() else { return };
     let path = env.path("h/manager");
@@ -166,7 +191,7 @@ fn a_program_tells_of_its_own_state_and_of_nothing_else() {
     let record = env.path(&format!("d/kelp/containers/{}/notify", upper.trim()));
     let program = UnixDatagram::unbound().unwrap();
     // The same socket, by another name: its path is too long for an address.
-    let directory = std::fs::File::open(record).unwrap();
+    let directory = fs::File::open(record).unwrap();
     let address = format!("/proc/self/fd/{}/notify.sock", directory.as_raw_fd());
     program.send_to(b"MAINPID=1\nFDSTORE=1", &address).unwrap();
     program

@@ -8,11 +8,13 @@ pub mod proxy;
 use std::io;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with,
 };
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 /// Names the manager's socket in the environment of whoever starts the container.
@@ -55,6 +57,23 @@ impl Notify {
             let _ = say(&format!("READY=1\nSTATUS=container {container} is healthy"));
         }
     }
+}
+
+/// Where there is a manager, goes on in a child, which that manager, the reaper of its services, has become the parent
+/// of. It does not wait for the end of a main process that is somebody else's child: it sends it SIGKILL as soon as
+/// `ExecStop=` is over, and the service has failed.
+///
+/// The caller must have one thread.
+pub(crate) fn leave_starter() -> io::Result<()> {
+    if std::env::var_os(SOCKET).is_none() {
+        return Ok(());
+    }
+    let left = pidfd_open(getpid(), PidfdFlags::empty())?;
+    kelp_sys::clone::fork_and(|_| 0)?;
+    // Readable once its children are the reaper's.
+    let mut ended = [PollFd::new(&left, PollFlags::IN)];
+    while matches!(poll(&mut ended, None), Err(Errno::INTR)) {}
+    Ok(())
 }
 
 /// Tells the manager something, if there is one.

@@ -18,8 +18,8 @@ use crate::launch::LogDriver;
 use crate::launch_file::LaunchFile;
 use crate::life::{Life, Starter};
 use crate::log::{JOURNAL, LogWriter};
-use crate::notify::Notify;
 use crate::notify::proxy::Proxy;
+use crate::notify::{self, Notify};
 use crate::place::{self, Choice};
 use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
 
@@ -83,6 +83,9 @@ fn watch(
     streams: (Streams, Vec<OwnedFd>),
     handed: &Handed,
 ) -> Result<i32, Error> {
+    if handed.is_main {
+        notify::leave_starter().map_err(Error::io("leave the process that started this one"))?;
+    }
     let Some(alive) = liveness::claim(&record.runtime, starter.as_fd())? else {
         return Err(Error::Failed {
             kind: FailureKind::Setup,

@@ -145,7 +145,12 @@ fn an_image_a_volume_and_a_container_become_a_service() {
     assert_eq!(volume.succeeds(), "systemd-kelptest\n");
     // A stop is a clean one, and leaves no process.
     systemctl(&["stop", "kelpweb.service"]);
-    assert_eq!(property("kelpweb.service", "ActiveState"), "inactive");
+    let status = systemctl(&["status", "--no-pager", "--full", "kelpweb.service"]);
+    assert_eq!(
+        property("kelpweb.service", "ActiveState"),
+        "inactive",
+        "{status}"
+    );
     assert_eq!(property("kelpweb.service", "Result"), "success");
     assert!(!PathBuf::from(format!("/sys/fs/cgroup{unit}")).exists());
     assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
