@@ -1,5 +1,8 @@
 //! Health checks: made by the monitor, told by ps, inspect, events and wait.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -293,11 +296,73 @@ fn nothing_is_checked_while_a_container_is_paused() {
     remove(&env, &["web"]);
 }
 
+/// How often a process has gone to sleep.
+fn sleeps(pid: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn a_container_that_stays_healthy_does_not_wake_its_monitor() {
+    let Some(env) = Env::new() else { return };
+    let place = env.path("h/marks");
+    fs::create_dir(&place).unwrap();
+    fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();
+    let marks = || fs::metadata(place.join("marks")).map_or(0, |data| data.len());
+    let volume = format!("{}:/marks", place.display());
+    let flags = [
+        "--volume",
+        &volume,
+        "--health-cmd=echo x >> /marks/marks; wc -l < /marks/marks; [ ! -e /marks/bad ]",
+        "--health-interval=20ms",
+        "--health-retries=1",
+        "--health-max-log-count=3",
+    ];
+    run(&env, "web", &flags, "sleep 1000");
+    wait(&env, "healthy", "web");
+    let monitor = show(&env, "{{.State.ConmonPid}}", "web");
+    let (before, first) = (sleeps(&monitor), marks());
+    wait_until("thirty checks are over", || marks() >= first + 60);
+    assert!(sleeps(&monitor) < before + 10);
+    // What came of them is known all the same.
+    let log = |env: &Env| {
+        let format = "{{range .State.Health.Log}}{{.ExitCode}} {{.Output}}{{end}}";
+        show(env, format, "web")
+    };
+    let seen = log(&env);
+    let numbers: Vec<u64> = seen
+        .lines()
+        .map(|line| line.strip_prefix("0 ").unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(numbers.len(), 3, "{seen}");
+    assert!(numbers[0] >= 28, "{seen}");
+    assert!(
+        numbers.windows(2).all(|pair| pair[1] == pair[0] + 1),
+        "{seen}"
+    );
+    // One that is asked for is made besides, and those that follow go on.
+    env.kelp(&["healthcheck", "run", "web"]).succeeds();
+    let first = marks();
+    wait_until("more checks are over", || marks() >= first + 10);
+    // More than the socket has room for, which nobody reads meanwhile.
+    let first = marks();
+    wait_until("many checks are over", || marks() >= first + 800);
+    fs::write(place.join("bad"), "").unwrap();
+    wait(&env, "unhealthy", "web");
+    fs::remove_file(place.join("bad")).unwrap();
+    wait(&env, "healthy", "web");
+    assert_eq!(show(&env, "{{.State.Health.FailingStreak}}", "web"), "0");
+    remove(&env, &["web"]);
+}
+
 #[test]
 fn what_is_remembered_has_bounds_and_may_be_copied() {
     let Some(env) = Env::new() else { return };
     let directory = env.path("h/logs");
-    std::fs::create_dir(&directory).unwrap();
+    fs::create_dir(&directory).unwrap();
     let destination = format!("--health-log-destination={}", directory.display());
     let flags = [
         "--health-cmd=head -c 100000 /dev/zero | tr '\\0' x",
@@ -312,8 +377,8 @@ fn what_is_remembered_has_bounds_and_may_be_copied() {
     }
     let outputs = "{{range .State.Health.Log}}{{.Output}} {{end}}";
     assert_eq!(show(&env, outputs, "web"), "xxxxxxxxx xxxxxxxxx");
-    let file = std::fs::read_dir(&directory).unwrap().next().unwrap();
-    let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+    let file = fs::read_dir(&directory).unwrap().next().unwrap();
+    let text = fs::read_to_string(file.unwrap().path()).unwrap();
     let copy: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(copy["Status"], "healthy");
     assert_eq!(copy["Log"].as_array().unwrap().len(), 2);
@@ -372,8 +437,8 @@ fn what_makes_no_sense_is_refused() {
 
 /// Whether a process has this word in its command line.
 fn runs(word: &str) -> bool {
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let mut lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let mut lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
     lines.any(|line| {
         line.split(|&byte| byte == 0)
             .any(|it| it == word.as_bytes())
@@ -410,7 +475,7 @@ fn a_killed_probe_is_a_check_that_failed_and_the_next_one_is_made() {
     wait_until("a check is under way", || runs("98763"));
     let monitor = show(&env, "{{.State.ConmonPid}}", "web");
     let children = format!("/proc/{monitor}/task/{monitor}/children");
-    let children = std::fs::read_to_string(children).unwrap();
+    let children = fs::read_to_string(children).unwrap();
     env.kelp(&["exec", "web", "touch", "/tmp/ok"]).succeeds();
     // The probe is what the monitor has made last.
     let probe = children.split_whitespace().last().unwrap();
@@ -477,7 +542,7 @@ fn a_check_that_writes_without_end_is_over_in_time() {
 fn one_that_removes_itself_is_started_again_first() {
     let Some(env) = Env::new() else { return };
     let place = env.path("h/runs");
-    std::fs::create_dir(&place).unwrap();
+    fs::create_dir(&place).unwrap();
     let volume = format!("{}:/runs", place.display());
     let flags = [
         "--rm",

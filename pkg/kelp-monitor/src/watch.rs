@@ -238,7 +238,7 @@ impl<'a> Watch<'a> {
             again: self.again,
             ended_because: self.ended_because,
             oom_killed: self.run.oom_killed,
-            health: self.checks.map(|checks| checks.record().clone()),
+            health: self.checks.map(|mut checks| checks.record().clone()),
             unready: self.unready,
         }
     }

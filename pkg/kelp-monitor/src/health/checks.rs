@@ -3,13 +3,13 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use kelp_state::health::HealthCheck;
 use kelp_state::{Health, HealthRecord};
 
 use super::course::{Course, Verdict};
-use super::probe::{Probe, Subject, UnderWay};
+use super::probe::{self, Probe, Request, Subject, Told, UnderWay};
 use super::{HealthConfig, OnFailure};
 
 /// The checks of one run of a container.
@@ -18,8 +18,12 @@ pub(crate) struct Checks {
     course: Course,
     /// Who makes them, from the first one on.
     probe: Option<Probe>,
-    /// The one that is under way.
+    /// What is under way.
     under_way: Option<UnderWay>,
+    /// The number of the next request.
+    number: u32,
+    /// A result that was told and is for [`Checks::hear`].
+    last: Option<Told>,
     /// Whether its result does not count: the container was frozen meanwhile.
     void: bool,
     /// When the next one is due, unless the container is paused.
@@ -51,6 +55,8 @@ impl Checks {
             course,
             probe: None,
             under_way: None,
+            number: 0,
+            last: None,
             void: false,
             paused: false,
             has_ended: false,
@@ -59,7 +65,8 @@ impl Checks {
     }
 
     /// What was found so far.
-    pub(crate) fn record(&self) -> &HealthRecord {
+    pub(crate) fn record(&mut self) -> &HealthRecord {
+        self.look();
         &self.course.record
     }
 
@@ -79,6 +86,16 @@ impl Checks {
         }
     }
 
+    fn is_due(&self) -> bool {
+        self.due().is_some_and(|due| due <= Instant::now())
+    }
+
+    /// Whether checks are made by the probe alone, until one fails.
+    fn is_series(&self) -> bool {
+        let check = self.under_way.as_ref();
+        check.is_some_and(|check| check.request.rest.is_some())
+    }
+
     /// What becomes readable when [`Checks::hear`] is to be called.
     pub(crate) fn awaited(&self) -> Option<BorrowedFd<'_>> {
         self.probe.as_ref().map(Probe::awaited)
@@ -86,20 +103,21 @@ impl Checks {
 
     /// Begins a check if one is due, and ends one that takes too long.
     pub(crate) fn turn(&mut self, subject: Subject<'_>) -> Option<Outcome> {
-        if self.due().is_none_or(|due| due > Instant::now()) {
+        if !self.is_due() {
             return None;
         }
-        match self.under_way.take() {
-            Some(check) => {
-                self.probe = None;
-                self.judge(check.failed("the health check could not be ended"))
-            }
-            // That no check could be begun is one that failed.
-            None => self.start(subject).err().map(|error| {
-                let why = format!("begin a health check: {error}");
-                self.count(UnderWay::never().failed(&why))
-            }),
+        self.look();
+        if !self.is_due() || self.last.is_some() {
+            return None;
         }
+        if let Some(check) = self.under_way.take() {
+            self.probe = None;
+            return self.judge(check.failed("the health check could not be ended"));
+        }
+        // That no check could be begun is one that failed.
+        let error = self.start(subject).err()?;
+        let why = format!("begin a health check: {error}");
+        self.judge(probe::failed(SystemTime::now(), &why))
     }
 
     /// A client wants a check now, or the result of the one that is under way.
@@ -112,13 +130,15 @@ impl Checks {
                 "the container is paused: unpause it first",
             ));
         }
-        if self.under_way.is_none() {
-            self.start(subject)?;
-        }
         self.askers.push(client);
+        if self.under_way.is_none() || self.is_series() {
+            let started = self.start(subject);
+            return started.inspect_err(|_| self.forget(client));
+        }
         Ok(())
     }
 
+    /// Has a check made now, unless somebody waits for it together with all that follow until one fails.
     fn start(&mut self, subject: Subject<'_>) -> io::Result<()> {
         self.void = false;
         let probe = match self.probe.take() {
@@ -126,45 +146,101 @@ impl Checks {
             None => Probe::make(subject, self.course.config())?,
         };
         let (which, check) = self.course.check();
-        self.under_way = Some(probe.ask(which, check)?);
+        let request = Request {
+            number: self.number,
+            which,
+            rest: self.course.rest().filter(|_| self.askers.is_empty()),
+        };
+        self.number = self.number.wrapping_add(1);
+        // One that is under way ends before.
+        let before = match &self.under_way {
+            Some(_) => check.timeout,
+            None => Duration::ZERO,
+        };
+        self.under_way = Some(probe.ask(request, check.timeout.saturating_add(before))?);
         self.probe = Some(probe);
         Ok(())
+    }
+
+    /// Takes the results of a series that change nothing; one that is for [`Checks::hear`] waits for it.
+    fn look(&mut self) {
+        while self.last.is_none()
+            && let Some(told) = self.probe.as_ref().and_then(Probe::result)
+        {
+            if told.is_last {
+                self.last = Some(told);
+                return;
+            }
+            if let Some(check) = self.under_way.as_mut().filter(|check| told.is_of(check)) {
+                check.goes_on(&told);
+            }
+            self.course.judge(told.result(), Instant::now());
+        }
     }
 
     /// Hears from the probe.
     ///
     /// `is_ending` says whether the container's first process is on its way out: that takes a check along, which
     /// tells nothing of the container then.
-    pub(crate) fn hear(&mut self, is_ending: impl Fn() -> bool) -> Option<Outcome> {
-        let never = UnderWay::never();
-        let check = self.under_way.as_ref().unwrap_or(&never);
-        let result = match self.probe.as_ref()?.hear(check) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-            // Somebody has killed it. The next check has another one.
-            Err(_) => {
-                self.probe = None;
-                check.failed("the health check was killed")
-            }
-            Ok(result) => result,
+    pub(crate) fn hear(&mut self, is_ending: impl Fn() -> bool) -> Vec<Outcome> {
+        let mut outcomes = Vec::new();
+        let lives = match self.probe.as_ref().map(Probe::tells) {
+            None | Some(Ok(false)) => return outcomes,
+            Some(tells) => tells.is_ok(),
         };
-        self.under_way.take()?;
-        if result.exit_code != 0 && is_ending() {
-            self.void = true;
-            self.next = None;
-            self.has_ended = true;
-            return None;
+        loop {
+            self.look();
+            let Some(told) = self.last.take() else {
+                break;
+            };
+            let check = self.under_way.take_if(|check| told.is_of(check));
+            let result = told.result();
+            if result.exit_code != 0 && is_ending() {
+                self.tells_nothing();
+                return outcomes;
+            }
+            match check {
+                Some(_) => outcomes.extend(self.judge(result)),
+                // The last of a series, before what a client has asked for.
+                None => outcomes.push(self.count(result, Vec::new())),
+            }
         }
-        self.judge(result)
+        if !lives {
+            // Somebody has killed it. The next check has another one.
+            self.probe = None;
+            if let Some(check) = self.under_way.take() {
+                if is_ending() {
+                    self.tells_nothing();
+                    return outcomes;
+                }
+                outcomes.extend(self.judge(check.failed("the health check was killed")));
+            }
+        }
+        outcomes
+    }
+
+    /// The container ends: no more checks are made.
+    fn tells_nothing(&mut self) {
+        self.void = true;
+        self.next = None;
+        self.has_ended = true;
     }
 
     /// The container is to end: it is checked no more. Who asked gets no result.
     #[must_use = "who asked has to be told"]
     pub(crate) fn end(&mut self) -> Vec<u64> {
+        self.look();
         self.has_ended = true;
-        self.probe = None;
-        self.under_way = None;
+        self.let_go();
         self.next = None;
         std::mem::take(&mut self.askers)
+    }
+
+    /// Ends the probe, and the check that is under way.
+    fn let_go(&mut self) {
+        self.probe = None;
+        self.last = None;
+        self.under_way = None;
     }
 
     fn judge(&mut self, result: HealthCheck) -> Option<Outcome> {
@@ -176,17 +252,18 @@ impl Checks {
             }
             return None;
         }
-        Some(self.count(result))
+        let askers = std::mem::take(&mut self.askers);
+        let outcome = self.count(result, askers);
+        self.schedule();
+        Some(outcome)
     }
 
-    fn count(&mut self, result: HealthCheck) -> Outcome {
+    fn count(&mut self, result: HealthCheck, askers: Vec<u64>) -> Outcome {
         let passed = result.exit_code == 0;
-        let verdict = self.course.judge(result, Instant::now());
-        self.schedule();
         Outcome {
-            verdict,
+            verdict: self.course.judge(result, Instant::now()),
             passed,
-            askers: std::mem::take(&mut self.askers),
+            askers,
         }
     }
 
@@ -202,7 +279,12 @@ impl Checks {
     /// asked for it gets no result.
     #[must_use = "who asked has to be told"]
     pub(crate) fn pause(&mut self, paused: bool) -> Vec<u64> {
+        self.look();
         self.paused = paused;
+        if self.is_series() {
+            // Whether a check is being made only the probe knows.
+            self.let_go();
+        }
         self.void = self.under_way.is_some();
         if !paused && self.under_way.is_none() {
             self.schedule();

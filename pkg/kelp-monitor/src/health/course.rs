@@ -70,6 +70,16 @@ impl Course {
         })
     }
 
+    /// The time between two checks, where one that is passed changes nothing but what is remembered.
+    pub(super) fn rest(&self) -> Option<Duration> {
+        let is_settled = self.record.status == Health::Healthy
+            && self.record.failing_streak == 0
+            && self.startup.is_none()
+            // Whose reader wants to see each.
+            && self.config.log_directory.is_none();
+        self.config.check.interval.filter(|_| is_settled)
+    }
+
     /// Whether failures do not count.
     fn is_starting(&self, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.begun);
@@ -306,6 +316,32 @@ mod tests {
         assert_eq!(course.record.status, Starting);
         course.judge(result(0), begun);
         assert_eq!(course.record.status, Healthy);
+    }
+
+    #[test]
+    fn a_check_that_is_passed_changes_nothing_once_all_is_well() {
+        let begun = Instant::now();
+        let mut course = Course::new(config(), begun);
+        assert_eq!(course.rest(), None);
+        for (code, rest) in [
+            (0, Some(30 * SECOND)),
+            (1, None),
+            (0, Some(30 * SECOND)),
+            (1, None),
+            (1, None),
+        ] {
+            course.judge(result(code), begun);
+            assert_eq!(course.rest(), rest);
+        }
+        let mut followed = Course::new(
+            HealthConfig {
+                log_directory: Some("/tmp".into()),
+                ..config()
+            },
+            begun,
+        );
+        followed.judge(result(0), begun);
+        assert_eq!(followed.rest(), None);
     }
 
     #[test]

@@ -1,18 +1,22 @@
-//! The probe: a child of the monitor's that waits to be asked for a check, enters the container, runs the check's
+//! The probe: a child of the monitor's that waits to be asked for checks, enters the container, runs the check's
 //! program, waits for it, and tells how it went.
 //!
 //! Whoever is inside can stop or freeze the program at any point, and then this process waits, and not the
 //! monitor. It is made once for all checks of a run, so that what a check needs is planned once. It ends with the
 //! monitor, and the program with it.
+//!
+//! Results wait in a socket that the monitor does not poll. A byte in another one says that it should look: after
+//! the check that was asked for, or of a series after the one that failed. So a container that stays healthy costs
+//! the monitor nothing.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kelp_runtime::cgroup::Cgroup;
 use kelp_runtime::delegation;
 use kelp_runtime::exec::{Target, exec};
-use kelp_runtime::foreign::{self, Around, Request};
+use kelp_runtime::foreign::{self, Around};
 use kelp_runtime::launch::{Guarded, Stdio, pair};
 use kelp_runtime::message::{receive, send};
 use kelp_runtime::plan::{Extras, ProcessPlan};
@@ -70,48 +74,143 @@ pub(super) enum Which {
     Startup,
 }
 
+/// What a probe is asked for: a check now, or a series of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    /// By which its results are known.
+    pub(super) number: u32,
+    pub(super) which: Which,
+    /// The time from the end of a check that was passed to the next one of the series, which ends with the first
+    /// one that fails, or with another request.
+    pub(super) rest: Option<Duration>,
+}
+
 /// A probe, as the monitor sees it. Dropping it ends it, and the check that is under way.
 #[derive(Debug)]
 pub(super) struct Probe {
     /// Kept for its end.
     _child: Guarded,
+    /// Requests, and the bytes that say that there are results.
     socket: OwnedFd,
+    results: OwnedFd,
     /// Bytes of output that are kept of a check.
     limit: usize,
 }
 
-/// A check that is under way.
-#[derive(Debug)]
-pub(super) struct UnderWay {
-    begun: SystemTime,
-    /// Until when the probe must have told.
-    pub(super) end: Instant,
+/// The probe's own ends of its sockets.
+#[derive(Clone, Copy)]
+struct Monitor<'a> {
+    socket: BorrowedFd<'a>,
+    results: BorrowedFd<'a>,
 }
 
-/// What a probe tells: a code in the machine's order of bytes, and the output behind it.
+/// Checks that are under way.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    /// What was asked for.
+    pub(super) request: Request,
+    begun: SystemTime,
+    /// Until when the probe must have told of the next one.
+    pub(super) end: Instant,
+    /// How long the probe may take for one, at most.
+    time: Duration,
+}
+
+/// How a check went.
 #[derive(Debug, PartialEq, Eq)]
-struct Told {
+pub(super) struct Told {
+    /// The request's.
+    number: u32,
+    /// Whether the request has no more, and the monitor is told.
+    pub(super) is_last: bool,
     code: i32,
+    begun: SystemTime,
+    took: Duration,
     output: Vec<u8>,
 }
 
-impl Told {
-    fn text(code: i32, output: impl Into<String>) -> Self {
-        Self {
-            code,
-            output: output.into().into_bytes(),
-        }
-    }
+/// Bytes before the output: number, code, and in nanoseconds the time since the epoch and how long it took, in the
+/// machine's order; and one that says whether it is the last.
+const HEAD: usize = 25;
 
+impl Told {
     fn to_bytes(&self) -> Vec<u8> {
-        [&self.code.to_ne_bytes()[..], &self.output].concat()
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let begun = self.begun.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(HEAD + self.output.len());
+        bytes.extend(self.number.to_ne_bytes());
+        bytes.extend(self.code.to_ne_bytes());
+        bytes.extend(nanoseconds(begun).to_ne_bytes());
+        bytes.extend(nanoseconds(self.took).to_ne_bytes());
+        bytes.push(u8::from(self.is_last));
+        bytes.extend(&self.output);
+        bytes
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (code, output) = bytes.split_first_chunk()?;
+        let (number, rest) = bytes.split_first_chunk()?;
+        let (code, rest) = rest.split_first_chunk()?;
+        let (begun, rest) = rest.split_first_chunk()?;
+        let (took, rest) = rest.split_first_chunk()?;
+        let (is_last, output) = rest.split_first()?;
         Some(Self {
+            number: u32::from_ne_bytes(*number),
+            is_last: *is_last != 0,
             code: i32::from_ne_bytes(*code),
+            begun: UNIX_EPOCH + Duration::from_nanos(u64::from_ne_bytes(*begun)),
+            took: Duration::from_nanos(u64::from_ne_bytes(*took)),
             output: output.to_vec(),
+        })
+    }
+
+    /// Whether it is of this request.
+    pub(super) fn is_of(&self, check: &UnderWay) -> bool {
+        self.number == check.request.number
+    }
+
+    /// For the record.
+    pub(super) fn result(&self) -> HealthCheck {
+        result(
+            (self.begun, self.begun + self.took),
+            self.code,
+            &self.output,
+        )
+    }
+}
+
+fn result((begun, ended): (SystemTime, SystemTime), code: i32, output: &[u8]) -> HealthCheck {
+    HealthCheck {
+        start: rfc3339(begun),
+        end: rfc3339(ended),
+        exit_code: code,
+        output: String::from_utf8_lossy(output).into_owned(),
+    }
+}
+
+impl Request {
+    fn to_bytes(self) -> Vec<u8> {
+        // No time of rest means no series.
+        let rest = self.rest.map_or(0, |rest| {
+            u64::try_from(rest.as_nanos()).unwrap_or(u64::MAX).max(1)
+        });
+        let mut bytes = self.number.to_ne_bytes().to_vec();
+        bytes.extend(rest.to_ne_bytes());
+        bytes.push(u8::from(self.which == Which::Startup));
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (number, rest) = bytes.split_first_chunk()?;
+        let (rest, which) = rest.split_first_chunk()?;
+        let rest = u64::from_ne_bytes(*rest);
+        Some(Self {
+            number: u32::from_ne_bytes(*number),
+            rest: (rest > 0).then(|| Duration::from_nanos(rest)),
+            which: match which {
+                [0] => Which::Usual,
+                [1] => Which::Startup,
+                _ => return None,
+            },
         })
     }
 }
@@ -120,17 +219,23 @@ impl Probe {
     /// Makes one.
     pub(super) fn make(subject: Subject<'_>, config: &HealthConfig) -> io::Result<Self> {
         let (ours, theirs) = pair().map_err(io::Error::other)?;
+        let (results, told) = pair().map_err(io::Error::other)?;
         let limit = config.output_limit();
         let child = clone3(CloneFlags::empty(), None, || {
             // The monitor's descriptors would last as long as this process otherwise: locks, and ends of pipes.
             let stage = subject.kept.map(|kept| kept.stage().as_fd());
-            let mut kept = vec![theirs.as_fd(), subject.init];
+            let mut kept = vec![theirs.as_fd(), told.as_fd(), subject.init];
             kept.extend(stage);
+            let monitor = Monitor {
+                socket: theirs.as_fd(),
+                results: told.as_fd(),
+            };
             let ready = set_parent_process_death_signal(Some(Signal::KILL))
+                .and_then(|()| ioctl_fionbio(monitor.results, true))
                 .map_err(io::Error::from)
                 .and_then(|()| close_but(3, &kept));
             match ready {
-                Ok(()) => serve(subject, config, theirs.as_fd()),
+                Ok(()) => serve(subject, config, monitor),
                 Err(_) => 1,
             }
         })?;
@@ -138,62 +243,73 @@ impl Probe {
         Ok(Self {
             _child: Guarded::new(child),
             socket: ours,
+            results,
             limit,
         })
     }
 
-    /// Asks for a check.
-    pub(super) fn ask(&self, which: Which, check: &Check) -> io::Result<UnderWay> {
-        send(
-            self.socket.as_fd(),
-            &[u8::from(which == Which::Startup)],
-            &[],
-        )?;
+    /// Asks for a check, or for a series: `timeout` is how long a program may take.
+    pub(super) fn ask(&self, request: Request, timeout: Duration) -> io::Result<UnderWay> {
+        send(self.socket.as_fd(), &request.to_bytes(), &[])?;
+        let time = timeout.saturating_add(GRACE);
         Ok(UnderWay {
+            request,
             begun: SystemTime::now(),
-            end: Instant::now()
-                .checked_add(check.timeout.saturating_add(GRACE))
-                .unwrap_or_else(|| Instant::now() + LONGEST),
+            end: end_of(time),
+            time,
         })
     }
 
-    /// Where it tells how a check went.
+    /// Where it tells that there is a result.
     pub(super) fn awaited(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
-    /// Hears how the check went; an error if the probe is no more.
-    pub(super) fn hear(&self, check: &UnderWay) -> io::Result<HealthCheck> {
-        let mut buffer = vec![0; size_of::<i32>() + self.limit];
-        let (length, _) = receive(self.socket.as_fd(), &mut buffer, RecvFlags::DONTWAIT)?;
-        let told = Told::from_bytes(&buffer[..length]);
-        let told = told.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        Ok(check.result(&told))
+    /// Whether it has told so; an error if the probe is no more.
+    pub(super) fn tells(&self) -> io::Result<bool> {
+        match receive(self.socket.as_fd(), &mut [0], RecvFlags::DONTWAIT) {
+            Ok((1, _)) => Ok(true),
+            Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The next result, if there is one.
+    pub(super) fn result(&self) -> Option<Told> {
+        let mut buffer = vec![0; HEAD + self.limit];
+        let received = receive(self.results.as_fd(), &mut buffer, RecvFlags::DONTWAIT);
+        received
+            .ok()
+            .and_then(|(length, _)| Told::from_bytes(&buffer[..length]))
     }
 }
 
-impl UnderWay {
-    /// One that nobody has begun.
-    pub(super) fn never() -> Self {
-        Self {
-            begun: SystemTime::now(),
-            end: Instant::now(),
-        }
-    }
+/// When so much time is over.
+fn end_of(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time).unwrap_or_else(|| now + LONGEST)
+}
 
+impl UnderWay {
     /// The result of one that came to nothing.
     pub(super) fn failed(&self, why: &str) -> HealthCheck {
-        self.result(&Told::text(TOO_LONG, why))
+        failed(self.begun, why)
     }
 
-    fn result(&self, told: &Told) -> HealthCheck {
-        HealthCheck {
-            start: rfc3339(self.begun),
-            end: rfc3339(SystemTime::now()),
-            exit_code: told.code,
-            output: String::from_utf8_lossy(&told.output).into_owned(),
-        }
+    /// One of the series was passed, and has just ended if it was not a while ago.
+    pub(super) fn goes_on(&mut self, passed: &Told) {
+        let ended = passed.begun + passed.took;
+        let ago = ended.elapsed().unwrap_or_default();
+        let rest = self.request.rest.unwrap_or_default();
+        self.begun = ended + rest;
+        self.end = end_of(self.time.saturating_add(rest).saturating_sub(ago));
     }
+}
+
+/// The result of a check that came to nothing.
+pub(super) fn failed(begun: SystemTime, why: &str) -> HealthCheck {
+    result((begun, SystemTime::now()), TOO_LONG, why.as_bytes())
 }
 
 fn code_of(error: &Error) -> i32 {
@@ -206,30 +322,97 @@ fn code_of(error: &Error) -> i32 {
 }
 
 /// The probe itself: makes checks as it is asked to, until the monitor has let go of it.
-fn serve(subject: Subject<'_>, config: &HealthConfig, monitor: BorrowedFd<'_>) -> i32 {
+fn serve(subject: Subject<'_>, config: &HealthConfig, monitor: Monitor<'_>) -> i32 {
     let limit = config.output_limit();
+    let startup = config.startup.as_ref();
     let mut plans = [
         Planned::new(&config.check),
-        Planned::new(
-            config
-                .startup
-                .as_ref()
-                .map_or(&config.check, |it| &it.check),
-        ),
+        Planned::new(startup.map_or(&config.check, |it| &it.check)),
     ];
+    let mut buffer = [0; 16];
     loop {
-        let mut which = [0];
-        let plan = match receive(monitor, &mut which, RecvFlags::empty()) {
-            Ok((1, _)) => &mut plans[usize::from(which[0] != 0)],
-            _ => return 0,
-        };
-        let told = plan.run(subject, limit).unwrap_or_else(|error| {
-            let mut told = Told::text(code_of(&error), kelp_runtime::error::one_line(&error));
-            told.output.truncate(limit);
-            told
-        });
-        if send(monitor, &told.to_bytes(), &[]).is_err() {
+        let received = receive(monitor.socket, &mut buffer, RecvFlags::empty());
+        let request = received
+            .ok()
+            .and_then(|(length, _)| Request::from_bytes(&buffer[..length]));
+        let Some(request) = request else {
             return 0;
+        };
+        let plan = &mut plans[usize::from(request.which == Which::Startup)];
+        if series(plan, request, subject, limit, monitor).is_err() {
+            return 0;
+        }
+    }
+}
+
+/// Makes the checks of a request; an error if the monitor is no more.
+fn series(
+    plan: &mut Planned<'_>,
+    request: Request,
+    subject: Subject<'_>,
+    limit: usize,
+    monitor: Monitor<'_>,
+) -> io::Result<()> {
+    loop {
+        let (begun, clock) = (SystemTime::now(), Instant::now());
+        let (code, mut output) = plan.run(subject, limit).unwrap_or_else(|error| {
+            (
+                code_of(&error),
+                kelp_runtime::error::one_line(&error).into(),
+            )
+        });
+        output.truncate(limit);
+        let rest = request.rest.filter(|_| code == 0);
+        let told = Told {
+            number: request.number,
+            is_last: rest.is_none(),
+            code,
+            begun,
+            took: clock.elapsed(),
+            output,
+        };
+        monitor.tell(&told)?;
+        let Some(rest) = rest else {
+            return monitor.wake();
+        };
+        if monitor.speaks_within(rest)? {
+            return Ok(());
+        }
+    }
+}
+
+impl Monitor<'_> {
+    fn tell(self, told: &Told) -> io::Result<()> {
+        let bytes = told.to_bytes();
+        loop {
+            match send(self.results, &bytes, &[]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // It is long since it has read any.
+                    self.wake()?;
+                    let mut room = [PollFd::from_borrowed_fd(self.results, PollFlags::OUT)];
+                    while matches!(poll(&mut room, None), Err(Errno::INTR)) {}
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Has it look at the results.
+    fn wake(self) -> io::Result<()> {
+        send(self.socket, &[0], &[])
+    }
+
+    /// Waits for so long; whether it has another request, or is no more.
+    fn speaks_within(self, time: Duration) -> io::Result<bool> {
+        let end = end_of(time);
+        let mut fds = [PollFd::from_borrowed_fd(self.socket, PollFlags::IN)];
+        loop {
+            let left = timespec(end.saturating_duration_since(Instant::now()));
+            match poll(&mut fds, Some(&left)) {
+                Ok(count) => return Ok(count > 0),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 }
@@ -245,7 +428,8 @@ impl<'a> Planned<'a> {
         Self { check, plan: None }
     }
 
-    fn run(&mut self, subject: Subject<'_>, limit: usize) -> Result<Told, Error> {
+    /// Runs it; its exit code, and what it wrote.
+    fn run(&mut self, subject: Subject<'_>, limit: usize) -> Result<(i32, Vec<u8>), Error> {
         let what = "make the health check's pipe";
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::io(what))?;
         ioctl_fionbio(&read, true).map_err(Error::io(what))?;
@@ -267,16 +451,9 @@ impl<'a> Planned<'a> {
         };
         let code = watch(&child, &mut output, deadline);
         let code = code.map_err(Error::io("wait for a health check"))?;
-        Ok(match code {
-            Some(code) => Told {
-                code,
-                output: output.kept,
-            },
-            None => Told::text(
-                TOO_LONG,
-                format!("health check exceeded timeout ({}s)", timeout.as_secs_f64()),
-            ),
-        })
+        let seconds = timeout.as_secs_f64();
+        let late = || format!("health check exceeded timeout ({seconds}s)").into_bytes();
+        Ok(code.map_or_else(|| (TOO_LONG, late()), |code| (code, output.kept)))
     }
 
     /// Starts the program.
@@ -292,7 +469,7 @@ impl<'a> Planned<'a> {
         };
         let own = cgroup.as_ref().filter(|_| is_own);
         if let (Some(runtime), Some(kept)) = (&launch.runtime, subject.kept) {
-            let request = Request {
+            let request = foreign::Request {
                 id: kept.id(),
                 init: subject.init,
                 pid: run.pid,
@@ -413,13 +590,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_result_is_a_code_and_bytes() {
+    fn results_and_requests_are_bytes() {
         let told = Told {
+            number: 7,
+            is_last: true,
             code: -1,
+            begun: UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789),
+            took: Duration::from_millis(5),
             output: b"\0\xff text".to_vec(),
         };
-        assert_eq!(Told::from_bytes(&told.to_bytes()), Some(told));
-        assert_eq!(Told::from_bytes(b"abc"), None);
-        assert_eq!(Told::from_bytes(&[0; 4]), Some(Told::text(0, "")));
+        let bytes = told.to_bytes();
+        assert_eq!(Told::from_bytes(&bytes[..HEAD - 1]), None);
+        assert_eq!(Told::from_bytes(&bytes), Some(told));
+        for request in [
+            Request {
+                number: u32::MAX,
+                which: Which::Startup,
+                rest: None,
+            },
+            Request {
+                number: 0,
+                which: Which::Usual,
+                rest: Some(Duration::from_secs(30)),
+            },
+        ] {
+            let bytes = request.to_bytes();
+            assert_eq!(Request::from_bytes(&bytes), Some(request));
+            assert_eq!(Request::from_bytes(&bytes[1..]), None);
+        }
     }
 }

@@ -66,16 +66,20 @@ impl Watch<'_> {
     /// Begins a check that is due, or ends one that takes too long.
     pub(super) fn look_at_the_health(&mut self) {
         let outcome = self.with_checks(Checks::turn).flatten();
-        self.heed(outcome);
+        if let Some(outcome) = outcome {
+            self.heed(outcome);
+        }
     }
 
-    /// The check that is under way may have ended.
+    /// The probe has something to tell.
     pub(super) fn hear_of_health(&mut self) {
         let (pid, init) = (self.run.pid, self.running.child.pidfd.as_fd());
         let is_ending = || has_input(init) || is_exiting(pid);
         let checks = self.checks.as_mut();
-        let outcome = checks.and_then(|checks| checks.hear(is_ending));
-        self.heed(outcome);
+        let outcomes = checks.map(|checks| checks.hear(is_ending));
+        for outcome in outcomes.into_iter().flatten() {
+            self.heed(outcome);
+        }
     }
 
     /// A client wants a check.
@@ -108,8 +112,8 @@ impl Watch<'_> {
     }
 
     /// Does what follows from a result.
-    fn heed(&mut self, outcome: Option<Outcome>) {
-        let (Some(outcome), Some(checks)) = (outcome, &self.checks) else {
+    fn heed(&mut self, outcome: Outcome) {
+        let Some(checks) = &self.checks else {
             return;
         };
         let health = checks.status();
@@ -170,18 +174,18 @@ impl Watch<'_> {
     }
 
     /// Writes what was found.
-    pub(super) fn write_health(&self) {
-        let Some(checks) = &self.checks else {
+    pub(super) fn write_health(&mut self) {
+        let Some(checks) = &mut self.checks else {
             return;
         };
         let record = self.of.record;
-        let _ = record.write_health(checks.record());
-        if let Some(directory) = &checks.config().log_directory {
+        let directory = checks.config().log_directory.clone();
+        let found = checks.record();
+        let _ = record.write_health(found);
+        // As long as the directory is there, and no longer.
+        if let Some(directory) = directory.filter(|directory| fs::metadata(directory).is_ok()) {
             let path = directory.join(format!("{}-healthcheck.log", record.id));
-            // As long as the directory is there, and no longer.
-            if fs::metadata(directory).is_ok() {
-                let _ = file::write_json(&path, checks.record(), Durability::None);
-            }
+            let _ = file::write_json(&path, found, Durability::None);
         }
     }
 }
