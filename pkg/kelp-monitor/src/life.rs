@@ -82,7 +82,9 @@ impl Life<'_> {
         loop {
             let begun = Instant::now();
             let is_first = first.is_some();
-            let end = match self.run(&mut first) {
+            let end = self.run(&mut first);
+            let ended = Instant::now();
+            let end = match end {
                 Err(error) if is_first => {
                     let exit = self.failure(&error);
                     let trash = finish(
@@ -133,7 +135,9 @@ impl Life<'_> {
             }
             tell(&end.clients, code);
             finish::empty(&trash);
-            let over = restart::pause(&self.listener, &self.signals, backoff.next(begun.elapsed()));
+            // From the end on: what it takes to record that is no part of the pause.
+            let due = ended + backoff.next(ended - begun);
+            let over = restart::pause(&self.listener, &self.signals, due);
             match over.map_err(Error::io("wait to start the container again"))? {
                 Over::Time => {}
                 _ if self.file.launch.remove => {
@@ -151,7 +155,8 @@ impl Life<'_> {
                     return Ok(0);
                 }
             }
-            self.record.begin(Durability::Synced)?;
+            // On disk once it runs: a power cut before that is one in the pause.
+            self.record.begin(Durability::None)?;
             self.refresh();
             self.restarts += 1;
         }
@@ -216,6 +221,9 @@ impl Life<'_> {
                 .map(|error| kelp_runtime::error::one_line(&error));
             watch.adopt(starter.socket, starter.streams, starter.fds);
             let _ = send(socket.as_fd(), &Reply::Started { pid, untold }, &[]);
+        }
+        if self.restarts > 0 && !launch.remove {
+            let _ = record.sync_begin();
         }
         // The plan and its texts are not needed again.
         kelp_sys::process::trim_heap();

@@ -60,9 +60,8 @@ pub(crate) enum Over {
     Ends,
 }
 
-/// Waits for a time, or until somebody has said something else.
-pub(crate) fn pause(listener: &OwnedFd, signals: &OwnedFd, time: Duration) -> io::Result<Over> {
-    let deadline = Instant::now() + time;
+/// Waits until a time, or until somebody has said something else.
+pub(crate) fn pause(listener: &OwnedFd, signals: &OwnedFd, deadline: Instant) -> io::Result<Over> {
     let mut door = Door::new(listener);
     let mut clients: Vec<OwnedFd> = Vec::new();
     loop {

@@ -175,10 +175,16 @@ impl Record {
         }
         let _ = fs::remove_file(&link);
         std::os::unix::fs::symlink(text, &link).map_err(Error::io(what()))?;
-        if durability == Durability::Synced {
-            file::sync_directory(&self.data).map_err(Error::io(what()))?;
+        match durability {
+            Durability::Synced => self.sync_begin(),
+            Durability::None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Has what [`Record::begin`] has noted on disk.
+    pub fn sync_begin(&self) -> Result<(), Error> {
+        let data = &self.data;
+        file::sync_directory(data).map_err(Error::io(format!("sync {}", data.display())))
     }
 
     /// Takes back that it is about to be started: it was not.
