@@ -87,7 +87,7 @@ fn container(engine: &Engine, inspection: &Inspection) -> Value {
         "ExecIDs": [],
         "GraphDriver": graph_driver,
         "Mounts": mounts(engine, inspection),
-        "Dependencies": config.options.requires.iter().map(|it| &it.container).collect::<Vec<_>>(),
+        "Dependencies": config.options.needed().into_iter().map(|it| it.container).collect::<Vec<_>>(),
         "NetworkSettings": network_settings(inspection),
         "Namespace": "",
         "IsInfra": false,

@@ -52,6 +52,29 @@ fn a_restart_stops_those_first_that_need_others_and_starts_them_last() {
     env.kelp(&["rm", "-f", "-a", "-t0"]).succeeds();
 }
 
+#[test]
+fn whose_namespaces_it_joins_a_container_needs() {
+    let Some(env) = Env::new() else { return };
+    create(&env, "one", &[], SLEEP);
+    create(&env, "two", &["--ipc=container:one"], SLEEP);
+    create(&env, "three", &["--uts=container:two"], SLEEP);
+    let shown = env.kelp(&["inspect", "-f", "{{len .Dependencies}}", "two", "three"]);
+    assert_eq!(shown.succeeds(), "1\n1\n");
+    env.kelp(&["start", "three"]).succeeds();
+    assert_eq!(told(&env, "start"), "one two three");
+    let line = env.kelp(&["rm", "-f", "-t0", "one"]).fails(2);
+    assert!(line.contains("has dependent containers"), "{line}");
+    env.kelp(&["stop", "-a"]).succeeds();
+    assert_eq!(told(&env, "stop"), "three two one");
+    let image = env.busybox();
+    // One that is made for a moment starts what it needs, and needs it no longer.
+    let words = ["run", "--rm", "--pid=container:one", &image, "true"];
+    env.kelp(&words).succeeds();
+    env.kelp(&["rm", "-f", "-t0", "three", "two", "one"])
+        .succeeds();
+    assert_eq!(told(&env, "remove").split(' ').count(), 4);
+}
+
 const SLEEP: &[&str] = &["sleep", "1000"];
 
 #[test]

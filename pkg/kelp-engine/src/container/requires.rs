@@ -1,19 +1,21 @@
 //! What a container needs others for: they are started before it, and removed after it.
 //!
 //! A requirement names a container that is there already and never changes, so that none needs itself by way of
-//! others. Whom others need has their ids in its record, `needed/<id>`, which is written before the other one's
+//! others. Whose namespaces a container joins it needs too. Whom others need has their ids in its record, `needed/<id>`, which is written before the other one's
 //! own record is; an id whose record is not there counts for nothing.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
+use std::path::Path;
 use std::str::FromStr;
+use std::time::Duration;
 
 use kelp_monitor::attach::Pipes;
 use kelp_state::file;
 use kelp_state::{ContainerId, ExitRecord, Health, Record, Status, record};
 use serde::{Deserialize, Serialize};
 
-use crate::container::config::CreateOptions;
+use crate::container::config::{CreateOptions, UserMode};
 use crate::container::wait::Condition;
 use crate::{Engine, Error, Kind};
 
@@ -90,21 +92,55 @@ impl Engine {
                 )));
             }
             required.container = other.to_string();
-            let needed = self.paths.container(&other).join(NEEDED);
-            let what = || format!("write {}", needed.display());
-            match fs::create_dir(&needed) {
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                // It was removed just now.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    return Err(kelp_state::Error::NotFound(config.name).into());
-                }
-                made => made.map_err(Error::io(what()))?,
-            }
-            File::create(needed.join(id.as_str()))
-                .and_then(|_| file::sync_directory(&needed))
-                .map_err(Error::io(what()))?;
+        }
+        for other in options.needed() {
+            // Namespaces are settled later.
+            self.note_need(&self.find_container(&other.container)?, id, options.remove)?;
         }
         Ok(())
+    }
+
+    /// Notes in the record of `other` that `id` needs it.
+    fn note_need(
+        &self,
+        other: &ContainerId,
+        id: &ContainerId,
+        is_brief: bool,
+    ) -> Result<(), Error> {
+        let needed = self.paths.container(other).join(NEEDED);
+        let what = || format!("write {}", needed.display());
+        match fs::create_dir(&needed) {
+            // Those that are no more would be more and more.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                self.forget_needs(&needed);
+            }
+            // It was removed just now.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(kelp_state::Error::NotFound(self.name_of(other)).into());
+            }
+            made => made.map_err(Error::io(what()))?,
+        }
+        File::create(needed.join(id.as_str())).map_err(Error::io(what()))?;
+        if !is_brief {
+            file::sync_directory(&needed).map_err(Error::io(what()))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what says that containers need another one whose records are gone.
+    fn forget_needs(&self, needed: &Path) {
+        for entry in fs::read_dir(needed).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let id = name.to_str().and_then(|name| name.parse().ok());
+            let is_gone = id.is_some_and(|id: ContainerId| {
+                let record = self.paths.container(&id);
+                // One that is about to be made has noted its needs before.
+                !record.is_dir() && entry.metadata().is_ok_and(|data| is_old(&data))
+            });
+            if is_gone {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// The containers that need this one.
@@ -121,10 +157,10 @@ impl Engine {
 
     /// Refuses to make a container that needs one which was removed while it was looked for.
     pub(crate) fn check_requirements(&self, options: &CreateOptions) -> Result<(), Error> {
-        for required in &options.requires {
+        for required in options.needed() {
             let id = required.container.parse::<ContainerId>();
             if id.is_ok_and(|id| !self.paths.container(&id).is_dir()) {
-                return Err(kelp_state::Error::NotFound(required.container.clone()).into());
+                return Err(kelp_state::Error::NotFound(required.container).into());
             }
         }
         Ok(())
@@ -134,7 +170,7 @@ impl Engine {
     pub fn waits_for_others(&self, id: &ContainerId) -> bool {
         let config = self.config(id);
         let list = config
-            .map(|config| config.options.requires)
+            .map(|config| config.options.needed())
             .unwrap_or_default();
         list.iter().any(|required| {
             required.until != Until::ServiceStarted
@@ -149,7 +185,7 @@ impl Engine {
     pub fn dependencies(&self, id: &ContainerId) -> Vec<ContainerId> {
         let config = self.config(id);
         let list = config
-            .map(|config| config.options.requires)
+            .map(|config| config.options.needed())
             .unwrap_or_default();
         list.iter()
             .filter_map(|it| it.container.parse().ok())
@@ -178,7 +214,7 @@ impl Engine {
 
     /// Starts what a container needs, and waits until all of it is as it is to be.
     pub(crate) fn start_required(&self, options: &CreateOptions) -> Result<(), Error> {
-        for required in &options.requires {
+        for required in options.needed() {
             let id: ContainerId = required
                 .container
                 .parse()
@@ -258,6 +294,32 @@ impl Engine {
         }
         groups
     }
+}
+
+impl CreateOptions {
+    /// What the container needs: what it was said to, and those whose namespaces it joins.
+    pub fn needed(&self) -> Vec<Requirement> {
+        let user = match &self.namespaces.user {
+            UserMode::Container(id) => Some(id.as_str()),
+            _ => None,
+        };
+        let mut list = self.requires.clone();
+        for container in self.namespaces.of_containers().into_iter().chain(user) {
+            if list.iter().all(|other| other.container != container) {
+                list.push(Requirement {
+                    container: container.to_owned(),
+                    until: Until::ServiceStarted,
+                });
+            }
+        }
+        list
+    }
+}
+
+/// Whether a file was made longer ago than a record takes to be begun.
+fn is_old(data: &Metadata) -> bool {
+    let age = data.modified().ok().and_then(|made| made.elapsed().ok());
+    age.is_some_and(|age| age > Duration::from_mins(1))
 }
 
 #[cfg(test)]
