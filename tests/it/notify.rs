@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::archive::{Layer, noise};
 use crate::env::Env;
 use crate::image::Image;
-use crate::kelp::{Kelp, LIMIT, wait_status};
+use crate::kelp::{Kelp, LIMIT, around, wait_status};
 use crate::slow_proxy::SlowProxy;
 
 fn run(env: &Env, manager: &Path, flags: &[&str]) -> Kelp {
@@ -202,6 +202,23 @@ fn a_program_tells_of_its_own_state_and_of_nothing_else() {
     let touch = ["exec", "web", "touch", "/run/notify/x"];
     env.kelp(&touch).done().exits(1);
     env.kelp(&["rm", "-f", "-t", "0", "web"]).succeeds();
+    // How often it has to say that it lives it knows where that is asked of who starts it.
+    let asks = |pid: &str| {
+        let script = format!("export WATCHDOG_USEC=5000000 WATCHDOG_PID={pid}; exec \"$@\"");
+        let image = env.busybox();
+        let words = ["run", "--rm", "--sdnotify=container", &image, "env"];
+        let mut command = around(
+            &env.kelp(&words).into_command(),
+            "sh",
+            &["-c", &script, "sh"],
+        );
+        command.env("NOTIFY_SOCKET", &path);
+        let seen = Kelp::new(command).succeeds();
+        assert!(manager.hears().starts_with("MAINPID="));
+        seen.lines().any(|line| line == "WATCHDOG_USEC=5000000")
+    };
+    assert!(asks("$$"));
+    assert!(!asks("1"));
     // It is the usual way, where somebody asks.
     run(&env, &path, &["--name=usual"]).succeeds();
     assert!(manager.hears().starts_with("MAINPID="));

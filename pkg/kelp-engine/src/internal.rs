@@ -65,6 +65,7 @@ fn monitor(id: &str, preserved: &str, sockets: &str, whose: &str) -> i32 {
         preserved,
         sockets: Sockets::named(sockets),
         is_main: whose == "main",
+        ..Handed::default()
     };
     kelp_monitor::role::run(&engine.paths, id, &handed)
 }

@@ -14,7 +14,7 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with,
 };
-use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use rustix::process::{PidfdFlags, getpid, getppid, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 /// Names the manager's socket in the environment of whoever starts the container.
@@ -57,6 +57,15 @@ impl Notify {
             let _ = say(&format!("READY=1\nSTATUS=container {container} is healthy"));
         }
     }
+}
+
+/// In how many microseconds the manager wants to hear, again and again, that the service lives, if it has said so to
+/// the process that started this one (sd_watchdog_enabled(3)).
+pub(crate) fn watchdog() -> Option<u64> {
+    let number = |name| std::env::var(name).ok()?.parse::<u64>().ok();
+    let starter = getppid().map(|pid| pid.as_raw_pid().unsigned_abs().into());
+    let is_meant = std::env::var_os("WATCHDOG_PID").is_none() || number("WATCHDOG_PID") == starter;
+    number("WATCHDOG_USEC").filter(|time| is_meant && *time > 0)
 }
 
 /// Where there is a manager, goes on in a child, which that manager, the reaper of its services, has become the parent

@@ -35,6 +35,9 @@ pub struct Handed {
     /// Whether the starter was asked for this container, and not for one that needs it: a service manager hears of
     /// this one.
     pub is_main: bool,
+    /// In how many microseconds that one wants to hear, again and again, that the service lives. The monitor finds it
+    /// in its environment.
+    pub watchdog: Option<u64>,
 }
 
 impl Handed {
@@ -83,7 +86,9 @@ fn watch(
     streams: (Streams, Vec<OwnedFd>),
     handed: &Handed,
 ) -> Result<i32, Error> {
+    let mut handed = handed.clone();
     if handed.is_main {
+        handed.watchdog = notify::watchdog();
         notify::leave_starter().map_err(Error::io("leave the process that started this one"))?;
     }
     let Some(alive) = liveness::claim(&record.runtime, starter.as_fd())? else {
@@ -115,7 +120,7 @@ fn live(
     paths: &Paths,
     record: &Record,
     file: LaunchFile,
-    (starter, (streams, fds), handed): (&OwnedFd, (Streams, Vec<OwnedFd>), &Handed),
+    (starter, (streams, fds), handed): (&OwnedFd, (Streams, Vec<OwnedFd>), Handed),
     alive: Alive,
 ) -> Result<i32, Error> {
     let launch = &file.launch;
@@ -145,7 +150,7 @@ fn live(
         log,
         listener,
         signals,
-        handed: handed.clone(),
+        handed,
         unready: None,
         proxy,
         choice: Some(choice),

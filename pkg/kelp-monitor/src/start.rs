@@ -86,6 +86,7 @@ pub(crate) fn start(
             seccomp_cache: Some(paths.seccomp()),
             preserved_fds: life.handed.preserved,
             sockets: life.handed.sockets.clone(),
+            watchdog: life.proxy.as_ref().and(life.handed.watchdog),
             ..launch_config.extras.clone()
         },
     )?;

@@ -85,6 +85,10 @@ pub struct Extras {
     /// Which of them it is told of as sockets; whoever starts it knows.
     #[serde(skip)]
     pub sockets: Option<Sockets>,
+    /// In how many microseconds the program has to say, again and again, that it lives (sd_watchdog_enabled(3));
+    /// whoever starts it knows.
+    #[serde(skip)]
+    pub watchdog: Option<u64>,
     /// Whether it has the host's devices, those that are there when it is started.
     pub host_devices: bool,
     /// Whether its program is an init such as systemd, which divides the container's cgroup.

@@ -162,8 +162,11 @@ fn become_user(
     capabilities::apply(&plan.capabilities).step(|| "set the capabilities".to_owned())?;
 
     let mut env = plan.env.clone();
-    let has = |name: &[u8]| env.iter().any(|entry| entry.as_bytes().starts_with(name));
-    if plan.extras.set_home && !has(b"HOME=") {
+    let has = |env: &[CString], name: &[u8]| {
+        let mut entries = env.iter().map(CString::as_bytes);
+        entries.any(|entry| entry.starts_with(name))
+    };
+    if plan.extras.set_home && !has(&env, b"HOME=") {
         let home = identity.home.as_deref().filter(|home| !home.is_empty());
         let mut entry = b"HOME=".to_vec();
         entry.extend_from_slice(home.unwrap_or(b"/"));
@@ -175,6 +178,10 @@ fn become_user(
         let pid = std::process::id() + u32::from(plan.extras.init);
         let entries = sockets.environment(pid).into_iter();
         env.extend(entries.filter_map(|entry| CString::new(entry).ok()));
+    }
+    let watchdog = plan.extras.watchdog;
+    if let Some(time) = watchdog.filter(|_| !has(&env, b"WATCHDOG_USEC=")) {
+        env.extend(CString::new(format!("WATCHDOG_USEC={time}")));
     }
     let path = env
         .iter()

@@ -187,6 +187,7 @@ fn handed(pipes: &Pipes, launch: &Launch) -> Result<Handed, Error> {
         preserved,
         sockets,
         is_main: pipes.is_main,
+        ..Handed::default()
     })
 }
 
