@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use kelp_args::RestartPolicy;
 use kelp_args::Signal;
 use kelp_engine::container::config::{Config, Notify, Systemd};
-use kelp_engine::container::health::{Check, HealthConfig};
+use kelp_engine::container::health::{Check, HealthConfig, LogDestination};
 use kelp_engine::container::inspect::Inspection;
 use kelp_engine::network::{Mode, PublishedPort};
 use kelp_engine::{Engine, Status};
@@ -346,9 +346,10 @@ fn container_config(inspection: &Inspection, spec: &Value) -> Value {
         "ExposedPorts": exposed_ports(config),
         "Healthcheck": config.health.as_ref().map(health_check),
         "HealthcheckOnFailureAction": config.health.as_ref().map(|health| health.on_failure),
-        "HealthLogDestination": config.health.as_ref().map(|health| match &health.log_directory {
-            Some(directory) => text(directory),
-            None => "local".to_owned(),
+        "HealthLogDestination": config.health.as_ref().map(|health| match &health.log_to {
+            LogDestination::Local => "local".to_owned(),
+            LogDestination::Directory(directory) => text(directory),
+            LogDestination::Events => "events_logger".to_owned(),
         }),
         "HealthcheckMaxLogCount": config.health.as_ref().map(|health| health.log_count),
         "HealthcheckMaxLogSize": config.health.as_ref().map(|health| health.log_size),

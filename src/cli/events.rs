@@ -92,7 +92,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
 /// For templates: what an event lacks is empty there, and no error.
 fn fields(event: &Event) -> serde_json::Value {
     let mut value = serde_json::json!({"Attributes": {}, "ContainerExitCode": "", "ID": "", "Image": "",
-            "Error": "", "HealthStatus": "", "Network": "", "PodID": ""});
+            "Error": "", "HealthStatus": "", "HealthFailingStreak": 0, "HealthLog": "", "Network": "", "PodID": ""});
     if let (Some(all), Ok(serde_json::Value::Object(own))) =
         (value.as_object_mut(), serde_json::to_value(Row::new(event)))
     {
@@ -130,7 +130,14 @@ fn human(event: &Event, whole_ids: bool) -> String {
         "container" | "pod" => {
             let mut line = format!("{head} {id} (image={}, name={}", event.image, event.name);
             if !event.health_status.is_empty() {
-                line.push_str(&[", health_status=", &event.health_status].concat());
+                let streak = event.health_failing_streak.to_string();
+                for (key, value) in [
+                    ("health_status", &event.health_status),
+                    ("health_failing_streak", &streak),
+                    ("health_log", &event.health_log),
+                ] {
+                    line.push_str(&[", ", key, "=", value].concat());
+                }
             }
             for (key, value) in &event.attributes {
                 line.push_str(&[", ", key, "=", value].concat());
@@ -156,6 +163,10 @@ struct Row<'a> {
     error: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     health_status: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health_failing_streak: Option<u32>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    health_log: &'a str,
     #[serde(rename = "ID", skip_serializing_if = "str::is_empty")]
     id: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -179,6 +190,8 @@ impl<'a> Row<'a> {
             container_exit_code: event.exit_code,
             error: &event.error,
             health_status: &event.health_status,
+            health_failing_streak: Some(event.health_failing_streak).filter(|&streak| streak > 0),
+            health_log: &event.health_log,
             id: &event.id,
             image: &event.image,
             name: &event.name,

@@ -435,6 +435,54 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
 }
 
+#[test]
+fn events_tell_of_every_check_where_they_are_its_log() {
+    let Some(env) = Env::new() else { return };
+    let check = "--health-cmd=echo looked; [ -e /tmp/ok ]";
+    let flags = [
+        check,
+        "--health-log-destination=events_logger",
+        "--health-interval=disable",
+        "--health-retries=5",
+    ];
+    run(&env, "web", &flags, "sleep 1000");
+    let destination = "{{.Config.HealthLogDestination}}";
+    assert_eq!(show(&env, destination, "web"), "events_logger");
+    let words = ["healthcheck", "run", "--ignore-result", "web"];
+    for _ in 0..2 {
+        env.kelp(&words).succeeds();
+    }
+    env.kelp(&["exec", "web", "touch", "/tmp/ok"]).succeeds();
+    for _ in 0..2 {
+        env.kelp(&words).succeeds();
+    }
+    let filter = "--filter=event=health_status";
+    let format = "--format={{.HealthStatus}} {{.HealthFailingStreak}} {{.HealthLog}}";
+    let seen = env
+        .kelp(&["events", "--stream=false", filter, format])
+        .succeeds();
+    let told: Vec<_> = seen
+        .lines()
+        .map(|line| {
+            let (status, log) = line.split_once(" {").unwrap();
+            let log: Value = serde_json::from_str(&["{", log].concat()).unwrap();
+            assert_eq!(log["Output"], "looked\n");
+            format!("{status} {}", log["ExitCode"])
+        })
+        .collect();
+    assert_eq!(
+        told,
+        ["starting 1 1", "starting 2 1", "healthy 0 0", "healthy 0 0"]
+    );
+    let line = env.kelp(&["events", "--stream=false", filter]).succeeds();
+    let first = line.lines().next().unwrap();
+    assert!(
+        first.contains(", health_status=starting, health_failing_streak=1, health_log={"),
+        "{line}"
+    );
+    remove(&env, &["web"]);
+}
+
 /// Whether a process has this word in its command line.
 fn runs(word: &str) -> bool {
     let entries = fs::read_dir("/proc").unwrap().flatten();

@@ -8,7 +8,7 @@ use kelp_runtime::cgroup::Cgroup;
 use kelp_state::events::{self, Event};
 use kelp_state::file::{self, Durability};
 use kelp_state::shown::Place;
-use kelp_state::{ExitRecord, Health, Paths, Record, name};
+use kelp_state::{ExitRecord, HealthRecord, Paths, Record, name};
 
 use crate::launch::Launch;
 use crate::overlays;
@@ -114,18 +114,24 @@ pub(crate) fn note(
     events::append(paths, &event);
 }
 
-/// Notes that the container's health is another one.
+/// Notes what the container's health is: that it is another one, or what its last check came to.
 pub(crate) fn note_health(
     paths: &Paths,
     record: &Record,
     launch: &Launch,
     name: &str,
-    health: Health,
+    health: &HealthRecord,
+    is_logged: bool,
 ) {
+    let last = health.log.last().filter(|_| is_logged);
     let event = Event {
         image: launch.image.clone(),
         attributes: launch.labels.clone(),
-        health_status: health.to_string(),
+        health_status: health.status.to_string(),
+        health_failing_streak: health.failing_streak,
+        health_log: last
+            .and_then(|check| serde_json::to_string(check).ok())
+            .unwrap_or_default(),
         ..Event::now("container", "health_status", record.id.as_str(), name)
     };
     events::append(paths, &event);

@@ -46,9 +46,20 @@ pub struct Event {
     /// What a container's health is now, of `health_status`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub health_status: String,
+    /// How often in a row its check has failed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub health_failing_streak: u32,
+    /// The check that has just been made, as JSON, where such events are asked for.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub health_log: String,
     /// Labels and the like.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<String, String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Event {
@@ -64,6 +75,8 @@ impl Event {
             exit_code: None,
             error: String::new(),
             health_status: String::new(),
+            health_failing_streak: 0,
+            health_log: String::new(),
             attributes: BTreeMap::new(),
         }
     }

@@ -1,10 +1,12 @@
 //! Flags about health checks, which `update` has as well.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use kelp_engine::container::health::{HealthOptions, OUTPUT_LIMIT, OnFailure, StartupOptions};
+use kelp_engine::container::health::{
+    HealthOptions, LogDestination, OUTPUT_LIMIT, OnFailure, StartupOptions,
+};
 use kelp_format::units::parse_span;
 
 use super::absolute;
@@ -98,27 +100,24 @@ impl HealthFlags {
             },
             log_count: self.health_max_log_count,
             log_size: self.health_max_log_size,
-            log_directory: self.log_directory()?,
+            log_to: self.log_to()?,
         })
     }
 
-    fn log_directory(&self) -> anyhow::Result<Option<PathBuf>> {
+    fn log_to(&self) -> anyhow::Result<Option<LogDestination>> {
         let Some(text) = self.health_log_destination.as_deref() else {
             return Ok(None);
         };
         match text {
-            "local" | "" => Ok(Some(PathBuf::new())),
-            "events_logger" => bail!(
-                "--health-log-destination=events_logger is not supported by kelp: events tell of changes alone; \
-                 use local or a directory"
-            ),
+            "local" | "" => Ok(Some(LogDestination::Local)),
+            "events_logger" => Ok(Some(LogDestination::Events)),
             path => {
                 let path = absolute(Path::new(path))?;
                 let what = || format!("invalid --health-log-destination {}", path.display());
                 if !path.metadata().with_context(what)?.is_dir() {
                     bail!("{}: it is not a directory", what());
                 }
-                Ok(Some(path))
+                Ok(Some(LogDestination::Directory(path)))
             }
         }
     }

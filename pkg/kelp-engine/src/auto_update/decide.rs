@@ -124,7 +124,7 @@ pub(super) fn time_to_be_healthy(health: Option<&HealthConfig>) -> Option<Durati
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kelp_monitor::health::{Check, OnFailure, Startup};
+    use kelp_monitor::health::{Check, LogDestination, OnFailure, Startup};
 
     fn digest(text: &str) -> Digest {
         Digest::of(text.as_bytes())
@@ -243,7 +243,7 @@ mod tests {
             on_failure: OnFailure::None,
             log_count: 0,
             log_size: 0,
-            log_directory: None,
+            log_to: LogDestination::Local,
         };
         assert_eq!(time_to_be_healthy(None), None);
         assert_eq!(time_to_be_healthy(Some(&health)), Some(seconds(31)));

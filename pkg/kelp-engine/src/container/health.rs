@@ -1,10 +1,11 @@
 //! Health checks as they are asked for: by an image, by flags, and by a change of either.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use kelp_monitor::attach::Connection;
-pub use kelp_monitor::health::{Check, HealthConfig, OUTPUT_LIMIT, OnFailure, Startup};
+pub use kelp_monitor::health::{
+    Check, HealthConfig, LogDestination, OUTPUT_LIMIT, OnFailure, Startup,
+};
 use kelp_state::{ContainerId, Health, Record};
 use serde::{Deserialize, Serialize};
 
@@ -48,8 +49,8 @@ pub struct HealthOptions {
     pub log_count: Option<u32>,
     /// Bytes of output that are remembered of each; 0 for [`OUTPUT_LIMIT`].
     pub log_size: Option<u32>,
-    /// A directory for what is remembered; an empty path for none.
-    pub log_directory: Option<PathBuf>,
+    /// Who else hears of each.
+    pub log_to: Option<LogDestination>,
 }
 
 /// What a request says of the check that has to be passed first.
@@ -139,7 +140,7 @@ fn usual(test: Vec<String>) -> HealthConfig {
         on_failure: OnFailure::None,
         log_count: LOG.0,
         log_size: LOG.1,
-        log_directory: None,
+        log_to: LogDestination::Local,
     }
 }
 
@@ -184,10 +185,7 @@ impl HealthOptions {
         set(&mut config.on_failure, self.on_failure);
         set(&mut config.log_count, self.log_count);
         set(&mut config.log_size, self.log_size);
-        if let Some(directory) = &self.log_directory {
-            let directory = Some(directory.clone());
-            config.log_directory = directory.filter(|path| !path.as_os_str().is_empty());
-        }
+        set(&mut config.log_to, self.log_to.clone());
         config.startup = self.startup.over(config.startup)?;
         Ok(Some(config))
     }
@@ -327,14 +325,14 @@ mod tests {
             interval: Some(Duration::from_secs(1)),
             retries: Some(7),
             on_failure: Some(OnFailure::Kill),
-            log_directory: Some("/log".into()),
+            log_to: Some(LogDestination::Events),
             ..HealthOptions::default()
         };
         let config = asked.over(Some(image.clone())).unwrap().unwrap();
         assert_eq!(config.check.test, ["CMD", "image"]);
         assert_eq!(config.check.interval, Some(Duration::from_secs(1)));
         assert_eq!((config.retries, config.on_failure), (7, OnFailure::Kill));
-        assert_eq!(config.log_directory.as_deref(), Some("/log".as_ref()));
+        assert_eq!(config.log_to, LogDestination::Events);
         let error = asked.over(None).unwrap_err().to_string();
         assert!(error.contains("--health-cmd"), "{error}");
         for none in [

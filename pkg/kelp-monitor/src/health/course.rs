@@ -6,7 +6,7 @@ use kelp_state::health::HealthCheck;
 use kelp_state::{Health, HealthRecord};
 
 use super::probe::Which;
-use super::{Check, HealthConfig, OnFailure};
+use super::{Check, HealthConfig, LogDestination, OnFailure};
 
 /// The checks of one run of a container.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl Course {
             && self.record.failing_streak == 0
             && self.startup.is_none()
             // Whose reader wants to see each.
-            && self.config.log_directory.is_none();
+            && self.config.log_to == LogDestination::Local;
         self.config.check.interval.filter(|_| is_settled)
     }
 
@@ -173,7 +173,7 @@ mod tests {
             on_failure: OnFailure::Kill,
             log_count: 3,
             log_size: 500,
-            log_directory: None,
+            log_to: LogDestination::Local,
         }
     }
 
@@ -335,7 +335,7 @@ mod tests {
         }
         let mut followed = Course::new(
             HealthConfig {
-                log_directory: Some("/tmp".into()),
+                log_to: LogDestination::Events,
                 ..config()
             },
             begun,

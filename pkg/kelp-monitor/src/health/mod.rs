@@ -36,8 +36,21 @@ pub struct HealthConfig {
     pub log_count: u32,
     /// Bytes of output that are remembered of each; 0 for [`OUTPUT_LIMIT`].
     pub log_size: u32,
-    /// A directory that gets a copy of what is remembered, as `<id>-healthcheck.log`.
-    pub log_directory: Option<PathBuf>,
+    /// Who else hears of each.
+    pub log_to: LogDestination,
+}
+
+/// Who hears of every check, and not only of what changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogDestination {
+    /// Nobody.
+    #[default]
+    Local,
+    /// A directory, which gets a copy of what is remembered, as `<id>-healthcheck.log`.
+    Directory(PathBuf),
+    /// Events.
+    Events,
 }
 
 /// A program that is run again and again.

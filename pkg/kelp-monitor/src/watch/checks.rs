@@ -9,7 +9,7 @@ use kelp_sys::fd::has_input;
 
 use super::Watch;
 use crate::finish::{current_name, note_health};
-use crate::health::{Checks, HealthConfig, OnFailure, Outcome, Subject};
+use crate::health::{Checks, HealthConfig, LogDestination, OnFailure, Outcome, Subject};
 use crate::launch::Launch;
 use crate::notify::Notify;
 use crate::protocol::{Reply, send};
@@ -119,10 +119,11 @@ impl Watch<'_> {
         let health = checks.status();
         // That all is as it was is written when somebody wants to see it: most of the work of a check would be that.
         let is_told = outcome.verdict.is_new || !outcome.askers.is_empty();
-        if is_told || checks.config().log_directory.is_some() {
+        let log_to = checks.config().log_to.clone();
+        if is_told || matches!(log_to, LogDestination::Directory(_)) {
             self.write_health();
         }
-        if outcome.verdict.changed {
+        if outcome.verdict.changed || log_to == LogDestination::Events {
             let super::Subject {
                 paths,
                 record,
@@ -130,7 +131,11 @@ impl Watch<'_> {
                 ..
             } = self.of;
             let name = current_name(paths, record, launch);
-            note_health(paths, record, launch, &name, health);
+            let found = self.checks.as_mut().map(Checks::record);
+            if let Some(found) = found {
+                let is_logged = log_to == LogDestination::Events;
+                note_health(paths, record, launch, &name, found, is_logged);
+            }
             if health == Health::Healthy
                 && let Some(notify) = self.unready.take()
             {
@@ -179,11 +184,13 @@ impl Watch<'_> {
             return;
         };
         let record = self.of.record;
-        let directory = checks.config().log_directory.clone();
+        let log_to = checks.config().log_to.clone();
         let found = checks.record();
         let _ = record.write_health(found);
-        // As long as the directory is there, and no longer.
-        if let Some(directory) = directory.filter(|directory| fs::metadata(directory).is_ok()) {
+        if let LogDestination::Directory(directory) = log_to
+            // As long as it is there, and no longer.
+            && fs::metadata(&directory).is_ok()
+        {
             let path = directory.join(format!("{}-healthcheck.log", record.id));
             let _ = file::write_json(&path, found, Durability::None);
         }
