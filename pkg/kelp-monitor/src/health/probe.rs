@@ -34,6 +34,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     Signal, kill_process_group, pidfd_send_signal, set_parent_process_death_signal,
 };
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{Check, HealthConfig};
 use crate::error::Error;
@@ -126,12 +127,14 @@ pub(super) struct Told {
     code: i32,
     begun: SystemTime,
     took: Duration,
+    /// By the clock that nobody sets.
+    ended: Duration,
     output: Vec<u8>,
 }
 
-/// Bytes before the output: number, code, and in nanoseconds the time since the epoch and how long it took, in the
-/// machine's order; and one that says whether it is the last.
-const HEAD: usize = 25;
+/// Bytes before the output: number and code; in nanoseconds when it began, since the epoch, how long it took, and
+/// when it ended; all in the machine's order; and one that says whether it is the last.
+const HEAD: usize = 33;
 
 impl Told {
     fn to_bytes(&self) -> Vec<u8> {
@@ -142,6 +145,7 @@ impl Told {
         bytes.extend(self.code.to_ne_bytes());
         bytes.extend(nanoseconds(begun).to_ne_bytes());
         bytes.extend(nanoseconds(self.took).to_ne_bytes());
+        bytes.extend(nanoseconds(self.ended).to_ne_bytes());
         bytes.push(u8::from(self.is_last));
         bytes.extend(&self.output);
         bytes
@@ -152,6 +156,7 @@ impl Told {
         let (code, rest) = rest.split_first_chunk()?;
         let (begun, rest) = rest.split_first_chunk()?;
         let (took, rest) = rest.split_first_chunk()?;
+        let (ended, rest) = rest.split_first_chunk()?;
         let (is_last, output) = rest.split_first()?;
         Some(Self {
             number: u32::from_ne_bytes(*number),
@@ -159,6 +164,7 @@ impl Told {
             code: i32::from_ne_bytes(*code),
             begun: UNIX_EPOCH + Duration::from_nanos(u64::from_ne_bytes(*begun)),
             took: Duration::from_nanos(u64::from_ne_bytes(*took)),
+            ended: Duration::from_nanos(u64::from_ne_bytes(*ended)),
             output: output.to_vec(),
         })
     }
@@ -285,6 +291,12 @@ impl Probe {
     }
 }
 
+/// The time by the clock that nobody sets, which is every process's own (clock_gettime(2), `CLOCK_MONOTONIC`).
+fn clock() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::try_from(now).unwrap_or_default()
+}
+
 /// When so much time is over.
 fn end_of(time: Duration) -> Instant {
     let now = Instant::now();
@@ -299,10 +311,10 @@ impl UnderWay {
 
     /// One of the series was passed, and has just ended if it was not a while ago.
     pub(super) fn goes_on(&mut self, passed: &Told) {
-        let ended = passed.begun + passed.took;
-        let ago = ended.elapsed().unwrap_or_default();
+        let ago = clock().saturating_sub(passed.ended);
         let rest = self.request.rest.unwrap_or_default();
-        self.begun = ended + rest;
+        let ended = passed.begun + passed.took;
+        self.begun = ended.checked_add(rest).unwrap_or(ended);
         self.end = end_of(self.time.saturating_add(rest).saturating_sub(ago));
     }
 }
@@ -354,7 +366,7 @@ fn series(
     monitor: Monitor<'_>,
 ) -> io::Result<()> {
     loop {
-        let (begun, clock) = (SystemTime::now(), Instant::now());
+        let (begun, started) = (SystemTime::now(), clock());
         let (code, mut output) = plan.run(subject, limit).unwrap_or_else(|error| {
             (
                 code_of(&error),
@@ -368,7 +380,8 @@ fn series(
             is_last: rest.is_none(),
             code,
             begun,
-            took: clock.elapsed(),
+            took: clock().saturating_sub(started),
+            ended: clock(),
             output,
         };
         monitor.tell(&told)?;
@@ -597,6 +610,7 @@ mod tests {
             code: -1,
             begun: UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789),
             took: Duration::from_millis(5),
+            ended: Duration::from_secs(1),
             output: b"\0\xff text".to_vec(),
         };
         let bytes = told.to_bytes();
