@@ -76,6 +76,7 @@ mod start_fails;
 mod stats;
 mod steps;
 mod streams_stuck;
+mod stuck;
 mod system;
 mod terminal;
 mod transports;
