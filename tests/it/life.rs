@@ -150,7 +150,7 @@ fn is_held(fifo: &Path) -> bool {
 }
 
 /// One that every user may open.
-fn make_fifo(path: &Path) {
+pub(crate) fn make_fifo(path: &Path) {
     let made = Command::new("mkfifo")
         .args(["-m", "666"])
         .arg(path)

@@ -7,6 +7,8 @@ use kelp_image::space::is_full;
 use kelp_state::{Record, liveness, name, record};
 
 use crate::container::config::UserMode;
+use crate::container::find::kill_remains;
+use crate::container::hang::KILL_TIME;
 use crate::{Engine, Error, host, internal};
 
 impl Engine {
@@ -36,7 +38,7 @@ impl Engine {
             if !record.data.exists()
                 && let Ok(Some(_offline)) = liveness::offline(&record.runtime)
             {
-                crate::container::find::kill_remains(&record, None);
+                kill_remains(&record, None, KILL_TIME);
                 let _ = fs::remove_dir_all(&record.runtime);
             }
         }

@@ -13,6 +13,7 @@ use kelp_state::shown::Place;
 use kelp_state::{ContainerId, Record, liveness};
 
 use crate::container::find::kill_remains;
+use crate::container::hang::KILL_TIME;
 use crate::container::remove::{RemoveOptions, kill_monitor};
 use crate::container::signal::MONITORS_TIME;
 use crate::{Engine, Error, Kind};
@@ -75,7 +76,7 @@ impl Engine {
         }
         // Its cgroup goes with its record, and that may be gone.
         if !record.is_alive() {
-            kill_remains(&record, run.as_ref());
+            kill_remains(&record, run.as_ref(), KILL_TIME);
         }
     }
 

@@ -80,6 +80,12 @@ const ANSWER: Timespec = Timespec {
     tv_nsec: 0,
 };
 
+/// The same of one that has nothing else to do: until it is taken to be stopped.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 10,
+    tv_nsec: 0,
+};
+
 impl Connection {
     /// Over one end of the pair whose other end a new monitor was given.
     pub fn new(socket: OwnedFd) -> Self {
@@ -135,7 +141,7 @@ impl Connection {
         let request = Request::Attach(pipes.streams());
         send(self.socket.as_fd(), &request, &pipes.fds()).map_err(|_| Error::MonitorGone)?;
         drop(pipes);
-        match self.reply()? {
+        match self.answer()? {
             Reply::Failed { kind, text } => Err(Error::Failed { kind, text }),
             Reply::Done => Ok(()),
             // It has ended, and had heard nothing of this.
@@ -148,10 +154,15 @@ impl Connection {
         let _ = send(self.socket.as_fd(), &Request::Resize(size), &[]);
     }
 
-    /// Tells that the container is paused, or goes on.
+    /// Tells that the container is paused, or goes on. What was not answered may be heard later all the same.
     pub fn paused(&self, paused: bool) -> Result<(), Error> {
         send(self.socket.as_fd(), &Request::Paused(paused), &[]).map_err(|_| Error::MonitorGone)?;
-        self.reply().map(drop)
+        self.answer().map(drop)
+    }
+
+    /// Takes back what was told and not answered.
+    pub fn not_paused(&self) {
+        let _ = send(self.socket.as_fd(), &Request::Paused(false), &[]);
     }
 
     /// Tells that the limits of what runs have changed, and waits until that is heard, for a while. A
@@ -175,6 +186,9 @@ impl Connection {
 
     /// Has a health check made, and waits for its result: whether it was passed, and the state after it.
     pub fn check(&self) -> Result<(bool, Health), Error> {
+        // A check may take as long as it likes. What is answered at once tells whether anybody is there.
+        send(self.socket.as_fd(), &Request::WriteHealth, &[]).map_err(|_| Error::MonitorGone)?;
+        self.answer()?;
         send(self.socket.as_fd(), &Request::Check, &[]).map_err(|_| Error::MonitorGone)?;
         match self.reply()? {
             Reply::Checked { passed, health } => Ok((passed, health)),
@@ -261,6 +275,18 @@ impl Connection {
                 Some(_) => {}
                 None => return Ok(None),
             }
+        }
+    }
+
+    /// The reply of a monitor that has nothing to wait for.
+    ///
+    /// # Errors
+    /// [`Error::MonitorSilent`] where none comes.
+    fn answer(&self) -> Result<Reply, Error> {
+        let mut answered = [PollFd::new(&self.socket, PollFlags::IN)];
+        match rustix::io::retry_on_intr(|| poll(&mut answered, Some(&PATIENCE))) {
+            Ok(0) => Err(Error::MonitorSilent),
+            _ => self.reply(),
         }
     }
 

@@ -31,6 +31,12 @@ pub enum Error {
     /// The monitor went away without a word.
     #[error("the container's monitor was killed")]
     MonitorGone,
+    /// The monitor lives and does not answer.
+    #[error(
+        "the container's monitor does not answer: it is stopped or traced; kill -CONT has it go on, and kelp rm -f \
+         removes the container"
+    )]
+    MonitorSilent,
     /// Any other failed operation.
     #[error("{what}")]
     Io {

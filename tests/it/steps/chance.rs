@@ -27,6 +27,11 @@ impl Chance {
             |seed| seed.parse().expect("KELP_TEST_SEED is a number"),
         );
         eprintln!("KELP_TEST_SEED={seed}");
+        Self::of(seed)
+    }
+
+    /// Of this seed.
+    pub(crate) fn of(seed: u64) -> Self {
         Self {
             state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
         }

@@ -1,6 +1,7 @@
 //! Finding containers, and settling those whose monitor was killed.
 
-use std::time::SystemTime;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, SystemTime};
 
 use kelp_monitor::{Launch, overlays, place};
 use kelp_runtime::cgroup::Cgroup;
@@ -8,10 +9,15 @@ use kelp_state::file::{self, Durability};
 use kelp_state::liveness::Offline;
 use kelp_state::{ContainerId, ExitRecord, Record, RunRecord, Status, liveness, name, record};
 
+use crate::container::hang::{KILL_TIME, hangs};
+use crate::container::signal::ends_within;
 use crate::{Engine, Error, Kind};
 
 /// 128 + SIGKILL: how a container ends whose monitor was killed.
 pub(crate) const KILLED: i32 = 137;
+
+/// How long a list waits for what was killed.
+const GLANCE: Duration = Duration::from_millis(300);
 
 impl Engine {
     /// The container that a name, an id or the beginning of one means.
@@ -51,41 +57,54 @@ impl Engine {
     /// Nobody can start it meanwhile, or what was just started would be killed.
     pub(crate) fn settle(&self, record: &Record) -> Result<(), Error> {
         match liveness::offline(&record.runtime)? {
-            Some(offline) => self.settle_offline(record, &offline),
+            Some(offline) => match self.settle_offline(record, &offline, KILL_TIME)? {
+                Some(run) => Err(hangs(&record.id, &run)),
+                None => Ok(()),
+            },
             None => Ok(()),
         }
     }
 
-    /// The same, unless somebody else works on the container just now: then it stays as it is.
+    /// The same, unless somebody else works on the container just now, or what was killed hangs: then it stays as it
+    /// is.
     pub(crate) fn try_settle(&self, record: &Record) -> Result<(), Error> {
         match liveness::try_offline(&record.runtime)? {
-            Some(offline) => self.settle_offline(record, &offline),
+            Some(offline) => self.settle_offline(record, &offline, GLANCE).map(drop),
             None => Ok(()),
         }
     }
 
-    fn settle_offline(&self, record: &Record, _offline: &Offline) -> Result<(), Error> {
+    /// What was killed and has not ended when `time` has passed; then nothing is written.
+    fn settle_offline(
+        &self,
+        record: &Record,
+        _offline: &Offline,
+        time: Duration,
+    ) -> Result<Option<RunRecord>, Error> {
         let run = record.run()?;
         if !record.data.exists() {
             // A --rm container's monitor was quicker, and to lock it has made the directory again.
-            kill_remains(record, run.as_ref());
-            let _ = std::fs::remove_dir_all(&record.runtime);
-            return Ok(());
+            if kill_remains(record, run.as_ref(), time) {
+                let _ = std::fs::remove_dir_all(&record.runtime);
+            }
+            return Ok(None);
         }
         let started = match &run {
             Some(run) => run.started,
             None => match record.ended_unseen() {
                 Some(begun) => begun,
-                None => return Ok(()),
+                None => return Ok(None),
             },
         };
-        kill_remains(record, run.as_ref());
+        if !kill_remains(record, run.as_ref(), time) {
+            return Ok(run);
+        }
         self.note_id("died", &record.id, Some(KILLED));
         let launch: Option<Launch> =
             file::read_json(&record.data.join("launch.json")).unwrap_or_default();
         if launch.is_some_and(|launch| launch.remove) {
             // What the monitor would have done.
-            return self.remove_offline(record, true, true);
+            return self.remove_offline(record, true, true).map(|()| None);
         }
         // What can't be removed now goes before the next start.
         let _ = self.empty_trees(&overlays::directories(&record.data).unwrap_or_default());
@@ -109,7 +128,8 @@ impl Engine {
             interrupted: !is_this_boot,
             restarts,
         };
-        Ok(record.write_exit(&exit, Durability::None)?)
+        record.write_exit(&exit, Durability::None)?;
+        Ok(None)
     }
 }
 
@@ -123,35 +143,38 @@ pub(crate) fn is_lost(record: &Record, run: Option<&RunRecord>) -> bool {
 }
 
 /// Kills and removes what a monitor that was killed has left: it may have been killed before it
-/// could write what runs. The container can't be started meanwhile.
-pub(crate) fn kill_remains(record: &Record, run: Option<&RunRecord>) {
+/// could write what runs. The container can't be started meanwhile. Whether all has ended before `time` has passed:
+/// else the cgroup stays, by which what hangs is known.
+pub(crate) fn kill_remains(record: &Record, run: Option<&RunRecord>, time: Duration) -> bool {
+    let lives = run.filter(|run| run.boot_id == record::boot_id());
+    let cgroup = lives
+        .filter(|run| !run.cgroup.is_empty())
+        .and_then(|run| Cgroup::open(&run.cgroup).ok());
+    if let Some(cgroup) = &cgroup {
+        let _ = cgroup.kill();
+    }
+    let init = lives.and_then(kill_init);
+    if init.is_some_and(|init| !ends_within(&init, time).unwrap_or(true)) {
+        return false;
+    }
     place::clear(record);
     if run.is_none() {
         place::clear_beside(record);
     }
-    let Some(run) = run.filter(|run| run.boot_id == record::boot_id()) else {
-        return;
-    };
-    if !run.cgroup.is_empty()
-        && let Ok(cgroup) = Cgroup::open(&run.cgroup)
-    {
-        let _ = cgroup.kill();
+    if let Some(cgroup) = cgroup {
         cgroup.remove();
     }
-    kill_init(run);
+    true
 }
 
-/// The init has a parent-death signal, which a program that changes its credentials loses.
-fn kill_init(run: &RunRecord) {
+/// The init has a parent-death signal, which a program that changes its credentials loses. What was killed.
+fn kill_init(run: &RunRecord) -> Option<OwnedFd> {
     use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-    let Some(pid) = Pid::from_raw(run.pid as i32) else {
-        return;
-    };
-    let Ok(pidfd) = pidfd_open(pid, PidfdFlags::empty()) else {
-        return;
-    };
+    let pidfd = pidfd_open(Pid::from_raw(run.pid as i32)?, PidfdFlags::empty()).ok()?;
     // Looked at after the pidfd was opened: the number can't change hands any more.
-    if record::start_time(run.pid) == Some(run.start_time) {
-        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+    if record::start_time(run.pid) != Some(run.start_time) {
+        return None;
     }
+    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+    Some(pidfd)
 }

@@ -12,6 +12,7 @@ pub mod environment;
 pub mod exec;
 pub mod export;
 pub mod find;
+pub(crate) mod hang;
 pub mod health;
 pub mod inspect;
 pub mod limits;

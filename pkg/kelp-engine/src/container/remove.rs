@@ -12,7 +12,8 @@ use kelp_state::{ContainerId, Record, Status, liveness, name, record, trash};
 
 use crate::container::config::Config;
 use crate::container::find::kill_remains;
-use crate::container::signal::{MONITORS_TIME, StopRequest, Stopped, may_start_again};
+use crate::container::hang::{KILL_TIME, hangs};
+use crate::container::signal::{StopRequest, Stopped, may_start_again};
 use crate::container::wait::CHANGES;
 use crate::watch::{Watch, Woken};
 use crate::{Engine, Error};
@@ -131,7 +132,7 @@ impl Engine {
             // Its config is damaged.
             Err(_) => drop(self.kill_container(id, 9)),
         }
-        if !liveness::gone_within(&record.runtime, MONITORS_TIME)? {
+        if !self.monitor_ends(record)? {
             kill_monitor(record)?;
             liveness::wait_until_gone(&record.runtime)?;
         }
@@ -200,7 +201,12 @@ impl Engine {
                 record.id.short()
             )));
         }
-        kill_remains(record, record.run().unwrap_or_default().as_ref());
+        let run = record.run().unwrap_or_default();
+        if !kill_remains(record, run.as_ref(), KILL_TIME)
+            && let Some(run) = run
+        {
+            return Err(hangs(&record.id, &run));
+        }
         mounted.forget();
         let place = trash::put_record(&self.paths, record)?;
         let synced = if launch.as_ref().is_some_and(|launch| launch.remove) {

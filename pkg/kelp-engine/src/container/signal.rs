@@ -12,6 +12,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::container::config::{Config, Notify};
 use crate::container::deaf::is_deaf;
 use crate::container::find::KILLED;
+use crate::container::hang::{KILL_TIME, hangs};
 use crate::container::health;
 use crate::{Engine, Error, Kind};
 
@@ -63,7 +64,7 @@ impl Engine {
                  improper"
             )));
         }
-        let (_, pidfd) = self.init_of(id)?;
+        let (run, pidfd) = self.init_of(id)?;
         let config = self.config(id)?;
         if matches!(signal, 9 | 15) || signal == config.stop_signal {
             self.keep_stopped(&config, may_start_again(&config));
@@ -72,8 +73,10 @@ impl Engine {
             .map_err(Error::io(format!("signal container {}", id.short())))?;
         if signal == SIGKILL {
             // Nothing prevents it, but it takes a moment, and whoever asks next should see it.
-            let ended = ends_within(&pidfd, Duration::from_secs(2))?;
-            if ended && config.options.restart == RestartPolicy::No {
+            if !ends_within(&pidfd, KILL_TIME)? {
+                return Err(hangs(id, &run));
+            }
+            if config.options.restart == RestartPolicy::No {
                 let record = Record::new(&self.paths, id.clone());
                 liveness::gone_within(&record.runtime, MONITORS_TIME)?;
             }
@@ -151,13 +154,30 @@ impl Engine {
 
     /// Waits until the monitor of a program that has ended lets go of its lock: then the record is written.
     pub(crate) fn await_monitor(&self, record: &Record) -> Result<(), Error> {
-        if liveness::gone_within(&record.runtime, MONITORS_TIME)? {
+        if self.monitor_ends(record)? {
             return Ok(());
         }
         Err(Error::conflict(format!(
             "the program of container {} has ended and its monitor does not: kelp rm -f removes both",
             record.id.short()
         )))
+    }
+
+    /// The same; whether it does in time.
+    ///
+    /// # Errors
+    /// If it can't, because the program was killed and hangs in the kernel.
+    pub(crate) fn monitor_ends(&self, record: &Record) -> Result<bool, Error> {
+        if liveness::gone_within(&record.runtime, KILL_TIME)? {
+            return Ok(true);
+        }
+        if let Ok((run, pidfd)) = self.init_of(&record.id)
+            && !ends_within(&pidfd, Duration::ZERO)?
+        {
+            return Err(hangs(&record.id, &run));
+        }
+        let rest = MONITORS_TIME.saturating_sub(KILL_TIME);
+        Ok(liveness::gone_within(&record.runtime, rest)?)
     }
 
     /// Tells the monitor of a container that its end is wanted, if that is of interest to it, and that it is not to
@@ -241,9 +261,19 @@ impl Engine {
         cgroup
             .freeze(pause)
             .map_err(Error::io(format!("freeze container {}", id.short())))?;
-        Connection::open(&record.runtime)
-            .map_err(Error::io("connect to the container's monitor"))?
-            .paused(pause)?;
+        let monitor = Connection::open(&record.runtime)
+            .map_err(Error::io("connect to the container's monitor"));
+        let told = monitor.and_then(|monitor| {
+            monitor
+                .paused(pause)
+                .inspect_err(|_| monitor.not_paused())?;
+            Ok(())
+        });
+        if told.is_err() && pause {
+            // Its record would not say so.
+            let _ = cgroup.freeze(false);
+        }
+        told?;
         self.note_id(if pause { "pause" } else { "unpause" }, id, None);
         Ok(())
     }

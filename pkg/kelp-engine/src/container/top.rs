@@ -195,7 +195,7 @@ fn printable(text: &[u8]) -> String {
 
 /// The container's processes: those in its cgroup, or without one those in the namespace that only
 /// it has.
-fn pids(run: &RunRecord) -> Result<Vec<u32>, Error> {
+pub(super) fn pids(run: &RunRecord) -> Result<Vec<u32>, Error> {
     if !run.cgroup.is_empty()
         && let Ok(cgroup) = Cgroup::open(&run.cgroup)
     {

@@ -1,0 +1,361 @@
+//! A program that hangs in the kernel, and a monitor that does not run: no command about others waits for
+//! them, and those about them end in bounded time.
+//!
+//! What hangs waits for a file system in user space whose server is this test. Before that has answered
+//! FUSE_INIT whoever wants something of it waits in state D, and a fatal signal ends that. Once it has read a
+//! request and does not answer, no signal does (fuse(4), the kernel's Documentation/filesystems/fuse.rst,
+//! "Interrupting filesystem operations").
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open,
+};
+
+use crate::env::Env;
+use crate::kelp::{state_of, wait_until};
+use crate::kill::combination::kill_all;
+use crate::life::make_fifo;
+use crate::skip;
+
+/// Mounts a file system of which the caller takes the other end, lets go of that end, and looks for a file
+/// of it.
+const HANGS: &str = "mkdir /mnt; exec 3<>/dev/fuse
+    mount -i -t fuse -o fd=3,rootmode=40000,user_id=0,group_id=0 none /mnt || exit 9
+    echo mounted >/shared/mounted; read go </shared/go; exec 3<&-; trap : USR1";
+
+/// Whoever looks: process 1, or a child of it. A signal that has a handler wakes it, and then it waits in state D.
+const FIRST: &str = "[ -e /mnt/file ]";
+const CHILD: &str = "trap 'exit 5' TERM; (trap : USR1; [ -e /mnt/file ]) & while :; do wait; done";
+
+/// Commands that have nothing to wait for.
+const QUICK: Duration = Duration::from_secs(2);
+
+/// The other end of a file system; all that waits for it goes on when it is closed.
+struct Server {
+    device: File,
+}
+
+impl Server {
+    /// Takes descriptor 3 of a process, whose user namespace is the caller's own.
+    fn of(process: u32) -> Self {
+        let pid = Pid::from_raw(process as i32).unwrap();
+        let process = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        let device = pidfd_getfd(&process, 3, PidfdGetfdFlags::empty()).unwrap();
+        Self {
+            device: device.into(),
+        }
+    }
+
+    /// Reads a request; its number.
+    fn request(&mut self) -> [u8; 8] {
+        let mut request = [0; 8 << 10];
+        let length = self.device.read(&mut request).unwrap();
+        assert!(length >= 40, "fuse_in_header of linux/fuse.h");
+        request[8..16].try_into().unwrap()
+    }
+
+    /// Answers the first request, FUSE_INIT, and then reads one that it does not answer.
+    fn holds_a_request(&mut self) {
+        let unique = self.request();
+        // fuse_out_header and fuse_init_out of linux/fuse.h: protocol 7.31, and writes of a page.
+        let mut answer = [0; 16 + 64];
+        answer[0..4].copy_from_slice(&80_u32.to_ne_bytes());
+        answer[8..16].copy_from_slice(&unique);
+        answer[16..20].copy_from_slice(&7_u32.to_ne_bytes());
+        answer[20..24].copy_from_slice(&31_u32.to_ne_bytes());
+        answer[36..40].copy_from_slice(&4096_u32.to_ne_bytes());
+        self.device.write_all(&answer).unwrap();
+        self.request();
+    }
+}
+
+/// A container whose program hangs, and the other end of what it waits for.
+struct Stuck {
+    /// The process that hangs.
+    process: u32,
+    server: Server,
+}
+
+impl Stuck {
+    /// Starts one with these flags. In a file system that was never served, a fatal signal ends it.
+    fn start(env: &Env, name: &str, flags: &[&str], looks: &str, is_served: bool) -> Self {
+        let shared = env.path(&format!("h/{name}"));
+        fs::create_dir(&shared).unwrap();
+        make_fifo(&shared.join("mounted"));
+        make_fifo(&shared.join("go"));
+        let volume = format!("{}:/shared", shared.display());
+        let image = env.busybox();
+        let run = ["run", "-d", "--network=none", "--name", name, "-v", &volume];
+        let rights = ["--device=/dev/fuse", "--cap-add=SYS_ADMIN"];
+        let script = format!("{HANGS}; {looks}");
+        let program = [image.as_str(), "sh", "-c", &script];
+        env.kelp(&[&run[..], &rights, flags, &program].concat())
+            .succeeds();
+        let said = fs::read_to_string(shared.join("mounted")).unwrap();
+        assert_eq!(said, "mounted\n");
+        let first = show(env, "{{.State.Pid}}", name).parse().unwrap();
+        let mut server = Server::of(first);
+        fs::write(shared.join("go"), "go\n").unwrap();
+        if is_served {
+            server.holds_a_request();
+        }
+        let process = if looks == FIRST {
+            first
+        } else {
+            let children = format!("/proc/{first}/task/{first}/children");
+            let child = || fs::read_to_string(&children).unwrap().trim().parse().ok();
+            wait_until("it has a child", || child().is_some());
+            child().unwrap()
+        };
+        if is_served {
+            signal(process, Signal::USR1);
+        }
+        wait_until("it hangs", || state_of(process) == Some('D'));
+        Self { process, server }
+    }
+
+    /// Lets it go on, which by now is to its end.
+    fn ends(self) {
+        drop(self.server);
+        wait_until("it has ended", || state_of(self.process).is_none());
+    }
+}
+
+fn signal(process: u32, signal: Signal) {
+    kill_process(Pid::from_raw(process as i32).unwrap(), signal).unwrap();
+}
+
+fn show(env: &Env, format: &str, name: &str) -> String {
+    let shown = env.kelp(&["inspect", "-f", format, name]).succeeds();
+    shown.trim_end().to_owned()
+}
+
+/// The same words in the order of their names: what `ps -a` says.
+fn states(env: &Env) -> String {
+    let format = "{{.Names}} {{.State}} {{.ExitCode}}";
+    let lines = quick(env, &["ps", "-a", "--sort=names", "--format", format]);
+    lines.lines().collect::<Vec<_>>().join(", ")
+}
+
+/// Runs a command that must not be held up.
+fn quick(env: &Env, words: &[&str]) -> String {
+    let start = Instant::now();
+    let said = env.kelp(words).succeeds();
+    let time = start.elapsed();
+    assert!(time < QUICK, "{words:?} took {time:?}");
+    said
+}
+
+/// Commands at once: each fails with a line that has its part, within this time.
+fn fail(env: &Env, time: Duration, commands: &[(&[&str], &str)]) {
+    let start = Instant::now();
+    let running: Vec<_> = commands
+        .iter()
+        .map(|(words, _)| env.kelp(words).start())
+        .collect();
+    for (child, (words, part)) in running.into_iter().zip(commands) {
+        let output = child.wait_with_output().unwrap();
+        let took = start.elapsed();
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert!(line.contains(part), "{words:?}: {line}");
+        assert!(
+            line.starts_with("Error: ") && line.lines().count() == 1,
+            "{words:?}: {line}"
+        );
+        assert_eq!(output.status.code(), Some(125), "{words:?}: {line}");
+        assert!(took < time, "{words:?} took {took:?}");
+    }
+}
+
+/// Looks at all containers and at this one; uses another one, and runs, stops and removes a third.
+fn nobody_is_held_up(env: &Env, name: &str) {
+    let image = env.busybox();
+    let third = ["run", "-d", "--name=third", "--network=none", &image];
+    for words in [
+        &["ps"][..],
+        &["ps", "-a", "--size", "--ns"],
+        &["info"],
+        &["stats", "--no-stream"],
+        &["stats", "--no-stream", "other"],
+        &["system", "df"],
+        &["events", "--stream=false"],
+        &["inspect", "other"],
+        &["logs", "other"],
+        &["top", "other"],
+        &["exec", "other", "true"],
+        &["logs", name],
+        &["top", name],
+        &["port", name],
+        &["diff", name],
+        &["run", "--rm", "--network=none", &image, "true"],
+        &[&third[..], &["sleep", "1000"]].concat(),
+        &["stop", "-t0", "third"],
+        &["rm", "third"],
+        &["run", "--rm", "--network=container:other", &image, "true"],
+    ] {
+        quick(env, words);
+    }
+}
+
+fn no_fuse() -> bool {
+    let device = OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    if device.is_err() {
+        skip::skip("read and write access to /dev/fuse");
+    }
+    device.is_err()
+}
+
+#[test]
+fn a_program_that_hangs_in_the_kernel_holds_up_nobody_and_is_told_of() {
+    let Some(env) = Env::new() else { return };
+    if no_fuse() {
+        return;
+    }
+    env.waiting("other", &["--network=none"]);
+    let first = Stuck::start(&env, "first", &[], FIRST, true);
+    let child = Stuck::start(&env, "child", &["--rm"], CHILD, true);
+    nobody_is_held_up(&env, "first");
+    let hangs = |stuck: &Stuck| {
+        format!(
+            "was killed and has not ended: process {} hangs in the kernel until",
+            stuck.process
+        )
+    };
+    let (why_first, why_child) = (hangs(&first), hangs(&child));
+    fail(
+        &env,
+        Duration::from_secs(9),
+        &[
+            (&["stop", "-t1", "first"], &why_first),
+            (&["kill", "first"], &why_first),
+            (&["rm", "-f", "-t0", "first"], &why_first),
+            (&["restart", "-t0", "first"], &why_first),
+            (&["stop", "-t0", "child"], &why_child),
+            (&["rm", "-f", "-t1", "child"], &why_child),
+        ],
+    );
+    assert_eq!(
+        states(&env),
+        "child running 0, first running 0, other running 0"
+    );
+    nobody_is_held_up(&env, "first");
+    // The monitors are there, and do what is left to do.
+    first.ends();
+    child.ends();
+    assert_eq!(env.kelp(&["wait", "first"]).succeeds(), "137\n");
+    wait_until("a --rm container is gone", || {
+        states(&env) == "first exited 137, other running 0"
+    });
+    env.kelp(&["rm", "first"]).succeeds();
+    env.kelp(&["rm", "-f", "-t0", "other"]).succeeds();
+}
+
+#[test]
+fn a_program_that_a_fatal_signal_ends_in_state_d_is_stopped_and_removed_as_any() {
+    let Some(env) = Env::new() else { return };
+    if no_fuse() {
+        return;
+    }
+    env.waiting("other", &["--network=none"]);
+    for (looks, end) in [
+        (FIRST, &["stop", "-t0", "stuck"][..]),
+        (CHILD, &["kill", "stuck"]),
+        (FIRST, &["rm", "-f", "-t0", "stuck"]),
+    ] {
+        let stuck = Stuck::start(&env, "stuck", &[], looks, false);
+        nobody_is_held_up(&env, "stuck");
+        quick(&env, end);
+        if end[0] != "rm" {
+            assert_eq!(states(&env), "other running 0, stuck exited 137");
+            quick(&env, &["rm", "stuck"]);
+        }
+        stuck.ends();
+        fs::remove_dir_all(env.path("h/stuck")).unwrap();
+    }
+    env.kelp(&["rm", "-f", "-t0", "other"]).succeeds();
+}
+
+/// Without a monitor everybody who looks at the record would finish it.
+#[test]
+fn a_program_that_hangs_after_its_monitor_was_killed_holds_up_nobody() {
+    let Some(env) = Env::new() else { return };
+    if no_fuse() {
+        return;
+    }
+    env.waiting("other", &["--network=none"]);
+    let stuck = Stuck::start(&env, "stuck", &[], FIRST, true);
+    let monitor = show(&env, "{{.State.ConmonPid}}", "stuck");
+    kill_all(&[monitor.parse().unwrap()]);
+    assert_eq!(states(&env), "other running 0, stuck exited 137");
+    let why = format!(
+        "was killed and has not ended: process {} hangs in the kernel",
+        stuck.process
+    );
+    for words in [&["rm", "-f", "-t0", "stuck"][..], &["start", "stuck"]] {
+        fail(&env, Duration::from_secs(12), &[(words, &why)]);
+    }
+    for words in [
+        &["ps"][..],
+        &["info"],
+        &["stats", "--no-stream"],
+        &["logs", "stuck"],
+    ] {
+        quick(&env, words);
+    }
+    assert_eq!(states(&env), "other running 0, stuck exited 137");
+    stuck.ends();
+    quick(&env, &["start", "stuck"]);
+    env.kelp(&["rm", "-f", "-t0", "stuck", "other"]).succeeds();
+}
+
+#[test]
+fn a_monitor_that_is_stopped_holds_up_nobody_and_is_told_of() {
+    let Some(env) = Env::new() else { return };
+    env.waiting("other", &["--network=none"]);
+    let mut monitors = Vec::new();
+    for (name, flags) in [
+        ("ended", &["--network=none"][..]),
+        ("stuck", &["--health-cmd=true", "--health-interval=disable"]),
+        ("paused", &["--network=none"]),
+    ] {
+        env.waiting(name, flags);
+        if name == "paused" {
+            env.kelp(&["pause", name]).succeeds();
+        }
+        let monitor = show(&env, "{{.State.ConmonPid}}", name).parse().unwrap();
+        signal(monitor, Signal::STOP);
+        monitors.push(monitor);
+    }
+    nobody_is_held_up(&env, "stuck");
+    quick(&env, &["exec", "stuck", "true"]);
+    let silent = "the container's monitor does not answer: it is stopped or traced";
+    fail(
+        &env,
+        Duration::from_secs(15),
+        &[
+            (&["pause", "stuck"], silent),
+            (&["healthcheck", "run", "stuck"], silent),
+            (&["attach", "--sig-proxy=false", "stuck"], silent),
+            (&["start", "-a", "stuck"], silent),
+            (&["unpause", "paused"], silent),
+            (
+                &["stop", "-t0", "ended"],
+                "has ended and its monitor does not: kelp rm -f removes both",
+            ),
+        ],
+    );
+    for monitor in monitors {
+        signal(monitor, Signal::CONT);
+    }
+    assert_eq!(env.kelp(&["wait", "ended"]).succeeds(), "137\n");
+    // What could not be told is as it was.
+    assert_eq!(
+        env.kelp(&["exec", "stuck", "echo", "on"]).succeeds(),
+        "on\n"
+    );
+    env.kelp(&["healthcheck", "run", "stuck"]).succeeds();
+    env.kelp(&["rm", "-f", "-t0", "-a"]).succeeds();
+}
