@@ -10,7 +10,7 @@ use crate::fake_systemd::Systemd;
 use crate::http;
 use crate::image::Image;
 use crate::kelp::Done;
-use crate::registry::Registry;
+use crate::registry::{Registry, USER};
 
 /// An image that says which one it is.
 fn version(version: &str) -> Image {
@@ -245,6 +245,49 @@ fn a_restart_is_what_its_job_and_its_container_came_to() {
     assert_eq!(done.exits(125), "web.service web registry failed\n");
     assert_eq!(systemd.restarted(), ["web.service"]);
     assert_eq!(version_of(&env, "web", &one), ["canceled", "one"]);
+    remove_all(&env);
+}
+
+#[test]
+fn a_label_names_the_file_with_the_credentials() {
+    let Some(env) = Env::new() else { return };
+    let systemd = Systemd::serve(&env);
+    let registry = Registry::locked(|plain| {
+        version("one").push(plain, "private", "1");
+    });
+    let address = registry.address.as_str();
+    let certificates = env.path("c/containers/certs.d").join(address);
+    fs::create_dir_all(&certificates).unwrap();
+    fs::copy(registry.certificate(), certificates.join("ca.crt")).unwrap();
+    let image = format!("{address}/private:1");
+    let file = env.path("h/auth.json");
+    let file = file.to_str().unwrap();
+    env.kelp(&[
+        "login",
+        "--authfile",
+        file,
+        "-u",
+        USER.0,
+        "--password-stdin",
+        address,
+    ])
+    .input(USER.1.as_bytes())
+    .succeeds();
+    env.kelp(&["pull", "-q", "--authfile", file, &image])
+        .succeeds();
+    // Without it the registry tells nothing.
+    systemd.start("web.service", &unit("web", "registry", "", &image));
+    let done = update(&env, &[]);
+    assert_eq!(done.code, 125, "{done:#?}");
+    assert!(done.stderr.contains("unauthorized"), "{done:#?}");
+    let flags = format!("--label io.containers.autoupdate.authfile={file}");
+    systemd.start("web.service", &unit("web", "registry", &flags, &image));
+    let done = update(&env, &[]);
+    assert_eq!(
+        (done.code, done.stdout.as_str()),
+        (0, "web.service web registry false\n"),
+        "{done:#?}"
+    );
     remove_all(&env);
 }
 

@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::env::Env;
-use crate::kelp::{Kelp, LIMIT, collect, many_lines, state_of, wait};
+use crate::kelp::{Kelp, LIMIT, collect, many_lines, state_of, wait, wait_status};
 use crate::terminal::Terminal;
 
 /// More than the pipes on the way of an input hold.
@@ -93,7 +93,7 @@ fn signals_are_passed_on_though_the_output_is_not_read() {
     assert_eq!(env.kelp(&["wait", "web"]).succeeds(), "9\n");
     // And once there is nobody to pass them on to, they end the command.
     signal(&child, Signal::TERM);
-    let ended = child.wait().unwrap();
+    let ended = wait_status(&mut child, "run");
     let signal = std::os::unix::process::ExitStatusExt::signal(&ended);
     assert!(signal == Some(15) || ended.code() == Some(9), "{ended}");
     drop(output);

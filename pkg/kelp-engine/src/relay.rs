@@ -32,6 +32,8 @@ pub(crate) struct Relay<'a> {
     outputs: Vec<Flow>,
     /// Whether the other side has ended.
     ended: bool,
+    /// A signal that came when it had, and this was not known yet.
+    missed: Option<i32>,
 }
 
 /// What is read from standard input.
@@ -78,6 +80,7 @@ impl<'a> Relay<'a> {
             input: None,
             outputs: Vec::new(),
             ended: false,
+            missed: None,
         }
     }
 
@@ -112,6 +115,9 @@ impl<'a> Relay<'a> {
                     && let Some(end) = self.end()?
                 {
                     return Ok(end);
+                }
+                if let Some(signal) = self.missed.filter(|_| self.ended) {
+                    self.die_of(signal);
                 }
             }
             let ready = self.wait()?;
@@ -188,17 +194,22 @@ impl<'a> Relay<'a> {
         while let Some(signal) = kelp_sys::signal::read_signal(fd.as_fd())? {
             // After the end there is nobody to pass it on to, and output that nobody takes may be
             // all that is waited for.
-            let is_own = !self.sig_proxy || self.ended && DEADLY.contains(&signal);
+            let is_deadly = DEADLY.contains(&signal);
+            let is_own = !self.sig_proxy || self.ended && is_deadly;
             match signal {
                 SIGWINCH => self.other.tell_size(),
-                _ if is_own => {
-                    *self.mode = None;
-                    kelp_sys::signal::die_of(signal);
-                }
-                _ => self.other.signal(engine, signal),
+                _ if is_own => self.die_of(signal),
+                _ if self.other.signal(engine, signal) => {}
+                _ => self.missed = is_deadly.then_some(signal).or(self.missed),
             }
         }
         Ok(())
+    }
+
+    /// Ends by a signal, and leaves the own terminal as it was.
+    fn die_of(&mut self, signal: i32) {
+        *self.mode = None;
+        kelp_sys::signal::die_of(signal);
     }
 
     /// Moves what is left. A monitor closes its ends; a process may have left others that hold them:

@@ -67,12 +67,13 @@ impl Other<'_> {
         }
     }
 
-    pub(crate) fn signal(&self, engine: &Engine, signal: i32) {
+    /// Passes a signal on; whether there was somebody to pass it on to.
+    pub(crate) fn signal(&self, engine: &Engine, signal: i32) -> bool {
         match self {
-            Self::Container(id, _) => drop(engine.kill_container(id, signal)),
-            Self::Process(pidfd) => drop(kelp_sys::signal::pidfd_send(*pidfd, signal)),
+            Self::Container(id, _) => engine.kill_container(id, signal).is_ok(),
+            Self::Process(pidfd) => kelp_sys::signal::pidfd_send(*pidfd, signal).is_ok(),
             // Its signals are what is typed at its terminal.
-            Self::Kept(..) => {}
+            Self::Kept(..) => true,
         }
     }
 
