@@ -371,7 +371,7 @@ fn what_makes_no_sense_is_refused() {
 }
 
 /// Whether a process has this word in its command line.
-fn runs(word: &str) -> bool {
+pub(crate) fn runs(word: &str) -> bool {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let mut lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
     lines.any(|line| {
