@@ -484,7 +484,7 @@ fn events_tell_of_every_check_where_they_are_its_log() {
 }
 
 /// Whether a process has this word in its command line.
-fn runs(word: &str) -> bool {
+pub(crate) fn runs(word: &str) -> bool {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let mut lines = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
     lines.any(|line| {

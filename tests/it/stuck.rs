@@ -4,7 +4,8 @@
 //! What hangs waits for a file system in user space whose server is this test. Before that has answered
 //! FUSE_INIT whoever wants something of it waits in state D, and a fatal signal ends that. Once it has read a
 //! request and does not answer, no signal does (fuse(4), the kernel's Documentation/filesystems/fuse.rst,
-//! "Interrupting filesystem operations").
+//! "Interrupting filesystem operations"). Without one, whoever has called vfork(2) is in state D until the child
+//! has executed its program.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
@@ -242,6 +243,14 @@ fn a_program_that_hangs_in_the_kernel_holds_up_nobody_and_is_told_of() {
         "child running 0, first running 0, other running 0"
     );
     nobody_is_held_up(&env, "first");
+    // Nor does it keep the others of a command.
+    env.waiting("third", &["--network=none"]);
+    let words = ["rm", "-f", "-t0", "first", "third"];
+    fail(&env, Duration::from_secs(9), &[(&words, &why_first)]);
+    assert_eq!(
+        states(&env),
+        "child running 0, first running 0, other running 0"
+    );
     // The monitors are there, and do what is left to do.
     first.ends();
     child.ends();
@@ -274,6 +283,47 @@ fn a_program_that_a_fatal_signal_ends_in_state_d_is_stopped_and_removed_as_any()
         }
         stuck.ends();
         fs::remove_dir_all(env.path("h/stuck")).unwrap();
+    }
+    env.kelp(&["rm", "-f", "-t0", "other"]).succeeds();
+}
+
+/// Who has called vfork(2) waits in state D for a child that somebody has stopped.
+const VFORKS: &str = r"
+    path=/; while [ ${#path} -lt 50000 ]; do path=/x:$path:$path; done
+    while :; do
+        # Every directory of it is one more call of the child's before it gives up.
+        PATH=$path /bin/xargs no-such-program </dev/null 2>/dev/null & parent=$!
+        until [ ! -e /proc/$parent ]; do
+            child=$(cat /proc/$parent/task/$parent/children) && kill -STOP $child && break
+        done 2>/dev/null
+        grep -q '^State:.*D' /proc/$parent/status && break
+        kill -KILL $child $parent; wait
+    done 2>/dev/null
+    echo $parent; wait";
+
+#[test]
+fn a_program_that_waits_for_a_stopped_child_is_paused_stopped_and_removed_as_any() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    env.waiting("other", &["--network=none"]);
+    let run = ["run", "-d", "--network=none", "--name=stuck", &image];
+    let run = [&run[..], &["sh", "-c", VFORKS]].concat();
+    for end in [
+        &["stop", "-t0", "stuck"][..],
+        &["kill", "stuck"],
+        &["rm", "-f", "-t0", "stuck"],
+    ] {
+        env.kelp(&run).succeeds();
+        wait_until("it waits", || env.kelp(&["logs", "stuck"]).succeeds() != "");
+        let states = quick(&env, &["top", "stuck", "state"]);
+        assert!(states.contains('D'), "{states}");
+        nobody_is_held_up(&env, "stuck");
+        quick(&env, &["pause", "stuck"]);
+        quick(&env, &["unpause", "stuck"]);
+        quick(&env, end);
+        if end[0] != "rm" {
+            quick(&env, &["rm", "stuck"]);
+        }
     }
     env.kelp(&["rm", "-f", "-t0", "other"]).succeeds();
 }

@@ -90,7 +90,6 @@ impl Engine {
         request: &EventRequest,
         take: &mut dyn FnMut(&Event) -> io::Result<bool>,
     ) -> Result<(), Failure> {
-        let [old, current] = kelp_state::events::files(&self.paths);
         // Before the files are opened, so that nothing goes unnoticed.
         let watch = if request.follow {
             let events = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
@@ -99,17 +98,7 @@ impl Engine {
             None
         };
         let mut files = Vec::new();
-        // The current one is opened first: if it is renamed meanwhile, it is met again as the old.
-        for path in [&current, &old] {
-            if let Some(file) = Journal::open(path)?
-                && files
-                    .iter()
-                    .all(|known: &Journal| known.identity != file.identity)
-            {
-                files.push(file);
-            }
-        }
-        files.reverse();
+        self.open_journals(&mut files)?;
         let mut late = false;
         loop {
             for file in &mut files {
@@ -121,20 +110,32 @@ impl Engine {
                 return Ok(());
             };
             late = watch.wait_with(None, request.until)? == Woken::Late;
+            self.open_journals(&mut files)?;
             // The one that was current is read on for those who had it open when it was renamed.
-            let known = |files: &[Journal], file: &Journal| {
-                files.iter().any(|known| known.identity == file.identity)
-            };
-            if let Some(file) = Journal::open(&current)?
-                && !known(&files, &file)
-            {
-                files.push(file);
-                let surplus = files.len().saturating_sub(2);
-                for mut file in files.drain(..surplus) {
-                    file.read(take)?;
+            let surplus = files.len().saturating_sub(2);
+            for mut file in files.drain(..surplus) {
+                if file.read(take)? {
+                    return Ok(());
                 }
             }
         }
+    }
+
+    /// Adds the journal's files that are not among these, the older one first: a reader that was slow may have
+    /// missed a rotation.
+    fn open_journals(&self, files: &mut Vec<Journal>) -> Result<(), Error> {
+        let [old, current] = kelp_state::events::files(&self.paths);
+        let first = files.len();
+        // The current one is opened first: if it is renamed meanwhile, it is met again as the old.
+        for path in [&current, &old] {
+            if let Some(file) = Journal::open(path)?
+                && files.iter().all(|known| known.identity != file.identity)
+            {
+                files.push(file);
+            }
+        }
+        files[first..].reverse();
+        Ok(())
     }
 }
 

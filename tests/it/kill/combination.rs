@@ -1,15 +1,17 @@
-//! SIGKILL for the command, the monitor and the init of a container that runs: each of them alone
-//! and all of them together.
+//! SIGKILL for the command, the monitor and the init of a container that runs, and for what makes its health
+//! checks: each of them alone and all of them together.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 
 use crate::env::Env;
-use crate::kelp::{LIMIT, wait_status};
+use crate::health::runs;
+use crate::kelp::{LIMIT, wait_status, wait_until};
 use crate::skip::no_pasta;
 use crate::terminal::Terminal;
 
@@ -19,25 +21,19 @@ struct Killed {
     command: bool,
     monitor: bool,
     init: bool,
+    probe: bool,
 }
 
-const ALL: [Killed; 7] = {
-    let mut all = [Killed {
-        command: false,
-        monitor: false,
-        init: false,
-    }; 7];
-    let mut number = 0;
-    while number < 7 {
-        all[number] = Killed {
-            command: (number + 1) & 1 != 0,
-            monitor: (number + 1) & 2 != 0,
-            init: (number + 1) & 4 != 0,
-        };
-        number += 1;
-    }
-    all
-};
+/// All choices, of a container that has no probe or that has one.
+fn choices(has_probe: bool) -> impl Iterator<Item = Killed> {
+    let end = if has_probe { 16 } else { 8 };
+    (1..end).map(|bits: u8| Killed {
+        command: bits & 1 != 0,
+        monitor: bits & 2 != 0,
+        init: bits & 4 != 0,
+        probe: bits & 8 != 0,
+    })
+}
 
 /// Kills, and waits for the ends.
 pub(crate) fn kill_all(pids: &[i32]) {
@@ -72,7 +68,9 @@ fn pids(env: &Env) -> (i32, i32) {
 /// What `ps -a` says of the container, if it lists it.
 fn state(env: &Env) -> Option<String> {
     let format = "{{.State}} {{.ExitCode}}";
+    let start = Instant::now();
     let text = env.kelp(&["ps", "-a", "--format", format]).succeeds();
+    assert!(start.elapsed() < Duration::from_secs(1));
     let line = text.lines().next().map(str::to_owned);
     assert!(text.lines().count() <= 1, "{text}");
     line
@@ -131,36 +129,105 @@ fn a_container_with_pipes_is_killed_in_all_combinations() {
         None => &["--network", "pasta"],
         Some(_) => &[],
     };
-    for killed in ALL {
+    for killed in choices(false) {
         for remove in [false, true] {
-            let mut command = env.kelp(&command(network, remove, &image)).into_command();
-            let mut child = command
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap();
-            let mut line = [0; 7];
-            let stdout = child.stdout.as_mut().unwrap();
-            std::io::Read::read_exact(stdout, &mut line).unwrap();
-            assert_eq!(&line, b"before\n");
-            wait_until_logged(&env);
+            let mut child = start_and_read(&env, &command(network, remove, &image));
             let (init, monitor) = pids(&env);
             let own = child.id() as i32;
-            kill_all(&chosen(killed, [own, monitor, init]));
+            kill_all(&chosen(killed, [own, monitor, init, 0]));
             settles(&env, killed, remove, "before\n");
-            let status = wait_status(&mut child, "run");
-            if !killed.command {
-                assert_eq!(status.code(), Some(137), "{killed:?} remove: {remove}");
-            }
+            ends(&mut child, killed, remove);
         }
     }
+}
+
+/// Starts a container; when its line is at the command and in its log, the command.
+fn start_and_read(env: &Env, words: &[&str]) -> Child {
+    let mut command = env.kelp(words).into_command();
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = [0; 7];
+    let stdout = child.stdout.as_mut().unwrap();
+    std::io::Read::read_exact(stdout, &mut line).unwrap();
+    assert_eq!(&line, b"before\n");
+    wait_until_logged(env);
+    child
+}
+
+/// The command that has run the container has its code.
+fn ends(child: &mut Child, killed: Killed, remove: bool) {
+    let status = wait_status(child, "run");
+    if !killed.command {
+        assert_eq!(status.code(), Some(137), "{killed:?} remove: {remove}");
+    }
+}
+
+/// How many worlds there are: where process 1 of the machine takes its time to reap what has lost its parent, the end
+/// of a container with a check waits for that.
+const WORLDS: usize = 6;
+
+/// A check is under way each time, whose program is left to whoever is not killed.
+#[test]
+fn a_container_with_health_checks_is_killed_in_all_combinations() {
+    std::thread::scope(|scope| {
+        for world in 0..WORLDS {
+            scope.spawn(move || {
+                let Some(env) = Env::new() else { return };
+                // Nobody else's command line has it.
+                let time = (98_770 + world).to_string();
+                for killed in choices(true).skip(world).step_by(WORLDS) {
+                    for remove in [false, true] {
+                        kill_while_checked(&env, killed, remove, &time);
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn kill_while_checked(env: &Env, killed: Killed, remove: bool, time: &str) {
+    let what = format!("{killed:?} remove: {remove}");
+    let image = env.busybox();
+    let check = format!(r#"--health-cmd=["sleep", "{time}"]"#);
+    let flags = [
+        "--network=none",
+        &check,
+        "--health-interval=50ms",
+        "--health-timeout=1h",
+        "--health-retries=1000",
+    ];
+    let mut child = start_and_read(env, &command(&flags, remove, &image));
+    let (init, monitor) = pids(env);
+    wait_until("a check is under way", || runs(time));
+    let children = format!("/proc/{monitor}/task/{monitor}/children");
+    let children = fs::read_to_string(children).unwrap();
+    let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+    let [first, probe] = children.collect::<Vec<i32>>()[..] else {
+        panic!("{what}: not two children of the monitor");
+    };
+    assert_eq!(first, init, "{what}");
+    let own = child.id() as i32;
+    kill_all(&chosen(killed, [own, monitor, init, probe]));
+    if !killed.monitor && !killed.init && killed.probe {
+        wait_until("another check is made", || {
+            let log = "{{range .State.Health.Log}}{{.ExitCode}} {{end}}";
+            let log = env.kelp(&["inspect", "-f", log, "victim"]).succeeds();
+            log.starts_with("-1") && runs(time)
+        });
+    }
+    settles(env, killed, remove, "before\n");
+    ends(&mut child, killed, remove);
+    wait_until("no check is left", || !runs(time));
 }
 
 #[test]
 fn a_container_with_a_terminal_is_killed_in_all_combinations() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();
-    for killed in ALL {
+    for killed in choices(false) {
         for remove in [false, true] {
             let kelp = env.kelp(&command(&["-it", "--network", "none"], remove, &image));
             let mut terminal = Terminal::start(kelp);
@@ -168,7 +235,7 @@ fn a_container_with_a_terminal_is_killed_in_all_combinations() {
             wait_until_logged(&env);
             let (init, monitor) = pids(&env);
             let own = terminal.pid();
-            kill_all(&chosen(killed, [own, monitor, init]));
+            kill_all(&chosen(killed, [own, monitor, init, 0]));
             settles(&env, killed, remove, "before\r\n");
             let status = terminal.end();
             if !killed.command {
@@ -211,8 +278,8 @@ fn after_a_boot_nobody_else_is_killed() {
     innocent.wait().unwrap();
 }
 
-fn chosen(killed: Killed, pids: [i32; 3]) -> Vec<i32> {
-    [killed.command, killed.monitor, killed.init]
+fn chosen(killed: Killed, pids: [i32; 4]) -> Vec<i32> {
+    [killed.command, killed.monitor, killed.init, killed.probe]
         .into_iter()
         .zip(pids)
         .filter_map(|(chosen, pid)| chosen.then_some(pid))
