@@ -13,6 +13,7 @@ use crate::archive::Layer;
 use crate::inventory;
 use crate::kelp::Kelp;
 use crate::kill::store::{Bench, Kind, Rest};
+use crate::podman::Podman;
 use crate::steps::{self, Blow, Chance, Counted, is_nightly};
 
 /// How many calls of a command are tried by chance, if none is like it.
@@ -161,6 +162,25 @@ fn loads_find_the_disk_full_at_every_call() {
         each_step(&bench, &["load", "-q", "-i", &archive]);
         bench.succeeds(&["load", "-q", "-i", &archive]);
     }
+}
+
+#[test]
+fn an_image_of_podmans_finds_the_disk_full_at_every_call() {
+    let Some(bench) = Bench::new() else { return };
+    let Some(podman) = Podman::empty(&bench.env, "vfs") else {
+        return;
+    };
+    let image = bench.push("full-podman", "first\n");
+    podman
+        .run(&["pull", "-q", "--tls-verify=false", &image])
+        .exits(0);
+    let root = bench.env.word("h/storage");
+    let words = ["image", "import-from", "podman", "-q", "--root", &root];
+    let kind = Kind {
+        some: SOME,
+        ..Kind::USUAL
+    };
+    each_step_of(&bench, &words, Effect::Any, kind);
 }
 
 #[test]
