@@ -6,6 +6,7 @@
 //! succeeds.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use nix::errno::Errno;
 
@@ -181,6 +182,50 @@ fn an_image_of_podmans_finds_the_disk_full_at_every_call() {
         ..Kind::USUAL
     };
     each_step_of(&bench, &words, Effect::Any, kind);
+}
+
+#[test]
+fn removals_of_volumes_find_the_disk_full_at_every_call() {
+    let Some(bench) = Bench::new() else { return };
+    let image = bench.pull("full-volumes", "first\n");
+    // One that has content, one that a container uses, and an anonymous one.
+    bench.succeeds(&["volume", "create", "filled"]);
+    bench.succeeds(&["volume", "create", "used"]);
+    let content = bench.data().join("volumes/filled/_data/directory");
+    fs::create_dir(&content).unwrap();
+    fs::write(content.join("file"), "of a volume").unwrap();
+    let create = [
+        "create",
+        "--network=none",
+        "--name=made",
+        "-v",
+        "used:/data",
+    ];
+    bench.succeeds(&[&create[..], &["-v", "/other", &image, "true"]].concat());
+    each_step_of_removal(&bench, &["volume", "rm", "filled"]);
+    each_step_of_removal(&bench, &["volume", "prune", "-f"]);
+    each_step_of_removal(&bench, &["volume", "prune", "-a", "-f"]);
+    each_step_of_removal(&bench, &["rm", "-v", "made"]);
+    bench.succeeds(&["rm", "-v", "made"]);
+}
+
+/// Where there is no space for another name, a volume is deleted by its own, after it was closed.
+#[test]
+fn a_removal_of_a_volume_that_was_killed_on_a_full_disk_is_finished_by_a_prune() {
+    let Some(bench) = Bench::new() else { return };
+    bench.succeeds(&["volume", "create", "closed"]);
+    let volume = bench.data().join("volumes/closed");
+    fs::write(volume.join("_data/file"), "of a volume").unwrap();
+    fs::set_permissions(&volume, fs::Permissions::from_mode(0o600)).unwrap();
+    let kelp = |words: &[&str]| Kelp::new(bench.command(words));
+    assert_eq!(kelp(&["volume", "ls", "-q"]).succeeds(), "");
+    kelp(&["volume", "rm", "closed"]).fails(1);
+    let line = kelp(&["volume", "create", "closed"]).fails(125);
+    assert!(line.contains("`kelp image prune` deletes what"), "{line}");
+    bench.prune();
+    assert!(!volume.exists());
+    bench.succeeds(&["volume", "create", "closed"]);
+    bench.succeeds(&["volume", "rm", "closed"]);
 }
 
 #[test]
