@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use kelp_image::space::is_full;
-use kelp_state::{Record, liveness, name, record};
+use kelp_state::{Record, liveness, name, record, trash};
 
 use crate::container::config::UserMode;
 use crate::container::find::kill_remains;
@@ -44,16 +44,17 @@ impl Engine {
         }
         kelp_userns::shared::forget_dead(&self.paths.runtime);
         let volumes = self.paths.volumes();
-        // A volume that is being made has a dot before its name.
-        let half_made = names_in(&volumes)
-            .into_iter()
-            .filter(|name| name.starts_with('.'));
-        for name in half_made {
-            self.put_half_made(&volumes.join(&name), &format!("volume{name}"));
+        for name in names_in(&volumes) {
+            // A volume that is being made has a dot before its name.
+            if name.starts_with('.') {
+                self.put_half_made(&volumes.join(&name), &format!("volume{name}"));
+            } else if trash::is_closed(&volumes.join(&name)) {
+                let _ = self.finish_closed(&name);
+            }
         }
-        let trash = self.paths.data.join("trash");
-        let discarded = names_in(&trash).into_iter();
-        discarded.map(|name| trash.join(name)).collect()
+        let discarded = self.paths.data.join("trash");
+        let names = names_in(&discarded).into_iter();
+        names.map(|name| discarded.join(name)).collect()
     }
 
     /// Moves a record that was never finished to the trash.

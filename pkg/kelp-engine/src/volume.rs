@@ -64,6 +64,12 @@ impl Engine {
             let made = make_in(&volumes, name, record, durability);
             match made.map_err(Error::io(what())) {
                 Ok(Made::New) => break,
+                Ok(Made::Exists) if trash::is_closed(&volumes.join(name)) => {
+                    return Err(Error::conflict(format!(
+                        "volume {name} is being removed: if no command does so any more, \
+                         `kelp image prune` deletes what is left of it"
+                    )));
+                }
                 Ok(Made::Exists) => return Ok(false),
                 Ok(Made::TakenAway) if attempt < 100 => {}
                 Ok(Made::TakenAway) => {

@@ -51,6 +51,8 @@ impl Engine {
         ignore: bool,
     ) -> Result<(), Error> {
         name::validate(volume)?;
+        // One that is deleted where it is, is deleted by its name.
+        let _lock = self.store()?.lock()?;
         if self.make_volume(volume, record, Durability::Synced)? || ignore {
             return Ok(());
         }
@@ -101,8 +103,10 @@ impl Engine {
     fn read_volume(&self, name: &str) -> Result<Option<Volume>, Error> {
         let directory = self.paths.volumes().join(name);
         let data = directory.join("_data");
-        let Ok(metadata) = fs::metadata(&data) else {
-            return Ok(None);
+        let metadata = match fs::metadata(&data) {
+            // Whoever may do all can look into one that is being deleted.
+            Ok(metadata) if !trash::is_closed(&directory) => metadata,
+            _ => return Ok(None),
         };
         let record = file::read_json(&directory.join("volume.json"))?;
         Ok(Some(Volume {
@@ -206,15 +210,16 @@ impl Engine {
         name: &str,
         durability: Durability,
     ) -> Result<BTreeSet<String>, Error> {
-        let place = {
-            // Whoever makes a container that uses it has the shared lock until its record says so.
-            let _lock = StoreLock::exclusive(&self.paths.data)?;
-            let users = self.volume_users().remove(name).unwrap_or_default();
-            if !users.is_empty() {
-                return Ok(users);
-            }
-            trash::put_volume(&self.paths, &self.paths.volumes().join(name))?
-        };
+        let volume = self.paths.volumes().join(name);
+        // Whoever makes a container that uses it has the shared lock until its record says so.
+        let lock = StoreLock::exclusive(&self.paths.data)?;
+        let users = self.volume_users().remove(name).unwrap_or_default();
+        if !users.is_empty() {
+            return Ok(users);
+        }
+        let place = trash::put_volume(&self.paths, &volume)?;
+        // Where it is deleted by its own name, nobody makes another one meanwhile.
+        let _lock = (place == volume).then_some(lock);
         let synced = match durability {
             Durability::None => Ok(()),
             // Reported removed, it does not come back after a power cut.
@@ -224,5 +229,16 @@ impl Engine {
         self.note_volume("remove", name);
         self.delete_discarded(&place)?;
         synced.map(|()| BTreeSet::new())
+    }
+
+    /// Deletes what a killed command has left of a volume that it deleted where it was.
+    pub(crate) fn finish_closed(&self, name: &str) -> Result<(), Error> {
+        let volume = self.paths.volumes().join(name);
+        // Whoever deletes it has that lock, and another may have the name by now.
+        let _lock = StoreLock::exclusive(&self.paths.data)?;
+        if trash::is_closed(&volume) {
+            self.delete_discarded(&volume)?;
+        }
+        Ok(())
     }
 }

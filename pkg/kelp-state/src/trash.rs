@@ -2,11 +2,12 @@
 //!
 //! What a kill leaves in the trash is garbage that the next prune collects; a record is never seen
 //! half gone. On a full disk, where there may be no space for another name, it is made into what was never
-//! finished, and deleted where it is.
+//! finished, and deleted where it is; so is a volume, after it was closed.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -20,6 +21,9 @@ use crate::record::Record;
 
 /// The file in a volume's directory that says that more than its container use it.
 const SHARED: &str = "shared";
+
+/// The mode of a volume's directory that is closed: nobody may search it, and its owner may rename and lock it.
+const CLOSED: u32 = 0o600;
 
 /// Takes a container's record away, and its part of the runtime directory. What is returned is no
 /// longer a container, and is to be given to [`empty`].
@@ -46,7 +50,8 @@ fn unfinish(data: &Path) -> io::Result<()> {
     file::sync_removal(data)
 }
 
-/// Moves a volume, by its directory, to the trash; where it is to be deleted.
+/// Moves a volume, by its directory, to the trash; where it is to be deleted. That is its own place, closed
+/// (see [`is_closed`]), where there is no space for another name.
 pub fn put_volume(paths: &Paths, volume: &Path) -> Result<PathBuf, Error> {
     let name = volume.file_name().unwrap_or_default().to_string_lossy();
     // Another volume may have had the name a moment ago.
@@ -55,11 +60,27 @@ pub fn put_volume(paths: &Paths, volume: &Path) -> Result<PathBuf, Error> {
         // There may be no trash yet, or no space in it. So is called what is being made, beside the others.
         Err(error) if file::is_full(&error) => {
             let place = volume.with_file_name(format!(".{unused}"));
-            fs::rename(volume, &place).map(|()| place)
+            match fs::rename(volume, &place) {
+                Err(error) if file::is_full(&error) => close(volume).map(|()| volume.to_owned()),
+                renamed => renamed.map(|()| place),
+            }
         }
         put => put,
     };
     place.map_err(Error::io(format!("remove {}", volume.display())))
+}
+
+/// Makes a volume into none without a name for it, which a mode can: that needs no space.
+fn close(volume: &Path) -> io::Result<()> {
+    fs::set_permissions(volume, Permissions::from_mode(CLOSED))?;
+    // Before its files go, so that a power cut does not bring back some of them.
+    file::sync_removal(volume)
+}
+
+/// Whether a volume is being deleted where it is, or was by a command that was killed: it is none any more.
+pub fn is_closed(volume: &Path) -> bool {
+    fs::symlink_metadata(volume)
+        .is_ok_and(|found| found.is_dir() && found.permissions().mode() & 0o111 == 0)
 }
 
 /// Marks a volume as one that more than its container use, so that [`put_own_volume`] lets it be; false if
@@ -137,6 +158,24 @@ pub fn empty(place: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_closed_volume_is_none_and_can_be_moved() {
+        let root = tempfile::tempdir().unwrap();
+        let volume = root.path().join("v");
+        fs::create_dir_all(volume.join("_data")).unwrap();
+        assert!(!is_closed(&volume));
+        assert!(!is_closed(&root.path().join("missing")));
+        close(&volume).unwrap();
+        assert!(is_closed(&volume));
+        assert!(lock_volume(&volume).unwrap().is_some());
+        let moved = root.path().join("trash");
+        fs::create_dir(&moved).unwrap();
+        let moved = moved.join("v");
+        fs::rename(&volume, &moved).unwrap();
+        // An ordinary user's directory is deleted after the test.
+        fs::set_permissions(moved, Permissions::from_mode(0o700)).unwrap();
+    }
 
     #[test]
     fn a_volume_is_shared_or_removed_and_never_both() {

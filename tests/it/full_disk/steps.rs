@@ -6,6 +6,7 @@
 //! succeeds.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use nix::errno::Errno;
 
@@ -13,6 +14,7 @@ use crate::archive::Layer;
 use crate::inventory;
 use crate::kelp::Kelp;
 use crate::kill::store::{Bench, Kind, Rest};
+use crate::podman::Podman;
 use crate::steps::{self, Blow, Chance, Counted, is_nightly};
 
 /// How many calls of a command are tried by chance, if none is like it.
@@ -161,6 +163,69 @@ fn loads_find_the_disk_full_at_every_call() {
         each_step(&bench, &["load", "-q", "-i", &archive]);
         bench.succeeds(&["load", "-q", "-i", &archive]);
     }
+}
+
+#[test]
+fn an_image_of_podmans_finds_the_disk_full_at_every_call() {
+    let Some(bench) = Bench::new() else { return };
+    let Some(podman) = Podman::empty(&bench.env, "vfs") else {
+        return;
+    };
+    let image = bench.push("full-podman", "first\n");
+    podman
+        .run(&["pull", "-q", "--tls-verify=false", &image])
+        .exits(0);
+    let root = bench.env.word("h/storage");
+    let words = ["image", "import-from", "podman", "-q", "--root", &root];
+    let kind = Kind {
+        some: SOME,
+        ..Kind::USUAL
+    };
+    each_step_of(&bench, &words, Effect::Any, kind);
+}
+
+#[test]
+fn removals_of_volumes_find_the_disk_full_at_every_call() {
+    let Some(bench) = Bench::new() else { return };
+    let image = bench.pull("full-volumes", "first\n");
+    // One that has content, one that a container uses, and an anonymous one.
+    bench.succeeds(&["volume", "create", "filled"]);
+    bench.succeeds(&["volume", "create", "used"]);
+    let content = bench.data().join("volumes/filled/_data/directory");
+    fs::create_dir(&content).unwrap();
+    fs::write(content.join("file"), "of a volume").unwrap();
+    let create = [
+        "create",
+        "--network=none",
+        "--name=made",
+        "-v",
+        "used:/data",
+    ];
+    bench.succeeds(&[&create[..], &["-v", "/other", &image, "true"]].concat());
+    each_step_of_removal(&bench, &["volume", "rm", "filled"]);
+    each_step_of_removal(&bench, &["volume", "prune", "-f"]);
+    each_step_of_removal(&bench, &["volume", "prune", "-a", "-f"]);
+    each_step_of_removal(&bench, &["rm", "-v", "made"]);
+    bench.succeeds(&["rm", "-v", "made"]);
+}
+
+/// Where there is no space for another name, a volume is deleted by its own, after it was closed.
+#[test]
+fn a_removal_of_a_volume_that_was_killed_on_a_full_disk_is_finished_by_a_prune() {
+    let Some(bench) = Bench::new() else { return };
+    bench.succeeds(&["volume", "create", "closed"]);
+    let volume = bench.data().join("volumes/closed");
+    fs::write(volume.join("_data/file"), "of a volume").unwrap();
+    fs::set_permissions(&volume, fs::Permissions::from_mode(0o600)).unwrap();
+    let kelp = |words: &[&str]| Kelp::new(bench.command(words));
+    assert_eq!(kelp(&["volume", "ls", "-q"]).succeeds(), "");
+    kelp(&["volume", "rm", "closed"]).fails(1);
+    let line = kelp(&["volume", "create", "closed"]).fails(125);
+    assert!(line.contains("`kelp image prune` deletes what"), "{line}");
+    bench.prune();
+    assert!(!volume.exists());
+    bench.succeeds(&["volume", "create", "closed"]);
+    bench.succeeds(&["volume", "rm", "closed"]);
 }
 
 #[test]
