@@ -3,7 +3,8 @@
 //! The machine's own bundle is trusted; Mozilla's, built in, where the machine has none. A
 //! directory named for the registry adds to that: `*.crt` are certificates to trust, and a
 //! `NAME.cert` with its `NAME.key` is shown to the registry. A certificate shown is a credential of
-//! one host, so another host's TLS is always configured by that host's own name.
+//! one host, so another host's TLS is always configured by that host's own name; and what `--cert-dir` holds is shown
+//! to none that the registry or a manifest leads to.
 
 use std::fs;
 use std::io;
@@ -66,8 +67,18 @@ impl CertDirectories {
             .find(|directory| directory.is_dir())
     }
 
-    /// TLS for `host[:port]`. With `verify` false, any certificate will do.
-    pub(crate) fn client_config(&self, host: &str, verify: bool) -> Result<ClientConfig, Error> {
+    /// Whether one directory is there for all hosts.
+    pub(crate) fn is_for_all(&self) -> bool {
+        self.only.is_some()
+    }
+
+    /// TLS for `host[:port]`. With `verify` false, any certificate will do; with `shows` false none is shown.
+    pub(crate) fn client_config(
+        &self,
+        host: &str,
+        verify: bool,
+        shows: bool,
+    ) -> Result<ClientConfig, Error> {
         let files = match self.directory(host) {
             Some(directory) => CertFiles::read(&directory)?,
             None => CertFiles::default(),
@@ -96,7 +107,7 @@ impl CertDirectories {
             .map_err(|error| Error::Invalid(format!("TLS: {error}")))?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
-        match files.identity {
+        match files.identity.filter(|_| shows) {
             None => Ok(builder.with_no_client_auth()),
             Some((chain, key)) => builder.with_client_auth_cert(chain, key).map_err(|error| {
                 Error::Invalid(format!(

@@ -56,6 +56,8 @@ pub(crate) struct Request {
     pub(crate) allow_downgrade: bool,
     /// Whether certificates are left unchecked.
     pub(crate) insecure: bool,
+    /// Whether the host is one that credentials are not for.
+    pub(crate) is_foreign: bool,
 }
 
 impl Request {
@@ -71,6 +73,7 @@ impl Request {
             content_range: None,
             allow_downgrade: false,
             insecure: false,
+            is_foreign: false,
         }
     }
 
@@ -124,11 +127,23 @@ impl From<Failure> for Error {
     }
 }
 
-/// The clients, one for each host, way of verifying it, and whether something is sent.
+/// The clients.
 pub(crate) struct Transport {
     certs: CertDirectories,
     resolver: Resolver,
-    clients: Mutex<HashMap<(String, bool, bool), Client>>,
+    clients: Mutex<HashMap<Kind, Client>>,
+}
+
+/// What one client is for.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    authority: String,
+    /// Whether its certificate is checked.
+    verify: bool,
+    /// Whether one is shown to it.
+    shows: bool,
+    /// Whether it is sent something.
+    sends: bool,
 }
 
 impl Transport {
@@ -191,8 +206,14 @@ impl Transport {
     ) -> Result<Response, Failure> {
         // The client's clock runs while a body is sent, however fast: who sends one has a clock of its own.
         let sends = matches!(request.method, Method::PATCH | Method::PUT);
+        let kind = Kind {
+            authority: authority(url),
+            verify: !request.insecure,
+            shows: !self.certs.is_for_all() || own && !request.is_foreign,
+            sends,
+        };
         let client = self
-            .client(url, !request.insecure, sends)
+            .client(url, kind)
             .map_err(|error| Failure::lasting(error.to_string()))?;
         let mut builder = client
             .request(request.method.clone(), url.clone())
@@ -231,21 +252,22 @@ impl Transport {
         builder.send().await.map_err(|error| explain(&error, url))
     }
 
-    fn client(&self, url: &Url, verify: bool, sends: bool) -> Result<Client, Error> {
-        let authority = authority(url);
+    fn client(&self, url: &Url, kind: Kind) -> Result<Client, Error> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (authority, verify, sends);
-        if let Some(client) = clients.get(&key) {
+        if let Some(client) = clients.get(&kind) {
             return Ok(client.clone());
         }
+        let tls = self
+            .certs
+            .client_config(&kind.authority, kind.verify, kind.shows)?;
         let mut builder = Client::builder()
             .user_agent(USER_AGENT)
             .referer(false)
             .redirect(Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
-            .tls_backend_preconfigured(self.certs.client_config(&key.0, verify)?)
+            .tls_backend_preconfigured(tls)
             .dns_resolver(self.resolver.clone());
-        if !sends {
+        if !kind.sends {
             builder = builder.read_timeout(SILENCE_TIMEOUT);
         }
         // A proxy can't reach this machine's loopback; podman and docker go there directly too.
@@ -255,7 +277,7 @@ impl Transport {
         let client = builder
             .build()
             .map_err(|error| Error::Registry(format!("HTTP client: {}", innermost(&error))))?;
-        clients.insert(key, client.clone());
+        clients.insert(kind, client.clone());
         Ok(client)
     }
 }

@@ -167,6 +167,7 @@ impl Repository {
             until,
             // It is verified by its digest.
             allow_downgrade: true,
+            is_foreign: true,
             ..Request::get(url)
         };
         let (response, _) = self.transport.send(&request).await?;

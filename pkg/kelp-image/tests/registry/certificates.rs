@@ -5,8 +5,10 @@ use std::path::Path;
 
 use crate::authentication::{has, run};
 use crate::distribution::Distribution;
+use crate::faults::{foreign, layer_path};
 use crate::fixture::Fixture;
 use crate::image::TestImage;
+use crate::scripted::{Answer, Scripted, serve_image};
 
 /// Makes NAME.key and NAME.crt, self-signed as `openssl req -x509` does it: an authority's.
 fn self_signed(directory: &Path, name: &str, subject: &str) {
@@ -161,6 +163,53 @@ fn cert_dir_takes_the_place_of_certs_d() {
     assert_eq!(id, image.id());
 }
 
+/// A registry that wants a certificate of its clients, and client.key and client.crt for it.
+fn asks_for_certificates(root: &Path) -> Distribution {
+    self_signed(root, "ca", "DNS:authority");
+    signed(root, "server", "subjectAltName=IP:127.0.0.1");
+    signed(root, "client", "extendedKeyUsage=clientAuth");
+    let http = format!(
+        "{}    clientcas:\n      - {}/ca.crt\n",
+        tls(root, "server"),
+        root.display()
+    );
+    Distribution::start(root, &http, "")
+}
+
+#[test]
+fn what_cert_dir_holds_is_shown_to_no_other_host() {
+    let image = TestImage::new("client", "amd64", &[10]);
+    let Some(mut fixture) = fixture(&image) else {
+        return;
+    };
+    let root = fixture.root.path().to_owned();
+    let vendor = asks_for_certificates(&root);
+    let directory = root.join("only");
+    fs::create_dir(&directory).unwrap();
+    for (from, to) in [
+        ("ca.crt", "ca.crt"),
+        ("client.crt", "client.cert"),
+        ("client.key", "client.key"),
+    ] {
+        fs::copy(root.join(from), directory.join(to)).unwrap();
+    }
+    fixture.options.access.cert_dir = Some(directory);
+    let id = fixture.pull(&format!("{}/x", vendor.address)).unwrap();
+    assert_eq!(id, image.id());
+    // A manifest leads there, and nobody has named that host.
+    let image = foreign(&format!("https://{}/layers/one", vendor.address));
+    let (served, path) = (image.clone(), layer_path(&image));
+    let server = Scripted::start(move |request| {
+        if request.target().ends_with(&path) {
+            return Answer::new(404, b"{}");
+        }
+        serve_image(&served, request)
+    });
+    fixture.options.access.tls_verify = Some(false);
+    let error = fixture.pull(&format!("{}/x", server.address)).unwrap_err();
+    assert!(error.to_string().contains("client.cert"), "{error}");
+}
+
 #[test]
 fn a_client_certificate_is_shown_where_it_belongs() {
     let image = TestImage::new("client", "amd64", &[10]);
@@ -168,15 +217,7 @@ fn a_client_certificate_is_shown_where_it_belongs() {
         return;
     };
     let root = fixture.root.path().to_owned();
-    self_signed(&root, "ca", "DNS:authority");
-    signed(&root, "server", "subjectAltName=IP:127.0.0.1");
-    signed(&root, "client", "extendedKeyUsage=clientAuth");
-    let http = format!(
-        "{}    clientcas:\n      - {}/ca.crt\n",
-        tls(&root, "server"),
-        root.display()
-    );
-    let registry = Distribution::start(&root, &http, "");
+    let registry = asks_for_certificates(&root);
     let name = format!("{}/x", registry.address);
     trust(&fixture, &registry.address, "ca.crt", "ca.crt");
 

@@ -104,7 +104,7 @@ fn a_cut_at_95_percent_costs_the_rest_also_with_a_new_token() {
 }
 
 /// An image whose layer is not the registry's to give.
-fn foreign(url: &str) -> TestImage {
+pub(crate) fn foreign(url: &str) -> TestImage {
     let mut image = TestImage::new("foreign", "amd64", &[10_000]);
     let mut manifest = image.describe();
     manifest["layers"][0]["mediaType"] =
