@@ -331,21 +331,32 @@ fn a_program_that_waits_for_a_stopped_child_is_paused_stopped_and_removed_as_any
 /// Without a monitor everybody who looks at the record would finish it.
 #[test]
 fn a_program_that_hangs_after_its_monitor_was_killed_holds_up_nobody() {
+    hangs_without_monitor(&[], FIRST);
+}
+
+/// Process 1 ends by itself where it has the host's pid namespace.
+#[test]
+fn a_child_that_hangs_after_its_monitor_was_killed_holds_up_nobody() {
+    hangs_without_monitor(&["--pid=host"], CHILD);
+}
+
+fn hangs_without_monitor(flags: &[&str], looks: &str) {
     let Some(env) = Env::new() else { return };
     if no_fuse() {
         return;
     }
     env.waiting("other", &["--network=none"]);
-    let stuck = Stuck::start(&env, "stuck", &[], FIRST, true);
+    let stuck = Stuck::start(&env, "stuck", flags, looks, true);
     let monitor = show(&env, "{{.State.ConmonPid}}", "stuck");
     kill_all(&[monitor.parse().unwrap()]);
-    assert_eq!(states(&env), "other running 0, stuck exited 137");
+    let shown = "other running 0, stuck exited 137";
+    assert_eq!(states(&env), shown);
     let why = format!(
         "was killed and has not ended: process {} hangs in the kernel",
         stuck.process
     );
     for words in [&["rm", "-f", "-t0", "stuck"][..], &["start", "stuck"]] {
-        fail(&env, Duration::from_secs(12), &[(words, &why)]);
+        fail(&env, Duration::from_secs(9), &[(words, &why)]);
     }
     for words in [
         &["ps"][..],
@@ -355,7 +366,7 @@ fn a_program_that_hangs_after_its_monitor_was_killed_holds_up_nobody() {
     ] {
         quick(&env, words);
     }
-    assert_eq!(states(&env), "other running 0, stuck exited 137");
+    assert_eq!(states(&env), shown);
     stuck.ends();
     quick(&env, &["start", "stuck"]);
     env.kelp(&["rm", "-f", "-t0", "stuck", "other"]).succeeds();

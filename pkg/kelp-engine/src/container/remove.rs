@@ -11,8 +11,8 @@ use kelp_state::shown::{Place, Seen};
 use kelp_state::{ContainerId, Record, Status, liveness, name, record, trash};
 
 use crate::container::config::Config;
-use crate::container::find::kill_remains;
-use crate::container::hang::{KILL_TIME, hangs};
+use crate::container::find::{GLANCE, kill_remains};
+use crate::container::hang::hangs;
 use crate::container::signal::{StopRequest, Stopped, may_start_again};
 use crate::container::wait::CHANGES;
 use crate::watch::{Watch, Woken};
@@ -202,7 +202,7 @@ impl Engine {
             )));
         }
         let run = record.run().unwrap_or_default();
-        if !kill_remains(record, run.as_ref(), KILL_TIME)
+        if !kill_remains(record, run.as_ref(), GLANCE)
             && let Some(run) = run
         {
             return Err(hangs(&record.id, &run));
