@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::Value;
 
@@ -42,7 +43,9 @@ pub(crate) fn kill_all(pids: &[i32]) {
         .map(|pid| pidfd_open(pid, PidfdFlags::empty()).unwrap())
         .collect();
     for pidfd in &pidfds {
-        pidfd_send_signal(pidfd, Signal::KILL).unwrap();
+        // One may have taken another along, which is reaped by now.
+        let sent = pidfd_send_signal(pidfd, Signal::KILL);
+        assert!(matches!(sent, Ok(()) | Err(Errno::SRCH)), "{sent:?}");
     }
     let limit = Timespec {
         tv_sec: LIMIT.as_secs() as i64,
