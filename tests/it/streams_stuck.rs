@@ -339,7 +339,7 @@ fn a_named_pipe_is_no_log() {
 }
 
 /// A connection to a monitor; `None` if as many wait there as may.
-fn knock(address: &SocketAddrUnix) -> Option<OwnedFd> {
+pub(crate) fn knock(address: &SocketAddrUnix) -> Option<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
     match connect(&socket, address) {

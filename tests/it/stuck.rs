@@ -11,15 +11,17 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
+use rustix::net::SocketAddrUnix;
 use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Signal, kill_process, pidfd_getfd, pidfd_open,
 };
 
 use crate::env::Env;
-use crate::kelp::{state_of, wait_until};
+use crate::kelp::{LIMIT, collect, state_of, wait, wait_until};
 use crate::kill::combination::kill_all;
 use crate::life::make_fifo;
 use crate::skip;
+use crate::streams_stuck::knock;
 
 /// Mounts a file system of which the caller takes the other end, lets go of that end, and looks for a file
 /// of it.
@@ -331,21 +333,32 @@ fn a_program_that_waits_for_a_stopped_child_is_paused_stopped_and_removed_as_any
 /// Without a monitor everybody who looks at the record would finish it.
 #[test]
 fn a_program_that_hangs_after_its_monitor_was_killed_holds_up_nobody() {
+    hangs_without_monitor(&[], FIRST);
+}
+
+/// Process 1 ends by itself where it has the host's pid namespace.
+#[test]
+fn a_child_that_hangs_after_its_monitor_was_killed_holds_up_nobody() {
+    hangs_without_monitor(&["--pid=host"], CHILD);
+}
+
+fn hangs_without_monitor(flags: &[&str], looks: &str) {
     let Some(env) = Env::new() else { return };
     if no_fuse() {
         return;
     }
     env.waiting("other", &["--network=none"]);
-    let stuck = Stuck::start(&env, "stuck", &[], FIRST, true);
+    let stuck = Stuck::start(&env, "stuck", flags, looks, true);
     let monitor = show(&env, "{{.State.ConmonPid}}", "stuck");
     kill_all(&[monitor.parse().unwrap()]);
-    assert_eq!(states(&env), "other running 0, stuck exited 137");
+    let shown = "other running 0, stuck exited 137";
+    assert_eq!(states(&env), shown);
     let why = format!(
         "was killed and has not ended: process {} hangs in the kernel",
         stuck.process
     );
     for words in [&["rm", "-f", "-t0", "stuck"][..], &["start", "stuck"]] {
-        fail(&env, Duration::from_secs(12), &[(words, &why)]);
+        fail(&env, Duration::from_secs(9), &[(words, &why)]);
     }
     for words in [
         &["ps"][..],
@@ -355,10 +368,47 @@ fn a_program_that_hangs_after_its_monitor_was_killed_holds_up_nobody() {
     ] {
         quick(&env, words);
     }
-    assert_eq!(states(&env), "other running 0, stuck exited 137");
+    assert_eq!(states(&env), shown);
     stuck.ends();
     quick(&env, &["start", "stuck"]);
     env.kelp(&["rm", "-f", "-t0", "stuck", "other"]).succeeds();
+}
+
+/// Each of them leaves a connection behind that is not taken.
+#[test]
+fn many_who_ask_a_monitor_that_is_stopped_end_as_well() {
+    let Some(env) = Env::new() else { return };
+    let mut monitors = Vec::new();
+    for name in ["asked", "removed"] {
+        let id = env.waiting(name, &["--health-cmd=true", "--restart=always"]);
+        let monitor = show(&env, "{{.State.ConmonPid}}", name).parse().unwrap();
+        signal(monitor, Signal::STOP);
+        let socket = env.runtime().join(format!("kelp/c/{id}/sock"));
+        let address = SocketAddrUnix::new(socket).unwrap();
+        let waiting = std::iter::from_fn(|| knock(&address)).count();
+        assert!(waiting > 10, "{waiting} wait");
+        monitors.push(monitor);
+    }
+    let mut remove = env.kelp(&["rm", "-f", "-t0", "removed"]).start();
+    let mut inspect = env.kelp(&["inspect", "asked"]).start();
+    let inspected = collect(inspect.stdout.take().unwrap());
+    let too_many = "it does not answer, and too many wait for that already";
+    fail(
+        &env,
+        Duration::from_secs(15),
+        &[
+            (&["pause", "asked"], too_many),
+            (&["attach", "asked"], too_many),
+            (&["healthcheck", "run", "asked"], too_many),
+        ],
+    );
+    assert_eq!(wait(&mut inspect, "inspect"), 0);
+    assert!(!inspected.recv_timeout(LIMIT).unwrap().is_empty());
+    assert_eq!(wait(&mut remove, "rm -f"), 0);
+    assert_eq!(states(&env), "asked running 0");
+    signal(monitors[0], Signal::CONT);
+    env.kelp(&["pause", "asked"]).succeeds();
+    env.kelp(&["rm", "-f", "-t0", "asked"]).succeeds();
 }
 
 #[test]

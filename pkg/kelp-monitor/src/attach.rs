@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use kelp_runtime::console::Size;
 use kelp_runtime::foreign::Stage;
@@ -11,6 +12,7 @@ use kelp_state::Health;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
 };
@@ -74,6 +76,9 @@ impl Pipes {
     }
 }
 
+/// How long it may take until a monitor has let in those who came first.
+const QUEUE: Duration = Duration::from_secs(5);
+
 /// How long a monitor may take to answer.
 const ANSWER: Timespec = Timespec {
     tv_sec: 2,
@@ -93,6 +98,9 @@ impl Connection {
     }
 
     /// To the monitor of the container with this runtime directory.
+    ///
+    /// # Errors
+    /// Also if as many as may wait for the monitor do, and it lets none of them in for a while.
     pub fn open(runtime: &Path) -> io::Result<Self> {
         // Through the directory's descriptor: a socket's path has at most 108 bytes (unix(7)).
         let directory = open(
@@ -110,7 +118,16 @@ impl Connection {
             SocketFlags::CLOEXEC,
             None,
         )?;
-        connect(&socket, &SocketAddrUnix::new(path)?)?;
+        // That is how long connect(2) waits at a full queue (socket(7), unix(7)).
+        set_socket_timeout(&socket, Timeout::Send, Some(QUEUE))?;
+        match connect(&socket, &SocketAddrUnix::new(path)?) {
+            Err(Errno::AGAIN) => {
+                let text = "it does not answer, and too many wait for that already";
+                return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+            }
+            connected => connected?,
+        }
+        set_socket_timeout(&socket, Timeout::Send, None)?;
         Ok(Self { socket })
     }
 

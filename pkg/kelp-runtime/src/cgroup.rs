@@ -31,6 +31,9 @@ pub struct Cgroup {
     in_scope: bool,
 }
 
+/// How long processes are waited for: one that hangs in the kernel must not hold up its user for ever.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The cgroup for processes that are in the way of a container's beside it.
 const SUPERVISOR: &str = "supervisor";
 
@@ -153,7 +156,7 @@ impl Cgroup {
     pub fn freeze(&self, frozen: bool) -> io::Result<()> {
         let file = self.path.join("cgroup.freeze");
         write_file(&file, if frozen { "1" } else { "0" })?;
-        if frozen && !self.wait_for("frozen 1") {
+        if frozen && !self.wait_for("frozen 1", PATIENCE) {
             write_file(&file, "0")?;
             let text = "a process in it hangs in the kernel and can't be frozen";
             return Err(io::Error::new(io::ErrorKind::TimedOut, text));
@@ -191,14 +194,18 @@ impl Cgroup {
         scope.map_or(own, |scope| scope.join(name))
     }
 
-    /// Waits until its `cgroup.events` say this; whether they did in a few seconds. The kernel tells a change since
-    /// the file was last read by a priority event (cgroup-v2.rst, "populated").
-    fn wait_for(&self, event: &str) -> bool {
+    /// Whether its processes, which were killed, have ended before this time has passed.
+    pub fn empties_within(&self, time: Duration) -> bool {
+        self.wait_for("populated 0", time) || !self.path.exists()
+    }
+
+    /// Waits until its `cgroup.events` say this; whether they did in time. The kernel tells a change since the file was
+    /// last read by a priority event (cgroup-v2.rst, "populated").
+    fn wait_for(&self, event: &str, time: Duration) -> bool {
         let Ok(events) = fs::File::open(self.path.join("cgroup.events")) else {
             return false;
         };
-        // A process that hangs in the kernel must not hold up its user for ever.
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + time;
         let mut text = [0; 256];
         while let Ok(length) = events.read_at(&mut text, 0) {
             let mut lines = text[..length].split(|&byte| byte == b'\n');
@@ -222,7 +229,7 @@ impl Cgroup {
     pub fn remove(&self) {
         if fs::remove_dir(&self.path).is_err() {
             let _ = self.kill();
-            let _ = self.wait_for("populated 0");
+            let _ = self.wait_for("populated 0", PATIENCE);
             remove_tree(&self.path);
         }
     }

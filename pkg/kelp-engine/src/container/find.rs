@@ -16,8 +16,8 @@ use crate::{Engine, Error, Kind};
 /// 128 + SIGKILL: how a container ends whose monitor was killed.
 pub(crate) const KILLED: i32 = 137;
 
-/// How long a list waits for what was killed.
-const GLANCE: Duration = Duration::from_millis(300);
+/// How long a list waits for what was killed, and who removes what somebody has waited for.
+pub(crate) const GLANCE: Duration = Duration::from_millis(300);
 
 impl Engine {
     /// The container that a name, an id or the beginning of one means.
@@ -154,7 +154,12 @@ pub(crate) fn kill_remains(record: &Record, run: Option<&RunRecord>, time: Durat
         let _ = cgroup.kill();
     }
     let init = lives.and_then(kill_init);
-    if init.is_some_and(|init| !ends_within(&init, time).unwrap_or(true)) {
+    // One that has the host's pid namespace ends before the others.
+    let ended = init.is_none_or(|init| ends_within(&init, time).unwrap_or(true))
+        && cgroup
+            .as_ref()
+            .is_none_or(|cgroup| cgroup.empties_within(time));
+    if !ended {
         return false;
     }
     place::clear(record);

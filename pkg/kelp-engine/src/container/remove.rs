@@ -1,6 +1,8 @@
 //! `rm`: a container that does not run, or with force one that does, is taken away.
 
-use std::os::fd::AsFd;
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -10,9 +12,11 @@ use kelp_state::file::{self, Durability};
 use kelp_state::shown::{Place, Seen};
 use kelp_state::{ContainerId, Record, Status, liveness, name, record, trash};
 
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
 use crate::container::config::Config;
-use crate::container::find::kill_remains;
-use crate::container::hang::{KILL_TIME, hangs};
+use crate::container::find::{GLANCE, kill_remains};
+use crate::container::hang::hangs;
 use crate::container::signal::{StopRequest, Stopped, may_start_again};
 use crate::container::wait::CHANGES;
 use crate::watch::{Watch, Woken};
@@ -202,7 +206,7 @@ impl Engine {
             )));
         }
         let run = record.run().unwrap_or_default();
-        if !kill_remains(record, run.as_ref(), KILL_TIME)
+        if !kill_remains(record, run.as_ref(), GLANCE)
             && let Some(run) = run
         {
             return Err(hangs(&record.id, &run));
@@ -220,7 +224,7 @@ impl Engine {
             name::release(&self.paths, &config.name, &record.id);
             self.note("remove", config);
             if let Some(file) = &config.options.cid_file {
-                let _ = std::fs::remove_file(file);
+                let _ = fs::remove_file(file);
             }
         }
         match launch {
@@ -261,9 +265,13 @@ impl Engine {
 /// record.
 pub(crate) fn kill_monitor(record: &Record) -> Result<(), Error> {
     let id = record.id.short();
+    let what = || format!("kill the monitor of container {id}");
     let Ok(connection) = Connection::open(&record.runtime) else {
         if !record.is_alive() {
             return Ok(());
+        }
+        if let Some(monitor) = recorded_monitor(record) {
+            return kelp_sys::signal::pidfd_send(monitor.as_fd(), 9).map_err(Error::io(what()));
         }
         // It has no socket yet, and has started nothing.
         return Err(Error::conflict(format!(
@@ -271,11 +279,27 @@ pub(crate) fn kill_monitor(record: &Record) -> Result<(), Error> {
              it: try again when that has ended"
         )));
     };
-    let what = || format!("kill the monitor of container {id}");
     if let Some(monitor) = connection.monitor().map_err(Error::io(what()))? {
         kelp_sys::signal::pidfd_send(monitor.as_fd(), 9).map_err(Error::io(what()))?;
     }
     Ok(())
+}
+
+/// A monitor that lets nobody in, by the number in the record: that is its own if the process has the file open of
+/// which a monitor has the lock.
+fn recorded_monitor(record: &Record) -> Option<OwnedFd> {
+    let run = record.run().ok()??;
+    let pidfd = pidfd_open(Pid::from_raw(run.monitor as i32)?, PidfdFlags::empty()).ok()?;
+    let identity = |path: &Path| {
+        let found = fs::metadata(path).ok()?;
+        Some((found.dev(), found.ino()))
+    };
+    let lock = identity(&record.runtime.join("alive"))?;
+    // Looked at after the pidfd was opened: it is the process that has the number, or one that has ended.
+    let mut descriptors = fs::read_dir(format!("/proc/{}/fd", run.monitor)).ok()?;
+    let has_it =
+        descriptors.any(|entry| entry.is_ok_and(|entry| identity(&entry.path()) == Some(lock)));
+    has_it.then_some(pidfd)
 }
 
 fn runs(id: &ContainerId, status: Status) -> Error {
