@@ -78,6 +78,7 @@ fn space_is_made_on_a_disk_without_a_free_byte() {
     let after = format!(
         "kelp() {{ {kelp} \"$@\" 2>&1 || echo \"$1: $?\"; }}
          kelp create --network none --name made {image} true
+         kelp manifest create localhost/list {image} >/dev/null
          kelp volume create filled
          cat /dev/zero >kelp/volumes/filled/_data/zeroes 2>/dev/null
          for piece in 4096 64 1; do
@@ -86,7 +87,9 @@ fn space_is_made_on_a_disk_without_a_free_byte() {
          echo full; kelp tag {image} localhost/other; kelp save -q -o saved {image}; ls -A
          echo whole; kelp system check; kelp save -q -o {elsewhere} {image}
          kelp push -q --tls-verify=false {image} {registry}/elsewhere/full
-         echo less; kelp rm made; kelp rmi {image}
+         kelp manifest push -q --all --tls-verify=false localhost/list {registry}/elsewhere/list
+         kelp system check --max 0s
+         echo less; kelp rm made; kelp manifest rm localhost/list >/dev/null; kelp rmi {image}
          kelp image prune -f; kelp volume rm filled; kelp system prune -f
          echo left; find kelp/tmp kelp/layers kelp/blobs kelp/containers kelp/volumes -type f
          kelp load -q -i {elsewhere}; kelp system check",

@@ -317,6 +317,7 @@ fn creations(trace: &str) -> BTreeSet<usize> {
 pub(crate) mod combination;
 mod image;
 mod lists;
+mod remover;
 mod repair;
 mod run;
 pub(crate) mod store;

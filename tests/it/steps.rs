@@ -43,7 +43,12 @@ pub(crate) enum Blow {
     Fail(Errno),
     /// It fails, and so does every counted one after it.
     FailFromHere(Errno),
+    /// It waits while something else is done, see [`run_beside`], and so do the others at their next call.
+    Wait,
 }
+
+/// What is done while a call waits, which is told: what it is, and who makes it.
+type Beside<'a> = &'a (dyn Fn(&str) + Sync);
 
 /// What became of a command.
 #[derive(Debug)]
@@ -67,6 +72,25 @@ impl Outcome {
 /// Runs a command to its end and that of everybody it has started; at the call of this number, from 1, the
 /// blow falls.
 pub(crate) fn run(command: &Command, counted: Counted, blow: Option<(usize, Blow)>) -> Outcome {
+    run_to_end(command, counted, blow, &|_| {})
+}
+
+/// Runs a command to its end, and something else while it waits at the call of this number.
+pub(crate) fn run_beside(
+    command: &Command,
+    counted: Counted,
+    number: usize,
+    beside: Beside<'_>,
+) -> Outcome {
+    run_to_end(command, counted, Some((number, Blow::Wait)), beside)
+}
+
+fn run_to_end(
+    command: &Command,
+    counted: Counted,
+    blow: Option<(usize, Blow)>,
+    beside: Beside<'_>,
+) -> Outcome {
     // It stops until it is traced: whatever it starts is traced from its first call then.
     let stopped = ["-c", "kill -STOP $$; exec \"$@\"", "sh"];
     let mut command = around(command, "sh", &stopped);
@@ -74,15 +98,22 @@ pub(crate) fn run(command: &Command, counted: Counted, blow: Option<(usize, Blow
     command.stderr(Stdio::piped()).process_group(0);
     // A tracer is a thread, and may wait for its own alone.
     let tracer = thread::Builder::new().name(crate::skip::test_name());
-    let tracer = tracer.spawn(move || trace(&mut command, counted, blow));
-    tracer.unwrap().join().unwrap()
+    thread::scope(|scope| {
+        let trace = || trace(&mut command, counted, blow, beside);
+        tracer.spawn_scoped(scope, trace).unwrap().join().unwrap()
+    })
 }
 
 #[expect(
     clippy::zombie_processes,
     reason = "the tracer waits for it by waitpid(2), as for all that it traces"
 )]
-fn trace(command: &mut Command, counted: Counted, blow: Option<(usize, Blow)>) -> Outcome {
+fn trace(
+    command: &mut Command,
+    counted: Counted,
+    blow: Option<(usize, Blow)>,
+    beside: Beside<'_>,
+) -> Outcome {
     let mut child = command.spawn().unwrap();
     let stderr = collect(child.stderr.take().unwrap());
     let main = Pid::from_raw(child.id() as i32);
@@ -101,6 +132,7 @@ fn trace(command: &mut Command, counted: Counted, blow: Option<(usize, Blow)>) -
     let mut tracer = Tracer {
         counted,
         blow,
+        beside,
         alive,
         inside: BTreeMap::new(),
         calls: 0,
@@ -137,9 +169,10 @@ fn watchdog(
     })
 }
 
-struct Tracer {
+struct Tracer<'a> {
     counted: Counted,
     blow: Option<(usize, Blow)>,
+    beside: Beside<'a>,
     /// The threads that live.
     alive: Arc<Mutex<BTreeSet<i32>>>,
     /// Those that are in a call, with the error that it gets, if it does.
@@ -148,7 +181,7 @@ struct Tracer {
     struck: Option<String>,
 }
 
-impl Tracer {
+impl Tracer<'_> {
     /// Follows all until the last has ended; the status of the first.
     fn follow(&mut self, main: Pid) -> ExitStatus {
         let mut status = None;
@@ -241,6 +274,7 @@ impl Tracer {
                 call::skip(pid).ok()?;
                 return Some(error);
             }
+            Blow::Wait => (self.beside)(&call.describe()),
         }
         None
     }

@@ -23,8 +23,8 @@ struct Needed<'a> {
 impl Engine {
     pub(super) fn find_damage(&self, options: &CheckOptions) -> Result<Findings, Error> {
         let store = self.store()?;
-        // What is changed, or looked at more closely, is under the exclusive lock.
-        let reads = !(options.repair || options.force) && options.max.is_none();
+        // What is mended is under the exclusive lock.
+        let reads = !(options.repair || options.force);
         let (lease, _) = if reads {
             store.lease_to_read()?
         } else {
@@ -72,6 +72,9 @@ impl Engine {
         let all = [&images[..], &store.read_only_images()?].concat();
         self.find_layers(&store, &all, &bad, options.quick, &mut damages)?;
         self.find_containers(&store, &mut damages);
+        // All that has to stay was looked at; who mends needs it yet, and who only reads may hold the shared
+        // lock in its place, for which the exclusive one would wait.
+        let lease = (!reads).then_some(lease);
         if let (Some(age), false) = (options.max, unreadable) {
             let old = store.unreferenced(age)?.into_iter();
             damages.extend(old.map(Damage::Unreferenced));

@@ -116,8 +116,8 @@ struct Findings {
     images: Vec<ImageRecord>,
     /// Whether there are others.
     unreadable: bool,
-    /// Keeps what is looked at.
-    _lease: Arc<Lease>,
+    /// Keeps what was looked at for who mends.
+    _lease: Option<Arc<Lease>>,
 }
 
 impl Engine {

@@ -289,7 +289,8 @@ impl Engine {
                 "an index and its images are not signed on their way: push and sign each image",
             ));
         }
-        let (lease, blobs) = store.lease()?;
+        // On a full disk it works with what is here; what it lacks finds no space then.
+        let (lease, blobs) = store.lease_to_read()?;
         lease.keep(index)?;
         let document = store.index_document(index)?;
         let named: Vec<Digest> = manifests(&document).map(|(digest, _)| digest).collect();

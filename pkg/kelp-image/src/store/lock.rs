@@ -74,8 +74,9 @@ impl Store {
         Ok(self.under(Lease::new(&self.data)?))
     }
 
-    /// The same for who only reads, which is possible on a full disk as well. As long as the lease is there,
-    /// nothing may be recorded or removed by its holder, who would wait for itself.
+    /// The same for who only reads, or can without what it would add, which is possible on a full disk as
+    /// well. As long as the lease is there, nothing may be recorded or removed by its holder, who would wait for
+    /// itself.
     pub fn lease_to_read(&self) -> Result<(Arc<Lease>, BlobStore), Error> {
         Ok(self.under(Lease::to_read(&self.data)?))
     }
