@@ -459,3 +459,21 @@ fn a_monitor_that_is_stopped_holds_up_nobody_and_is_told_of() {
     env.kelp(&["healthcheck", "run", "stuck"]).succeeds();
     env.kelp(&["rm", "-f", "-t0", "-a"]).succeeds();
 }
+
+#[test]
+fn a_reset_removes_what_it_can_and_tells_of_what_hangs() {
+    let Some(env) = Env::new() else { return };
+    if no_fuse() {
+        return;
+    }
+    let stuck = Stuck::start(&env, "stuck", &[], FIRST, true);
+    env.waiting("other", &["--network=none"]);
+    let cgroup = show(&env, "{{.State.CgroupPath}}", "stuck");
+    let hangs = format!("process {} hangs in the kernel", stuck.process);
+    let reset = ["system", "reset", "-f"];
+    fail(&env, Duration::from_secs(14), &[(&reset, &hangs)]);
+    assert_eq!(states(&env), "");
+    stuck.ends();
+    // Of which nobody knows any more.
+    fs::remove_dir(format!("/sys/fs/cgroup{cgroup}")).unwrap();
+}
