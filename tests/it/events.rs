@@ -239,6 +239,6 @@ fn a_rotation_loses_and_doubles_nothing() {
     }
     kill_process(pid, Signal::CONT).unwrap();
     journal.told(&lines, known);
-    kill_process(pid, Signal::INT).unwrap();
+    follower.kill().unwrap();
     wait_status(&mut follower, "events");
 }

@@ -33,8 +33,8 @@ const HANGS: &str = "mkdir /mnt; exec 3<>/dev/fuse
 const FIRST: &str = "[ -e /mnt/file ]";
 const CHILD: &str = "trap 'exit 5' TERM; (trap : USR1; [ -e /mnt/file ]) & while :; do wait; done";
 
-/// Commands that have nothing to wait for.
-const QUICK: Duration = Duration::from_secs(2);
+/// Commands that have nothing to wait for: less than what anybody waits for who does, and much on a busy machine.
+const QUICK: Duration = Duration::from_secs(4);
 
 /// The other end of a file system; all that waits for it goes on when it is closed.
 struct Server {
@@ -458,4 +458,22 @@ fn a_monitor_that_is_stopped_holds_up_nobody_and_is_told_of() {
     );
     env.kelp(&["healthcheck", "run", "stuck"]).succeeds();
     env.kelp(&["rm", "-f", "-t0", "-a"]).succeeds();
+}
+
+#[test]
+fn a_reset_removes_what_it_can_and_tells_of_what_hangs() {
+    let Some(env) = Env::new() else { return };
+    if no_fuse() {
+        return;
+    }
+    let stuck = Stuck::start(&env, "stuck", &[], FIRST, true);
+    env.waiting("other", &["--network=none"]);
+    let cgroup = show(&env, "{{.State.CgroupPath}}", "stuck");
+    let hangs = format!("process {} hangs in the kernel", stuck.process);
+    let reset = ["system", "reset", "-f"];
+    fail(&env, Duration::from_secs(14), &[(&reset, &hangs)]);
+    assert_eq!(states(&env), "");
+    stuck.ends();
+    // Of which nobody knows any more.
+    fs::remove_dir(format!("/sys/fs/cgroup{cgroup}")).unwrap();
 }

@@ -68,14 +68,11 @@ impl Engine {
             None if request.follow && request.until.is_none() => Some(SystemTime::now()),
             since => since,
         };
-        let mut take = |event: &Event| -> io::Result<bool> {
-            if request.until.is_some_and(|until| event.time > until) {
-                return Ok(true);
-            }
-            if from.is_none_or(|from| event.time >= from) {
-                each(event)?;
-            }
-            Ok(false)
+        // Times are not in order where several wrote at once, or the clock was set.
+        let mut take = |event: &Event| -> io::Result<()> {
+            let wanted = from.is_none_or(|from| event.time >= from)
+                && request.until.is_none_or(|until| event.time <= until);
+            if wanted { each(event) } else { Ok(()) }
         };
         match self.read_journal(request, &mut take) {
             Err(Failure::Reader(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -88,7 +85,7 @@ impl Engine {
     fn read_journal(
         &self,
         request: &EventRequest,
-        take: &mut dyn FnMut(&Event) -> io::Result<bool>,
+        take: &mut dyn FnMut(&Event) -> io::Result<()>,
     ) -> Result<(), Failure> {
         // Before the files are opened, so that nothing goes unnoticed.
         let watch = if request.follow {
@@ -102,21 +99,19 @@ impl Engine {
         let mut late = false;
         loop {
             for file in &mut files {
-                if file.read(take)? {
-                    return Ok(());
-                }
+                file.read(take)?;
             }
             let Some(watch) = watch.as_ref().filter(|_| !late) else {
                 return Ok(());
             };
-            late = watch.wait_with(None, request.until)? == Woken::Late;
+            // Where there is always something new, the time is never waited for.
+            late = request.until.is_some_and(|until| until < SystemTime::now())
+                || watch.wait_with(None, request.until)? == Woken::Late;
             self.open_journals(&mut files)?;
             // The one that was current is read on for those who had it open when it was renamed.
             let surplus = files.len().saturating_sub(2);
             for mut file in files.drain(..surplus) {
-                if file.read(take)? {
-                    return Ok(());
-                }
+                file.read(take)?;
             }
         }
     }
@@ -173,22 +168,20 @@ impl Journal {
         }))
     }
 
-    /// Reads what is there; whether the reader has enough. A line that is none of the journal's, as
+    /// Reads what is there. A line that is none of the journal's, as
     /// a crash of the machine leaves it, is passed over.
-    fn read(&mut self, take: &mut dyn FnMut(&Event) -> io::Result<bool>) -> Result<bool, Failure> {
+    fn read(&mut self, take: &mut dyn FnMut(&Event) -> io::Result<()>) -> Result<(), Failure> {
         loop {
             self.file
                 .read_until(b'\n', &mut self.line)
                 .map_err(Error::io("read the events"))?;
             if !self.line.ends_with(b"\n") {
-                return Ok(false);
+                return Ok(());
             }
             let event = serde_json::from_slice(&self.line);
             self.line.clear();
-            if let Ok(event) = event
-                && take(&event).map_err(Failure::Reader)?
-            {
-                return Ok(true);
+            if let Ok(event) = event {
+                take(&event).map_err(Failure::Reader)?;
             }
         }
     }
@@ -244,14 +237,16 @@ mod tests {
         }
         std::fs::rename(root.path().join("events"), root.path().join("events.1")).unwrap();
         std::fs::write(root.path().join("events"), "damaged\n{}\n").unwrap();
-        for second in 3..=4 {
+        // The clock was wrong for a while.
+        for second in [9, 3, 4] {
             append(&engine.paths, &event(second));
         }
         let at = |second| Some(UNIX_EPOCH + Duration::from_secs(second));
         for (since, until, expected) in [
-            (None, None, &["1", "2", "3", "4"][..]),
+            (None, None, &["1", "2", "9", "3", "4"][..]),
             (at(2), at(3), &["2", "3"]),
-            (at(5), None, &[]),
+            (at(5), at(8), &[]),
+            (at(5), None, &["9"]),
         ] {
             let request = EventRequest {
                 since,
@@ -263,7 +258,7 @@ mod tests {
         // Following ends at a time that has passed.
         let request = EventRequest {
             since: None,
-            until: at(9),
+            until: at(8),
             follow: true,
         };
         assert_eq!(names(&engine, &request), ["1", "2", "3", "4"]);

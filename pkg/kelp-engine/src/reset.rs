@@ -13,7 +13,7 @@ use kelp_state::shown::Place;
 use kelp_state::{ContainerId, Record, liveness};
 
 use crate::container::find::kill_remains;
-use crate::container::hang::KILL_TIME;
+use crate::container::hang::{KILL_TIME, hangs};
 use crate::container::remove::{RemoveOptions, kill_monitor};
 use crate::container::signal::MONITORS_TIME;
 use crate::{Engine, Error, Kind};
@@ -23,6 +23,9 @@ const AT_ONCE: usize = 32;
 
 impl Engine {
     /// Ends every container and removes all that is beneath the data directory and the runtime directory.
+    ///
+    /// # Errors
+    /// Also if a program hangs in the kernel, once all is removed that can be.
     pub fn reset(&self) -> Result<(), Error> {
         let directories = [&self.paths.data, &self.paths.runtime];
         let containers = self.paths.containers();
@@ -30,10 +33,15 @@ impl Engine {
             give_rights(directory);
         }
         let ids: Vec<_> = self.ids_of_all().into_iter().collect();
+        let mut hanging = None;
         for some in ids.chunks(AT_ONCE) {
             std::thread::scope(|scope| {
-                for id in some {
-                    scope.spawn(|| self.end_whatever(id));
+                let ends: Vec<_> = some
+                    .iter()
+                    .map(|id| scope.spawn(|| self.end_whatever(id)))
+                    .collect();
+                for end in ends {
+                    hanging = end.join().ok().flatten().or(hanging.take());
                 }
             });
         }
@@ -50,7 +58,7 @@ impl Engine {
         for directory in directories {
             self.empty_whatever(directory)?;
         }
-        Ok(())
+        hanging.map_or(Ok(()), Err)
     }
 
     /// Every container that there is a trace of.
@@ -65,8 +73,8 @@ impl Engine {
     }
 
     /// Ends a container as one that is sound is ended; else its monitor and all that is left of it are
-    /// killed.
-    fn end_whatever(&self, id: &ContainerId) {
+    /// killed. The error of one whose program can't be.
+    fn end_whatever(&self, id: &ContainerId) -> Option<Error> {
         let record = Record::new(&self.paths, id.clone());
         give_rights(&record.data);
         let run = record.run().unwrap_or_default();
@@ -75,9 +83,8 @@ impl Engine {
             let _ = liveness::gone_within(&record.runtime, MONITORS_TIME);
         }
         // Its cgroup goes with its record, and that may be gone.
-        if !record.is_alive() {
-            kill_remains(&record, run.as_ref(), KILL_TIME);
-        }
+        let ended = record.is_alive() || kill_remains(&record, run.as_ref(), KILL_TIME);
+        run.filter(|_| !ended).map(|run| hangs(id, &run))
     }
 
     /// Removes all that a directory has, whoever of the user's ids it belongs to.
