@@ -116,6 +116,48 @@ fn space_is_made_on_a_disk_without_a_free_byte() {
     assert_eq!(rest, expected);
 }
 
+/// Two images of which a small disk has room for one.
+#[test]
+fn an_addition_waits_for_space_that_was_promised() {
+    let Some(env) = Env::new() else { return };
+    let push = |name, seed| {
+        env.push(name, &|| {
+            let noise = noise(seed, 3 << 20);
+            Image::empty().layer(Layer::default().file("noise", 0o644, &noise))
+        })
+    };
+    let (one, other) = (push("waits-one", 3), push("waits-other", 4));
+    let after = format!(
+        "kelp() {{ {kelp} \"$@\" 2>&1 || echo \"$1: $?\"; }}
+         echo; kelp pull -q {other} | sed 's/^.* is full: .*/full/'; kelp rmi {one} >/dev/null
+         echo held; head -c 6M /dev/zero >left
+         exec 9<kelp/tmp; flock -s 9
+         {kelp} pull -q {other} >/dev/null 9<&- & pid=$!
+         until grep -q -e \"-> FLOCK .* $pid \" /proc/locks; do
+             kill -0 $pid 2>/dev/null || {{ echo was not waited for; break; }}
+             sleep 0.01
+         done
+         rm left; flock -u 9; exec 9<&-
+         wait $pid; echo let go: $?
+         for round in 1 2 3; do
+             for names in '{other} {one}' '{one} {other}'; do
+                 set -- $names
+                 large=$(ls -S kelp/blobs/sha256/* | head -n 1); truncate -s 200M \"$large\"
+                 kelp rmi \"$1\" >/dev/null; kelp pull -q \"$2\" >/dev/null
+             done
+         done
+         kelp images --format '{{{{.Repository}}}}'; kelp system check
+         kelp rmi {other} >/dev/null; kelp image prune -f; find kelp/tmp kelp/blobs kelp/layers -type f",
+        kelp = crate::env::kelp_program().display(),
+    );
+    let (code, stdout, stderr) = on_small_disk(&env, "10m", &["pull", "-q", &one], &after);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    let (_, told) = stdout.split_once("\n\n").unwrap();
+    let repository = other.rsplit_once(':').unwrap().0;
+    let expected = format!("full\npull: 125\nheld\nlet go: 0\n{repository}\n");
+    assert_eq!(told, expected);
+}
+
 /// A layer that is whole may stay: another pull has use for it.
 fn is_half_done(line: &str) -> bool {
     let heading = line.is_empty() || line.ends_with(':');
