@@ -6,6 +6,7 @@ use crate::archive::{Layer, noise};
 use crate::env::Env;
 use crate::image::Image;
 use crate::kelp::around;
+use crate::podman::Podman;
 
 /// A command in a mount namespace in which a tmpfs of this size is the data directory, with what a
 /// shell says after it. The user has no range of ids there: the namespace's ids could not be mapped
@@ -66,6 +67,36 @@ fn a_pull_that_does_not_fit_says_where_and_leaves_nothing_half_done() {
     assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
 }
 
+#[test]
+fn an_image_of_podmans_that_does_not_fit_says_where_and_leaves_nothing_half_done() {
+    let Some(env) = Env::new() else { return };
+    let Some(podman) = Podman::empty(&env, "vfs") else {
+        return;
+    };
+    let image = env.push("podmans-fits-not", &|| {
+        let noise = noise(5, 3 << 20);
+        Image::empty().layer(Layer::default().file("noise", 0o644, &noise))
+    });
+    let pull = ["pull", "-q", "--tls-verify=false", &image];
+    podman.run(&pull).exits(0);
+    let mount = env.path("d").display().to_string();
+    let root = env.word("h/storage");
+    let words = ["image", "import-from", "podman", "-q", "--root", &root];
+    let left = "ls kelp/tmp kelp/images kelp/tags; find kelp/layers -type f";
+    for size in ["200k", "1m", "2m", "4m", "5m"] {
+        let (code, stdout, stderr) = on_small_disk(&env, size, &words, left);
+        assert_eq!(code, 125, "{size}: {stderr}");
+        let full = format!("the file system at {mount} is full: ");
+        assert!(stderr.contains(&full), "{size}: {stderr}");
+        assert!(stderr.contains("the image takes 3."), "{size}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{size}: {stderr}");
+        let half: Vec<_> = stdout.lines().filter(|line| is_half_done(line)).collect();
+        assert_eq!(half, [""; 0], "{size}: {stdout}");
+    }
+    let (code, stdout, stderr) = on_small_disk(&env, "32m", &words, left);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+}
+
 /// What is to make space has to do without any.
 #[test]
 fn space_is_made_on_a_disk_without_a_free_byte() {
@@ -79,7 +110,7 @@ fn space_is_made_on_a_disk_without_a_free_byte() {
         "kelp() {{ {kelp} \"$@\" 2>&1 || echo \"$1: $?\"; }}
          kelp create --network none --name made {image} true
          kelp manifest create localhost/list {image} >/dev/null
-         kelp volume create filled
+         kelp volume create filled; kelp volume create unused; echo >kelp/volumes/unused/_data/file
          cat /dev/zero >kelp/volumes/filled/_data/zeroes 2>/dev/null
          for piece in 4096 64 1; do
              while head -c $piece /dev/zero >>kelp/tmp/left 2>/dev/null; do :; done
@@ -90,7 +121,7 @@ fn space_is_made_on_a_disk_without_a_free_byte() {
          kelp manifest push -q --all --tls-verify=false localhost/list {registry}/elsewhere/list
          kelp system check --max 0s
          echo less; kelp rm made; kelp manifest rm localhost/list >/dev/null; kelp rmi {image}
-         kelp image prune -f; kelp volume rm filled; kelp system prune -f
+         kelp image prune -f; kelp volume rm filled; kelp volume prune -f; kelp system prune -f
          echo left; find kelp/tmp kelp/layers kelp/blobs kelp/containers kelp/volumes -type f
          kelp load -q -i {elsewhere}; kelp system check",
         registry = env.registry().address,
@@ -110,10 +141,52 @@ fn space_is_made_on_a_disk_without_a_free_byte() {
     assert!(says(tag, "a name or a record takes at least 4 kB"), "{tag}");
     assert!(says(save, "what is written takes 1."), "{save}");
     let expected = format!(
-        "less\nmade\nUntagged: {image}\nDeleted: {id}\nfilled\nTotal reclaimed space: 0B\nleft\n\
+        "less\nmade\nUntagged: {image}\nDeleted: {id}\nfilled\nunused\nTotal reclaimed space: 0B\nleft\n\
          Loaded image: {image}\n"
     );
     assert_eq!(rest, expected);
+}
+
+/// Two images of which a small disk has room for one.
+#[test]
+fn an_addition_waits_for_space_that_was_promised() {
+    let Some(env) = Env::new() else { return };
+    let push = |name, seed| {
+        env.push(name, &|| {
+            let noise = noise(seed, 3 << 20);
+            Image::empty().layer(Layer::default().file("noise", 0o644, &noise))
+        })
+    };
+    let (one, other) = (push("waits-one", 3), push("waits-other", 4));
+    let after = format!(
+        "kelp() {{ {kelp} \"$@\" 2>&1 || echo \"$1: $?\"; }}
+         echo; kelp pull -q {other} | sed 's/^.* is full: .*/full/'; kelp rmi {one} >/dev/null
+         echo held; head -c 6M /dev/zero >left
+         exec 9<kelp/tmp; flock -s 9
+         {kelp} pull -q {other} >/dev/null 9<&- & pid=$!
+         until grep -q -e \"-> FLOCK .* $pid \" /proc/locks; do
+             kill -0 $pid 2>/dev/null || {{ echo was not waited for; break; }}
+             sleep 0.01
+         done
+         rm left; flock -u 9; exec 9<&-
+         wait $pid; echo let go: $?
+         for round in 1 2 3; do
+             for names in '{other} {one}' '{one} {other}'; do
+                 set -- $names
+                 large=$(ls -S kelp/blobs/sha256/* | head -n 1); truncate -s 200M \"$large\"
+                 kelp rmi \"$1\" >/dev/null; kelp pull -q \"$2\" >/dev/null
+             done
+         done
+         kelp images --format '{{{{.Repository}}}}'; kelp system check
+         kelp rmi {other} >/dev/null; kelp image prune -f; find kelp/tmp kelp/blobs kelp/layers -type f",
+        kelp = crate::env::kelp_program().display(),
+    );
+    let (code, stdout, stderr) = on_small_disk(&env, "10m", &["pull", "-q", &one], &after);
+    assert_eq!((code, stderr.as_str()), (0, ""), "{stdout}");
+    let (_, told) = stdout.split_once("\n\n").unwrap();
+    let repository = other.rsplit_once(':').unwrap().0;
+    let expected = format!("full\npull: 125\nheld\nlet go: 0\n{repository}\n");
+    assert_eq!(told, expected);
 }
 
 /// A layer that is whole may stay: another pull has use for it.

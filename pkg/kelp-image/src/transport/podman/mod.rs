@@ -24,6 +24,7 @@ use crate::ingest::LayerBlob;
 use crate::load::{Load, Loaded, names};
 use crate::progress::Event;
 use crate::role::SpawnRole;
+use crate::space;
 use crate::transport::files::{Region, spool};
 use crate::transport::offer::OfferedLayer;
 use crate::trust::Subject;
@@ -60,8 +61,12 @@ pub fn bring(
     let explained = |error| explain(error, image);
     let config = store.config(image).map_err(explained)?;
     let mut blobs = Vec::new();
-    for layer in store.layers(image, &config).map_err(explained)? {
-        blobs.push(bring_layer(load, store, &layer, spawn).map_err(explained)?);
+    let layers = store.layers(image, &config).map_err(explained)?;
+    let sizes = layers.iter().map(|layer| layer.size);
+    let size = sizes.fold(0, u64::saturating_add);
+    for layer in layers {
+        let brought = bring_layer(load, store, &layer, spawn).map_err(explained);
+        blobs.push(brought.map_err(|error| explain_space(error, load, size))?);
     }
     let id = image.id.clone();
     load.progress.event(Event::Config { digest: &id });
@@ -144,6 +149,18 @@ fn explain(error: Error, image: &PodmanImage) -> Error {
     Error::Archive(format!(
         "{name} can't be taken from podman's store ({reason}): pull it with kelp pull"
     ))
+}
+
+/// Names the file system that is full, and what an image whose layers are so large takes on it.
+fn explain_space(error: Error, load: &Load<'_>, size: u64) -> Error {
+    if size == 0 {
+        return error;
+    }
+    let need = format!(
+        "the image takes {} when it is extracted, and as much or more on its way",
+        space::amount(size)
+    );
+    space::explain(error, load.data, &need)
 }
 
 /// Whether what a user wrote means a podman image: a name, the end of one, or the beginning of its id.

@@ -99,6 +99,8 @@ pub(super) struct FoundLayer {
     pub(super) driver: Driver,
     pub(super) id: String,
     pub(super) diff_id: Digest,
+    /// Bytes of its archive; 0 where podman has not noted that.
+    pub(super) size: u64,
 }
 
 #[derive(Deserialize)]
@@ -120,6 +122,8 @@ struct RawLayer {
     parent: String,
     #[serde(default)]
     diff_digest: String,
+    #[serde(default)]
+    diff_size: i64,
 }
 
 impl PodmanStore {
@@ -266,6 +270,7 @@ impl PodmanStore {
                 driver: image.driver,
                 id: layer.id.clone(),
                 diff_id: diff_id.clone(),
+                size: u64::try_from(layer.diff_size).unwrap_or_default(),
             });
             next = &layer.parent;
         }
