@@ -1,6 +1,9 @@
 //! Containers that need others: what is started, waited for, stopped and removed, and in which order.
 
+use std::fs;
+
 use crate::env::Env;
+use crate::kill::combination::kill_all;
 
 fn create(env: &Env, name: &str, flags: &[&str], command: &[&str]) {
     let image = env.busybox();
@@ -73,6 +76,56 @@ fn whose_namespaces_it_joins_a_container_needs() {
     env.kelp(&["rm", "-f", "-t0", "three", "two", "one"])
         .succeeds();
     assert_eq!(told(&env, "remove").split(' ').count(), 4);
+}
+
+#[test]
+fn what_was_lost_with_its_monitor_needs_nothing() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let run = |name: &str, flags: &[&str]| {
+        let words = [
+            "run",
+            "-d",
+            "--rm",
+            "--replace",
+            "--network=none",
+            "--name",
+            name,
+        ];
+        env.kelp(&[&words[..], flags, &[&image], SLEEP].concat())
+            .succeeds();
+    };
+    run("one", &[]);
+    run("two", &["--ipc=container:one"]);
+    let monitors = ["inspect", "-f", "{{.State.ConmonPid}}", "two", "one"];
+    let monitors = env.kelp(&monitors).succeeds();
+    let monitors: Vec<i32> = monitors.lines().map(|pid| pid.parse().unwrap()).collect();
+    kill_all(&monitors);
+    // As its unit does after a power cut, before anybody has looked at what there was.
+    run("one", &[]);
+    assert_eq!(
+        env.kelp(&["ps", "-a", "--format={{.Names}}"]).succeeds(),
+        "one\n"
+    );
+    env.kelp(&["rm", "-f", "-t0", "one"]).succeeds();
+}
+
+#[test]
+fn a_container_that_runs_is_removed_though_its_config_is_damaged() {
+    let Some(env) = Env::new() else { return };
+    for flags in [&[][..], &["--restart=always"]] {
+        let image = env.busybox();
+        let run = ["run", "-d", "--network=none", "--name=web"];
+        let id = env.kelp(&[&run[..], flags, &[&image], SLEEP].concat());
+        let id = id.succeeds();
+        let config = env.path(&format!("d/kelp/containers/{}/config.json", id.trim()));
+        fs::write(config, "{").unwrap();
+        env.kelp(&["rm", "-f", "-t0", id.trim()]).succeeds();
+        assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
+        // Its name is anybody's.
+        create(&env, "web", &[], SLEEP);
+        env.kelp(&["rm", "web"]).succeeds();
+    }
 }
 
 const SLEEP: &[&str] = &["sleep", "1000"];

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use kelp_monitor::attach::Last;
 use kelp_monitor::log::Stream;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, ioctl_fionbio};
 
 use crate::Engine;
@@ -20,6 +20,12 @@ use crate::terminal::{DEADLY, End, Other, SIGWINCH};
 
 /// How much of what is typed is read, for the detach keys in it, while the program does not read.
 const TYPED_AHEAD: usize = CHUNK;
+
+/// How long output that is not taken is waited for, once a signal has come that was for the command.
+const STUCK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 500_000_000,
+};
 
 /// What is connected, and to what.
 pub(crate) struct Relay<'a> {
@@ -116,11 +122,13 @@ impl<'a> Relay<'a> {
                 {
                     return Ok(end);
                 }
-                if let Some(signal) = self.missed.filter(|_| self.ended) {
-                    self.die_of(signal);
-                }
             }
-            let ready = self.wait()?;
+            let missed = self.missed.filter(|_| self.ended);
+            let ready = self.wait(missed.map(|_| &STUCK))?;
+            if let (Some(signal), true) = (missed, ready.is_empty()) {
+                // Nobody takes what is left.
+                self.die_of(signal);
+            }
             if ready.contains(&Source::Signals) {
                 self.pass_signals(engine)?;
             }
@@ -145,7 +153,8 @@ impl<'a> Relay<'a> {
         }
     }
 
-    fn wait(&self) -> io::Result<Vec<Source>> {
+    /// Waits until there is something to do, or so long.
+    fn wait(&self, time: Option<&Timespec>) -> io::Result<Vec<Source>> {
         let mut sources = Vec::with_capacity(6);
         let mut fds = Vec::with_capacity(6);
         let end = self.other.end();
@@ -176,7 +185,7 @@ impl<'a> Relay<'a> {
                 }
             }
         }
-        match poll(&mut fds, None) {
+        match poll(&mut fds, time) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

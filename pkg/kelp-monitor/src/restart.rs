@@ -107,6 +107,8 @@ pub(crate) fn pause(listener: &OwnedFd, signals: &OwnedFd, deadline: Instant) ->
         }
         if listening.is_some() && heard.next().is_some_and(|ready| *ready) {
             clients.extend(door.accept());
+            // What it says counts, also where the time is over.
+            continue;
         }
         if deadline <= Instant::now() {
             return Ok(Over::Time);

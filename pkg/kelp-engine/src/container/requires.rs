@@ -1,8 +1,9 @@
 //! What a container needs others for: they are started before it, and removed after it.
 //!
 //! A requirement names a container that is there already and never changes, so that none needs itself by way of
-//! others. Whose namespaces a container joins it needs too. Whom others need has their ids in its record, `needed/<id>`, which is written before the other one's
-//! own record is; an id whose record is not there counts for nothing.
+//! others. Whose namespaces a container joins it needs too. Whom others need has their ids in its record,
+//! `needed/<id>`, which is written before the other one's own record is; an id whose record is not there counts for
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};
@@ -194,6 +195,10 @@ impl Engine {
 
     /// Refuses to take away what others need.
     pub(crate) fn check_unneeded(&self, id: &ContainerId) -> Result<(), Error> {
+        for other in self.dependents(id) {
+            // One that goes with its end may have ended with its boot, and nobody has looked at it since.
+            let _ = self.status(&other);
+        }
         let dependents = self.dependents(id);
         if dependents.is_empty() {
             return Ok(());

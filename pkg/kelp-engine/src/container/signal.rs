@@ -65,9 +65,15 @@ impl Engine {
             )));
         }
         let (run, pidfd) = self.init_of(id)?;
-        let config = self.config(id)?;
-        if matches!(signal, 9 | 15) || signal == config.stop_signal {
-            self.keep_stopped(&config, may_start_again(&config));
+        let config = match self.config(id) {
+            // That it can't be read keeps nothing running.
+            Err(_) if signal == SIGKILL => None,
+            config => Some(config?),
+        };
+        let is_of_interest = config.as_ref().is_none_or(may_start_again);
+        let stop_signal = config.as_ref().map(|config| config.stop_signal);
+        if matches!(signal, 9 | 15) || Some(signal) == stop_signal {
+            self.keep_stopped(id, is_of_interest);
         }
         kelp_sys::signal::pidfd_send(pidfd.as_fd(), signal)
             .map_err(Error::io(format!("signal container {}", id.short())))?;
@@ -76,7 +82,7 @@ impl Engine {
             if !ends_within(&pidfd, KILL_TIME)? {
                 return Err(hangs(id, &run));
             }
-            if config.options.restart == RestartPolicy::No {
+            if config.is_none_or(|config| config.options.restart == RestartPolicy::No) {
                 let record = Record::new(&self.paths, id.clone());
                 liveness::gone_within(&record.runtime, MONITORS_TIME)?;
             }
@@ -119,7 +125,7 @@ impl Engine {
         let is_watched = is_service || config.health.is_some();
         let asked = request.until_boot && self.end_monitor(id);
         let is_of_interest = may_start_again(&config) || is_watched;
-        let restarts = asked || self.keep_stopped(&config, is_of_interest);
+        let restarts = asked || self.keep_stopped(id, is_of_interest);
         let Ok((run, pidfd)) = self.init_of(id) else {
             // It has just ended, or is between two runs, and there is no next one now.
             return Ok(if restarts || status != Status::Stopping {
@@ -182,11 +188,11 @@ impl Engine {
 
     /// Tells the monitor of a container that its end is wanted, if that is of interest to it, and that it is not to
     /// start it again; whether it has been told.
-    fn keep_stopped(&self, config: &Config, is_of_interest: bool) -> bool {
+    fn keep_stopped(&self, id: &ContainerId, is_of_interest: bool) -> bool {
         if !is_of_interest {
             return false;
         }
-        let record = Record::new(&self.paths, config.id.clone());
+        let record = Record::new(&self.paths, id.clone());
         while let Ok(monitor) = Connection::open(&record.runtime) {
             if monitor.stop() {
                 return true;

@@ -107,7 +107,21 @@ impl Checks {
             return None;
         }
         self.look();
-        if !self.is_due() || self.last.is_some() {
+        if !self.is_due() {
+            return None;
+        }
+        if let Some(check) = self.under_way.as_mut()
+            && check.is_late()
+        {
+            // The monitor is: nothing ran for a while, the probe neither.
+            check.wait_again();
+            return None;
+        }
+        if self.last.is_some() {
+            // It has told, and does not get to say so: its end says that.
+            if let Some(probe) = &self.probe {
+                probe.kill();
+            }
             return None;
         }
         if let Some(check) = self.under_way.take() {
@@ -157,8 +171,10 @@ impl Checks {
             Some(_) => check.timeout,
             None => Duration::ZERO,
         };
-        self.under_way = Some(probe.ask(request, check.timeout.saturating_add(before))?);
+        let asked = probe.ask(request, check.timeout.saturating_add(before));
+        // Of one that is no more the end is heard yet.
         self.probe = Some(probe);
+        self.under_way = Some(asked?);
         Ok(())
     }
 
@@ -201,6 +217,8 @@ impl Checks {
             }
             match check {
                 Some(_) => outcomes.extend(self.judge(result)),
+                // It was frozen meanwhile.
+                None if self.void => {}
                 // The last of a series, before what a client has asked for.
                 None => outcomes.push(self.count(result, Vec::new())),
             }
@@ -208,12 +226,18 @@ impl Checks {
         if !lives {
             // Somebody has killed it. The next check has another one.
             self.probe = None;
-            if let Some(check) = self.under_way.take() {
-                if is_ending() {
-                    self.tells_nothing();
-                    return outcomes;
+            let check = self.under_way.take();
+            if check.is_some() && is_ending() {
+                self.tells_nothing();
+                return outcomes;
+            }
+            match check {
+                Some(check) if check.has_begun() => {
+                    outcomes.extend(self.judge(check.failed("the health check was killed")));
                 }
-                outcomes.extend(self.judge(check.failed("the health check was killed")));
+                // Between two of a series.
+                Some(_) => self.schedule(),
+                None => {}
             }
         }
         outcomes
@@ -286,7 +310,7 @@ impl Checks {
             self.let_go();
         }
         self.void = self.under_way.is_some();
-        if !paused && self.under_way.is_none() {
+        if !paused && self.under_way.is_none() && !self.has_ended {
             self.schedule();
         }
         std::mem::take(&mut self.askers)

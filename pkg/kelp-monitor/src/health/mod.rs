@@ -37,6 +37,7 @@ pub struct HealthConfig {
     /// Bytes of output that are remembered of each; 0 for [`OUTPUT_LIMIT`].
     pub log_size: u32,
     /// Who else hears of each.
+    #[serde(default)]
     pub log_to: LogDestination,
 }
 

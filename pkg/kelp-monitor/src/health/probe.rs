@@ -89,8 +89,7 @@ pub(super) struct Request {
 /// A probe, as the monitor sees it. Dropping it ends it, and the check that is under way.
 #[derive(Debug)]
 pub(super) struct Probe {
-    /// Kept for its end.
-    _child: Guarded,
+    child: Guarded,
     /// Requests, and the bytes that say that there are results.
     socket: OwnedFd,
     results: OwnedFd,
@@ -247,7 +246,7 @@ impl Probe {
         })?;
         ioctl_fionbio(&ours, true)?;
         Ok(Self {
-            _child: Guarded::new(child),
+            child: Guarded::new(child),
             socket: ours,
             results,
             limit,
@@ -264,6 +263,11 @@ impl Probe {
             end: end_of(time),
             time,
         })
+    }
+
+    /// Kills it; what it has told can be read yet.
+    pub(super) fn kill(&self) {
+        let _ = pidfd_send_signal(&self.child.pidfd, Signal::KILL);
     }
 
     /// Where it tells that there is a result.
@@ -307,6 +311,22 @@ impl UnderWay {
     /// The result of one that came to nothing.
     pub(super) fn failed(&self, why: &str) -> HealthCheck {
         failed(self.begun, why)
+    }
+
+    /// Whether it is long since the probe must have told: so nobody was there to hear it.
+    pub(super) fn is_late(&self) -> bool {
+        self.end.elapsed() > GRACE
+    }
+
+    /// Gives the probe its time once more.
+    pub(super) fn wait_again(&mut self) {
+        self.end = end_of(self.time);
+    }
+
+    /// Whether a check is being made, or should be: the next one of a series may not be due yet.
+    pub(super) fn has_begun(&self) -> bool {
+        let begins = self.end.checked_sub(self.time);
+        begins.is_none_or(|begins| begins <= Instant::now())
     }
 
     /// One of the series was passed, and has just ended if it was not a while ago.

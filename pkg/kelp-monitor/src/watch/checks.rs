@@ -1,6 +1,7 @@
 //! Health checks in the poll loop: what a result changes, and whom it is told.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 
 use kelp_state::Health;
@@ -198,16 +199,18 @@ impl Watch<'_> {
 }
 
 /// Whether a process is on its way out: its flag `PF_EXITING` (proc_pid_stat(5), field 9). What it takes along ends
-/// before it can be waited for itself (pid_namespaces(7)).
+/// before it can be waited for itself (pid_namespaces(7)). A first thread that has ended alone has the flag too.
 fn is_exiting(pid: u32) -> bool {
     const PF_EXITING: u32 = 0x4;
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let text = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(text) => text,
+        Err(error) => return error.kind() == ErrorKind::NotFound,
+    };
     let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let flags = fields
-        .split_whitespace()
-        .nth(6)
-        .and_then(|it| it.parse::<u32>().ok());
-    flags.is_none_or(|flags| flags & PF_EXITING != 0)
+    let fields: Vec<_> = fields.split_whitespace().collect();
+    let number = |index: usize| fields.get(index)?.parse::<u32>().ok();
+    let is_alone = fields.first() != Some(&"Z") || number(17).is_none_or(|threads| threads < 2);
+    is_alone && number(6).is_none_or(|flags| flags & PF_EXITING != 0)
 }
 
 #[cfg(test)]
