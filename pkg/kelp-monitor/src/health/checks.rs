@@ -24,8 +24,6 @@ pub(crate) struct Checks {
     number: u32,
     /// A result that was told and is for [`Checks::hear`].
     last: Option<Told>,
-    /// Whether its result does not count: the container was frozen meanwhile.
-    void: bool,
     /// When the next one is due, unless the container is paused.
     next: Option<Instant>,
     paused: bool,
@@ -57,7 +55,6 @@ impl Checks {
             under_way: None,
             number: 0,
             last: None,
-            void: false,
             paused: false,
             has_ended: false,
             askers: Vec::new(),
@@ -126,12 +123,12 @@ impl Checks {
         }
         if let Some(check) = self.under_way.take() {
             self.probe = None;
-            return self.judge(check.failed("the health check could not be ended"));
+            return Some(self.judge(check.failed("the health check could not be ended")));
         }
         // That no check could be begun is one that failed.
         let error = self.start(subject).err()?;
         let why = format!("begin a health check: {error}");
-        self.judge(probe::failed(SystemTime::now(), &why))
+        Some(self.judge(probe::failed(SystemTime::now(), &why)))
     }
 
     /// A client wants a check now, or the result of the one that is under way.
@@ -154,7 +151,6 @@ impl Checks {
 
     /// Has a check made now, unless somebody waits for it together with all that follow until one fails.
     fn start(&mut self, subject: Subject<'_>) -> io::Result<()> {
-        self.void = false;
         let probe = match self.probe.take() {
             Some(probe) => probe,
             None => Probe::make(subject, self.course.config())?,
@@ -216,9 +212,7 @@ impl Checks {
                 return outcomes;
             }
             match check {
-                Some(_) => outcomes.extend(self.judge(result)),
-                // It was frozen meanwhile.
-                None if self.void => {}
+                Some(_) => outcomes.push(self.judge(result)),
                 // The last of a series, before what a client has asked for.
                 None => outcomes.push(self.count(result, Vec::new())),
             }
@@ -233,7 +227,7 @@ impl Checks {
             }
             match check {
                 Some(check) if check.has_begun() => {
-                    outcomes.extend(self.judge(check.failed("the health check was killed")));
+                    outcomes.push(self.judge(check.failed("the health check was killed")));
                 }
                 // Between two of a series.
                 Some(_) => self.schedule(),
@@ -245,7 +239,6 @@ impl Checks {
 
     /// The container ends: no more checks are made.
     fn tells_nothing(&mut self) {
-        self.void = true;
         self.next = None;
         self.has_ended = true;
     }
@@ -267,19 +260,12 @@ impl Checks {
         self.under_way = None;
     }
 
-    fn judge(&mut self, result: HealthCheck) -> Option<Outcome> {
-        if std::mem::take(&mut self.void) {
-            self.schedule();
-            if !self.askers.is_empty() {
-                // They asked after it had begun to tell nothing.
-                self.next = Some(Instant::now());
-            }
-            return None;
-        }
+    /// Takes the result of what was under way, for whoever asked, and sees to the next check.
+    fn judge(&mut self, result: HealthCheck) -> Outcome {
         let askers = std::mem::take(&mut self.askers);
         let outcome = self.count(result, askers);
         self.schedule();
-        Some(outcome)
+        outcome
     }
 
     fn count(&mut self, result: HealthCheck, askers: Vec<u64>) -> Outcome {
@@ -293,10 +279,8 @@ impl Checks {
 
     fn schedule(&mut self) {
         let now = Instant::now();
-        self.next = self
-            .course
-            .interval(now)
-            .and_then(|span| now.checked_add(span));
+        let interval = self.course.interval(now).filter(|_| !self.has_ended);
+        self.next = interval.and_then(|span| now.checked_add(span));
     }
 
     /// The container was frozen, or goes on: the check that was under way meanwhile tells nothing, and whoever
@@ -305,14 +289,8 @@ impl Checks {
     pub(crate) fn pause(&mut self, paused: bool) -> Vec<u64> {
         self.look();
         self.paused = paused;
-        if self.is_series() {
-            // Whether a check is being made only the probe knows.
-            self.let_go();
-        }
-        self.void = self.under_way.is_some();
-        if !paused && self.under_way.is_none() && !self.has_ended {
-            self.schedule();
-        }
+        self.let_go();
+        self.schedule();
         std::mem::take(&mut self.askers)
     }
 
