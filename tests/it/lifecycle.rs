@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::env::Env;
+use crate::kelp::wait_until;
 
 /// A container that runs until it is told to stop.
 fn start(env: &Env, name: &str) -> String {
@@ -387,4 +388,23 @@ fn without_a_session_containers_are_found_again() {
     assert_eq!(names, "cron\n");
     kelp(&["rm", "-f", "-t0", "cron"]).succeeds();
     fs::remove_dir_all(format!("/tmp/kelp-{uid}")).unwrap();
+}
+
+#[test]
+fn a_program_may_have_a_name_that_is_no_text() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let script = "printf '\\377) Z' > /proc/$$/comm; echo named; while :; do sleep 0.1; done";
+    let run = ["run", "-d", "--network=none", "--name=odd", &image];
+    env.kelp(&[&run[..], &["sh", "-c", script]].concat())
+        .succeeds();
+    wait_until("it has its name", || {
+        env.kelp(&["logs", "odd"]).succeeds() == "named\n"
+    });
+    let states = ["ps", "-a", "--format={{.State}}"];
+    assert_eq!(env.kelp(&states).succeeds(), "running\n");
+    env.kelp(&["exec", "odd", "true"]).succeeds();
+    env.kelp(&["stop", "-t0", "odd"]).succeeds();
+    assert_eq!(env.kelp(&states).succeeds(), "exited\n");
+    env.kelp(&["rm", "odd"]).succeeds();
 }

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use kelp_sys::stat::Stat;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -307,12 +308,8 @@ const FORKED: u64 = 0x40;
 
 /// Fields 9 and 22 of proc_pid_stat(5), of one look.
 fn flags_and_start_time(pid: u32) -> Option<(u64, u64)> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command name, in parentheses, may hold anything; the fields count from behind it.
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace().skip(6);
-    let flags = fields.next()?.parse().ok()?;
-    Some((flags, fields.nth(12)?.parse().ok()?))
+    let stat = Stat::of(pid).ok()?;
+    Some((stat.flags()?, stat.start_time()?))
 }
 
 #[cfg(test)]

@@ -18,3 +18,4 @@ pub mod scheduling;
 pub mod seccomp;
 pub mod signal;
 pub mod spawn;
+pub mod stat;

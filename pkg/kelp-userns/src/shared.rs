@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use kelp_sys::stat::Stat;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::getuid;
 
@@ -85,9 +86,9 @@ pub fn forget_dead(runtime_dir: &Path) {
 
 /// Whether a process is gone, or waits for its parent as a zombie (proc_pid_stat(5), field 3).
 fn has_ended(pid: &str) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let state = stat.rsplit_once(") ").map(|(_, fields)| fields);
-    state.is_none_or(|fields| fields.starts_with(['Z', 'X']))
+    let stat = pid.parse().ok().and_then(|pid| Stat::of(pid).ok());
+    let state = stat.and_then(|stat| stat.state());
+    state.is_none_or(|state| matches!(state, 'Z' | 'X'))
 }
 
 /// A monitor's entry; removed when it is dropped.

@@ -54,7 +54,7 @@ pub struct HealthFlags {
     /// How often in a row they may fail before the container is started again; 0 for as often as they like
     #[arg(long, value_name = "NUMBER")]
     health_startup_retries: Option<u32>,
-    /// Where checks are remembered: local, or a directory that gets a file as well
+    /// Where checks are remembered: local; a directory that gets a file as well; or events_logger, for an event of each
     #[arg(long, value_name = "WHERE")]
     health_log_destination: Option<String>,
     /// How many checks are remembered; 0 for all

@@ -5,10 +5,10 @@
 //! from here. The container stays as it is, and its monitor finishes the record when the program ends after all: a
 //! record that was removed would leave a process, mounts and a cgroup of which nobody knows.
 
-use std::fs;
 use std::time::Duration;
 
 use kelp_state::{ContainerId, RunRecord};
+use kelp_sys::stat::Stat;
 
 use crate::container::top::pids;
 use crate::{Error, Kind};
@@ -34,30 +34,5 @@ pub(crate) fn hangs(id: &ContainerId, run: &RunRecord) -> Error {
 }
 
 fn is_uninterruptible(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    is_state_d(&stat)
-}
-
-/// The same of a text of proc_pid_stat(5): the state comes after the name, which may have parentheses itself.
-fn is_state_d(stat: &str) -> bool {
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| rest.starts_with('D'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_state_is_what_follows_the_name() {
-        for (stat, expected) in [
-            ("7 (sh) D 1 7 7 0", true),
-            ("7 (a) S (b) D 1 7 7 0", true),
-            ("7 (a) D (b) S 1 7 7 0", false),
-            ("7 (D) R 1 7 7 0", false),
-            ("", false),
-        ] {
-            assert_eq!(is_state_d(stat), expected, "{stat}");
-        }
-    }
+    Stat::of(pid).is_ok_and(|stat| stat.state() == Some('D'))
 }

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use kelp_state::Health;
 use kelp_state::file::{self, Durability};
 use kelp_sys::fd::has_input;
+use kelp_sys::stat::Stat;
 
 use super::Watch;
 use crate::finish::{current_name, note_health};
@@ -201,16 +202,14 @@ impl Watch<'_> {
 /// Whether a process is on its way out: its flag `PF_EXITING` (proc_pid_stat(5), field 9). What it takes along ends
 /// before it can be waited for itself (pid_namespaces(7)). A first thread that has ended alone has the flag too.
 fn is_exiting(pid: u32) -> bool {
-    const PF_EXITING: u32 = 0x4;
-    let text = match fs::read_to_string(format!("/proc/{pid}/stat")) {
-        Ok(text) => text,
+    const PF_EXITING: u64 = 0x4;
+    let stat = match Stat::of(pid) {
+        Ok(stat) => stat,
         Err(error) => return error.kind() == ErrorKind::NotFound,
     };
-    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let fields: Vec<_> = fields.split_whitespace().collect();
-    let number = |index: usize| fields.get(index)?.parse::<u32>().ok();
-    let is_alone = fields.first() != Some(&"Z") || number(17).is_none_or(|threads| threads < 2);
-    is_alone && number(6).is_none_or(|flags| flags & PF_EXITING != 0)
+    let threads = stat.field::<u32>(20);
+    let is_alone = stat.state() != Some('Z') || threads.is_none_or(|threads| threads < 2);
+    is_alone && stat.flags().is_none_or(|flags| flags & PF_EXITING != 0)
 }
 
 #[cfg(test)]
