@@ -73,9 +73,10 @@ pub(crate) struct Created {
 impl Created {
     /// Has it started.
     pub(crate) fn start(self) -> Result<(Guarded, Kept), Error> {
-        let kept = self.kept;
+        // What ends the process, where it fails, comes before what has the rest removed.
+        let (kept, child) = (self.kept, self.child);
         kept.stage.start(&kept.runtime, &kept.id, &self.program)?;
-        Ok((self.child, kept))
+        Ok((child, kept))
     }
 }
 
