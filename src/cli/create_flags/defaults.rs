@@ -9,8 +9,9 @@ use kelp_args::mount::{self, Mount};
 use kelp_args::{DetachKeys, Device, Sysctl, size, sysctl, ulimit};
 use kelp_config::{Conf, Setting, Sources};
 use kelp_engine::Error;
-use kelp_engine::container::CreateOptions;
+use kelp_engine::auto_update::UNIT;
 use kelp_engine::container::config::{LogDriver, Namespace};
+use kelp_engine::container::{CreateOptions, has_journal};
 use kelp_engine::network::hosts::Base;
 use kelp_engine::network::{Mode, PastaOptions};
 
@@ -221,6 +222,13 @@ fn program(flags: &CreateFlags, conf: &Conf, options: &mut CreateOptions) -> any
     }
     if let (None, Some(driver)) = (&flags.process.log_driver, text("log_driver")) {
         options.log_driver = driver.read(|driver| process::log_driver(driver))?;
+    }
+    let is_left_open = !flags.process.says_how_to_log()
+        && text("log_driver").is_none()
+        && conf.number(CONTAINERS, "log_size_max").is_none();
+    // Where people look for what a service says. Elsewhere it is a file: journald takes so much and no more.
+    if is_left_open && options.labels.contains_key(UNIT) && has_journal() {
+        options.log_driver = Some(LogDriver::Journald);
     }
     if options.log_driver == Some(LogDriver::Journald)
         && let (None, Some(tag)) = (&options.log_tag, text("log_tag"))

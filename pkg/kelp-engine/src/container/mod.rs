@@ -41,3 +41,4 @@ mod user_namespace;
 pub mod wait;
 
 pub use config::{Config, CreateOptions};
+pub use log::has_journal;
