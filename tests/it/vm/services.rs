@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
@@ -92,6 +93,14 @@ fn inspect(env: &Env, format: &str, name: &str) -> String {
     shown.succeeds().trim().to_owned()
 }
 
+/// What `journalctl --user -u` has of a unit, without times.
+fn journal_of(unit: &str) -> String {
+    let words = ["--user", "--output=cat", "--unit", unit];
+    let mut command = Command::new("journalctl");
+    let output = command.args(words).stdin(Stdio::null()).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// Starts a unit, which has to go well.
 fn start(unit: &str) {
     systemctl(&["start", unit]);
@@ -135,6 +144,13 @@ fn an_image_a_volume_and_a_container_become_a_service() {
     );
     let monitor = inspect(&env, "{{.State.ConmonPid}}", "kelpweb");
     assert_eq!(property("kelpweb.service", "MainPID"), monitor);
+    // What it says is the unit's in the journal, and the container's.
+    wait_until("its output is in its journal", || {
+        journal_of("kelpweb.service")
+            .lines()
+            .any(|line| line == "serving")
+    });
+    assert_eq!(env.kelp(&["logs", "kelpweb"]).succeeds(), "serving\n");
     // The container is below its unit, and so within what that may use.
     let cgroup = inspect(&env, "{{.State.CgroupPath}}", "kelpweb");
     let unit = property("kelpweb.service", "ControlGroup");
