@@ -1,11 +1,11 @@
 //! What a container needs others for: they are started before it, and removed after it.
 //!
 //! A requirement names a container that is there already and never changes, so that none needs itself by way of
-//! others. Whose namespaces a container joins it needs too. Whom others need has their ids in its record,
+//! others; a damaged record that says so is refused. Whose namespaces a container joins it needs too. Whom others need has their ids in its record,
 //! `needed/<id>`, which is written before the other one's own record is; an id whose record is not there counts for
 //! nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::path::Path;
 use std::str::FromStr;
@@ -169,6 +169,14 @@ impl Engine {
 
     /// Whether a container's start waits for more than that others run.
     pub fn waits_for_others(&self, id: &ContainerId) -> bool {
+        self.waits_beyond(id, &mut BTreeSet::new())
+    }
+
+    /// The same, for those that were not looked at yet.
+    fn waits_beyond(&self, id: &ContainerId, seen: &mut BTreeSet<ContainerId>) -> bool {
+        if !seen.insert(id.clone()) {
+            return false;
+        }
         let config = self.config(id);
         let list = config
             .map(|config| config.options.needed())
@@ -178,7 +186,7 @@ impl Engine {
                 || required
                     .container
                     .parse()
-                    .is_ok_and(|id| self.waits_for_others(&id))
+                    .is_ok_and(|id| self.waits_beyond(&id, seen))
         })
     }
 
@@ -218,14 +226,51 @@ impl Engine {
     }
 
     /// Starts what a container needs, and waits until all of it is as it is to be.
-    pub(crate) fn start_required(&self, options: &CreateOptions) -> Result<(), Error> {
-        for required in options.needed() {
+    pub(crate) fn start_required(
+        &self,
+        id: &ContainerId,
+        options: &CreateOptions,
+    ) -> Result<(), Error> {
+        let needed = options.needed();
+        if !needed.is_empty() {
+            self.check_for_circles(id, &mut Vec::new(), &mut BTreeSet::new())?;
+        }
+        for required in needed {
             let id: ContainerId = required
                 .container
                 .parse()
                 .map_err(|_| Error::invalid(format!("damaged record: {}", required.container)))?;
             self.start_one_required(&id, required.until)?;
         }
+        Ok(())
+    }
+
+    /// Refuses what needs itself by way of others. `path` leads to `id`, and what is in `sound` does not.
+    fn check_for_circles(
+        &self,
+        id: &ContainerId,
+        path: &mut Vec<ContainerId>,
+        sound: &mut BTreeSet<ContainerId>,
+    ) -> Result<(), Error> {
+        if path.contains(id) {
+            let names: Vec<_> = path.iter().map(|id| self.name_of(id)).collect();
+            return Err(Error::new(
+                Kind::Failed,
+                format!(
+                    "damaged records: containers need each other in a circle: {}: remove them with kelp rm -f",
+                    names.join(", ")
+                ),
+            ));
+        }
+        if sound.contains(id) {
+            return Ok(());
+        }
+        path.push(id.clone());
+        for other in self.dependencies(id) {
+            self.check_for_circles(&other, path, sound)?;
+        }
+        path.pop();
+        sound.insert(id.clone());
         Ok(())
     }
 

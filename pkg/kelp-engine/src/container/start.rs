@@ -110,7 +110,7 @@ impl Engine {
                 id.short()
             )));
         }
-        self.start_required(&config.options)?;
+        self.start_required(id, &config.options)?;
         let userns = match userns {
             Some(coming) => coming.finish()?,
             None => self.userns_of(&config.options)?,
