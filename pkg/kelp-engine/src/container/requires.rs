@@ -201,13 +201,29 @@ impl Engine {
             .collect()
     }
 
+    /// The containers that this one needs, and those that these need.
+    fn all_dependencies(&self, id: &ContainerId) -> BTreeSet<ContainerId> {
+        let mut all = BTreeSet::new();
+        let mut left = vec![id.clone()];
+        while let Some(next) = left.pop() {
+            let dependencies = self.dependencies(&next).into_iter();
+            left.extend(dependencies.filter(|other| all.insert(other.clone())));
+        }
+        all
+    }
+
     /// Refuses to take away what others need.
     pub(crate) fn check_unneeded(&self, id: &ContainerId) -> Result<(), Error> {
         for other in self.dependents(id) {
             // One that goes with its end may have ended with its boot, and nobody has looked at it since.
             let _ = self.status(&other);
         }
-        let dependents = self.dependents(id);
+        let mut dependents = self.dependents(id);
+        if !dependents.is_empty() {
+            // In a circle, which only damaged records make, one has to be the first.
+            let needed = self.all_dependencies(id);
+            dependents.retain(|other| !needed.contains(other));
+        }
         if dependents.is_empty() {
             return Ok(());
         }
