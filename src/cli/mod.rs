@@ -1,5 +1,12 @@
 //! The command line: one file a command, each with its arguments and one function.
 
+mod artifact;
+mod artifact_add;
+mod artifact_inspect;
+mod artifact_ls;
+mod artifact_pull;
+mod artifact_push;
+mod artifact_rm;
 mod attach;
 mod auto_update;
 mod command_line;
@@ -123,6 +130,7 @@ struct Kelp {
 
 #[derive(Subcommand)]
 enum Command {
+    Artifact(artifact::Args),
     AutoUpdate(auto_update::Args),
     Completion(completion::Args),
     Container(container::Args),
@@ -216,6 +224,7 @@ fn dispatch(
     command: Command,
 ) -> anyhow::Result<i32> {
     match command {
+        Command::Artifact(args) => artifact::run(engine, args),
         Command::AutoUpdate(args) => auto_update::run(engine, args),
         Command::Completion(args) => completion::run(Kelp::command(), &args),
         Command::Container(args) => container::run_group(engine, before, args),

@@ -314,6 +314,7 @@ fn creations(trace: &str) -> BTreeSet<usize> {
     found
 }
 
+mod artifacts;
 pub(crate) mod combination;
 mod image;
 mod lists;

@@ -8,6 +8,7 @@
 mod additional;
 mod after_boot;
 mod archive;
+mod artifacts;
 mod auto_update;
 mod buildah;
 mod cgroups;

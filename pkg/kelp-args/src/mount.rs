@@ -24,6 +24,8 @@ pub enum Source {
     Devpts,
     /// The files of an image.
     Image(ImageMount),
+    /// The files of an artifact.
+    Artifact(ArtifactMount),
 }
 
 /// The files of an image as a mount.
@@ -35,6 +37,19 @@ pub struct ImageMount {
     pub read_write: bool,
     /// A place in the image, instead of the whole.
     pub subpath: Option<String>,
+}
+
+/// The files of an artifact as a mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArtifactMount {
+    /// The artifact, as the user named it.
+    pub source: String,
+    /// The title of the one file that is meant.
+    pub title: Option<String>,
+    /// The digest of the one file that is meant.
+    pub digest: Option<String>,
+    /// What files are called in a directory, instead of their titles.
+    pub name: Option<String>,
 }
 
 /// A mount that was asked for.

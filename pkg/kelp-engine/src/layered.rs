@@ -12,6 +12,7 @@ use kelp_args::mount::ImageMount;
 use kelp_userns::IdMap;
 use oci_spec::runtime::Mount;
 
+use crate::image::Base;
 use crate::storage::Storage;
 use crate::{ContainerId, Engine, Error};
 
@@ -32,6 +33,10 @@ pub(crate) struct Mounting<'a> {
     pub anonymous: &'a mut Vec<PathBuf>,
     /// The ids of images that are mounted.
     pub images: Vec<String>,
+    /// The digests of the manifests of artifacts that are mounted, one for each mount that was asked for.
+    pub artifacts: Vec<String>,
+    /// What it is made from.
+    pub base: &'a Base,
 }
 
 /// Where changes of an overlay go.

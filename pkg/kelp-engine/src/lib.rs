@@ -6,6 +6,7 @@
 //! whoever started it.
 #![forbid(unsafe_code)]
 
+pub mod artifact;
 pub mod auto_update;
 pub mod check;
 pub mod container;

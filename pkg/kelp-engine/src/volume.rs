@@ -128,6 +128,13 @@ impl Engine {
         let mut options = asked.options.clone();
         let (kind, source) = match &asked.source {
             Source::Image(image) => return self.image_mount(image, &asked.target, options, of),
+            // It is several mounts: `artifact_mounts`.
+            Source::Artifact(artifact) => {
+                return Err(Error::invalid(format!(
+                    "artifact {} is no single mount",
+                    artifact.source
+                )));
+            }
             Source::Tmpfs => ("tmpfs", PathBuf::from("tmpfs")),
             Source::Devpts => {
                 options.extend(

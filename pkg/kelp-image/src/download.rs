@@ -54,7 +54,7 @@ pub(crate) struct Layer {
     pub(crate) digest: Digest,
     /// Of the blob, in bytes, as the manifest says.
     pub(crate) size: u64,
-    /// Of the uncompressed archive.
+    /// Of the uncompressed archive; the blob's own where it is no layer.
     pub(crate) diff_id: Digest,
     /// Where it is if the registry does not have it: others' servers, which get no credentials.
     pub(crate) urls: Vec<String>,
@@ -111,7 +111,11 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
 
     async fn attempt(self, layer: &Layer, may_copy: bool) -> Result<(), Setback> {
         let digest = &layer.digest;
-        let extracted = self.here.unpacker.has_layer(&layer.diff_id)?;
+        let extracted = match self.here.unpacker {
+            Some(unpacker) => unpacker.has_layer(&layer.diff_id)?,
+            // There is nothing to extract.
+            None => true,
+        };
         let writer = if self.here.blobs.contains(digest)? {
             None
         } else {
@@ -179,7 +183,7 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
 
     /// Whether the blob holds the layer that is extracted already, unless an image here says so.
     async fn check_pair(self, layer: &Layer) -> Result<(), Error> {
-        if self.here.knows_layer(&layer.digest, &layer.diff_id)? {
+        if self.here.unpacker.is_none() || self.here.knows_layer(&layer.digest, &layer.diff_id)? {
             return Ok(());
         }
         let (blobs, layer) = (self.here.blobs, layer.clone());
@@ -374,7 +378,8 @@ impl<'scope, 'env: 'scope> LayerPull<'scope, 'env> {
         file: File,
         level: Arc<Level>,
     ) -> Result<Box<dyn UnpackJob>, Error> {
-        let (unpacker, progress, layer) = (self.here.unpacker, self.progress, layer.clone());
+        let unpacker = self.here.unpacker.ok_or_else(thread_ended)?;
+        let (progress, layer) = (self.progress, layer.clone());
         self.in_thread(move || {
             let (reader, writer) = pipe()?;
             let job = unpacker.start(&layer.diff_id, reader)?;

@@ -180,8 +180,8 @@ pub(crate) struct Here<'a> {
     pub(crate) images: &'a dyn Images,
     /// Their blobs.
     pub(crate) blobs: &'a BlobStore,
-    /// Who extracts layers.
-    pub(crate) unpacker: &'a dyn Unpacker,
+    /// Who extracts layers; nobody does where blobs are kept as they are.
+    pub(crate) unpacker: Option<&'a dyn Unpacker>,
     layers: OnceLock<HashSet<(Digest, Digest)>>,
     sources: OnceLock<Vec<Source>>,
 }
@@ -194,9 +194,17 @@ impl<'a> Here<'a> {
         unpacker: &'a dyn Unpacker,
     ) -> Self {
         Self {
+            unpacker: Some(unpacker),
+            ..Self::without_layers(images, blobs)
+        }
+    }
+
+    /// The same where no blob is a layer.
+    pub(crate) fn without_layers(images: &'a dyn Images, blobs: &'a BlobStore) -> Self {
+        Self {
             images,
             blobs,
-            unpacker,
+            unpacker: None,
             layers: OnceLock::new(),
             sources: OnceLock::new(),
         }
@@ -249,21 +257,7 @@ pub(crate) fn fetch(
     let parsed = Config::parse(&config)?;
     warn_about_platform(&parsed, platform, progress);
     let layers = layers(&resolved.manifest, &parsed.rootfs.diff_ids)?;
-    // Threads may borrow what this function has borrowed, and none of them outlives it.
-    thread::scope(|scope| {
-        let pull = LayerPull {
-            scope,
-            repository,
-            here,
-            progress,
-        };
-        runtime.block_on(
-            stream::iter(&layers)
-                .map(|layer| pull.bring(layer))
-                .buffer_unordered(PARALLEL_LAYERS)
-                .try_collect::<()>(),
-        )
-    })?;
+    bring(runtime, repository, &layers, here, progress)?;
     progress.event(Event::Config {
         digest: &config_digest,
     });
@@ -273,6 +267,31 @@ pub(crate) fn fetch(
         blobs.put(bytes, Some(digest))?;
     }
     Ok(())
+}
+
+/// Brings blobs side by side, and extracts them where they are layers.
+pub(crate) fn bring(
+    runtime: &tokio::runtime::Runtime,
+    repository: &Repository,
+    layers: &[Layer],
+    here: &Here<'_>,
+    progress: &dyn Progress,
+) -> Result<(), Error> {
+    // Threads may borrow what this function has borrowed, and none of them outlives it.
+    thread::scope(|scope| {
+        let pull = LayerPull {
+            scope,
+            repository,
+            here,
+            progress,
+        };
+        runtime.block_on(
+            stream::iter(layers)
+                .map(|layer| pull.bring(layer))
+                .buffer_unordered(PARALLEL_LAYERS)
+                .try_collect::<()>(),
+        )
+    })
 }
 
 async fn config(

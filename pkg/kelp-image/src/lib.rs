@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod artifact;
 pub mod auth;
 pub mod blob;
 mod blob_place;

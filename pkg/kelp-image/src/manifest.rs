@@ -147,7 +147,7 @@ pub(crate) fn check_layer_type(media_type: &str) -> Result<(), Error> {
     } else {
         Err(Error::Invalid(format!(
             "a layer of media type {media_type} can't be extracted: this is an artifact and not a \
-             container image"
+             container image: use kelp artifact pull"
         )))
     }
 }
@@ -158,7 +158,8 @@ pub(crate) fn check_config_type(media_type: &str) -> Result<(), Error> {
         "application/vnd.oci.image.config.v1+json"
         | "application/vnd.docker.container.image.v1+json" => Ok(()),
         other => Err(Error::Invalid(format!(
-            "this is an artifact and not a container image: its config has the media type {other}"
+            "this is an artifact and not a container image: its config has the media type {other}: use \
+             kelp artifact pull"
         ))),
     }
 }

@@ -230,44 +230,12 @@ struct Pull<'a> {
 impl Pull<'_> {
     /// Tries the names in order; a name that works ends it.
     fn any_of(&self, candidates: &Candidates) -> Result<Pulled, Error> {
-        let mut failures: Vec<Error> = Vec::new();
-        for reference in &candidates.references {
-            let reference = reference.clone().or_latest();
-            self.progress.event(Event::Trying(&reference));
-            match self.one(&reference) {
-                Err(error) if candidates.references.len() > 1 && is_remote(&error) => {
-                    failures.push(error);
-                }
-                other => return other,
-            }
-        }
-        let all: Vec<String> = failures.iter().map(Error::to_string).collect();
-        let all = format!("no registry has the image: {}", all.join("; "));
-        Err(match failures.pop() {
-            Some(Error::Denied(_)) => Error::Denied(all),
-            Some(Error::NotInRegistry(_)) => Error::NotInRegistry(all),
-            _ => Error::Registry(all),
-        })
-    }
-
-    /// Tries the mirrors of one name, then its own registry.
-    fn one(&self, reference: &Reference) -> Result<Pulled, Error> {
-        let endpoints = self.access.registries.endpoints(reference)?;
-        let last = endpoints.len().saturating_sub(1);
-        for (number, endpoint) in endpoints.iter().enumerate() {
-            match self.try_endpoint(reference, endpoint) {
-                Err(error) if number < last && is_remote(&error) => {
-                    self.progress.event(Event::Warning(&format!(
-                        "mirror {}: {error}; trying the next",
-                        endpoint.reference.registry()
-                    )));
-                }
-                other => return other,
-            }
-        }
-        Err(Error::Invalid(format!(
-            "{reference}: registries.conf leaves no place to pull it from"
-        )))
+        from_any(
+            self.access,
+            candidates,
+            self.progress,
+            &|reference, endpoint| self.try_endpoint(reference, endpoint),
+        )
     }
 
     fn try_endpoint(&self, reference: &Reference, endpoint: &Endpoint) -> Result<Pulled, Error> {
@@ -332,6 +300,58 @@ impl Pull<'_> {
             self.progress,
         )
     }
+}
+
+/// Tries what a name may mean, in order, and for each its mirrors and then its own registry.
+pub(crate) fn from_any<T>(
+    access: &Access,
+    candidates: &Candidates,
+    progress: &dyn Progress,
+    attempt: &dyn Fn(&Reference, &Endpoint) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut failures: Vec<Error> = Vec::new();
+    for reference in &candidates.references {
+        let reference = reference.clone().or_latest();
+        progress.event(Event::Trying(&reference));
+        match from_one(access, &reference, progress, attempt) {
+            Err(error) if candidates.references.len() > 1 && is_remote(&error) => {
+                failures.push(error);
+            }
+            other => return other,
+        }
+    }
+    let all: Vec<String> = failures.iter().map(Error::to_string).collect();
+    let all = format!("no registry has the image: {}", all.join("; "));
+    Err(match failures.pop() {
+        Some(Error::Denied(_)) => Error::Denied(all),
+        Some(Error::NotInRegistry(_)) => Error::NotInRegistry(all),
+        _ => Error::Registry(all),
+    })
+}
+
+/// Tries the mirrors of one name, then its own registry.
+fn from_one<T>(
+    access: &Access,
+    reference: &Reference,
+    progress: &dyn Progress,
+    attempt: &dyn Fn(&Reference, &Endpoint) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let endpoints = access.registries.endpoints(reference)?;
+    let last = endpoints.len().saturating_sub(1);
+    for (number, endpoint) in endpoints.iter().enumerate() {
+        match attempt(reference, endpoint) {
+            Err(error) if number < last && is_remote(&error) => {
+                progress.event(Event::Warning(&format!(
+                    "mirror {}: {error}; trying the next",
+                    endpoint.reference.registry()
+                )));
+            }
+            other => return other,
+        }
+    }
+    Err(Error::Invalid(format!(
+        "{reference}: registries.conf leaves no place to pull it from"
+    )))
 }
 
 /// Whether another registry may do better: not where this machine is at fault.

@@ -51,7 +51,7 @@ const EXEC: &[(&str, &str)] = &[
     ("--preserve-fd", "use --preserve-fds"),
 ];
 
-/// Of pull.
+/// Of pull and artifact pull.
 const PULL: &[(&str, &str)] = &[("--decryption-key", "encrypted images can't be read")];
 
 /// Of images.
@@ -121,8 +121,8 @@ const COMMANDS: &[(&str, &[&str])] = &[
     (
         "kelp",
         &[
-            "artifact", "build", "buildx", "compose", "farm", "generate", "init", "kube",
-            "machine", "network", "pod", "secret",
+            "build", "buildx", "compose", "farm", "generate", "init", "kube", "machine", "network",
+            "pod", "secret",
         ],
     ),
     (
@@ -188,7 +188,7 @@ fn of(path: &str) -> &'static [List] {
         "run" => &[CREATE, LIMITS, RUN],
         "update" => &[LIMITS],
         "exec" => &[EXEC],
-        "pull" => &[PULL],
+        "artifact pull" | "pull" => &[PULL],
         "images" | "list" | "ls" => &[IMAGES],
         "login" | "logout" => &[LOGIN],
         "unshare" => &[UNSHARE],

@@ -211,6 +211,10 @@ fn what_other_commands_lack_is_named() {
             "--decryption-key is not supported by kelp yet: encrypted images can't be read",
         ),
         (
+            &["artifact", "pull", "--decryption-key=k", "a"],
+            "--decryption-key is not supported by kelp yet: encrypted images can't be read",
+        ),
+        (
             &["image", "ls", "--history"],
             "--history is not supported by kelp yet: names that an image had are not remembered",
         ),

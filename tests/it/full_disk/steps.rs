@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use nix::errno::Errno;
 
 use crate::archive::Layer;
+use crate::artifacts::Artifact;
 use crate::inventory;
 use crate::kelp::Kelp;
 use crate::kill::store::{Bench, Kind, Rest};
@@ -150,6 +151,48 @@ fn removals_find_the_disk_full_at_every_call() {
     each_step_of_removal(&bench, &["image", "prune", "-f"]);
     each_step_of_removal(&bench, &["system", "prune", "-f"]);
     bench.succeeds(&["rm", "made"]);
+}
+
+#[test]
+fn artifacts_find_the_disk_full_at_every_call() {
+    let Some(bench) = Bench::new() else { return };
+    let artifact = Artifact::new()
+        .file("one", "first\n")
+        .file("two", "second\n");
+    let address = &bench.env.registry().address;
+    artifact.push(address, "full-artifact");
+    let name = format!("{address}/full-artifact:latest");
+    let kind = Kind {
+        some: SOME,
+        ..Kind::USUAL
+    };
+    each_step_of(
+        &bench,
+        &["artifact", "pull", "-q", &name],
+        Effect::Any,
+        kind,
+    );
+    let file = bench.env.word("h/file");
+    fs::write(&file, "added\n").unwrap();
+    each_step_of(
+        &bench,
+        &["artifact", "add", "localhost/new", &file],
+        Effect::Any,
+        DATED,
+    );
+    bench.succeeds(&["artifact", "pull", "-q", &name]);
+    let target = bench.env.word("out");
+    let kind = Kind {
+        // A file that is whole is the user's.
+        rest: Rest::ToBeResumed,
+        ..Kind::USUAL
+    };
+    let extract = ["artifact", "extract", &name, &target];
+    each_step_of(&bench, &extract, Effect::Any, kind);
+    // It frees space, and what only reads needs none.
+    each_step_of_removal(&bench, &["artifact", "rm", &name]);
+    each_step_of_removal(&bench, &["artifact", "ls", "-n"]);
+    each_step_of_removal(&bench, &["artifact", "push", "-q", &name]);
 }
 
 #[test]

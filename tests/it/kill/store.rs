@@ -243,11 +243,12 @@ impl Kind<'_> {
             }
             let starts = |name| path.starts_with(name);
             let file = || fs::read(bench.data().join(&path[1..])).unwrap();
-            let is_record = starts("/images/") || starts("/lists/");
+            let is_artifact = path.strip_suffix(".json").is_some() && starts("/artifacts/");
+            let is_record = starts("/images/") || starts("/lists/") || is_artifact;
             if is_record || starts("/blobs/sha256/") && file().starts_with(b"{") {
                 documents += 1;
                 (format!("document {documents}"), String::new())
-            } else if starts("/tags/") {
+            } else if starts("/tags/") || starts("/artifacts/names/") {
                 (path, String::new())
             } else {
                 (path, what)
@@ -386,6 +387,7 @@ impl Case<'_> {
             .command
             .iter()
             .any(|word| ["rmi", "untag", "rm", "create"].contains(word));
+        let is_once = is_once || self.command.starts_with(&["artifact", "add"]);
         assert!(again.code == 0 || is_once, "{step}; then {again:#?}");
         bench.prune();
         let wrong = inventory::difference(&self.after_pruned, &self.found());

@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::systemd::systemctl;
 use crate::archive::Layer;
+use crate::artifacts::Artifact;
 use crate::env::Env;
 use crate::http;
 use crate::image::Image;
@@ -173,6 +174,45 @@ fn an_image_a_volume_and_a_container_become_a_service() {
     drop(units);
     assert_eq!(property("kelpweb.service", "LoadState"), "not-found");
     env.kelp(&["volume", "rm", "systemd-kelptest"]).succeeds();
+}
+
+#[test]
+fn an_artifact_and_a_container_that_mounts_it_become_services() {
+    let Some(env) = Env::of_session() else { return };
+    let image = env.busybox();
+    let address = env.registry().address.clone();
+    let artifact = Artifact::new().file("settings", "of an artifact\n");
+    artifact.push(&address, "kelpsettings");
+    let units = Units::install(
+        &env,
+        &[
+            (
+                "kelptest.artifact",
+                format!(
+                    "[Artifact]\nArtifact={address}/kelpsettings:latest\nTLSVerify=false\nRetry=1\nQuiet=true\n"
+                ),
+            ),
+            (
+                "kelpreads.container",
+                format!(
+                    "[Container]\nImage={image}\nPull=never\nContainerName=kelpreads\nNetwork=none\n\
+                     Mount=type=artifact,source=kelptest.artifact,destination=/etc/app,title=settings\n\
+                     Exec={SERVES}\n"
+                ),
+            ),
+        ],
+    );
+    // The container's service has the artifact's pulled.
+    start("kelpreads.service");
+    assert_eq!(property("kelptest-artifact.service", "Result"), "success");
+    let read = env.kelp(&["exec", "kelpreads", "cat", "/etc/app"]);
+    assert_eq!(read.succeeds(), "of an artifact\n");
+    let name = format!("{address}/kelpsettings:latest");
+    let line = env.kelp(&["artifact", "rm", &name]).fails(125);
+    assert!(line.contains("is in use by container"), "{line}");
+    systemctl(&["stop", "kelpreads.service"]);
+    drop(units);
+    env.kelp(&["artifact", "rm", &name]).succeeds();
 }
 
 #[test]

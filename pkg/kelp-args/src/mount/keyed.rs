@@ -1,8 +1,8 @@
-//! `--mount type=bind|volume|tmpfs|image|devpts,KEY=VALUE,…`.
+//! `--mount type=bind|volume|tmpfs|image|artifact|devpts,KEY=VALUE,…`.
 
 use super::option::{is_plain, is_propagation};
 use super::tmpfs::value_of;
-use super::{ImageMount, Mount, Options, Source, absolute, place, relative};
+use super::{ArtifactMount, ImageMount, Mount, Options, Source, absolute, place, relative};
 use crate::scalar::{boolean, number};
 
 /// Parses `--mount type=TYPE,KEY=VALUE,…`; a volume where no type is given. A relative source of a
@@ -106,16 +106,22 @@ fn source_of(
             read_write: false,
             subpath: None,
         })),
+        "artifact" => Ok(Source::Artifact(ArtifactMount {
+            source: source
+                .ok_or_else(|| missing("an artifact mount"))?
+                .to_owned(),
+            title: None,
+            digest: None,
+            name: None,
+        })),
         "tmpfs" | "devpts" if source.is_some() => {
             Err(format!("invalid mount {text:?}: a {kind} has no source"))
         }
         "tmpfs" => Ok(Source::Tmpfs),
         "devpts" => Ok(Source::Devpts),
-        "glob" | "ramfs" | "artifact" => {
-            Err(format!("--mount type={kind} is not supported by kelp yet"))
-        }
+        "glob" | "ramfs" => Err(format!("--mount type={kind} is not supported by kelp yet")),
         _ => Err(format!(
-            "invalid filesystem type {kind:?}: use bind, volume, tmpfs, image or devpts"
+            "invalid filesystem type {kind:?}: use bind, volume, tmpfs, image, artifact or devpts"
         )),
     }
 }
@@ -189,6 +195,19 @@ fn word_of(mount: &mut Mount, options: &Options, word: &str) -> Result<(), Strin
 fn valued(mount: &mut Mount, options: &Options, name: &str, value: &str) -> Result<(), String> {
     let unknown = || options.unknown(&format!("{name}={value}"));
     match (name, &mut mount.source) {
+        (_, Source::Artifact(artifact)) => {
+            let field = match name {
+                "title" => &mut artifact.title,
+                "digest" => &mut artifact.digest,
+                "name" => &mut artifact.name,
+                _ => return Err(unknown()),
+            };
+            if value.is_empty() || field.is_some() {
+                return Err(unknown());
+            }
+            *field = Some(value.to_owned());
+            Ok(())
+        }
         ("tmpfs-size" | "size", Source::Tmpfs) => value_of(mount, options, "size", value),
         ("tmpfs-mode" | "mode", Source::Tmpfs) | ("mode", Source::Devpts) => {
             value_of(mount, options, "mode", value)
@@ -277,6 +296,22 @@ mod tests {
                 subpath: Some("/etc".to_owned()),
             })
         );
+        assert_eq!(
+            source("type=artifact,source=h/a:b,target=/b,title=c"),
+            Source::Artifact(ArtifactMount {
+                source: "h/a:b".to_owned(),
+                title: Some("c".to_owned()),
+                digest: None,
+                name: None,
+            })
+        );
+        let Source::Artifact(artifact) =
+            source("type=artifact,src=a,dst=/b,digest=sha256:0,name=d")
+        else {
+            panic!("no artifact");
+        };
+        assert_eq!(artifact.digest.as_deref(), Some("sha256:0"));
+        assert_eq!(artifact.name.as_deref(), Some("d"));
         let volume = mount("src=data,dst=/b,subpath=a/b,U=true,nocopy", "/").unwrap();
         assert_eq!(volume.subpath.as_deref(), Some("a/b"));
         assert!(volume.chown && volume.copy == Some(false));
@@ -326,6 +361,16 @@ mod tests {
                 "invalid option \"relabel=x\"",
             ),
             ("type=devpts,dst=/b,ro", "invalid option \"ro\""),
+            ("type=artifact,dst=/b", "an artifact mount needs a source"),
+            ("type=artifact,src=a,dst=/b,rw", "invalid option \"rw\""),
+            (
+                "type=artifact,src=a,dst=/b,title=",
+                "invalid option \"title=\"",
+            ),
+            (
+                "type=artifact,src=a,dst=/b,name=c,name=d",
+                "invalid option \"name=d\"",
+            ),
             (
                 "type=image,src=a,dst=/b,noexec",
                 "invalid option \"noexec\"",
@@ -339,7 +384,7 @@ mod tests {
         for (text, said) in [
             (
                 "type=x,dst=/b",
-                "invalid filesystem type \"x\": use bind, volume, tmpfs, image or devpts",
+                "invalid filesystem type \"x\": use bind, volume, tmpfs, image, artifact or devpts",
             ),
             (
                 "type=glob,src=/a*,dst=/b",

@@ -6,6 +6,7 @@ use kelp_image::Digest;
 use kelp_image::store::{ImageRecord, Store};
 use kelp_state::Record;
 
+use super::artifacts::{find_artifact_blobs, find_artifacts};
 use super::{CheckOptions, Damage, Findings};
 use crate::container::config::Config;
 use crate::{Engine, Error};
@@ -56,7 +57,10 @@ impl Engine {
                 }
             }
         }
-        let bad = find_blobs(&store, &images, options.quick, &mut damages)?;
+        let (artifacts, lost) = find_artifacts(&store, &lease, &mut damages)?;
+        unreadable |= lost;
+        let mut bad = find_blobs(&store, &images, options.quick, &mut damages)?;
+        find_artifact_blobs(&store, &artifacts, options.quick, &mut bad, &mut damages)?;
         for image in &images {
             let documents = [&image.id, &image.manifest];
             let whole = !documents.iter().any(|digest| bad.contains_key(*digest));
@@ -83,6 +87,7 @@ impl Engine {
             store,
             damages,
             images,
+            artifacts,
             unreadable,
             _lease: lease,
         })

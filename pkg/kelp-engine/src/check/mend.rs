@@ -10,6 +10,7 @@ use kelp_state::Record;
 
 use super::find::shown;
 use super::{Damage, Findings, Say};
+use crate::container::config::Config;
 use crate::container::remove::RemoveOptions;
 use crate::{ContainerId, Engine, Error};
 
@@ -24,6 +25,7 @@ impl Engine {
         let store = findings.store.clone();
         let mut bad = BTreeSet::new();
         let mut lost = Vec::new();
+        let mut lost_artifacts = Vec::new();
         for damage in &findings.damages {
             match damage {
                 Damage::Blob { digest, .. } => {
@@ -38,6 +40,16 @@ impl Engine {
                         say(&format!("Rebuilt the record of image {}", id.short()));
                     } else {
                         lost.push(id.clone());
+                    }
+                }
+                Damage::Artifact { manifest, .. } => {
+                    if store.rebuild_artifact(manifest)? {
+                        say(&format!(
+                            "Rebuilt the record of artifact {}",
+                            manifest.short()
+                        ));
+                    } else {
+                        lost_artifacts.push(manifest.clone());
                     }
                 }
                 Damage::Name(name) => {
@@ -73,6 +85,14 @@ impl Engine {
         let mut stays = false;
         for id in lost {
             stays |= !self.mend_lost(&store, &id, force, say)?;
+        }
+        let lacking = findings.artifacts.iter();
+        let lacking =
+            lacking.filter(|record| record.references().any(|digest| bad.contains(digest)));
+        lost_artifacts.extend(lacking.map(|record| record.manifest.clone()));
+        for manifest in lost_artifacts {
+            let is_gone = self.mend_artifact(&store, &manifest, force, say)?;
+            stays |= !is_gone && store.artifact(&manifest).is_err();
         }
         let unreadable = findings.unreadable && stays;
         for image in &findings.images {
@@ -207,12 +227,21 @@ impl Engine {
 
     /// Removes the containers that use an image; not if one of them runs.
     fn free(&self, image: &Digest, say: Say<'_>) -> Result<bool, Error> {
-        let users = self.users_of(image.hex())?;
+        let what = format!("Image {}", image.short());
+        self.free_of(&what, self.users_of(image.hex())?, say)
+    }
+
+    /// Removes containers that use something; not if one of them runs.
+    pub(super) fn free_of(
+        &self,
+        what: &str,
+        users: Vec<Config>,
+        say: Say<'_>,
+    ) -> Result<bool, Error> {
         for config in &users {
             if Record::new(&self.paths, config.id.clone()).is_alive() {
                 let text = format!(
-                    "Image {} is in use by container {}, which runs: stop it, and check again",
-                    image.short(),
+                    "{what} is in use by container {}, which runs: stop it, and check again",
                     config.id.short()
                 );
                 say(&text);

@@ -5,6 +5,7 @@
 //! named with the way out, and stays unless that is forced. Others may work on the store meanwhile: a
 //! lease keeps what is looked at.
 
+mod artifacts;
 mod find;
 mod layers;
 mod mend;
@@ -15,7 +16,9 @@ use std::time::Duration;
 
 use kelp_image::Digest;
 use kelp_image::layer::LayerInfo;
-use kelp_image::store::{BadName, ImageRecord, LayerRecord, Lease, Store, Unreferenced};
+use kelp_image::store::{
+    ArtifactRecord, BadName, ImageRecord, LayerRecord, Lease, Store, Unreferenced,
+};
 
 use crate::{ContainerId, Engine, Error};
 
@@ -49,11 +52,15 @@ enum Damage {
     Blob {
         digest: Digest,
         what: String,
-        /// A name of an image that needs it.
+        /// A name of an image or an artifact that needs it.
         image: String,
     },
     Image {
         id: Digest,
+        what: String,
+    },
+    Artifact {
+        manifest: Digest,
         what: String,
     },
     Name(BadName),
@@ -81,6 +88,9 @@ impl fmt::Display for Damage {
                 image,
             } => write!(formatter, "Damaged blob {digest} of {image}: {what}"),
             Self::Image { id, what } => write!(formatter, "Damaged image {}: {what}", id.short()),
+            Self::Artifact { manifest, what } => {
+                write!(formatter, "Damaged artifact {}: {what}", manifest.short())
+            }
             Self::Name(bad) => write!(formatter, "Damaged name {}: {}", bad.name, bad.what),
             Self::Layer {
                 key, layer, what, ..
@@ -114,6 +124,8 @@ struct Findings {
     damages: Vec<Damage>,
     /// Images whose record can be read.
     images: Vec<ImageRecord>,
+    /// The manifests of artifacts whose record can be read, and what each needs.
+    artifacts: Vec<ArtifactRecord>,
     /// Whether there are others.
     unreadable: bool,
     /// Keeps what was looked at for who mends.

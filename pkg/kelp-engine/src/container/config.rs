@@ -124,6 +124,8 @@ pub struct CreateOptions {
     pub mounts: Vec<oci_spec::runtime::Mount>,
     /// The ids of the images that are mounted.
     pub mounted_images: Vec<String>,
+    /// The digests of the manifests of the artifacts that are mounted.
+    pub mounted_artifacts: Vec<String>,
     /// Paths that are covered besides the usual ones.
     pub mask: Vec<String>,
     /// Paths that are not covered; `ALL` for all.

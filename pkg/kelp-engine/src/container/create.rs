@@ -168,9 +168,12 @@ impl Engine {
             volatile: options.remove,
             anonymous,
             images: Vec::new(),
+            artifacts: Vec::new(),
+            base,
         };
         self.resolve_mounts(options, image, &mut mounting)?;
         options.mounted_images = mounting.images;
+        options.mounted_artifacts = mounting.artifacts;
         let anonymous_volumes = mounting.anonymous.clone();
         if options.hostname.is_some() && options.namespaces.uts != Namespace::Private {
             return Err(Error::invalid(
@@ -286,7 +289,7 @@ impl Engine {
         of: &mut Mounting<'_>,
     ) -> Result<(), Error> {
         let mut mounts = Vec::new();
-        for asked in &options.volumes {
+        for (number, asked) in options.volumes.iter().enumerate() {
             if !asked
                 .target
                 .split('/')
@@ -298,13 +301,23 @@ impl Engine {
                     asked.target
                 )));
             }
-            if volume::is_taken(&mounts, &asked.target) {
+            // An artifact's files may be mounted in the directory alone.
+            let earlier = options.volumes[..number].iter();
+            let is_artifacts = earlier.filter(|it| matches!(it.source, Source::Artifact(_)));
+            if volume::is_taken(&mounts, &asked.target)
+                || is_artifacts.into_iter().any(|it| it.target == asked.target)
+            {
                 return Err(Error::invalid(format!(
                     "{}: duplicate mount destination",
                     asked.target
                 )));
             }
-            mounts.push(self.mount(asked, of)?);
+            match &asked.source {
+                Source::Artifact(artifact) => {
+                    mounts.extend(self.artifact_mounts(artifact, &asked.target, of)?);
+                }
+                _ => mounts.push(self.mount(asked, of)?),
+            }
         }
         for other in &options.volumes_from {
             let inherited = self.volumes_of(other)?;

@@ -18,13 +18,13 @@ impl Engine {
         let store = self.store()?;
         let mut removed = Vec::new();
         let mut usage = self.images_usage()?;
-        if usage.size <= limit {
+        if usage.without_artifacts() <= limit {
             return Ok(removed);
         }
         self.collect_garbage()?;
         usage = self.images_usage()?;
         let mut tried = BTreeSet::new();
-        while usage.size > limit {
+        while usage.without_artifacts() > limit {
             let candidates = usage.images.iter().filter(|usage| {
                 let id = usage.image.record.id.hex();
                 let is_latest = latest == Some(id);

@@ -21,15 +21,18 @@ pub mod remove;
 pub mod save;
 pub mod search;
 mod sibling;
-mod told;
+pub(crate) mod told;
 pub mod tree;
 pub mod trust;
 pub mod usage;
 pub(crate) mod workshop;
 
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use kelp_args::mount::Source;
+use kelp_image::merged::is_opaque_at;
 use kelp_image::role::ProcessUnpacker;
 use kelp_image::store::{ImageRecord, Store, StoreLock};
 use kelp_image::unpack::Ownership;
@@ -38,7 +41,7 @@ use kelp_runtime::rootfd::Root;
 use kelp_sys::clone::Child;
 use kelp_userns::{IdMap, UserNamespace};
 use oci_spec::image::Config as ImageConfig;
-use rustix::fs::OFlags;
+use rustix::fs::{FileType, OFlags, fstat};
 
 use crate::container::config::CreateOptions;
 use crate::container::create::directory_base;
@@ -123,7 +126,7 @@ impl Base {
             let root = Root::open_host(root).map_err(Error::io(what()))?;
             match root.read_file(Path::new(path), 1 << 20) {
                 Ok(content) => return Ok(String::from_utf8_lossy(&content).into_owned()),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
                     // What stands for a whiteout where the file system has none.
                     if root.open(&marker, OFlags::PATH | OFlags::NOFOLLOW).is_ok() {
                         break;
@@ -139,6 +142,48 @@ impl Base {
             }
         }
         Ok(String::new())
+    }
+}
+
+impl Base {
+    /// Whether something of the root is a directory, as far as its layers tell; nothing where it is not there.
+    pub(crate) fn is_directory(&self, path: &str) -> Result<Option<bool>, Error> {
+        let (layers, path) = match &self.root {
+            BaseRoot::Directory(root) => (std::slice::from_ref(root), Path::new(path)),
+            BaseRoot::Layers(layers) => (layers.as_slice(), Path::new(path)),
+        };
+        let what = || format!("look at the image's {}", path.display());
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        for layer in layers {
+            // Beneath the layer, so that no link leads to a file of the host's.
+            let root = Root::open_host(layer).map_err(Error::io(what()))?;
+            match root.open(path, flags) {
+                Ok(found) => {
+                    let kind = fstat(&found).map_err(Error::io(what()))?;
+                    let kind = FileType::from_raw_mode(kind.st_mode);
+                    // A whiteout is a device.
+                    let is_there = kind != FileType::CharacterDevice;
+                    return Ok(is_there.then_some(kind == FileType::Directory));
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                // What is above it is a file here, or a whiteout.
+                Err(error) if error.kind() == ErrorKind::NotADirectory => return Ok(None),
+                Err(error) => return Err(Error::io(what())(error)),
+            }
+            let hides = |path: &Path| {
+                let marker = kelp_image::merged::marker(path);
+                let is_marked = root.open(&marker, flags | OFlags::NOFOLLOW).is_ok();
+                let is_opaque = || {
+                    let directory = root.open(path, OFlags::RDONLY | OFlags::CLOEXEC);
+                    directory.is_ok_and(|directory| is_opaque_at(directory.as_fd()))
+                };
+                is_marked || is_opaque()
+            };
+            if path.ancestors().any(hides) {
+                return Ok(None);
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(5);
 const MORE: Duration = Duration::from_mins(1);
 
 /// Tells the manager, and then whoever else is to be told.
-pub(super) struct Told<'a> {
+pub(crate) struct Told<'a> {
     image: &'a str,
     next: &'a dyn Progress,
     state: Mutex<State>,
@@ -34,7 +34,7 @@ struct State {
 }
 
 impl<'a> Told<'a> {
-    pub(super) fn new(image: &'a str, next: &'a dyn Progress) -> Self {
+    pub(crate) fn new(image: &'a str, next: &'a dyn Progress) -> Self {
         Self {
             image,
             next,

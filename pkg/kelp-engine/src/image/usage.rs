@@ -38,6 +38,15 @@ pub struct ImagesUsage {
     pub size: u64,
     /// Those that are gone once the images are that no container uses, and what no image needs.
     pub reclaimable: u64,
+    /// Those of what artifacts alone have: no removal of images frees them.
+    pub artifacts: u64,
+}
+
+impl ImagesUsage {
+    /// The bytes that removals of images, and of what no image needs, could free.
+    pub fn without_artifacts(&self) -> u64 {
+        self.size.saturating_sub(self.artifacts)
+    }
 }
 
 impl Engine {
@@ -66,7 +75,7 @@ impl Engine {
         let directories = everything.directories.iter();
         let overhead = directories.filter_map(|path| std::fs::symlink_metadata(path).ok());
         let overhead = overhead.map(|found| std::os::unix::fs::MetadataExt::blocks(&found) * 512);
-        let mut usage = add_up(&made_up, &sizes);
+        let mut usage = add_up(&made_up, &store.artifact_parts()?, &sizes);
         usage.size += overhead.sum::<u64>();
         Ok(usage)
     }
@@ -132,8 +141,8 @@ impl Engine {
 /// An image with its parts and the number of its users.
 type MadeUp = (Vec<Part>, usize, Image);
 
-/// Adds up what images take, each part once; what no image has counts as well, and can go.
-fn add_up(images: &[MadeUp], sizes: &BTreeMap<Part, u64>) -> ImagesUsage {
+/// Adds up what images take, each part once; what no image has counts as well, and can go unless an artifact has it.
+fn add_up(images: &[MadeUp], artifacts: &[Part], sizes: &BTreeMap<Part, u64>) -> ImagesUsage {
     // How many images have a part, and whether one of them is used.
     let mut shares: HashMap<&Part, (usize, bool)> = HashMap::new();
     for (parts, containers, _) in images {
@@ -143,12 +152,19 @@ fn add_up(images: &[MadeUp], sizes: &BTreeMap<Part, u64>) -> ImagesUsage {
             *used |= *containers > 0;
         }
     }
+    let own = artifacts.iter().filter(|part| !shares.contains_key(part));
+    let own = own.filter_map(|part| sizes.get(part)).sum();
+    for part in artifacts {
+        let (_, used) = shares.entry(part).or_default();
+        *used = true;
+    }
     let is_used = |part: &Part| shares.get(part).is_some_and(|(_, used)| *used);
     let free = sizes.iter().filter(|(part, _)| !is_used(part));
     let mut usage = ImagesUsage {
         images: Vec::with_capacity(images.len()),
         size: sizes.values().sum(),
         reclaimable: free.map(|(_, size)| size).sum(),
+        artifacts: own,
     };
     for (parts, containers, image) in images {
         let (mut shared, mut unique) = (0, 0);
@@ -210,14 +226,18 @@ mod tests {
             made_up(2, &[10, 12], 0),
             made_up(3, &[13], 0),
         ];
-        let usage = add_up(&images, &sizes);
+        let usage = add_up(&images, &[], &sizes);
         assert_eq!((usage.size, usage.reclaimable), (1141, 1034));
+        // What an artifact has can't go, and it may have the same as an image.
+        let artifacts = add_up(&images, &[part(13), part(14)], &sizes);
+        assert_eq!((artifacts.size, artifacts.reclaimable), (1141, 30));
+        assert_eq!((artifacts.artifacts, usage.artifacts), (1000, 0));
         let each: Vec<_> = usage
             .images
             .iter()
             .map(|usage| (usage.shared, usage.unique, usage.containers))
             .collect();
         assert_eq!(each, [(100, 7, 2), (100, 30, 0), (0, 4, 0)]);
-        assert_eq!(add_up(&[], &BTreeMap::new()), ImagesUsage::default());
+        assert_eq!(add_up(&[], &[], &BTreeMap::new()), ImagesUsage::default());
     }
 }

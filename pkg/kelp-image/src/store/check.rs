@@ -172,7 +172,7 @@ impl Store {
     /// that can't be read.
     pub fn check_names(&self) -> Result<Vec<BadName>, Error> {
         let mut bad = Vec::new();
-        for directory in ["tags", "lists"].map(|name| self.data.join(name)) {
+        for directory in ["tags", "lists", "artifacts/names"].map(|name| self.data.join(name)) {
             let failed = |error| Error::io(format!("read {}", directory.display()))(error);
             let entries = match fs::read_dir(&directory) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
@@ -208,9 +208,25 @@ impl Store {
         let Ok(tag) = serde_json::from_slice::<Tag>(&text) else {
             return Some((name.into_owned(), "can't be read: it is no name".to_owned()));
         };
-        if self.tags.path(&tag.reference) != path {
+        let of_artifact = path.parent() == Some(&self.artifact_names_directory());
+        let names = if of_artifact {
+            &self.artifact_names()
+        } else {
+            &self.tags
+        };
+        if names.path(&tag.reference) != path {
             let what = format!("is kept as {name}, where it is not found");
             return Some((tag.reference, what));
+        }
+        if of_artifact {
+            let is_here = self.artifact_path(&tag.manifest).exists();
+            let what = || {
+                format!(
+                    "stands for artifact {}, which is not here",
+                    tag.manifest.short()
+                )
+            };
+            return (!is_here).then(|| (tag.reference.clone(), what()));
         }
         // A record that can't be read is damage of its own.
         let is_list = || self.list(&tag.image).map_or(true, |list| list.is_some());

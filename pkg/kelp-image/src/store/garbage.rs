@@ -32,6 +32,7 @@ impl Store {
         };
         {
             let _lock = StoreLock::exclusive(&self.data)?;
+            self.forget_nameless_artifacts()?;
             let kept = self.referenced()?;
             for (digest, size) in self.blobs.list()? {
                 if !kept.contains(&digest) {

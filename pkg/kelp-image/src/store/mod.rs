@@ -6,6 +6,7 @@
 //! repair. How additions and removals at the same time get along is told in [`lock`].
 
 mod additional;
+mod artifact;
 mod check;
 mod find;
 mod garbage;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use oci_spec::image::{ImageConfiguration, ImageIndex, ImageManifest};
 use serde::Serialize;
 
+pub use artifact::{Artifact, ArtifactRecord, ArtifactRemoval, ArtifactUsers, Taking};
 pub use check::{BadName, ReadRecord, Unreferenced};
 pub use garbage::Garbage;
 pub use list::ListRecord;

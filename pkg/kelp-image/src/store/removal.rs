@@ -154,13 +154,14 @@ impl Store {
         self.discard_unneeded(digests.iter())
     }
 
-    /// Every digest that an image or an addition needs. The caller holds the exclusive lock.
+    /// Every digest that an image, an artifact or an addition needs. The caller holds the exclusive lock.
     pub(super) fn referenced(&self) -> Result<HashSet<Digest>, Error> {
         let mut digests = HashSet::new();
         for record in self.records()? {
             digests.extend(record.references().cloned());
         }
         self.listed(&mut digests)?;
+        self.needed_by_artifacts(&mut digests)?;
         // Last as well: a lease may have a manifest without what else a list needs of that image.
         digests.extend(leased(&self.data)?);
         Ok(digests)

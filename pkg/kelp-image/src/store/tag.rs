@@ -1,4 +1,5 @@
-//! Names of images: `tags/<escaped reference>`, each a small file that says which image it means.
+//! Names of images: `tags/<escaped reference>`, each a small file that says which image it means. Those of
+//! artifacts are such files in a directory of their own.
 
 use std::fs;
 use std::io;
@@ -35,8 +36,13 @@ const NAME_LIMIT: usize = 240;
 
 impl Tags {
     pub(super) fn new(data: &Path) -> Self {
+        Self::at(&data.join("tags"))
+    }
+
+    /// Those that are kept in a directory, which need not be there yet.
+    pub(super) fn at(directory: &Path) -> Self {
         Self {
-            directory: data.join("tags"),
+            directory: directory.to_owned(),
         }
     }
 
@@ -79,7 +85,11 @@ impl Tags {
     pub(super) fn list(&self) -> Result<Vec<Tag>, Error> {
         let failed = |error| Error::io(format!("read {}", self.directory.display()))(error);
         let mut tags = Vec::new();
-        for entry in fs::read_dir(&self.directory).map_err(failed)? {
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(tags),
+            entries => entries.map_err(failed)?,
+        };
+        for entry in entries {
             // One that went meanwhile, or that is none of ours, is not there.
             if let Some(tag) = fs::read(entry.map_err(failed)?.path())
                 .ok()
@@ -90,6 +100,17 @@ impl Tags {
         }
         tags.sort_unstable_by(|one, other| one.reference.cmp(&other.reference));
         Ok(tags)
+    }
+
+    /// How many files there are, be they names or not.
+    pub(super) fn count(&self) -> Result<usize, Error> {
+        match fs::read_dir(&self.directory) {
+            Ok(entries) => Ok(entries.count()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(Error::io(format!("read {}", self.directory.display()))(
+                error,
+            )),
+        }
     }
 }
 

@@ -100,6 +100,16 @@ impl Store {
         for name in ["images", "lists", "tags"] {
             everything.add_directory(&self.data.join(name), |_| None)?;
         }
+        let artifacts = self.artifact_names_directory();
+        if artifacts.is_dir() {
+            let records = artifacts.parent().unwrap_or(&self.data).to_owned();
+            everything.directories.push(records.clone());
+            let records = read(&records)?.into_iter();
+            everything
+                .paths
+                .extend(records.filter(|path| *path != artifacts));
+            everything.add_directory(&artifacts, |_| None)?;
+        }
         let blobs = self.data.join("blobs");
         everything.directories.push(blobs.clone());
         for directory in read(&blobs)? {

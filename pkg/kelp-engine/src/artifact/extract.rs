@@ -1,0 +1,31 @@
+//! `artifact extract`: an artifact's files as files of the user's.
+
+use std::path::Path;
+
+use kelp_image::artifact::extract::extract;
+use kelp_image::artifact::file::{ArtifactFile, Choice};
+
+use crate::space::explain_output;
+use crate::{Engine, Error};
+
+impl Engine {
+    /// Writes the files of an artifact that are meant into a directory, or one to a path.
+    pub fn extract_artifact(
+        &self,
+        name: &str,
+        choice: Choice<'_>,
+        target: &Path,
+    ) -> Result<(), Error> {
+        let store = self.store()?;
+        let (lease, blobs) = store.lease_to_read()?;
+        let (artifact, _) = self.find_artifact(&store, name)?;
+        for digest in artifact.record.references() {
+            lease.keep(digest)?;
+        }
+        let manifest = store.manifest(&artifact.record.manifest)?;
+        let files = choice.of(ArtifactFile::all(&manifest)?)?;
+        let bytes = files.iter().map(|file| file.size).sum();
+        let extracted = extract(&blobs, &files, choice, target);
+        extracted.map_err(|error| explain_output(error.into(), target, bytes))
+    }
+}

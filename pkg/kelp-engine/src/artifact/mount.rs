@@ -1,0 +1,148 @@
+//! `--mount type=artifact`: an artifact's files in a container.
+//!
+//! A container that may mount could make a bind of a blob writable, and so change the store. So each file is shown
+//! through an overlay that has no place for changes: below it is a directory in the container's record with hard
+//! links to the blobs, under numbers, and an empty one, because the kernel wants two. The links keep the content as
+//! long as the container is there, whatever becomes of the artifact's name.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use kelp_args::mount::ArtifactMount;
+use kelp_image::artifact::file::{ArtifactFile, Choice, check_name};
+use kelp_image::store::Store;
+use kelp_state::file::sync_directory;
+use oci_spec::runtime::Mount;
+use rustix::io::Errno;
+
+use crate::layered::{Layer, Mounting, SUBDIRECTORY};
+use crate::{Engine, Error};
+
+/// The directory of a container's record that has the links.
+const ARTIFACTS: &str = "artifacts";
+
+/// The empty directory beside those of the mounts.
+const EMPTY: &str = "empty";
+
+impl Engine {
+    /// The mounts that show an artifact's files: one for each.
+    pub(crate) fn artifact_mounts(
+        &self,
+        asked: &ArtifactMount,
+        target: &str,
+        of: &mut Mounting<'_>,
+    ) -> Result<Vec<Mount>, Error> {
+        let store = self.store()?;
+        let (artifact, _) = self.find_artifact(&store, &asked.source)?;
+        let choice = Choice {
+            digest: asked.digest.as_deref(),
+            title: asked.title.as_deref(),
+        };
+        let manifest = store.manifest(&artifact.record.manifest)?;
+        let files = choice.of(ArtifactFile::all(&manifest)?)?;
+        let targets = match (files.as_slice(), of.base.is_directory(target)?) {
+            ([_], None | Some(false)) => vec![target.to_owned()],
+            (_, Some(false)) => {
+                return Err(Error::invalid(format!(
+                    "artifact {:?} has more than one blob, and {target} is a file in the container: choose one \
+                     with title= or digest=",
+                    asked.source
+                )));
+            }
+            _ => within(target, &names(asked, &files, choice)?),
+        };
+        let (directory, empty) = self.link_files(&store, &files, of)?;
+        of.artifacts.push(artifact.record.manifest.to_string());
+        let mut mounts = Vec::with_capacity(files.len());
+        for (number, target) in targets.iter().enumerate() {
+            let options = vec![format!("{SUBDIRECTORY}/{number}"), "ro".to_owned()];
+            let lower = [directory.clone(), empty.clone()];
+            let mut mount = self.overlay_mount(target, &lower, Layer::None, options, of)?;
+            mount.set_source(Some(PathBuf::from(&asked.source)));
+            mounts.push(mount);
+        }
+        Ok(mounts)
+    }
+
+    /// Makes the directory with links to blobs, and the empty one.
+    fn link_files(
+        &self,
+        store: &Store,
+        files: &[ArtifactFile],
+        of: &Mounting<'_>,
+    ) -> Result<(PathBuf, PathBuf), Error> {
+        let root = of.record.join(ARTIFACTS);
+        let directory = root.join(of.artifacts.len().to_string());
+        let empty = root.join(EMPTY);
+        for path in [&root, &directory, &empty] {
+            make(path)?;
+        }
+        for (number, file) in files.iter().enumerate() {
+            let link = directory.join(number.to_string());
+            link_blob(&store.blobs().path(&file.digest), &link)?;
+        }
+        if !of.volatile {
+            for path in [&directory, &root, of.record] {
+                let what = || format!("sync {}", path.display());
+                sync_directory(path).map_err(Error::io(what()))?;
+            }
+        }
+        Ok((directory, empty))
+    }
+}
+
+/// Makes a directory that is there for everybody, whatever the mode mask; its parents are the user's alone.
+fn make(path: &Path) -> Result<(), Error> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new()
+        .mode(0o755)
+        .create(path)
+        .map_err(Error::io(format!("create {}", path.display())))
+}
+
+/// Links a blob, which every user of the container may read: the directories around it are the user's alone.
+fn link_blob(blob: &Path, link: &Path) -> Result<(), Error> {
+    let failed = |error| Error::io(format!("link {}", blob.display()))(error);
+    fs::set_permissions(blob, fs::Permissions::from_mode(0o644)).map_err(failed)?;
+    match fs::hard_link(blob, link) {
+        // On another file system, or with as many links as there can be.
+        Err(error)
+            if matches!(
+                Errno::from_io_error(&error),
+                Some(Errno::XDEV | Errno::MLINK | Errno::PERM)
+            ) =>
+        {
+            fs::copy(blob, link).map(drop).map_err(failed)
+        }
+        linked => linked.map_err(failed),
+    }
+}
+
+/// What the files are called in the container's directory.
+fn names(
+    asked: &ArtifactMount,
+    files: &[ArtifactFile],
+    choice: Choice<'_>,
+) -> Result<Vec<String>, Error> {
+    let Some(name) = &asked.name else {
+        return Ok(choice.names(files)?);
+    };
+    check_name(name)?;
+    if files.len() == 1 {
+        return Ok(vec![name.clone()]);
+    }
+    Ok((0..files.len())
+        .map(|number| format!("{name}-{number}"))
+        .collect())
+}
+
+fn within(directory: &str, names: &[String]) -> Vec<String> {
+    let directory = directory.trim_end_matches('/');
+    names
+        .iter()
+        .map(|name| format!("{directory}/{name}"))
+        .collect()
+}

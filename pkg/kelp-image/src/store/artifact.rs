@@ -1,0 +1,664 @@
+//! Artifacts that are here, and their names.
+//!
+//! ```text
+//! artifacts/<manifest hex>.json    a record: the manifest, and every blob that it names
+//! artifacts/names/<name>           which manifest a name stands for; escaped as an image's is
+//! ```
+//!
+//! A name of an artifact and one of an image have nothing to do with each other. An artifact without a name is
+//! garbage: a kill between its record and its name leaves one, or between the last name and the record. None of
+//! the directories is there before the first artifact is, so that who has none pays for one look that fails.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use oci_spec::image::ImageManifest;
+use serde::{Deserialize, Serialize};
+
+use super::tag::Tags;
+use super::{Part, Store, StoreLock, Tag, sync_directory, sync_removal, write_document};
+use crate::Error;
+use crate::digest::Digest;
+use crate::reference::{DOCKER_HUB, ImageName, Reference};
+use crate::temporary::make_directory;
+
+/// What an artifact needs of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactRecord {
+    /// The digest of its manifest, by which it is known.
+    pub manifest: Digest,
+    /// Every blob that the manifest names, each once.
+    pub blobs: Vec<Digest>,
+}
+
+/// An artifact and its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Artifact {
+    /// What it needs.
+    pub record: ArtifactRecord,
+    /// Its names, in order; at least one.
+    pub names: Vec<String>,
+}
+
+/// Which artifact may lose a name to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taking<'a> {
+    /// Whichever has it.
+    Any,
+    /// None: the name must be new.
+    None,
+    /// This one, from which the new one was made.
+    This(&'a Digest),
+}
+
+/// What a removal of artifacts has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ArtifactRemoval {
+    /// The manifest of the artifact that was meant.
+    pub manifest: Option<Digest>,
+    /// Files that are to be deleted; see [`super::Removal::trash`].
+    pub trash: Vec<PathBuf>,
+}
+
+/// Tells who uses an artifact, such as containers.
+pub type ArtifactUsers<'a> = dyn Fn(&Digest) -> Result<Vec<String>, Error> + 'a;
+
+impl ArtifactRecord {
+    /// Of a manifest.
+    pub fn of(manifest: &Digest, document: &ImageManifest) -> Result<Self, Error> {
+        let mut blobs: Vec<Digest> = Vec::new();
+        for descriptor in [document.config()].into_iter().chain(document.layers()) {
+            let digest = Digest::try_from(descriptor.digest())?;
+            if !blobs.contains(&digest) {
+                blobs.push(digest);
+            }
+        }
+        Ok(Self {
+            manifest: manifest.clone(),
+            blobs,
+        })
+    }
+
+    /// The manifest and all that it names.
+    pub fn references(&self) -> impl Iterator<Item = &Digest> {
+        [&self.manifest].into_iter().chain(&self.blobs)
+    }
+}
+
+impl Store {
+    /// Every artifact that has a name, by the first of its names.
+    pub fn artifacts(&self) -> Result<Vec<Artifact>, Error> {
+        let mut names: BTreeMap<Digest, Vec<String>> = BTreeMap::new();
+        for tag in self.artifact_names().list()? {
+            names.entry(tag.manifest).or_default().push(tag.reference);
+        }
+        let mut artifacts = Vec::new();
+        for (manifest, names) in names {
+            // One that went meanwhile is not there.
+            if let Some(record) = self.artifact(&manifest)? {
+                artifacts.push(Artifact { record, names });
+            }
+        }
+        artifacts.sort_by(|one, other| one.names.cmp(&other.names));
+        Ok(artifacts)
+    }
+
+    /// The record of an artifact.
+    pub fn artifact(&self, manifest: &Digest) -> Result<Option<ArtifactRecord>, Error> {
+        let path = self.artifact_path(manifest);
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(Error::json(format!("read {}", path.display()))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(format!("read {}", path.display()))(error)),
+        }
+    }
+
+    /// The artifact with exactly this name.
+    pub fn artifact_named(&self, name: &Reference) -> Result<Option<ArtifactRecord>, Error> {
+        let name = name.clone().or_latest().digest_over_tag().to_string();
+        match self.artifact_names().get(&name)? {
+            Some(tag) => self.artifact(&tag.manifest),
+            None => Ok(None),
+        }
+    }
+
+    /// Finds an artifact by what a user wrote, and says which of its names that was: a name, whole or without its
+    /// registry; a repository with the digest of the manifest; or that digest, or the beginning of it.
+    pub fn find_artifact(&self, text: &str) -> Result<Option<(Artifact, Option<String>)>, Error> {
+        let artifacts = self.artifacts()?;
+        let named = |name: &dyn Fn(&str) -> bool| {
+            artifacts.iter().find_map(|artifact| {
+                let name = artifact.names.iter().find(|it| name(it))?;
+                Some((artifact.clone(), Some(name.clone())))
+            })
+        };
+        if let Ok(name) = ImageName::parse(text) {
+            let (full, end) = match &name {
+                ImageName::Full(full) => (vec![full.clone()], None),
+                ImageName::Short(short) => {
+                    let full =
+                        ["localhost", DOCKER_HUB].map(|registry| short.in_registry(registry));
+                    let tag = short.tag().unwrap_or("latest");
+                    let end = match short.digest() {
+                        Some(digest) => format!("/{}@{digest}", short.path()),
+                        None => format!("/{}:{tag}", short.path()),
+                    };
+                    (full.to_vec(), Some(end))
+                }
+            };
+            for full in full {
+                let name = full.clone().or_latest().digest_over_tag().to_string();
+                if let Some(found) = named(&|it| it == name) {
+                    return Ok(Some(found));
+                }
+                if let Some(digest) = full.digest() {
+                    let of =
+                        |it: &str| Reference::parse(it).is_ok_and(|it| it.name() == full.name());
+                    let is_it = |artifact: &&Artifact| {
+                        artifact.record.manifest == *digest
+                            && artifact.names.iter().any(|it| of(it))
+                    };
+                    if let Some(artifact) = artifacts.iter().find(is_it) {
+                        return Ok(Some((artifact.clone(), None)));
+                    }
+                }
+            }
+            if let Some(found) = end.and_then(|end| named(&|it| it.ends_with(&end))) {
+                return Ok(Some(found));
+            }
+        }
+        let prefix = text.strip_prefix("sha256:").unwrap_or(text);
+        let fits = |artifact: &&Artifact| artifact.record.manifest.hex().starts_with(prefix);
+        let mut found = artifacts.iter().filter(fits);
+        match (found.next(), found.next()) {
+            _ if prefix.is_empty() => Ok(None),
+            (None, _) => Ok(None),
+            (Some(artifact), None) => Ok(Some((artifact.clone(), None))),
+            (Some(_), Some(_)) => Err(Error::Conflict(format!(
+                "several artifacts have a digest that begins with {text}: give more digits"
+            ))),
+        }
+    }
+
+    /// Records an artifact whose blobs are here, and names it; what is to be deleted of one that has lost its last
+    /// name by it.
+    pub fn add_artifact(
+        &self,
+        manifest: &Digest,
+        name: &Reference,
+        taking: Taking<'_>,
+    ) -> Result<Vec<PathBuf>, Error> {
+        let record = ArtifactRecord::of(manifest, &self.manifest(manifest)?)?;
+        let name = name.clone().or_latest().digest_over_tag().to_string();
+        let _lock = StoreLock::exclusive(&self.data)?;
+        let names = self.artifact_names();
+        let before = names.get(&name)?.map(|tag| tag.manifest);
+        check_taking(&name, before.as_ref(), taking)?;
+        for digest in record.references() {
+            if !self.blobs.contains(digest)? {
+                return Err(Error::NotFound(format!("blob {digest}")));
+            }
+        }
+        // The renames of the blobs, whose content is synced, before what refers to them.
+        for directory in ["blobs/sha256", "blobs/sha512"] {
+            sync_directory(&self.data.join(directory))?;
+        }
+        self.make_artifact_directories()?;
+        write_document(&self.data, &self.artifact_path(manifest), &record)?;
+        let tag = Tag {
+            reference: name,
+            image: manifest.clone(),
+            manifest: manifest.clone(),
+            index: None,
+        };
+        names.set(&self.data, &tag)?;
+        match before.filter(|before| before != manifest) {
+            Some(before) if !names.list()?.iter().any(|tag| tag.manifest == before) => {
+                // What can't be removed any more is garbage; the new one is there.
+                Ok(self.delete_artifact(&before).unwrap_or_default())
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Removes what a user wrote: a name, and with its last name the artifact; or an artifact by its digest, which
+    /// must have no other name then. One that somebody uses stays.
+    pub fn remove_artifact(
+        &self,
+        text: &str,
+        users: &ArtifactUsers<'_>,
+    ) -> Result<Option<ArtifactRemoval>, Error> {
+        let _lock = StoreLock::exclusive(&self.data)?;
+        let Some((artifact, meant)) = self.find_artifact(text)? else {
+            return Ok(None);
+        };
+        let manifest = artifact.record.manifest;
+        let names = self.artifact_names();
+        let mut removal = ArtifactRemoval {
+            manifest: Some(manifest.clone()),
+            trash: Vec::new(),
+        };
+        if artifact.names.len() > 1 {
+            let Some(meant) = meant else {
+                return Err(Error::Conflict(format!(
+                    "artifact {} has several names, {}: remove it by a name",
+                    manifest.short(),
+                    artifact.names.join(", ")
+                )));
+            };
+            names.remove(&meant)?;
+            names.sync()?;
+            return Ok(Some(removal));
+        }
+        let users = users(&manifest)?;
+        if !users.is_empty() {
+            return Err(Error::Conflict(format!(
+                "artifact {} is in use by {}",
+                artifact.names.join(", "),
+                users.join(", ")
+            )));
+        }
+        for name in &artifact.names {
+            names.remove(name)?;
+        }
+        names.sync()?;
+        removal.trash = self.delete_artifact(&manifest)?;
+        Ok(Some(removal))
+    }
+
+    /// Removes a record, and what nothing else needs. The caller holds the exclusive lock.
+    fn delete_artifact(&self, manifest: &Digest) -> Result<Vec<PathBuf>, Error> {
+        let record = self.artifact(manifest)?;
+        let path = self.artifact_path(manifest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(Error::io(format!("remove {}", path.display())))?,
+        }
+        sync_removal(&self.data.join("artifacts"))?;
+        match record {
+            Some(record) => self.discard_unneeded(record.references()),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Removes the records that have no name, unless there are names that can't be read. The caller holds the
+    /// exclusive lock, and collects the blobs.
+    pub(super) fn forget_nameless_artifacts(&self) -> Result<(), Error> {
+        let directory = self.data.join("artifacts");
+        let manifests = self.artifact_manifests()?;
+        let tags = self.artifact_names();
+        let names = tags.list()?;
+        if names.len() != tags.count()? {
+            return Ok(());
+        }
+        let named: HashSet<Digest> = names.into_iter().map(|tag| tag.manifest).collect();
+        let mut nameless = manifests.iter().filter(|it| !named.contains(it)).peekable();
+        let is_changed = nameless.peek().is_some();
+        for manifest in nameless {
+            let path = self.artifact_path(manifest);
+            fs::remove_file(&path).map_err(Error::io(format!("remove {}", path.display())))?;
+        }
+        if is_changed {
+            sync_removal(&directory)?;
+        }
+        // Where nothing is left it is as if there had never been an artifact.
+        let _ = fs::remove_dir(directory.join("names")).and_then(|()| fs::remove_dir(directory));
+        Ok(())
+    }
+
+    /// Everything that artifacts need. The caller holds the exclusive lock.
+    pub(super) fn needed_by_artifacts(&self, digests: &mut HashSet<Digest>) -> Result<(), Error> {
+        for manifest in self.artifact_manifests()? {
+            if let Some(record) = self.artifact(&manifest)? {
+                digests.extend(record.references().cloned());
+            }
+        }
+        Ok(())
+    }
+
+    /// The files that artifacts have, in the order of [`Store::artifacts`]: records, names and blobs.
+    pub fn artifact_parts(&self) -> Result<Vec<Part>, Error> {
+        let mut parts = Vec::new();
+        for artifact in self.artifacts()? {
+            let names = self.artifact_names();
+            parts.extend(
+                artifact
+                    .names
+                    .iter()
+                    .map(|name| Part::File(names.path(name))),
+            );
+            let record = &artifact.record;
+            parts.push(Part::File(self.artifact_path(&record.manifest)));
+            let blobs = record.references().map(|digest| self.blobs.path(digest));
+            parts.extend(blobs.map(Part::File));
+        }
+        parts.sort();
+        parts.dedup();
+        Ok(parts)
+    }
+
+    /// The manifests of all records, by the names of their files.
+    pub fn artifact_manifests(&self) -> Result<Vec<Digest>, Error> {
+        let directory = self.data.join("artifacts");
+        let failed = |error| Error::io(format!("read {}", directory.display()))(error);
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(failed)?,
+        };
+        let mut manifests = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            let hex = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            manifests.extend(hex.and_then(Digest::from_hex));
+        }
+        manifests.sort_unstable();
+        Ok(manifests)
+    }
+
+    /// Writes an artifact's record again, from its manifest; false if that is not here, or is damaged.
+    pub fn rebuild_artifact(&self, manifest: &Digest) -> Result<bool, Error> {
+        let Ok(document) = self.manifest(manifest) else {
+            return Ok(false);
+        };
+        let Ok(record) = ArtifactRecord::of(manifest, &document) else {
+            return Ok(false);
+        };
+        let _lock = StoreLock::exclusive(&self.data)?;
+        let path = self.artifact_path(manifest);
+        if path.is_dir() {
+            crate::remove::remove_tree(&path)?;
+        }
+        write_document(&self.data, &path, &record)?;
+        Ok(true)
+    }
+
+    /// Removes an artifact whatever it lacks, and all of its names; what is to be deleted.
+    pub fn drop_artifact(&self, manifest: &Digest) -> Result<Vec<PathBuf>, Error> {
+        let _lock = StoreLock::exclusive(&self.data)?;
+        let names = self.artifact_names();
+        for tag in names.list()? {
+            if tag.manifest == *manifest {
+                names.remove(&tag.reference)?;
+            }
+        }
+        names.sync()?;
+        let path = self.artifact_path(manifest);
+        if self.artifact(manifest).is_err() {
+            crate::remove::remove_tree(&path)?;
+        }
+        self.delete_artifact(manifest)
+    }
+
+    /// The names of an artifact, in order, be its record readable or not.
+    pub fn names_of_artifact(&self, manifest: &Digest) -> Result<Vec<String>, Error> {
+        let tags = self.artifact_names().list()?.into_iter();
+        let names = tags.filter(|tag| tag.manifest == *manifest);
+        Ok(names.map(|tag| tag.reference).collect())
+    }
+
+    /// The directory of names.
+    pub(super) fn artifact_names(&self) -> Tags {
+        Tags::at(&self.artifact_names_directory())
+    }
+
+    pub(super) fn artifact_names_directory(&self) -> PathBuf {
+        self.data.join("artifacts/names")
+    }
+
+    pub(super) fn artifact_path(&self, manifest: &Digest) -> PathBuf {
+        artifact_path(&self.data, manifest)
+    }
+
+    /// Makes what is missing of the directories, so that it outlives a power cut.
+    fn make_artifact_directories(&self) -> Result<(), Error> {
+        let names = self.artifact_names_directory();
+        if names.is_dir() {
+            return Ok(());
+        }
+        make_directory(&names)?;
+        sync_directory(&self.data.join("artifacts"))?;
+        sync_directory(&self.data)
+    }
+}
+
+fn artifact_path(data: &Path, manifest: &Digest) -> PathBuf {
+    data.join("artifacts")
+        .join(format!("{}.json", manifest.hex()))
+}
+
+fn check_taking(name: &str, before: Option<&Digest>, taking: Taking<'_>) -> Result<(), Error> {
+    match (before, taking) {
+        (_, Taking::Any) | (None, Taking::None) => Ok(()),
+        (Some(_), Taking::None) => Err(Error::Conflict(format!(
+            "{name}: artifact already exists: use --replace, or --append"
+        ))),
+        (Some(before), Taking::This(expected)) if before == expected => Ok(()),
+        (_, Taking::This(_)) => Err(Error::Conflict(format!(
+            "{name}: somebody else has changed the artifact meanwhile: try again"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::manifest::OCI_MANIFEST;
+
+    struct Fixture {
+        _directory: tempfile::TempDir,
+        store: Store,
+    }
+
+    fn fixture() -> Fixture {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        Fixture {
+            _directory: directory,
+            store,
+        }
+    }
+
+    /// An artifact with one blob of this content.
+    fn manifest(store: &Store, content: &str) -> Digest {
+        let blobs = store.blobs();
+        let config = blobs.put(b"{}", None).unwrap();
+        let blob = blobs.put(content.as_bytes(), None).unwrap();
+        let text = json!({
+            "schemaVersion": 2, "mediaType": OCI_MANIFEST,
+            "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2},
+            "layers": [{"mediaType": "text/plain", "digest": blob, "size": content.len()}],
+        });
+        blobs.put(text.to_string().as_bytes(), None).unwrap()
+    }
+
+    fn reference(name: &str) -> Reference {
+        Reference::parse(name).unwrap()
+    }
+
+    fn nobody(_: &Digest) -> Result<Vec<String>, Error> {
+        Ok(Vec::new())
+    }
+
+    #[test]
+    fn nothing_is_made_before_the_first_artifact() {
+        let held = fixture();
+        let store = &held.store;
+        assert_eq!(store.artifacts().unwrap(), []);
+        assert_eq!(store.find_artifact("a").unwrap(), None);
+        assert_eq!(store.remove_artifact("a", &nobody).unwrap(), None);
+        store.collect_garbage(true).unwrap();
+        assert!(!store.data.join("artifacts").exists());
+    }
+
+    #[test]
+    fn an_artifact_is_found_by_names_and_digits() {
+        let held = fixture();
+        let store = &held.store;
+        let one = manifest(store, "one");
+        store
+            .add_artifact(&one, &reference("h.example/a/one"), Taking::None)
+            .unwrap();
+        let hex = one.hex();
+        for text in [
+            "h.example/a/one",
+            "h.example/a/one:latest",
+            "a/one",
+            "one:latest",
+            &format!("h.example/a/one@{one}"),
+            hex,
+            &hex[..6],
+            &format!("sha256:{hex}"),
+        ] {
+            let found = store.find_artifact(text).unwrap();
+            assert_eq!(found.unwrap().0.record.manifest, one, "{text}");
+        }
+        for text in [
+            "",
+            "h.example/a/one:other",
+            "g.example/a/one",
+            "ne",
+            "two",
+            "sha256:",
+        ] {
+            assert_eq!(store.find_artifact(text).unwrap(), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn blobs_stay_as_long_as_an_artifact_and_go_with_it() {
+        let held = fixture();
+        let store = &held.store;
+        let (one, two) = (manifest(store, "one"), manifest(store, "two"));
+        store
+            .add_artifact(&one, &reference("localhost/one"), Taking::None)
+            .unwrap();
+        store
+            .add_artifact(&two, &reference("localhost/two"), Taking::None)
+            .unwrap();
+        store.collect_garbage(true).unwrap();
+        assert_eq!(store.blobs().list().unwrap().len(), 5);
+        let removal = store.remove_artifact("one", &nobody).unwrap().unwrap();
+        assert_eq!(removal.manifest, Some(one));
+        // The empty config is the other one's as well.
+        assert_eq!(removal.trash.len(), 2);
+        assert_eq!(store.blobs().list().unwrap().len(), 3);
+        assert_eq!(store.artifacts().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_name_moves_only_as_it_is_said() {
+        let held = fixture();
+        let store = &held.store;
+        let (one, two) = (manifest(store, "one"), manifest(store, "two"));
+        let name = reference("localhost/a");
+        store.add_artifact(&one, &name, Taking::None).unwrap();
+        for taking in [Taking::None, Taking::This(&two)] {
+            let error = store.add_artifact(&two, &name, taking).unwrap_err();
+            assert!(matches!(error, Error::Conflict(_)), "{error}");
+        }
+        let trash = store.add_artifact(&two, &name, Taking::This(&one)).unwrap();
+        assert_eq!(trash.len(), 2);
+        assert_eq!(store.artifact(&one).unwrap(), None);
+        assert_eq!(store.artifact_named(&name).unwrap().unwrap().manifest, two);
+    }
+
+    #[test]
+    fn one_with_several_names_goes_with_the_last() {
+        let held = fixture();
+        let store = &held.store;
+        let one = manifest(store, "one");
+        for name in ["localhost/a", "localhost/b"] {
+            store
+                .add_artifact(&one, &reference(name), Taking::None)
+                .unwrap();
+        }
+        let error = store.remove_artifact(one.hex(), &nobody).unwrap_err();
+        assert!(
+            error.to_string().contains("has several names, localhost/a"),
+            "{error}"
+        );
+        let used = |_: &Digest| Ok(vec!["container c".to_owned()]);
+        // A name that is not the last is nobody's.
+        assert_eq!(
+            store
+                .remove_artifact("a", &used)
+                .unwrap()
+                .unwrap()
+                .trash
+                .len(),
+            0
+        );
+        let error = store.remove_artifact("b", &used).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "artifact localhost/b:latest is in use by container c"
+        );
+        assert_eq!(
+            store
+                .remove_artifact(one.hex(), &nobody)
+                .unwrap()
+                .unwrap()
+                .trash
+                .len(),
+            3
+        );
+        assert_eq!(store.artifacts().unwrap(), []);
+    }
+
+    #[test]
+    fn one_that_a_kill_has_left_without_a_name_is_garbage() {
+        let held = fixture();
+        let store = &held.store;
+        let (one, two) = (manifest(store, "one"), manifest(store, "two"));
+        store
+            .add_artifact(&one, &reference("localhost/one"), Taking::None)
+            .unwrap();
+        store
+            .add_artifact(&two, &reference("localhost/two"), Taking::None)
+            .unwrap();
+        store
+            .artifact_names()
+            .remove("localhost/one:latest")
+            .unwrap();
+        // A name that can't be read may be its.
+        let odd = store.artifact_names_directory().join("odd");
+        fs::write(&odd, "{").unwrap();
+        store.collect_garbage(true).unwrap();
+        assert_eq!(store.artifact_manifests().unwrap().len(), 2);
+        fs::remove_file(&odd).unwrap();
+        store.collect_garbage(true).unwrap();
+        assert_eq!(store.artifact_manifests().unwrap(), [two]);
+        assert_eq!(store.blobs().list().unwrap().len(), 3);
+        store.remove_artifact("two", &nobody).unwrap();
+        store.collect_garbage(true).unwrap();
+        assert!(!store.data.join("artifacts").exists());
+    }
+
+    #[test]
+    fn a_record_is_made_again_from_its_manifest() {
+        let held = fixture();
+        let store = &held.store;
+        let one = manifest(store, "one");
+        store
+            .add_artifact(&one, &reference("localhost/one"), Taking::None)
+            .unwrap();
+        let good = store.artifact(&one).unwrap();
+        fs::write(store.artifact_path(&one), "{").unwrap();
+        assert!(store.artifact(&one).is_err());
+        assert!(
+            store.collect_garbage(true).is_err(),
+            "nothing is removed then"
+        );
+        assert!(store.rebuild_artifact(&one).unwrap());
+        assert_eq!(store.artifact(&one).unwrap(), good);
+        fs::write(store.artifact_path(&one), "{").unwrap();
+        store.drop_artifact(&one).unwrap();
+        assert_eq!(store.artifacts().unwrap(), []);
+    }
+}
