@@ -25,6 +25,9 @@ const ARTIFACTS: &str = "artifacts";
 /// The empty directory beside those of the mounts.
 const EMPTY: &str = "empty";
 
+/// How the layers of a mount of an artifact's file end, among the options of that mount.
+pub const ARTIFACTS_END: &str = "/artifacts/empty";
+
 impl Engine {
     /// The mounts that show an artifact's files: one for each.
     pub(crate) fn artifact_mounts(
