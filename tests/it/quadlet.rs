@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::env::{Env, kelp_program, names};
+use crate::fake_systemd::Systemd;
 
 const WEB: &str = "[Container]\nImage=quay.io/app/web:1\n[Install]\nWantedBy=default.target\n";
 
@@ -305,6 +306,42 @@ fn what_a_replaced_application_had_and_has_not_any_more_is_deleted() {
         names(&env.path("c/containers/systemd")),
         [".shop.app", "front.container"]
     );
+}
+
+/// Nothing would be left to stop it by.
+#[test]
+fn the_service_of_a_unit_that_a_replacement_has_not_any_more_is_stopped() {
+    let Some(env) = Env::new() else { return };
+    let systemd = Systemd::serve(&env);
+    for name in ["web", "job", "kept", "named"] {
+        write(&env, &format!("h/shop/{name}.container"), WEB);
+    }
+    let install = |flags: &[&str]| env.kelp(&[&["quadlet", "install", "shop"], flags].concat());
+    install(&[]).done().exits(0);
+    for name in ["web", "job", "kept", "named", "other"] {
+        systemd.start(&format!("{name}.service"), "true");
+    }
+    systemd.start("job.service", "echo '=> done inactive dead'");
+    for name in ["web", "job", "named"] {
+        fs::remove_file(env.path(&format!("h/shop/{name}.container"))).unwrap();
+    }
+    // Another file makes the same service.
+    let named = WEB.replace("[Install]", "ServiceName=named\n[Install]");
+    write(&env, "h/shop/renamed.container", &named);
+    let done = install(&["--replace"]).done();
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(systemd.stopped(), ["web.service"]);
+    assert!(
+        done.stderr
+            .ends_with("web.service is stopped: its unit is deleted\n"),
+        "{done:?}"
+    );
+    // Also where systemd is told nothing of the rest.
+    fs::remove_file(env.path("h/shop/kept.container")).unwrap();
+    install(&["--replace", "--reload-systemd=false"])
+        .done()
+        .exits(0);
+    assert_eq!(systemd.stopped(), ["kept.service"]);
 }
 
 #[test]
