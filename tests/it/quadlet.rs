@@ -365,6 +365,27 @@ fn a_check_tells_what_is_wrong_and_where() {
         "[Container]\nImage=quay.io/app/web:1\nLogDriver=none\nUlimit=nofile=1:2\nPodmanArgs=--cpus 1 --nosuch\n\
          AddDevice=/dev/null:/dev/x:r\nHostName=%H\n",
     );
+    write(
+        &env,
+        "h/later.container",
+        "[Container]\nImage=quay.io/app/web:1\nPodmanArgs=--sdnotify=maybe\nPodmanArgs=--pull=sometimes\n\
+         Mount=type=artifact,source=quay.io/app/data:1,destination=/c,name=..\n",
+    );
+    write(
+        &env,
+        "h/twice.container",
+        "[Container]\nImage=quay.io/app/web:1\nTmpfs=/a\nVolume=b:/a\n",
+    );
+    write(
+        &env,
+        "h/later.image",
+        "[Image]\nImage=quay.io/app/web:1\nPolicy=sometimes\n",
+    );
+    write(
+        &env,
+        "h/later.artifact",
+        "[Artifact]\nArtifact=quay.io/app/data:1\nDecryptionKey=key\n",
+    );
     let check = |words: &[&str]| {
         let done = env.kelp(&[&["quadlet", "check"], words].concat()).done();
         assert_eq!(done.stderr, "");
@@ -379,6 +400,34 @@ refused.container:6: error: AddDevice=: --device /dev/null: fewer permissions th
 which only root has
 ";
     assert_eq!(check(&["refused.container"]), (1, refused.to_owned()));
+    // What the engine would say when the service starts.
+    for (unit, expected) in [
+        (
+            "later.container",
+            "later.container:3: error: PodmanArgs=: invalid --sdnotify \"maybe\"",
+        ),
+        (
+            "later.container",
+            "later.container:4: error: PodmanArgs=: unsupported pull policy \"sometimes\"",
+        ),
+        (
+            "later.container",
+            "later.container:5: error: Mount=: invalid name \"..\": it is no file's name",
+        ),
+        (
+            "twice.container",
+            "twice.container: error: /a: duplicate mount destination",
+        ),
+        ("later.image", "later.image:3: error: Policy=: "),
+        (
+            "later.artifact",
+            "later.artifact:3: warning: DecryptionKey=: kelp artifact pull has no --decryption-key yet",
+        ),
+    ] {
+        let (code, said) = check(&[unit]);
+        assert!(code == 1 && said.contains(expected), "{expected}: {said}");
+    }
+    assert!(!env.path("d/kelp/volumes").exists(), "nothing is made");
     let (code, said) = check(&["q"]);
     assert_eq!(code, 1);
     let subnet =
