@@ -106,7 +106,11 @@ fn files_are_mounted_where_they_are_asked_for() {
     let line = env
         .kelp(&["run", "--rm", "--mount", none, &image, "true"])
         .fails(125);
-    assert_eq!(line, "Error: localhost/none: artifact does not exist");
+    let pull = "pull it first (kelp artifact pull localhost/none)";
+    assert_eq!(
+        line,
+        format!("Error: localhost/none: artifact does not exist: {pull}")
+    );
     let mount = format!("type=artifact,src={several},dst=/d");
     let twice = [
         "run",

@@ -17,7 +17,7 @@ use oci_spec::runtime::Mount;
 use rustix::io::Errno;
 
 use crate::layered::{Layer, Mounting, SUBDIRECTORY};
-use crate::{Engine, Error};
+use crate::{Engine, Error, Kind};
 
 /// The directory of a container's record that has the links.
 const ARTIFACTS: &str = "artifacts";
@@ -37,7 +37,17 @@ impl Engine {
         of: &mut Mounting<'_>,
     ) -> Result<Vec<Mount>, Error> {
         let store = self.store()?;
-        let (artifact, _) = self.find_artifact(&store, &asked.source)?;
+        let source = &asked.source;
+        let (artifact, _) = self.find_artifact(&store, source).map_err(|error| {
+            if error.kind() != Kind::NotFound {
+                return error;
+            }
+            let line = error.line();
+            Error::new(
+                Kind::NotFound,
+                format!("{line}: pull it first (kelp artifact pull {source})"),
+            )
+        })?;
         let choice = Choice {
             digest: asked.digest.as_deref(),
             title: asked.title.as_deref(),

@@ -320,7 +320,7 @@ impl Store {
         Ok(())
     }
 
-    /// The files that artifacts have, in the order of [`Store::artifacts`]: records, names and blobs.
+    /// The files that artifacts have, each once: records, names and blobs.
     pub fn artifact_parts(&self) -> Result<Vec<Part>, Error> {
         let mut parts = Vec::new();
         for artifact in self.artifacts()? {
