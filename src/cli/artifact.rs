@@ -42,6 +42,16 @@ enum Command {
     Rm(artifact_rm::Args),
 }
 
+impl Args {
+    /// Whether the flags can be meant, as far as that is known before anything is done.
+    pub fn check(&self) -> anyhow::Result<()> {
+        match &self.command {
+            Command::Pull(args) => args.check(),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Runs the command of the group.
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     match args.command {
@@ -61,7 +71,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         }
         Command::Inspect(args) => artifact_inspect::run(engine, &args),
         Command::Ls(args) => artifact_ls::run(engine, &args),
-        Command::Pull(args) => artifact_pull::run(engine, args),
+        Command::Pull(args) => artifact_pull::run(engine, &args),
         Command::Push(args) => artifact_push::run(engine, &args),
         Command::Rm(args) => artifact_rm::run(engine, &args),
     }

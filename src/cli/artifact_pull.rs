@@ -29,15 +29,30 @@ pub struct Args {
     artifact: String,
 }
 
+impl Args {
+    /// Whether the flags can be meant, as far as that is known before anything is done.
+    pub fn check(&self) -> anyhow::Result<()> {
+        Ok(self.request()?.access.check()?)
+    }
+
+    fn request(&self) -> anyhow::Result<ArtifactPullRequest> {
+        let mut request = ArtifactPullRequest {
+            access: self.access.request(),
+            quiet: self.quiet,
+        };
+        request.access.credentials.clone_from(&self.creds);
+        request
+            .access
+            .signature_policy
+            .clone_from(&self.signature_policy);
+        self.retry.apply(&mut request.access, defaults::load()?)?;
+        Ok(request)
+    }
+}
+
 /// Pulls it and prints its digest.
-pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
-    let mut request = ArtifactPullRequest {
-        access: args.access.request(),
-        quiet: args.quiet,
-    };
-    request.access.credentials = args.creds;
-    request.access.signature_policy = args.signature_policy;
-    args.retry.apply(&mut request.access, defaults::load()?)?;
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    let request = args.request()?;
     output::line(engine.pull_artifact(&args.artifact, &request)?)?;
     Ok(0)
 }

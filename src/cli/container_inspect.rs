@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use kelp_args::RestartPolicy;
 use kelp_args::Signal;
+use kelp_engine::artifact::ARTIFACTS_END;
 use kelp_engine::container::config::{Config, Notify, Systemd};
 use kelp_engine::container::health::{Check, HealthConfig, LogDestination};
 use kelp_engine::container::inspect::Inspection;
@@ -210,6 +211,9 @@ fn describe_mount(engine: &Engine, mount: &Value) -> Value {
         .iter()
         .find_map(|option| option.strip_prefix("X-mount.subdir="));
     options.retain(|option| !option.starts_with("X-"));
+    let is_artifacts = options
+        .iter()
+        .any(|option| option.starts_with("lowerdir=") && option.ends_with(ARTIFACTS_END));
     let mut value = json!({
         "Type": "bind",
         "Source": source,
@@ -221,7 +225,7 @@ fn describe_mount(engine: &Engine, mount: &Value) -> Value {
         "Propagation": propagation(&options),
     });
     if mount["type"] == "overlay" && !source.starts_with('/') {
-        value["Type"] = "image".into();
+        value["Type"] = if is_artifacts { "artifact" } else { "image" }.into();
         value["Options"] = Value::Null;
         value["Propagation"] = "".into();
     }
@@ -230,7 +234,8 @@ fn describe_mount(engine: &Engine, mount: &Value) -> Value {
         value["Driver"] = "local".into();
         value["Name"] = name.into();
     }
-    if let Some(subpath) = subpath {
+    // A file of an artifact's is found by a number that says nothing to anybody.
+    if let Some(subpath) = subpath.filter(|_| !is_artifacts) {
         value["SubPath"] = subpath.into();
     }
     value

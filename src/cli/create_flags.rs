@@ -172,7 +172,11 @@ impl CreateFlags {
 
     /// Whether a container can be made with them, as far as they say it.
     pub fn check(&self) -> anyhow::Result<()> {
-        self.options(defaults::load()?).map(drop)
+        let conf = defaults::load()?;
+        let options = self.options(conf)?;
+        options.check()?;
+        self.pull_request(&options, conf)?.check()?;
+        Ok(())
     }
 
     fn options(&self, conf: &Conf) -> anyhow::Result<CreateOptions> {

@@ -46,21 +46,36 @@ pub struct Args {
     images: Vec<String>,
 }
 
+impl Args {
+    /// Whether the flags can be meant, as far as that is known before anything is done.
+    pub fn check(&self) -> anyhow::Result<()> {
+        Ok(self.request()?.check()?)
+    }
+
+    fn request(&self) -> anyhow::Result<PullRequest> {
+        let mut request = PullRequest {
+            access: self.access.request(),
+            ..PullRequest::default()
+        };
+        self.platform.apply(&mut request);
+        request.policy = self.policy.parse::<PullPolicy>()?;
+        request.access.credentials.clone_from(&self.creds);
+        let conf = defaults::load()?;
+        self.retry.apply(&mut request.access, conf)?;
+        request.keep_storage = keep_storage(conf)?;
+        request
+            .access
+            .signature_policy
+            .clone_from(&self.signature_policy);
+        request.quiet = self.quiet;
+        Ok(request)
+    }
+}
+
 /// Pulls each and prints its id; what could not be had is told of at the end.
 pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
-    let mut request = PullRequest {
-        access: args.access.request(),
-        ..PullRequest::default()
-    };
-    args.platform.apply(&mut request);
-    request.policy = args.policy.parse::<PullPolicy>()?;
-    request.access.credentials = args.creds;
-    let conf = defaults::load()?;
-    args.retry.apply(&mut request.access, conf)?;
-    request.keep_storage = keep_storage(conf)?;
-    request.access.signature_policy = args.signature_policy;
+    let request = args.request()?;
     let _ = args.disable_content_trust;
-    request.quiet = args.quiet;
     let mut errors = Vec::new();
     let mut images = Vec::new();
     for image in args.images {

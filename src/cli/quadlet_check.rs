@@ -125,12 +125,16 @@ fn refusal(kelp: &Command, command: &[&str], words: &[String]) -> Option<String>
         Ok(read) => read,
         Err(error) => return Some(usage_error::line(&error)),
     };
-    let checked = match &read.command {
+    // As the command itself has it, before it does anything.
+    let checked = match read.command {
         super::Command::OnContainers(container::Command::Run(args)) => args.check(),
+        super::Command::Pull(args) => args.check(),
+        super::Command::Artifact(args) => args.check(),
+        super::Command::Volume(args) => args.check(),
         super::Command::Pod(pod::Args {
             command: pod::Command::Create(args),
         }) => args.check(),
-        _ => return None,
+        _ => Ok(()),
     };
     // A file that is to be read may be there when the service starts.
     let refused = checked.err().map(|error| exit::line(&error));
@@ -180,11 +184,85 @@ mod tests {
                      root has",
                 ),
             ),
-            (&["volume", "create"], &["--opt", "o=x"], None),
+            (
+                &["run"],
+                &["--sdnotify", "maybe"],
+                Some("invalid --sdnotify \"maybe\""),
+            ),
+            (
+                &["run"],
+                &["--pull", "sometimes"],
+                Some("unsupported pull policy \"sometimes\""),
+            ),
+            (&["run"], &["--network", "front"], Some("front")),
+            (
+                &["run"],
+                &["--secret", "key"],
+                Some("--secret is not supported by kelp yet"),
+            ),
+            (&["run"], &["--platform", "linux/"], Some("linux/")),
+            (
+                &["run"],
+                &["-d", "--rmi"],
+                Some("--rmi and --detach exclude each other"),
+            ),
+            (
+                &["run"],
+                &["--tmpfs", "/a", "--volume", "b:/a"],
+                Some("/a: duplicate mount destination"),
+            ),
+            (
+                &["run"],
+                &["--label", "io.containers.autoupdate=daily"],
+                Some("invalid auto-update policy \"daily\""),
+            ),
+            // Which image it is of is said elsewhere.
+            (
+                &["run"],
+                &["--label", "io.containers.autoupdate=registry"],
+                None,
+            ),
+            (&["run"], &["--cap-add", "FLY"], Some("FLY")),
+            (
+                &["pull"],
+                &["--policy", "sometimes"],
+                Some("unsupported pull policy"),
+            ),
+            (
+                &["pull"],
+                &["--creds", ":x"],
+                Some("--creds is USER:PASSWORD"),
+            ),
+            (
+                &["artifact", "pull"],
+                &["--creds", ":x"],
+                Some("--creds is USER:PASSWORD"),
+            ),
+            (
+                &["artifact", "pull"],
+                &["--decryption-key", "k"],
+                Some("--decryption-key is not supported by kelp yet"),
+            ),
+            (&["artifact", "pull"], &["--retry", "2", "--quiet"], None),
+            (
+                &["volume", "create"],
+                &["--opt", "o=x"],
+                Some("the local volume driver has no option o=x"),
+            ),
+            (
+                &["volume", "create"],
+                &["--driver", "nfs"],
+                Some("there is no volume driver nfs"),
+            ),
+            (&["volume", "create"], &["--label", "a=b"], None),
         ] {
             let words: Vec<_> = words.iter().map(|&word| word.to_owned()).collect();
             let found = refusal(&kelp, command, &words);
-            assert_eq!(found.as_deref(), said, "{words:?}");
+            let fits = match (&found, said) {
+                (Some(found), Some(said)) => found.contains(said),
+                (found, said) => found.is_none() && said.is_none(),
+            };
+            assert!(fits, "{words:?}: {found:?} and not {said:?}");
         }
     }
 }

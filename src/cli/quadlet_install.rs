@@ -1,14 +1,15 @@
 //! `kelp quadlet install`.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use kelp_engine::Engine;
-use kelp_quadlet::Kind;
+use kelp_engine::units::Units;
 use kelp_quadlet::bundle::{self, Bundle, Input};
-use kelp_quadlet::store;
+use kelp_quadlet::{Kind, Set, load, store};
 
-use super::{output, quadlet};
+use super::{output, quadlet, quadlet_rm};
 
 /// Install Quadlet files, for systemd to make services of
 #[derive(clap::Args)]
@@ -34,6 +35,8 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let bundles = bundles(engine, &args.sources)?;
     // Where there is no systemd, nothing is left half done.
     let mut systemd = args.reload_systemd.then(|| connect(engine)).transpose()?;
+    let (directories, _) = quadlet::environment().directories();
+    let (before, _) = load(&directories);
     let installed = store::install(&directory, &bundles, args.replace)?;
     for path in &installed.written {
         output::line(path.display())?;
@@ -44,15 +47,52 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
             path.display()
         ));
     }
+    // Before the reload: systemd still knows how those services end.
+    let stopped = stop_deleted(engine, systemd.as_mut(), &before, &installed.deleted);
     if let Some(systemd) = &mut systemd {
         systemd.reload()?;
         engine.tell_of_linger();
     }
+    stopped?;
     Ok(0)
 }
 
+/// Stops the services of units that are deleted, as `quadlet rm --force` does: nothing would be left to stop them by.
+fn stop_deleted(
+    engine: &Engine,
+    systemd: Option<&mut Units>,
+    before: &Set,
+    deleted: &[PathBuf],
+) -> anyhow::Result<()> {
+    let services = quadlet_rm::services(before, deleted);
+    if services.is_empty() {
+        return Ok(());
+    }
+    let mut found = None;
+    let systemd = match systemd {
+        Some(systemd) => systemd,
+        None => match engine.units() {
+            Ok(units) => found.insert(units),
+            // Where there is no systemd, nothing runs by it.
+            Err(_) => return Ok(()),
+        },
+    };
+    let (directories, _) = quadlet::environment().directories();
+    let (after, _) = load(&directories);
+    let others: BTreeSet<_> = after.iter().map(quadlet_rm::service).collect();
+    for service in systemd.running(&services)? {
+        // One that another file makes now goes on.
+        if others.contains(&service) {
+            continue;
+        }
+        engine.stop_unit(&service)?;
+        output::note(format_args!("{service} is stopped: its unit is deleted"));
+    }
+    Ok(())
+}
+
 /// The user's systemd, and what to do without one.
-pub fn connect(engine: &Engine) -> anyhow::Result<kelp_engine::units::Units> {
+pub fn connect(engine: &Engine) -> anyhow::Result<Units> {
     engine.units().map_err(|error| {
         let line = error.line();
         anyhow::anyhow!("{line}; --reload-systemd=false does without")

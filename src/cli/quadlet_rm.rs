@@ -159,11 +159,12 @@ fn remove(
 }
 
 /// The services of units' files. One that another file of its name hides has none.
-fn services(set: &Set, units: &[PathBuf]) -> Vec<String> {
+pub(super) fn services(set: &Set, units: &[PathBuf]) -> Vec<String> {
     let units = set.iter().filter(|unit| units.contains(&unit.path));
     units.map(service).collect()
 }
 
-fn service(unit: &Source) -> String {
+/// The service of a unit's file.
+pub(super) fn service(unit: &Source) -> String {
     format!("{}.service", unit.service())
 }

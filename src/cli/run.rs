@@ -35,18 +35,26 @@ pub struct Args {
 impl Args {
     /// Whether the flags can be meant, as far as that is known before anything is done.
     pub fn check(&self) -> anyhow::Result<()> {
+        self.check_streams()?;
         self.create.check()
+    }
+
+    fn check_streams(&self) -> anyhow::Result<()> {
+        if self.detach && self.create.names_streams() {
+            anyhow::bail!("--attach and --detach exclude each other");
+        }
+        if self.detach && self.rmi {
+            anyhow::bail!(
+                "--rmi and --detach exclude each other: nobody waits to remove the image"
+            );
+        }
+        Ok(())
     }
 }
 
 /// Runs it; the exit code.
 pub fn run(engine: &Engine, runtime: &RuntimeFlags, args: &Args) -> anyhow::Result<i32> {
-    if args.detach && args.create.names_streams() {
-        anyhow::bail!("--attach and --detach exclude each other");
-    }
-    if args.detach && args.rmi {
-        anyhow::bail!("--rmi and --detach exclude each other: nobody waits to remove the image");
-    }
+    args.check_streams()?;
     let (mut options, pull) = args.create.requests(runtime)?;
     if args.rmi && options.restart != RestartPolicy::No {
         anyhow::bail!(

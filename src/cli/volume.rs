@@ -28,6 +28,16 @@ enum Command {
     Rm(volume_rm::Args),
 }
 
+impl Args {
+    /// Whether the flags can be meant, as far as that is known before anything is done.
+    pub fn check(&self) -> anyhow::Result<()> {
+        match &self.command {
+            Command::Create(args) => args.check(),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Runs the command of the group.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     match &args.command {

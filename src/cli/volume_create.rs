@@ -27,14 +27,22 @@ pub struct Args {
     name: Option<String>,
 }
 
+impl Args {
+    /// Whether the flags can be meant.
+    pub fn check(&self) -> anyhow::Result<()> {
+        if self.driver != "local" {
+            bail!("there is no volume driver {}: use local", self.driver);
+        }
+        if let Some(option) = self.options.first() {
+            bail!("the local volume driver has no option {option}");
+        }
+        Ok(())
+    }
+}
+
 /// Makes it and prints its name.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
-    if args.driver != "local" {
-        bail!("there is no volume driver {}: use local", args.driver);
-    }
-    if let Some(option) = args.options.first() {
-        bail!("the local volume driver has no option {option}");
-    }
+    args.check()?;
     let labels: BTreeMap<_, _> = args
         .label
         .iter()

@@ -29,6 +29,7 @@ struct Shared {
     directory: PathBuf,
     units: Mutex<BTreeMap<String, Unit>>,
     restarted: Mutex<Vec<String>>,
+    stopped: Mutex<Vec<String>>,
 }
 
 #[derive(Clone)]
@@ -51,6 +52,7 @@ impl Systemd {
             directory: env.path("h"),
             units: Mutex::default(),
             restarted: Mutex::default(),
+            stopped: Mutex::default(),
         });
         let socket = env.runtime().join("systemd/private");
         fs::create_dir(socket.parent().unwrap()).unwrap();
@@ -87,6 +89,11 @@ impl Systemd {
         };
         let mut units = self.shared.units.lock().unwrap();
         units.insert(name.to_owned(), unit);
+    }
+
+    /// Which units were stopped since this was asked last, in that order.
+    pub(crate) fn stopped(&self) -> Vec<String> {
+        std::mem::take(&mut *self.shared.stopped.lock().unwrap())
     }
 
     /// Which units were started again since this was asked last, in that order.
@@ -180,6 +187,26 @@ impl Shared {
                     Box::new(removed),
                 ]
             }
+            ("StopUnit", [unit, mode]) if is_known(unit) && mode == "replace" => {
+                let unit = unit.clone();
+                let job = "/org/freedesktop/systemd1/job/8";
+                let removed = move || {
+                    let state = ["inactive", "dead"].map(str::to_owned);
+                    self.units.lock().unwrap().get_mut(&unit).unwrap().state = state;
+                    self.stopped.lock().unwrap().push(unit.clone());
+                    let mut body = 8_u32.to_le_bytes().to_vec();
+                    for text in [job, &unit, "done"] {
+                        string(&mut body, text);
+                    }
+                    message(4, &[(3, "s", "JobRemoved"), (8, "g", "uoss")], None, &body)
+                };
+                vec![
+                    Box::new(move || call.returns("o", &text(job))),
+                    Box::new(removed),
+                ]
+            }
+            ("Reload", _) => vec![Box::new(|| message(2, &[], Some(call.serial), &[]))],
+            ("ListUnitsByPatterns", _) => vec![Box::new(|| self.list(call))],
             ("RestartUnit", _) => vec![Box::new(|| call.refused("NoSuchUnit"))],
             ("Get", [_, name]) => vec![Box::new({
                 let value = self.property(&call.path, name);
@@ -191,6 +218,43 @@ impl Shared {
             })],
             _ => vec![Box::new(|| call.refused("UnknownMethod"))],
         }
+    }
+
+    /// The units whose names are among the patterns, or are instances of a template among them.
+    fn list(&self, call: &Call) -> Vec<u8> {
+        // Behind an empty list of states and the length of the patterns.
+        let patterns = strings(&call.body[8..]);
+        let fits = |name: &str| {
+            patterns
+                .iter()
+                .any(|pattern| match pattern.split_once('*') {
+                    Some((before, after)) => name.starts_with(before) && name.ends_with(after),
+                    None => name == pattern,
+                })
+        };
+        let mut listed = Vec::new();
+        for (name, unit) in self
+            .units
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|(name, _)| fits(name))
+        {
+            align(&mut listed, 8);
+            let [active, sub] = &unit.state;
+            for word in [name, "", "loaded", active, sub, "", "/unit"] {
+                string(&mut listed, word);
+            }
+            align(&mut listed, 4);
+            listed.extend(0_u32.to_le_bytes());
+            for word in ["", "/"] {
+                string(&mut listed, word);
+            }
+        }
+        let mut body = (listed.len() as u32).to_le_bytes().to_vec();
+        align(&mut body, 8);
+        body.extend(listed);
+        call.returns("a(ssssssouso)", &body)
     }
 
     fn property(&self, path: &str, name: &str) -> String {
@@ -257,17 +321,7 @@ impl Call {
 
     /// Its arguments, as far as they are texts.
     fn strings(&self) -> Vec<String> {
-        let mut strings = Vec::new();
-        let mut at = 0;
-        while at + 4 <= self.body.len() {
-            let length = number(&self.body, at) as usize;
-            let Some(bytes) = self.body.get(at + 4..at + 4 + length) else {
-                break;
-            };
-            strings.push(String::from_utf8_lossy(bytes).into_owned());
-            at = (at + 4 + length + 1).next_multiple_of(4);
-        }
-        strings
+        strings(&self.body)
     }
 
     fn returns(&self, signature: &str, body: &[u8]) -> Vec<u8> {
@@ -279,6 +333,21 @@ impl Call {
         let fields = [(4, "s", name.as_str()), (8, "g", "s")];
         message(3, &fields, Some(self.serial), &text("it is refused"))
     }
+}
+
+/// Texts, one after the other.
+fn strings(bytes: &[u8]) -> Vec<String> {
+    let mut strings = Vec::new();
+    let mut at = 0;
+    while at + 4 <= bytes.len() {
+        let length = number(bytes, at) as usize;
+        let Some(text) = bytes.get(at + 4..at + 4 + length) else {
+            break;
+        };
+        strings.push(String::from_utf8_lossy(text).into_owned());
+        at = (at + 4 + length + 1).next_multiple_of(4);
+    }
+    strings
 }
 
 fn number(bytes: &[u8], at: usize) -> u32 {

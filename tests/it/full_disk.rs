@@ -3,6 +3,7 @@
 mod steps;
 
 use crate::archive::{Layer, noise};
+use crate::artifacts::Artifact;
 use crate::env::Env;
 use crate::image::Image;
 use crate::kelp::around;
@@ -106,8 +107,14 @@ fn space_is_made_on_a_disk_without_a_free_byte() {
         Image::empty().layer(Layer::default().file("noise", 0o644, &noise))
     });
     let elsewhere = env.word("h/saved");
+    let address = &env.registry().address;
+    let artifact = Artifact::new()
+        .file("noise", "noise")
+        .push(address, "fits-too");
+    let artifact = artifact.trim_start_matches("sha256:");
     let after = format!(
         "kelp() {{ {kelp} \"$@\" 2>&1 || echo \"$1: $?\"; }}
+         kelp artifact pull -q {address}/fits-too >/dev/null
          kelp create --network none --name made {image} true
          kelp manifest create localhost/list {image} >/dev/null
          kelp volume create filled; kelp volume create unused; echo >kelp/volumes/unused/_data/file
@@ -120,11 +127,11 @@ fn space_is_made_on_a_disk_without_a_free_byte() {
          kelp push -q --tls-verify=false {image} {registry}/elsewhere/full
          kelp manifest push -q --all --tls-verify=false localhost/list {registry}/elsewhere/list
          kelp system check --max 0s
-         echo less; kelp rm made; kelp manifest rm localhost/list >/dev/null; kelp rmi {image}
+         echo less; kelp artifact rm {artifact}; kelp rm made; kelp manifest rm localhost/list >/dev/null; kelp rmi {image}
          kelp image prune -f; kelp volume rm filled; kelp volume prune -f; kelp system prune -f
          echo left; find kelp/tmp kelp/layers kelp/blobs kelp/containers kelp/volumes -type f
          kelp load -q -i {elsewhere}; kelp system check",
-        registry = env.registry().address,
+        registry = address,
         kelp = crate::env::kelp_program().display(),
     );
     let (code, stdout, stderr) = on_small_disk(&env, "4m", &["pull", "-q", &image], &after);
@@ -141,7 +148,7 @@ fn space_is_made_on_a_disk_without_a_free_byte() {
     assert!(says(tag, "a name or a record takes at least 4 kB"), "{tag}");
     assert!(says(save, "what is written takes 1."), "{save}");
     let expected = format!(
-        "less\nmade\nUntagged: {image}\nDeleted: {id}\nfilled\nunused\nTotal reclaimed space: 0B\nleft\n\
+        "less\n{artifact}\nmade\nUntagged: {image}\nDeleted: {id}\nfilled\nunused\nTotal reclaimed space: 0B\nleft\n\
          Loaded image: {image}\n"
     );
     assert_eq!(rest, expected);

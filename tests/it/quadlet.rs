@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::env::{Env, kelp_program, names};
+use crate::fake_systemd::Systemd;
 
 const WEB: &str = "[Container]\nImage=quay.io/app/web:1\n[Install]\nWantedBy=default.target\n";
 
@@ -307,6 +308,42 @@ fn what_a_replaced_application_had_and_has_not_any_more_is_deleted() {
     );
 }
 
+/// Nothing would be left to stop it by.
+#[test]
+fn the_service_of_a_unit_that_a_replacement_has_not_any_more_is_stopped() {
+    let Some(env) = Env::new() else { return };
+    let systemd = Systemd::serve(&env);
+    for name in ["web", "job", "kept", "named"] {
+        write(&env, &format!("h/shop/{name}.container"), WEB);
+    }
+    let install = |flags: &[&str]| env.kelp(&[&["quadlet", "install", "shop"], flags].concat());
+    install(&[]).done().exits(0);
+    for name in ["web", "job", "kept", "named", "other"] {
+        systemd.start(&format!("{name}.service"), "true");
+    }
+    systemd.start("job.service", "echo '=> done inactive dead'");
+    for name in ["web", "job", "named"] {
+        fs::remove_file(env.path(&format!("h/shop/{name}.container"))).unwrap();
+    }
+    // Another file makes the same service.
+    let named = WEB.replace("[Install]", "ServiceName=named\n[Install]");
+    write(&env, "h/shop/renamed.container", &named);
+    let done = install(&["--replace"]).done();
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(systemd.stopped(), ["web.service"]);
+    assert!(
+        done.stderr
+            .ends_with("web.service is stopped: its unit is deleted\n"),
+        "{done:?}"
+    );
+    // Also where systemd is told nothing of the rest.
+    fs::remove_file(env.path("h/shop/kept.container")).unwrap();
+    install(&["--replace", "--reload-systemd=false"])
+        .done()
+        .exits(0);
+    assert_eq!(systemd.stopped(), ["kept.service"]);
+}
+
 #[test]
 fn a_check_tells_what_is_wrong_and_where() {
     let Some(env) = Env::new() else { return };
@@ -328,6 +365,27 @@ fn a_check_tells_what_is_wrong_and_where() {
         "[Container]\nImage=quay.io/app/web:1\nLogDriver=none\nUlimit=nofile=1:2\nPodmanArgs=--cpus 1 --nosuch\n\
          AddDevice=/dev/null:/dev/x:r\nHostName=%H\n",
     );
+    write(
+        &env,
+        "h/later.container",
+        "[Container]\nImage=quay.io/app/web:1\nPodmanArgs=--sdnotify=maybe\nPodmanArgs=--pull=sometimes\n\
+         Mount=type=artifact,source=quay.io/app/data:1,destination=/c,name=..\n",
+    );
+    write(
+        &env,
+        "h/twice.container",
+        "[Container]\nImage=quay.io/app/web:1\nTmpfs=/a\nVolume=b:/a\n",
+    );
+    write(
+        &env,
+        "h/later.image",
+        "[Image]\nImage=quay.io/app/web:1\nPolicy=sometimes\n",
+    );
+    write(
+        &env,
+        "h/later.artifact",
+        "[Artifact]\nArtifact=quay.io/app/data:1\nDecryptionKey=key\n",
+    );
     let check = |words: &[&str]| {
         let done = env.kelp(&[&["quadlet", "check"], words].concat()).done();
         assert_eq!(done.stderr, "");
@@ -342,6 +400,34 @@ refused.container:6: error: AddDevice=: --device /dev/null: fewer permissions th
 which only root has
 ";
     assert_eq!(check(&["refused.container"]), (1, refused.to_owned()));
+    // What the engine would say when the service starts.
+    for (unit, expected) in [
+        (
+            "later.container",
+            "later.container:3: error: PodmanArgs=: invalid --sdnotify \"maybe\"",
+        ),
+        (
+            "later.container",
+            "later.container:4: error: PodmanArgs=: unsupported pull policy \"sometimes\"",
+        ),
+        (
+            "later.container",
+            "later.container:5: error: Mount=: invalid name \"..\": it is no file's name",
+        ),
+        (
+            "twice.container",
+            "twice.container: error: /a: duplicate mount destination",
+        ),
+        ("later.image", "later.image:3: error: Policy=: "),
+        (
+            "later.artifact",
+            "later.artifact:3: warning: DecryptionKey=: kelp artifact pull has no --decryption-key yet",
+        ),
+    ] {
+        let (code, said) = check(&[unit]);
+        assert!(code == 1 && said.contains(expected), "{expected}: {said}");
+    }
+    assert!(!env.path("d/kelp/volumes").exists(), "nothing is made");
     let (code, said) = check(&["q"]);
     assert_eq!(code, 1);
     let subnet =

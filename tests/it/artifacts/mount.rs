@@ -5,6 +5,7 @@ use std::fs;
 use super::{Artifact, blobs, two};
 use crate::env::Env;
 use crate::image::digest;
+use crate::skip::lacks;
 
 #[test]
 fn files_are_mounted_where_they_are_asked_for() {
@@ -105,7 +106,11 @@ fn files_are_mounted_where_they_are_asked_for() {
     let line = env
         .kelp(&["run", "--rm", "--mount", none, &image, "true"])
         .fails(125);
-    assert_eq!(line, "Error: localhost/none: artifact does not exist");
+    let pull = "pull it first (kelp artifact pull localhost/none)";
+    assert_eq!(
+        line,
+        format!("Error: localhost/none: artifact does not exist: {pull}")
+    );
     let mount = format!("type=artifact,src={several},dst=/d");
     let twice = [
         "run",
@@ -118,6 +123,80 @@ fn files_are_mounted_where_they_are_asked_for() {
     ];
     let line = env.kelp(&twice).fails(125);
     assert!(line.contains("/d: duplicate mount destination"), "{line}");
+}
+
+/// Whoever the container's root is, and whoever makes the container.
+#[test]
+fn files_are_mounted_in_containers_of_every_kind() {
+    let Some(env) = Env::new() else { return };
+    let name = two().pulled(&env, "artifacts/mount-kinds");
+    let mount = format!("type=artifact,src={name},dst=/d");
+    let mut kinds = vec![
+        "--userns=keep-id",
+        "--userns=auto",
+        "--read-only",
+        "--userns=nomap",
+    ];
+    kinds.extend((!lacks("crun")).then_some("--runtime=crun"));
+    for kind in kinds {
+        let said = env.shell(&["--mount", &mount, kind], "cat /d/*; ls -A /d");
+        assert_eq!(said, "first\nsecond\none\ntwo\n", "{kind}");
+    }
+    let image = env.busybox();
+    let words = [
+        "--storage-driver=vfs",
+        "run",
+        "--rm",
+        "--mount",
+        &mount,
+        &image,
+        "true",
+    ];
+    let line = env.kelp(&words).fails(125);
+    assert!(
+        line.contains("it needs an overlay, and none can be mounted here"),
+        "{line}"
+    );
+    // A container that is made is one that can be started later, and shows what it mounts.
+    let words = [
+        "create",
+        "--name=made",
+        "--mount",
+        &mount,
+        &image,
+        "cat",
+        "/d/two",
+    ];
+    env.kelp(&words).succeeds();
+    let format = "{{range .Mounts}}{{.Type}} {{.Source}} {{.Destination}} {{.RW}}\n{{end}}";
+    let mounts = env.kelp(&["inspect", "-f", format, "made"]).succeeds();
+    assert!(
+        mounts.contains(&format!("artifact {name} /d/one false\n")),
+        "{mounts}"
+    );
+    assert_eq!(env.kelp(&["start", "-a", "made"]).succeeds(), "second\n");
+    // With --rootfs, whose directory is looked at.
+    let root = env.word("h/root");
+    fs::create_dir(&root).unwrap();
+    let script = "cp -a /bin \"$0\"; mkdir \"$0\"/data \"$0\"/proc \"$0\"/dev \"$0\"/sys";
+    let volume = format!("{root}:{root}");
+    let copy = [
+        "run", "--rm", "-v", &volume, &image, "sh", "-c", script, &root,
+    ];
+    env.kelp(&copy).succeeds();
+    let mount = format!("type=artifact,src={name},dst=/data,title=one");
+    let words = [
+        "run",
+        "--rm",
+        "--mount",
+        &mount,
+        "--rootfs",
+        &root,
+        "cat",
+        "/data/one",
+    ];
+    assert_eq!(env.kelp(&words).succeeds(), "first\n");
+    env.kelp(&["rm", "made"]).succeeds();
 }
 
 /// With all that a container can be given.

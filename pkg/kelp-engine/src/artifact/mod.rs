@@ -13,6 +13,7 @@ mod remove;
 pub use kelp_image::artifact::add::ArtifactAddition;
 pub use kelp_image::artifact::file::Choice;
 pub use list::{ArtifactDetails, ArtifactSummary};
+pub use mount::ARTIFACTS_END;
 pub use pull::ArtifactPullRequest;
 
 use kelp_image::store::{Artifact, Store};

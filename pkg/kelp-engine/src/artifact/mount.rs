@@ -17,13 +17,16 @@ use oci_spec::runtime::Mount;
 use rustix::io::Errno;
 
 use crate::layered::{Layer, Mounting, SUBDIRECTORY};
-use crate::{Engine, Error};
+use crate::{Engine, Error, Kind};
 
 /// The directory of a container's record that has the links.
 const ARTIFACTS: &str = "artifacts";
 
 /// The empty directory beside those of the mounts.
 const EMPTY: &str = "empty";
+
+/// How the layers of a mount of an artifact's file end, among the options of that mount.
+pub const ARTIFACTS_END: &str = "/artifacts/empty";
 
 impl Engine {
     /// The mounts that show an artifact's files: one for each.
@@ -34,7 +37,17 @@ impl Engine {
         of: &mut Mounting<'_>,
     ) -> Result<Vec<Mount>, Error> {
         let store = self.store()?;
-        let (artifact, _) = self.find_artifact(&store, &asked.source)?;
+        let source = &asked.source;
+        let (artifact, _) = self.find_artifact(&store, source).map_err(|error| {
+            if error.kind() != Kind::NotFound {
+                return error;
+            }
+            let line = error.line();
+            Error::new(
+                Kind::NotFound,
+                format!("{line}: pull it first (kelp artifact pull {source})"),
+            )
+        })?;
         let choice = Choice {
             digest: asked.digest.as_deref(),
             title: asked.title.as_deref(),

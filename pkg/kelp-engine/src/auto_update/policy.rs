@@ -79,6 +79,11 @@ pub(super) fn reference(image: &str) -> Result<Reference, Error> {
     }
 }
 
+/// Refuses a label that is no policy.
+pub(crate) fn check_label(labels: &BTreeMap<String, String>) -> Result<(), Error> {
+    Policy::of(labels).map(drop)
+}
+
 /// Refuses labels of a new container that no update could follow.
 pub(crate) fn check(labels: &BTreeMap<String, String>, image: &str) -> Result<(), Error> {
     match Policy::of(labels)? {

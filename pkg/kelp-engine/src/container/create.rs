@@ -46,6 +46,7 @@ impl Engine {
         start: bool,
     ) -> Result<(ContainerId, OwnedFd), Error> {
         let id = ContainerId::random();
+        options.check_words()?;
         let _pod = self.settle_pod(&mut options)?;
         log::check(&options)?;
         network::choose(&mut options)?;
@@ -178,12 +179,6 @@ impl Engine {
         options.mounted_images = mounting.images;
         options.mounted_artifacts = mounting.artifacts;
         let anonymous_volumes = mounting.anonymous.clone();
-        if options.hostname.is_some() && options.namespaces.uts != Namespace::Private {
-            return Err(Error::invalid(
-                "cannot set a hostname when the UTS namespace is not the container's own: leave \
-                 --hostname or --uts away",
-            ));
-        }
         let hostname = self.hostname(options, &record.id);
         let joined = self.joined_namespaces(options)?;
         let mut spec = spec::build(options, image, &record.data, &hostname, &joined, self.tell)?;
@@ -293,34 +288,20 @@ impl Engine {
         of: &mut Mounting<'_>,
     ) -> Result<(), Error> {
         let mut mounts = Vec::new();
-        for (number, asked) in options.volumes.iter().enumerate() {
-            if !asked
-                .target
-                .split('/')
-                .any(|part| !matches!(part, "" | "." | ".."))
-            {
-                return Err(Error::invalid(format!(
-                    "invalid mount on {:?}: it would hide the container's root; use --rootfs for a \
-                     root of your own",
-                    asked.target
-                )));
-            }
-            // An artifact's files may be mounted in the directory alone.
-            let earlier = options.volumes[..number].iter();
-            let is_artifacts = earlier.filter(|it| matches!(it.source, Source::Artifact(_)));
-            if volume::is_taken(&mounts, &asked.target)
-                || is_artifacts.into_iter().any(|it| it.target == asked.target)
-            {
-                return Err(Error::invalid(format!(
-                    "{}: duplicate mount destination",
-                    asked.target
-                )));
-            }
-            match &asked.source {
-                Source::Artifact(artifact) => {
-                    mounts.extend(self.artifact_mounts(artifact, &asked.target, of)?);
+        for asked in &options.volumes {
+            let made = match &asked.source {
+                Source::Artifact(artifact) => self.artifact_mounts(artifact, &asked.target, of)?,
+                _ => vec![self.mount(asked, of)?],
+            };
+            for mount in made {
+                let target = mount.destination().to_string_lossy();
+                // What was asked for is apart, but an artifact's files may be where something else is.
+                if volume::is_taken(&mounts, &target) {
+                    return Err(Error::invalid(format!(
+                        "{target}: duplicate mount destination"
+                    )));
                 }
-                _ => mounts.push(self.mount(asked, of)?),
+                mounts.push(mount);
             }
         }
         for other in &options.volumes_from {

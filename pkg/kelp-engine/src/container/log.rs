@@ -24,6 +24,14 @@ pub(crate) fn check(options: &CreateOptions) -> Result<(), Error> {
             ))
         });
     }
+    check_options(options)
+}
+
+/// Refuses what only a journal has.
+pub(crate) fn check_options(options: &CreateOptions) -> Result<(), Error> {
+    if options.log_driver == Some(LogDriver::Journald) {
+        return Ok(());
+    }
     let unused = if options.log_tag.is_some() {
         "tag"
     } else if !options.log_labels.is_empty() {

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 mod attach;
+mod check;
 pub mod commit;
 pub mod config;
 pub mod copy;

@@ -44,6 +44,12 @@ pub struct PullRequest {
 }
 
 impl PullRequest {
+    /// Refuses what can't be, before anybody is asked.
+    pub fn check(&self) -> Result<(), Error> {
+        self.platform()?;
+        self.access.check()
+    }
+
     pub(crate) fn platform(&self) -> Result<Option<Platform>, Error> {
         if let Some(text) = &self.platform {
             return Ok(Some(text.parse()?));

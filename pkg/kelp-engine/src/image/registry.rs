@@ -32,6 +32,11 @@ pub struct AccessRequest {
 }
 
 impl AccessRequest {
+    /// Refuses what can't be, before anybody is asked.
+    pub fn check(&self) -> Result<(), Error> {
+        self.options().map(drop)
+    }
+
     pub(crate) fn options(&self) -> Result<AccessOptions, Error> {
         let credentials = self.credentials.as_deref().map(credential).transpose()?;
         let retries = Retries::default();

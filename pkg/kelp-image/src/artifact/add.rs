@@ -341,25 +341,25 @@ mod tests {
             "{error}"
         );
         let more = fixture.add("localhost/a", &[("b", "2")], |options| {
-            options.append = true
+            options.append = true;
         });
         let manifest: Value = serde_json::from_str(&fixture.text(&more.unwrap())).unwrap();
         assert_eq!(manifest["layers"].as_array().unwrap().len(), 2);
         assert_eq!(manifest["annotations"][CREATED], "2026-01-02T03:04:05.6Z");
         assert_eq!(fixture.store.artifact(&first).unwrap(), None);
         let again = fixture.add("localhost/a", &[("b", "3")], |options| {
-            options.append = true
+            options.append = true;
         });
         assert_eq!(again.unwrap_err(), "b: file already exists in artifact");
         let other = fixture.add("localhost/a", &[("c", "4")], |options| {
-            options.replace = true
+            options.replace = true;
         });
         assert_eq!(
             fixture.store.artifacts().unwrap()[0].record.manifest,
             other.unwrap()
         );
         let none = fixture.add("localhost/b", &[("c", "4")], |options| {
-            options.append = true
+            options.append = true;
         });
         assert_eq!(
             none.unwrap_err(),
@@ -367,7 +367,7 @@ mod tests {
         );
         fixture
             .add("localhost/b", &[("c", "4")], |options| {
-                options.replace = true
+                options.replace = true;
             })
             .unwrap();
     }

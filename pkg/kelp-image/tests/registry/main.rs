@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::format_push_string)]
 
+mod artifacts;
 mod authentication;
 mod certificates;
 mod chunked;

@@ -1,0 +1,222 @@
+//! Artifacts in a store: found, named, kept and removed.
+
+use serde_json::json;
+
+use super::*;
+use crate::manifest::OCI_MANIFEST;
+
+struct Fixture {
+    _directory: tempfile::TempDir,
+    store: Store,
+}
+
+fn fixture() -> Fixture {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(directory.path()).unwrap();
+    Fixture {
+        _directory: directory,
+        store,
+    }
+}
+
+/// An artifact with one blob of this content.
+fn manifest(store: &Store, content: &str) -> Digest {
+    let blobs = store.blobs();
+    let config = blobs.put(b"{}", None).unwrap();
+    let blob = blobs.put(content.as_bytes(), None).unwrap();
+    let text = json!({
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST,
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "digest": config, "size": 2},
+        "layers": [{"mediaType": "text/plain", "digest": blob, "size": content.len()}],
+    });
+    blobs.put(text.to_string().as_bytes(), None).unwrap()
+}
+
+fn reference(name: &str) -> Reference {
+    Reference::parse(name).unwrap()
+}
+
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "who uses an artifact may not be known"
+)]
+fn nobody(_: &Digest) -> Result<Vec<String>, Error> {
+    Ok(Vec::new())
+}
+
+#[test]
+fn nothing_is_made_before_the_first_artifact() {
+    let held = fixture();
+    let store = &held.store;
+    assert_eq!(store.artifacts().unwrap(), []);
+    assert_eq!(store.find_artifact("a").unwrap(), None);
+    assert_eq!(store.remove_artifact("a", &nobody).unwrap(), None);
+    store.collect_garbage(true).unwrap();
+    assert!(!store.data.join("artifacts").exists());
+}
+
+#[test]
+fn an_artifact_is_found_by_names_and_digits() {
+    let held = fixture();
+    let store = &held.store;
+    let one = manifest(store, "one");
+    store
+        .add_artifact(&one, &reference("h.example/a/one"), Taking::None)
+        .unwrap();
+    let hex = one.hex();
+    for text in [
+        "h.example/a/one",
+        "h.example/a/one:latest",
+        "a/one",
+        "one:latest",
+        &format!("h.example/a/one@{one}"),
+        hex,
+        &hex[..6],
+        &format!("sha256:{hex}"),
+    ] {
+        let found = store.find_artifact(text).unwrap();
+        assert_eq!(found.unwrap().0.record.manifest, one, "{text}");
+    }
+    for text in [
+        "",
+        "h.example/a/one:other",
+        "g.example/a/one",
+        "ne",
+        "two",
+        "sha256:",
+    ] {
+        assert_eq!(store.find_artifact(text).unwrap(), None, "{text}");
+    }
+}
+
+#[test]
+fn blobs_stay_as_long_as_an_artifact_and_go_with_it() {
+    let held = fixture();
+    let store = &held.store;
+    let (one, two) = (manifest(store, "one"), manifest(store, "two"));
+    store
+        .add_artifact(&one, &reference("localhost/one"), Taking::None)
+        .unwrap();
+    store
+        .add_artifact(&two, &reference("localhost/two"), Taking::None)
+        .unwrap();
+    store.collect_garbage(true).unwrap();
+    assert_eq!(store.blobs().list().unwrap().len(), 5);
+    let removal = store.remove_artifact("one", &nobody).unwrap().unwrap();
+    assert_eq!(removal.manifest, Some(one));
+    // The empty config is the other one's as well.
+    assert_eq!(removal.trash.len(), 2);
+    assert_eq!(store.blobs().list().unwrap().len(), 3);
+    assert_eq!(store.artifacts().unwrap().len(), 1);
+}
+
+#[test]
+fn a_name_moves_only_as_it_is_said() {
+    let held = fixture();
+    let store = &held.store;
+    let (one, two) = (manifest(store, "one"), manifest(store, "two"));
+    let name = reference("localhost/a");
+    store.add_artifact(&one, &name, Taking::None).unwrap();
+    for taking in [Taking::None, Taking::This(&two)] {
+        let error = store.add_artifact(&two, &name, taking).unwrap_err();
+        assert!(matches!(error, Error::Conflict(_)), "{error}");
+    }
+    let trash = store.add_artifact(&two, &name, Taking::This(&one)).unwrap();
+    assert_eq!(trash.len(), 2);
+    assert_eq!(store.artifact(&one).unwrap(), None);
+    assert_eq!(store.artifact_named(&name).unwrap().unwrap().manifest, two);
+}
+
+#[test]
+fn one_with_several_names_goes_with_the_last() {
+    let held = fixture();
+    let store = &held.store;
+    let one = manifest(store, "one");
+    for name in ["localhost/a", "localhost/b"] {
+        store
+            .add_artifact(&one, &reference(name), Taking::None)
+            .unwrap();
+    }
+    let error = store.remove_artifact(one.hex(), &nobody).unwrap_err();
+    assert!(
+        error.to_string().contains("has several names, localhost/a"),
+        "{error}"
+    );
+    let used = |_: &Digest| Ok(vec!["container c".to_owned()]);
+    // A name that is not the last is nobody's.
+    assert_eq!(
+        store
+            .remove_artifact("a", &used)
+            .unwrap()
+            .unwrap()
+            .trash
+            .len(),
+        0
+    );
+    let error = store.remove_artifact("b", &used).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "artifact localhost/b:latest is in use by container c"
+    );
+    assert_eq!(
+        store
+            .remove_artifact(one.hex(), &nobody)
+            .unwrap()
+            .unwrap()
+            .trash
+            .len(),
+        3
+    );
+    assert_eq!(store.artifacts().unwrap(), []);
+}
+
+#[test]
+fn one_that_a_kill_has_left_without_a_name_is_garbage() {
+    let held = fixture();
+    let store = &held.store;
+    let (one, two) = (manifest(store, "one"), manifest(store, "two"));
+    store
+        .add_artifact(&one, &reference("localhost/one"), Taking::None)
+        .unwrap();
+    store
+        .add_artifact(&two, &reference("localhost/two"), Taking::None)
+        .unwrap();
+    store
+        .artifact_names()
+        .remove("localhost/one:latest")
+        .unwrap();
+    // A name that can't be read may be its.
+    let odd = store.artifact_names_directory().join("odd");
+    fs::write(&odd, "{").unwrap();
+    store.collect_garbage(true).unwrap();
+    assert_eq!(store.artifact_manifests().unwrap().len(), 2);
+    fs::remove_file(&odd).unwrap();
+    store.collect_garbage(true).unwrap();
+    assert_eq!(store.artifact_manifests().unwrap(), [two]);
+    assert_eq!(store.blobs().list().unwrap().len(), 3);
+    store.remove_artifact("two", &nobody).unwrap();
+    store.collect_garbage(true).unwrap();
+    assert!(!store.data.join("artifacts").exists());
+}
+
+#[test]
+fn a_record_is_made_again_from_its_manifest() {
+    let held = fixture();
+    let store = &held.store;
+    let one = manifest(store, "one");
+    store
+        .add_artifact(&one, &reference("localhost/one"), Taking::None)
+        .unwrap();
+    let good = store.artifact(&one).unwrap();
+    fs::write(store.artifact_path(&one), "{").unwrap();
+    assert!(store.artifact(&one).is_err());
+    assert!(
+        store.collect_garbage(true).is_err(),
+        "nothing is removed then"
+    );
+    assert!(store.rebuild_artifact(&one).unwrap());
+    assert_eq!(store.artifact(&one).unwrap(), good);
+    fs::write(store.artifact_path(&one), "{").unwrap();
+    store.drop_artifact(&one).unwrap();
+    assert_eq!(store.artifacts().unwrap(), []);
+}
