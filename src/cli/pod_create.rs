@@ -75,7 +75,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     label_file: Vec<String>,
     /// A name for the pod
-    #[arg(short, long, value_name = "NAME", conflicts_with = "word")]
+    #[arg(short, long, value_name = "NAME")]
     name: Option<String>,
     /// The network: pasta, host, none, container:ID or ns:PATH
     #[arg(long, visible_alias = "net", value_name = "MODE")]
@@ -139,6 +139,9 @@ pub struct Args {
 
 /// Creates it and prints its id.
 pub fn run(engine: &Engine, runtime: &RuntimeFlags, args: &Args) -> anyhow::Result<i32> {
+    if args.name.is_some() && args.word.is_some() {
+        bail!("cannot specify --name and NAME at the same time");
+    }
     let (options, pull) = args.request(runtime)?;
     if let Some(infra) = options.infra.as_ref().filter(|it| !it.image.is_empty()) {
         engine.ensure_image(&infra.image, &pull)?;

@@ -181,6 +181,14 @@ mod tests {
                 ),
             ),
             (&["volume", "create"], &["--opt", "o=x"], None),
+            (&["pod", "create"], &["--replace", "--name", "crew"], None),
+            (
+                &["pod", "create"],
+                &["--name", "crew", "--publish", "x"],
+                Some(
+                    "invalid port \"x\": a port is [[IP:][HOST]:]CONTAINER[/tcp|/udp], each one or FIRST-LAST",
+                ),
+            ),
         ] {
             let words: Vec<_> = words.iter().map(|&word| word.to_owned()).collect();
             let found = refusal(&kelp, command, &words);
