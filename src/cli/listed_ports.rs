@@ -5,8 +5,8 @@ use std::fmt;
 
 use kelp_engine::Engine;
 use kelp_engine::container::list::Summary;
-use kelp_engine::network::{Mode, PublishedPort};
-use kelp_engine::pod::Membership;
+use kelp_engine::network::PublishedPort;
+use kelp_engine::pod::{Membership, Shared};
 use serde::Serialize;
 
 /// Ports of one protocol: `80`, `80/udp`, `8000-8010/tcp`.
@@ -51,15 +51,8 @@ impl fmt::Display for Ports {
 }
 
 /// The ports of a container that has the network of its pod: those of the infra container.
-pub fn of_pod(
-    engine: &Engine,
-    pod: Option<&Membership>,
-    network: Option<&Mode>,
-) -> Option<Vec<PublishedPort>> {
-    let infra = pod?.infra.as_ref()?;
-    if network != Some(&Mode::Container(infra.to_string())) {
-        return None;
-    }
+pub fn of_pod(engine: &Engine, pod: Option<&Membership>) -> Option<Vec<PublishedPort>> {
+    let infra = pod?.infra_with(Shared::Net)?;
     Some(engine.config(infra).ok()?.options.publish)
 }
 

@@ -65,8 +65,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
 /// The ports of a container; of one that has its pod's network, those of that.
 fn published(engine: &Engine, config: &Config) -> Vec<PublishedPort> {
     let options = &config.options;
-    let (pod, network) = (options.pod.as_ref(), options.namespaces.network.as_ref());
-    listed_ports::of_pod(engine, pod, network).unwrap_or_else(|| options.publish.clone())
+    listed_ports::of_pod(engine, options.pod.as_ref()).unwrap_or_else(|| options.publish.clone())
 }
 
 /// Every port with its place on the host: `80/tcp -> 0.0.0.0:8080`.

@@ -192,8 +192,7 @@ fn chosen(engine: &Engine, args: &Args, now: SystemTime) -> anyhow::Result<Vec<L
 fn show_ports_of_pods(engine: &Engine, list: &mut [Listed]) {
     for listed in list {
         let options = &mut listed.summary.options;
-        let (pod, network) = (options.pod.as_ref(), options.namespaces.network.as_ref());
-        if let Some(ports) = listed_ports::of_pod(engine, pod, network) {
+        if let Some(ports) = listed_ports::of_pod(engine, options.pod.as_ref()) {
             options.publish = ports;
         }
     }

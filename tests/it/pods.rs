@@ -144,6 +144,31 @@ fn a_shared_process_namespace_has_the_infra_container_as_its_first_and_as_its_re
 }
 
 #[test]
+fn what_a_pod_has_of_the_host_its_containers_have() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let flags = ["--network=host", "--uts=host", "--pid=host", "--share=+pid"];
+    env.kelp(
+        &[
+            &["pod", "create", "--name=crew", "--add-host=db:10.1.2.3"],
+            &flags[..],
+        ]
+        .concat(),
+    )
+    .succeeds();
+    let script =
+        "for n in net uts pid; do readlink /proc/self/ns/$n; done; grep -c 10.1.2.3 /etc/hosts";
+    let words = ["run", "--rm", "--pod=crew", &image, "sh", "-c", script];
+    let own = |name: &str| {
+        let link = fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
+        link.into_os_string().into_string().unwrap()
+    };
+    let expected = format!("{}\n{}\n{}\n1\n", own("net"), own("uts"), own("pid"));
+    assert_eq!(env.kelp(&words).succeeds(), expected);
+    env.kelp(&["pod", "rm", "crew"]).succeeds();
+}
+
+#[test]
 fn ports_are_the_infra_containers() {
     let Some(env) = Env::new() else { return };
     if let Some(missing) = no_pasta() {

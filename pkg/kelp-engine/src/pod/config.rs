@@ -175,6 +175,9 @@ pub struct Membership {
     /// The pod's infra container, once the member is made.
     #[serde(default)]
     pub infra: Option<ContainerId>,
+    /// What it has of the infra container, once the member is made.
+    #[serde(default)]
+    pub shares: Vec<Shared>,
     /// What happens when the last member has ended, once the member is made.
     #[serde(default)]
     pub exit_policy: ExitPolicy,
@@ -193,10 +196,18 @@ impl Membership {
             pod: pod.into(),
             role: Role::Member,
             infra: None,
+            shares: Vec::new(),
             exit_policy: ExitPolicy::default(),
             keeps_ids: false,
             said: Vec::new(),
         }
+    }
+
+    /// The infra container, where this one has something of it.
+    pub fn infra_with(&self, shared: Shared) -> Option<&ContainerId> {
+        self.infra
+            .as_ref()
+            .filter(|_| self.shares.contains(&shared))
     }
 
     /// What its monitor has to know.
