@@ -212,10 +212,10 @@ impl CreateFlags {
         self.storage.apply(&mut options)?;
         self.system.apply(&mut options);
         self.resources.apply_to_processes(&mut options)?;
+        options.pod = self.pod.membership(self)?;
         defaults::fill(self, conf, &mut options)?;
         isolation::discard_ports(&mut options);
         self.resources.apply(&mut options, conf)?;
-        options.pod = self.pod.membership(self)?;
         Ok(options)
     }
 

@@ -255,6 +255,14 @@ mod tests {
                 Some("there is no volume driver nfs"),
             ),
             (&["volume", "create"], &["--label", "a=b"], None),
+            (&["pod", "create"], &["--replace", "--name", "crew"], None),
+            (
+                &["pod", "create"],
+                &["--name", "crew", "--publish", "x"],
+                Some(
+                    "invalid port \"x\": a port is [[IP:][HOST]:]CONTAINER[/tcp|/udp], each one or FIRST-LAST",
+                ),
+            ),
         ] {
             let words: Vec<_> = words.iter().map(|&word| word.to_owned()).collect();
             let found = refusal(&kelp, command, &words);

@@ -1,5 +1,6 @@
 //! Pods: what their containers share, and how they are started, stopped and removed together.
 
+mod crowd;
 mod ends;
 mod kill;
 mod shapes;
@@ -143,6 +144,31 @@ fn a_shared_process_namespace_has_the_infra_container_as_its_first_and_as_its_re
 }
 
 #[test]
+fn what_a_pod_has_of_the_host_its_containers_have() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let flags = ["--network=host", "--uts=host", "--pid=host", "--share=+pid"];
+    env.kelp(
+        &[
+            &["pod", "create", "--name=crew", "--add-host=db:10.1.2.3"],
+            &flags[..],
+        ]
+        .concat(),
+    )
+    .succeeds();
+    let script =
+        "for n in net uts pid; do readlink /proc/self/ns/$n; done; grep -c 10.1.2.3 /etc/hosts";
+    let words = ["run", "--rm", "--pod=crew", &image, "sh", "-c", script];
+    let own = |name: &str| {
+        let link = fs::read_link(format!("/proc/self/ns/{name}")).unwrap();
+        link.into_os_string().into_string().unwrap()
+    };
+    let expected = format!("{}\n{}\n{}\n1\n", own("net"), own("uts"), own("pid"));
+    assert_eq!(env.kelp(&words).succeeds(), expected);
+    env.kelp(&["pod", "rm", "crew"]).succeeds();
+}
+
+#[test]
 fn ports_are_the_infra_containers() {
     let Some(env) = Env::new() else { return };
     if let Some(missing) = no_pasta() {
@@ -155,6 +181,8 @@ fn ports_are_the_infra_containers() {
     let serve = "mkdir /www && echo served > /www/index.html && exec httpd -f -p 8080 -h /www";
     member(&env, &["run", "-d"], "crew", "web", &["sh", "-c", serve]);
     assert_eq!(get(port), "served\n");
+    let ports = env.kelp(&["port", "web"]);
+    assert_eq!(ports.succeeds(), format!("8080/tcp -> 127.0.0.1:{port}\n"));
     let ports = env.kelp(&["ps", "--format={{.Names}} {{.Ports}}", "--filter=name=web"]);
     assert_eq!(
         ports.succeeds(),
@@ -462,4 +490,22 @@ fn a_restart_policy_of_the_pod_is_that_of_its_containers() {
         (Some("on-failure"), Some("no"))
     );
     env.kelp(&["pod", "rm", "crew"]).succeeds();
+}
+
+#[test]
+fn what_containers_conf_says_of_pods_counts() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let conf = format!(
+        "[engine]\npod_exit_policy = \"stop\"\ninfra_image = \"{image}\"\ninfra_command = \"/bin/cat\"\n"
+    );
+    fs::write(env.path("c/containers/containers.conf"), conf).unwrap();
+    create(&env, "crew", &[]);
+    assert_eq!(inspect(&env, "{{.ExitPolicy}}", "crew"), "stop");
+    let format = "{{.ImageName}} {{.Path}}";
+    let shown = env.kelp(&["inspect", "-f", format, &infra(&env, "crew")]);
+    assert_eq!(shown.succeeds(), format!("{image} /bin/cat\n"));
+    create(&env, "other", &["--exit-policy=continue"]);
+    assert_eq!(inspect(&env, "{{.ExitPolicy}}", "other"), "continue");
+    env.kelp(&["pod", "rm", "-a"]).succeeds();
 }

@@ -18,6 +18,7 @@ use kelp_network::Mode;
 use crate::container::config::{CreateOptions, Namespace};
 use crate::container::environment::environment;
 use crate::container::system;
+use crate::pod::Shared;
 
 /// Namespaces that are joined, and their files.
 pub type Joined = HashMap<LinuxNamespaceType, PathBuf>;
@@ -345,19 +346,16 @@ pub(crate) fn mount(target: &str, kind: &str, source: &Path, options: &[&str]) -
 
 /// The record whose file it is: what tells of a network or a host's name that is the pod's is the infra container's.
 fn owner_of(name: &str, options: &CreateOptions, record: &Path) -> PathBuf {
-    let infra = options.pod.as_ref().and_then(|pod| pod.infra.as_ref());
-    if let Some(infra) = infra {
-        let names = &options.namespaces;
-        let is_pods = match name {
-            "hosts" | "resolv.conf" => names.network == Some(Mode::Container(infra.to_string())),
-            "hostname" => names.uts == Namespace::Container(infra.to_string()),
-            _ => false,
-        };
-        if is_pods {
-            return record.with_file_name(infra.as_str());
-        }
+    let what = match name {
+        "hosts" | "resolv.conf" => Shared::Net,
+        "hostname" => Shared::Uts,
+        _ => return record.to_owned(),
+    };
+    let pod = options.pod.as_ref();
+    match pod.and_then(|pod| pod.infra_with(what)) {
+        Some(infra) => record.with_file_name(infra.as_str()),
+        None => record.to_owned(),
     }
-    record.to_owned()
 }
 
 /// The files of the record, at their places in the root and in every other root that is named.

@@ -14,6 +14,7 @@ use kelp_engine::container::config::{LogDriver, Namespace};
 use kelp_engine::container::{CreateOptions, has_journal};
 use kelp_engine::network::hosts::Base;
 use kelp_engine::network::{Mode, PastaOptions};
+use kelp_engine::pod::{Membership, Said, Shared};
 
 use super::{CreateFlags, isolation, process, storage};
 use crate::cli::output;
@@ -290,12 +291,15 @@ fn privileges(conf: &Conf, options: &mut CreateOptions) -> anyhow::Result<()> {
     for text in list(conf, "default_sysctls") {
         let default = text.read(|text| text.parse::<Sysctl>())?;
         let names = &options.namespaces;
-        let has_own = match default.namespace() {
-            Some(sysctl::Namespace::Network) => names.network != Some(Mode::Host),
-            Some(sysctl::Namespace::Ipc) => names.ipc == Namespace::Private,
-            Some(sysctl::Namespace::Uts) => names.uts == Namespace::Private,
-            None => false,
+        let (is_private, shared) = match default.namespace() {
+            Some(sysctl::Namespace::Network) => (names.network != Some(Mode::Host), Shared::Net),
+            Some(sysctl::Namespace::Ipc) => (names.ipc == Namespace::Private, Shared::Ipc),
+            Some(sysctl::Namespace::Uts) => (names.uts == Namespace::Private, Shared::Uts),
+            None => continue,
         };
+        // Or it is the pod's, to which the same was said.
+        let is_own = |pod: &Membership| pod.said.contains(&Said::Namespace(shared));
+        let has_own = is_private && options.pod.as_ref().is_none_or(is_own);
         if has_own {
             let entry = options.sysctl.entry(default.name);
             entry.or_insert(default.value);

@@ -175,6 +175,9 @@ pub struct Membership {
     /// The pod's infra container, once the member is made.
     #[serde(default)]
     pub infra: Option<ContainerId>,
+    /// What it has of the infra container, once the member is made.
+    #[serde(default)]
+    pub shares: Vec<Shared>,
     /// What happens when the last member has ended, once the member is made.
     #[serde(default)]
     pub exit_policy: ExitPolicy,
@@ -193,19 +196,26 @@ impl Membership {
             pod: pod.into(),
             role: Role::Member,
             infra: None,
+            shares: Vec::new(),
             exit_policy: ExitPolicy::default(),
             keeps_ids: false,
             said: Vec::new(),
         }
     }
 
-    /// What its monitor has to know, unless it is the infra container.
+    /// The infra container, where this one has something of it.
+    pub fn infra_with(&self, shared: Shared) -> Option<&ContainerId> {
+        self.infra
+            .as_ref()
+            .filter(|_| self.shares.contains(&shared))
+    }
+
+    /// What its monitor has to know.
     pub(crate) fn place(&self) -> Option<kelp_monitor::pod::Pod> {
-        let id = self.pod.parse().ok()?;
-        let ends = self.infra.clone();
-        (self.role != Role::Infra).then_some(kelp_monitor::pod::Pod {
-            id,
-            ends: ends.filter(|_| self.exit_policy == ExitPolicy::Stop),
+        let is_last = self.role != Role::Infra && self.exit_policy == ExitPolicy::Stop;
+        Some(kelp_monitor::pod::Pod {
+            id: self.pod.parse().ok()?,
+            ends: self.infra.clone().filter(|_| is_last),
         })
     }
 }
@@ -302,6 +312,6 @@ mod tests {
         membership.exit_policy = ExitPolicy::Stop;
         assert_eq!(membership.place().unwrap().ends, membership.infra);
         membership.role = Role::Infra;
-        assert_eq!(membership.place(), None);
+        assert_eq!(membership.place().unwrap().ends, None);
     }
 }
