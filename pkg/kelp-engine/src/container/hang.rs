@@ -24,14 +24,25 @@ pub(crate) const KILL_TIME: Duration = Duration::from_secs(5);
 /// How much longer it may where nothing of it hangs: a slow disk has much to write.
 const LAST_WORK: Duration = Duration::from_mins(1);
 
+/// For how long a process that is not on its way out has to be seen in state D to be called hanging: others are for
+/// moments.
+const HANG_TIME: Duration = Duration::from_secs(2);
+
 /// Whether a program that was killed, and has not ended in [`KILL_TIME`], ends after all.
 pub(crate) fn ends_late(run: &RunRecord, init: &OwnedFd) -> Result<bool, Error> {
-    let end = Instant::now() + LAST_WORK;
-    while Instant::now() < end {
+    let begun = Instant::now();
+    // Those that have hung at every look since then.
+    let (mut hanging, mut since) = (Vec::new(), begun);
+    while begun.elapsed() < LAST_WORK {
         if ends_within(init, Duration::from_millis(100))? {
             return Ok(true);
         }
-        if pids(run).unwrap_or_default().into_iter().any(hangs_on) {
+        let now = pids(run).unwrap_or_default().into_iter();
+        let now: Vec<_> = now.filter(|&pid| hangs_on(pid)).collect();
+        hanging.retain(|pid| now.contains(pid));
+        if hanging.is_empty() {
+            (hanging, since) = (now, Instant::now());
+        } else if since.elapsed() >= HANG_TIME {
             return Ok(false);
         }
     }

@@ -44,9 +44,9 @@ pub(crate) fn check_options(options: &CreateOptions) -> Result<(), Error> {
     )))
 }
 
-/// Whether there is a journal in which the user finds what they write to it: one on the disk, of which journald
-/// gives everybody their own part, or one that they may read as a whole (systemd-journald.service(8), "Access
-/// control").
+/// Whether there is a journal in which the user finds what they write to it (systemd-journald.service(8), "Access
+/// control"): one in memory that they may read, as members of its group, or their own part of one on the disk, which
+/// system users don't have.
 pub fn has_journal() -> bool {
     if is_there(Path::new(JOURNAL)).is_err() {
         return false;
@@ -54,10 +54,22 @@ pub fn has_journal() -> bool {
     let Ok(machine) = fs::read_to_string("/etc/machine-id") else {
         return false;
     };
-    let machine = machine.trim();
-    let is_readable = |path: String| access(path, Access::READ_OK).is_ok();
-    is_readable(format!("/var/log/journal/{machine}"))
-        || is_readable(format!("/run/log/journal/{machine}/system.journal"))
+    let user = kelp_userns::own::ids().0;
+    finds_own(Path::new("/"), machine.trim(), user)
+}
+
+/// The same, by the journal's files below `root`.
+fn finds_own(root: &Path, machine: &str, user: u32) -> bool {
+    let may_read = |path: &Path| access(path, Access::READ_OK).is_ok();
+    let in_memory = root.join("run/log/journal").join(machine);
+    let in_memory = in_memory.join("system.journal");
+    // Where this one is there, it is the one that is written: what is on the disk may be of another time.
+    if in_memory.exists() {
+        return may_read(&in_memory);
+    }
+    let on_disk = root.join("var/log/journal").join(machine);
+    may_read(&on_disk.join("system.journal"))
+        || may_read(&on_disk.join(format!("user-{user}.journal")))
 }
 
 /// What the monitor is told; `name` is the container's, and `labels` are its.
@@ -89,4 +101,36 @@ pub(crate) fn config(
             .map(|(key, value)| (key.clone(), value.clone()))
             .collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_journal_counts_where_the_user_finds_what_is_theirs() {
+        let root = tempfile::tempdir().unwrap();
+        let file = |path: &str, mode: u32| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path
+        };
+        let finds = |user| finds_own(root.path(), "m", user);
+        // Root reads everything.
+        let is_root = rustix::process::geteuid().is_root();
+        assert!(!finds(1000));
+        file("var/log/journal/m/system.journal", 0);
+        assert_eq!(finds(1000), is_root);
+        file("var/log/journal/m/user-1000.journal", 0o600);
+        assert_eq!((finds(1000), finds(998)), (true, is_root));
+        // What is on the disk is of another time.
+        let active = file("run/log/journal/m/system.journal", 0);
+        assert_eq!(finds(1000), is_root);
+        fs::set_permissions(&active, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(finds(998));
+    }
 }
