@@ -26,7 +26,7 @@ const LAST_WORK: Duration = Duration::from_mins(1);
 
 /// For how long a process that is not on its way out has to be seen in state D to be called hanging: others are for
 /// moments.
-const HANG_TIME: Duration = Duration::from_secs(2);
+const HANG_TIME: Duration = Duration::from_secs(1);
 
 /// Whether a program that was killed, and has not ended in [`KILL_TIME`], ends after all.
 pub(crate) fn ends_late(run: &RunRecord, init: &OwnedFd) -> Result<bool, Error> {
