@@ -628,6 +628,18 @@ fn damage_is_told_and_mended() {
             "{done:?}"
         );
     }
+    // A record that names what never was is written again, and nothing of the artifact lacks.
+    let mut odd: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    odd["blobs"].as_array_mut().unwrap().push(json!(digest(b"invented")));
+    fs::write(&record, odd.to_string()).unwrap();
+    let done = check(&["--repair", "--force"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let told = "Rebuilt the record of artifact";
+    assert!(
+        done.stdout.contains(told) && !done.stdout.contains("Deleted"),
+        "{done:?}"
+    );
+    assert_eq!(inspect(&env, &name)["Digest"], manifest);
     let blob = digest(b"first\n").replace(':', "/");
     let blob = env.path("d/kelp/blobs").join(blob);
     fs::write(&blob, "First\n").unwrap();
