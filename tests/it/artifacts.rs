@@ -4,7 +4,10 @@ mod mount;
 mod units;
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use serde_json::{Value, json};
 
@@ -492,6 +495,107 @@ fn files_are_extracted_by_their_titles_or_digests() {
     assert_eq!(line, "Error: no blob with the title \"x\"");
 }
 
+/// A file that is new has the mode that the user's mask leaves; one that was there, its own.
+#[test]
+fn what_is_extracted_is_open_to_whom_the_user_says() {
+    let Some(env) = Env::new() else { return };
+    let name = two().pulled(&env, "artifacts/modes");
+    let directory = env.path("h/modes");
+    fs::create_dir(&directory).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    for (mask, expected) in [(0o077, 0o600), (0o002, 0o664)] {
+        let (new, kept) = (directory.join("one"), directory.join("two"));
+        fs::write(&kept, "older").unwrap();
+        fs::set_permissions(&kept, fs::Permissions::from_mode(0o640)).unwrap();
+        let target = directory.to_str().unwrap();
+        env.kelp_after(
+            &format!("umask {mask:o}"),
+            &["artifact", "extract", &name, target],
+        )
+        .succeeds();
+        assert_eq!((mode(&new), mode(&kept)), (expected, 0o640), "{mask:o}");
+        assert_eq!(fs::read_to_string(&kept).unwrap(), "second\n");
+        fs::remove_file(&new).unwrap();
+    }
+}
+
+/// A path that leads to what a process has open: nothing that was written before is lost.
+#[test]
+fn what_is_open_is_written_on() {
+    let Some(env) = Env::new() else { return };
+    let name = two().pulled(&env, "artifacts/open");
+    let file = env.word("h/all");
+    let first = format!("exec 7>{file} >&7; echo before");
+    let extract = ["artifact", "extract", "--title=one", &name];
+    for place in ["/dev/stdout", "/proc/self/fd/1", "/dev/fd/7"] {
+        let words = [&extract[..], &[place]].concat();
+        env.kelp_after(&first, &words).succeeds();
+        assert_eq!(
+            fs::read_to_string(&file).unwrap(),
+            "before\nfirst\n",
+            "{place}"
+        );
+    }
+    let image = env.busybox();
+    env.kelp_after(&first, &["save", "-q", "-o", "/dev/stdout", &image])
+        .succeeds();
+    assert!(fs::read(&file).unwrap().starts_with(b"before\n"));
+}
+
+/// Whoever reads an artifact has it whole, as it was or as it is.
+#[test]
+fn an_artifact_is_read_beside_those_who_replace_it() {
+    let Some(env) = Env::new() else { return };
+    let registry = Registry::own();
+    let name = format!("{}/replaced:latest", registry.address);
+    let files = ["a", "b"].map(|name| {
+        let path = env.path("h").join(name);
+        fs::write(&path, format!("of {name}\n")).unwrap();
+        path.to_str().unwrap().to_owned()
+    });
+    let replace = |file: &str| {
+        let words = ["artifact", "add", "--replace", &name, file];
+        env.kelp(&words).succeeds();
+    };
+    replace(&files[0]);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let over = Over(&is_over);
+        scope.spawn(|| {
+            for file in files.iter().cycle() {
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+                replace(file);
+            }
+        });
+        for number in 0..60 {
+            let target = env.word(&format!("h/out-{number}"));
+            env.kelp(&["artifact", "extract", &name, &target])
+                .succeeds();
+            let content = fs::read_to_string(&target).unwrap();
+            assert!(content == "of a\n" || content == "of b\n", "{content:?}");
+            env.kelp(&["artifact", "inspect", &name]).succeeds();
+            let listed = env.kelp(&["artifact", "ls", "-nq"]).succeeds();
+            assert_eq!(listed.lines().count(), 1);
+            if number % 4 == 0 {
+                let push = ["artifact", "push", "-q", "--tls-verify=false", &name];
+                env.kelp(&push).succeeds();
+            }
+        }
+        drop(over);
+    });
+}
+
+/// Tells, also where an assertion fails, that somebody need not go on.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Titles that would lead elsewhere, and such as are had twice.
 #[test]
 fn hostile_titles_lead_nowhere() {
@@ -628,6 +732,21 @@ fn damage_is_told_and_mended() {
             "{done:?}"
         );
     }
+    // A record that names what never was is written again, and nothing of the artifact lacks.
+    let mut odd: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
+    odd["blobs"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!(digest(b"invented")));
+    fs::write(&record, odd.to_string()).unwrap();
+    let done = check(&["--repair", "--force"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let told = "Rebuilt the record of artifact";
+    assert!(
+        done.stdout.contains(told) && !done.stdout.contains("Deleted"),
+        "{done:?}"
+    );
+    assert_eq!(inspect(&env, &name)["Digest"], manifest);
     let blob = digest(b"first\n").replace(':', "/");
     let blob = env.path("d/kelp/blobs").join(blob);
     fs::write(&blob, "First\n").unwrap();
@@ -646,6 +765,16 @@ fn damage_is_told_and_mended() {
     env.kelp(&["artifact", "pull", "-q", &name]).succeeds();
     assert_eq!(check(&[]).exits(0), "");
     fs::remove_file(&blob).unwrap();
+    let image = env.busybox();
+    let mount = format!("type=artifact,src={name},dst=/d");
+    for words in [
+        &["artifact", "extract", "--title=one", &name, &target][..],
+        &["run", "--rm", "--mount", &mount, &image, "true"],
+    ] {
+        let line = env.kelp(words).fails(125);
+        let told = "missing on this machine: kelp system check says what can be repaired";
+        assert!(line.contains(told), "{words:?}: {line}");
+    }
     let done = check(&["--force"]);
     assert!(
         done.stdout

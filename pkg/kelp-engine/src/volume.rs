@@ -12,6 +12,7 @@ use kelp_state::file::{self, Durability};
 use kelp_state::{name, record, trash};
 use oci_spec::runtime::Mount;
 
+use crate::container::copy::clean;
 use crate::layered::{Layer, Mounting, SUBDIRECTORY, plain};
 use crate::volumes::VolumeRecord;
 use crate::{ContainerId, Engine, Error};
@@ -285,9 +286,10 @@ fn anonymous_name(id: &ContainerId, target: &str) -> String {
     format!("{}{hash:016x}", &id.as_str()[..48])
 }
 
-/// Whether something is mounted at a place already.
+/// Whether something is mounted at a place already, however the place is written.
 pub(crate) fn is_taken(mounts: &[Mount], target: &str) -> bool {
+    let target = clean(Path::new(target));
     mounts
         .iter()
-        .any(|mount| mount.destination().as_path() == Path::new(target))
+        .any(|mount| clean(mount.destination()) == target)
 }

@@ -123,6 +123,19 @@ fn files_are_mounted_where_they_are_asked_for() {
     ];
     let line = env.kelp(&twice).fails(125);
     assert!(line.contains("/d: duplicate mount destination"), "{line}");
+    // What somebody calls a file covers nothing that was asked for, however either place is written.
+    let volume = format!("{}:/x/one", env.word("h"));
+    for place in ["/x", "/x/", "/x/../x", "/./x"] {
+        for mount in [&volume, "v:/x//one", "v:/y/../x/one"] {
+            let artifact = format!("type=artifact,src={several},dst={place}");
+            let words = ["run", "--rm", "-v", mount, "--mount", &artifact, &image];
+            let line = env.kelp(&words).fails(125);
+            assert!(
+                line.contains("/one: duplicate mount destination"),
+                "{mount} {place}: {line}"
+            );
+        }
+    }
 }
 
 /// Whoever the container's root is, and whoever makes the container.

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use super::store::{Bench, Kind, each_step, each_step_of};
 use crate::artifacts::Artifact;
 use crate::inventory;
-use crate::kelp::around;
+use crate::kelp::{Kelp, around};
 use crate::steps::{self, Chance, Counted, is_nightly};
 
 const DATED: Kind<'_> = Kind {
@@ -108,4 +108,58 @@ fn a_prune_beside_an_artifact_that_comes_leaves_it_whole() {
         }
         bench.put_back();
     }
+}
+
+/// Whoever comes first: a container that is made has what it mounts, and that is held.
+#[test]
+fn a_removal_beside_a_container_that_is_made_takes_nothing_from_it() {
+    let Some(bench) = Bench::new() else { return };
+    let image = bench.pull("steps-artifact-image", "image\n");
+    let name = push(&bench, "steps-artifact-held", "first\n");
+    bench.succeeds(&["artifact", "pull", "-q", &name]);
+    let mount = format!("type=artifact,src={name},dst=/d");
+    let create = [
+        "create",
+        "--network=none",
+        "--name=victim",
+        "--mount",
+        &mount,
+        &image,
+        "true",
+    ];
+    bench.keep();
+    let whole = steps::run(&bench.command(&create), Counted::Files, None);
+    assert_eq!(whole.code(), 0, "{whole:#?}");
+    let numbers: Vec<_> = if is_nightly() {
+        (1..=whole.calls).collect()
+    } else {
+        Chance::new().choose(whole.calls, 12).into_iter().collect()
+    };
+    let (mut made, mut refused) = (0, 0);
+    for number in numbers {
+        bench.put_back();
+        let inner = bench.command(&["artifact", "rm", &name]);
+        // It may wait for the lock that the command has at that moment.
+        let limited = Mutex::new(around(&inner, "timeout", &["1"]));
+        let remove = |_: &str| {
+            limited.lock().unwrap().output().unwrap();
+        };
+        let outcome = steps::run_beside(&bench.command(&create), Counted::Files, number, &remove);
+        let step = format!("at call {number}: {outcome:#?}");
+        let listed = Kelp::new(bench.command(&["artifact", "ls", "-n"])).succeeds();
+        if outcome.code() == 0 {
+            made += 1;
+            assert!(listed.contains("steps-artifact-held"), "{step}");
+            let line = Kelp::new(bench.command(&["artifact", "rm", &name])).fails(125);
+            assert!(line.contains("is in use by container"), "{step}: {line}");
+        } else {
+            refused += 1;
+            assert!(outcome.stderr.contains("artifact does not exist"), "{step}");
+            assert_eq!(listed, "", "{step}");
+        }
+        bench.forget_container();
+        bench.succeeds(&["system", "check"]);
+    }
+    eprintln!("{made} were made, and {refused} came too late");
+    bench.put_back();
 }

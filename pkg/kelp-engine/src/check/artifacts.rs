@@ -28,12 +28,20 @@ pub(super) fn find_artifacts(
                     lease.keep(digest)?;
                 }
                 let document = store.manifest(&manifest);
-                let fresh = document.and_then(|document| ArtifactRecord::of(&manifest, &document));
                 // A manifest that can't be read is damage of its own.
-                let is_right = fresh.map_or(true, |fresh| fresh == record);
-                records.push(record);
-                if is_right {
-                    continue;
+                let fresh = document.and_then(|document| ArtifactRecord::of(&manifest, &document));
+                match fresh {
+                    Ok(fresh) if fresh != record => {
+                        // What it needs is what a record that is written again says.
+                        for digest in fresh.references() {
+                            lease.keep(digest)?;
+                        }
+                        records.push(fresh);
+                    }
+                    _ => {
+                        records.push(record);
+                        continue;
+                    }
                 }
                 "its record is not what its manifest says".to_owned()
             }

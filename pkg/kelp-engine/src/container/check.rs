@@ -9,6 +9,7 @@ use oci_spec::image::Config as ImageConfig;
 
 use crate::auto_update::policy;
 use crate::container::config::{CreateOptions, Namespace};
+use crate::container::copy::clean;
 use crate::container::system::Systemd;
 use crate::container::{limits, log, system};
 use crate::{Error, spec};
@@ -49,14 +50,14 @@ impl CreateOptions {
 fn check_targets(mounts: &[Mount]) -> Result<(), Error> {
     for (number, mount) in mounts.iter().enumerate() {
         let target = &mount.target;
-        let is_root = |part: &str| matches!(part, "" | "." | "..");
-        if target.split('/').all(is_root) {
+        let place = clean(Path::new(target));
+        if place.as_os_str().is_empty() {
             return Err(Error::invalid(format!(
                 "invalid mount on {target:?}: it would hide the container's root; use --rootfs for a root of \
                  your own"
             )));
         }
-        let is_it = |other: &Mount| Path::new(&other.target) == Path::new(target);
+        let is_it = |other: &Mount| clean(Path::new(&other.target)) == place;
         if mounts[..number].iter().any(is_it) {
             return Err(Error::invalid(format!(
                 "{target}: duplicate mount destination"
@@ -102,7 +103,15 @@ mod tests {
                 Some("/a/: duplicate mount destination"),
             ),
             (
+                mounted(&["type=tmpfs,dst=/a", "type=artifact,src=x,dst=/b/../a"]),
+                Some("/b/../a: duplicate mount destination"),
+            ),
+            (
                 mounted(&["type=tmpfs,dst=/.."]),
+                Some("it would hide the container's root"),
+            ),
+            (
+                mounted(&["type=tmpfs,dst=/a/.."]),
                 Some("it would hide the container's root"),
             ),
             (

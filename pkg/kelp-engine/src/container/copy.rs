@@ -28,6 +28,7 @@ use crate::container::signal::ends_within;
 use crate::{Engine, Error, Kind, host, internal};
 pub use place::End;
 use place::Source;
+pub(crate) use place::clean;
 use role::{Direction, Incoming, REPLY, ROOT, Reply, Request};
 
 /// How to copy.

@@ -116,7 +116,7 @@ pub(super) fn place(
 
 /// A path's text without `.`, `..` and double slashes, from the root and without its slash; `..`
 /// stops at the root.
-pub(super) fn clean(path: &Path) -> PathBuf {
+pub(crate) fn clean(path: &Path) -> PathBuf {
     let mut cleaned = PathBuf::new();
     for component in path.components() {
         match component {
