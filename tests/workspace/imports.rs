@@ -63,6 +63,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kelp-format", &[]),
     // Unit files in, services out.
     ("kelp-quadlet", &[]),
+    // Documents in, types out.
+    ("kelp-kube", &[]),
     (
         "kelp",
         &[
