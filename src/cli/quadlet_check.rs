@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Command, FromArgMatches};
 use kelp_quadlet::{DropIns, Finding, Grammar, Set, Source, check, load, load_file, unit_name};
 
-use super::{Kelp, command_line, container, exit, output, quadlet, usage_error};
+use super::{Kelp, command_line, container, exit, output, pod, quadlet, usage_error};
 
 /// Tell what is wrong in Quadlet files, each with its line; 1 if anything is
 #[derive(clap::Args)]
@@ -125,11 +125,15 @@ fn refusal(kelp: &Command, command: &[&str], words: &[String]) -> Option<String>
         Ok(read) => read,
         Err(error) => return Some(usage_error::line(&error)),
     };
-    let super::Command::OnContainers(container::Command::Run(args)) = read.command else {
-        return None;
+    let checked = match &read.command {
+        super::Command::OnContainers(container::Command::Run(args)) => args.check(),
+        super::Command::Pod(pod::Args {
+            command: pod::Command::Create(args),
+        }) => args.check(),
+        _ => return None,
     };
     // A file that is to be read may be there when the service starts.
-    let refused = args.check().err().map(|error| exit::line(&error));
+    let refused = checked.err().map(|error| exit::line(&error));
     refused.filter(|why| !why.starts_with("read "))
 }
 

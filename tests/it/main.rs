@@ -55,6 +55,7 @@ mod network;
 mod notify;
 mod oci;
 mod podman;
+mod pods;
 mod probe;
 mod pull;
 mod quadlet;

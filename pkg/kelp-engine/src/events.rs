@@ -11,6 +11,7 @@ pub use kelp_state::events::{Event, append};
 use rustix::fs::inotify::WatchFlags;
 
 use crate::container::Config;
+use crate::pod::PodConfig;
 use crate::watch::{Watch, Woken};
 use crate::{Engine, Error};
 
@@ -50,6 +51,13 @@ impl Engine {
     /// Notes that something happened to an image, or to one of its names.
     pub(crate) fn note_image(&self, action: &str, id: &str, name: &str) {
         append(&self.paths, &Event::now("image", action, id, name));
+    }
+
+    /// Notes that something happened to a pod.
+    pub(crate) fn note_pod(&self, action: &str, pod: &PodConfig) {
+        let mut event = Event::now("pod", action, pod.id.as_str(), &pod.name);
+        event.attributes.clone_from(&pod.labels);
+        append(&self.paths, &event);
     }
 
     /// Notes that something happened to a volume.

@@ -343,6 +343,23 @@ pub(crate) fn mount(target: &str, kind: &str, source: &Path, options: &[&str]) -
     mount
 }
 
+/// The record whose file it is: what tells of a network or a host's name that is the pod's is the infra container's.
+fn owner_of(name: &str, options: &CreateOptions, record: &Path) -> PathBuf {
+    let infra = options.pod.as_ref().and_then(|pod| pod.infra.as_ref());
+    if let Some(infra) = infra {
+        let names = &options.namespaces;
+        let is_pods = match name {
+            "hosts" | "resolv.conf" => names.network == Some(Mode::Container(infra.to_string())),
+            "hostname" => names.uts == Namespace::Container(infra.to_string()),
+            _ => false,
+        };
+        if is_pods {
+            return record.with_file_name(infra.as_str());
+        }
+    }
+    record.to_owned()
+}
+
 /// The files of the record, at their places in the root and in every other root that is named.
 fn own_files(options: &CreateOptions, record: &Path) -> Vec<Mount> {
     let is_wanted = |name: &str| match name {
@@ -363,7 +380,7 @@ fn own_files(options: &CreateOptions, record: &Path) -> Vec<Mount> {
                 list.push(mount(
                     &place.to_string_lossy(),
                     "bind",
-                    &record.join(name),
+                    &owner_of(name, options, record).join(name),
                     &["bind", "nosuid", "nodev", writes],
                 ));
             }

@@ -82,6 +82,9 @@ fn remove(
     if let Some(file) = &launch.cid_file {
         let _ = fs::remove_file(file);
     }
+    if let Some(pod) = &launch.pod {
+        kelp_state::pod::forget(paths, &pod.id, &record.id);
+    }
     trash
 }
 

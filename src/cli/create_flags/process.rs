@@ -67,7 +67,7 @@ pub struct ProcessFlags {
     umask: Option<String>,
     /// What happens when the container has ended: no, on-failure[:RETRIES], always, unless-stopped
     #[arg(long, value_name = "POLICY")]
-    restart: Option<RestartPolicy>,
+    pub(super) restart: Option<RestartPolicy>,
     /// Seconds after which the container is killed; 0 for never
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u32>,

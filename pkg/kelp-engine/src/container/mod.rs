@@ -21,7 +21,7 @@ mod log;
 pub mod logs;
 mod making;
 pub mod mount;
-mod names;
+pub(crate) mod names;
 mod network;
 mod notify;
 pub(crate) mod pack;

@@ -229,6 +229,14 @@ impl Engine {
         Ok(())
     }
 
+    /// Starts what the pod of a container is made of.
+    pub(crate) fn start_infra(&self, options: &CreateOptions) -> Result<(), Error> {
+        match options.pod.as_ref().and_then(|pod| pod.infra.as_ref()) {
+            Some(infra) => self.start_one_required(infra, Until::ServiceStarted),
+            None => Ok(()),
+        }
+    }
+
     fn start_one_required(&self, id: &ContainerId, until: Until) -> Result<(), Error> {
         let record = Record::new(&self.paths, id.clone());
         let runs = |status| matches!(status, Status::Running | Status::Paused);
@@ -302,14 +310,17 @@ impl Engine {
 }
 
 impl CreateOptions {
-    /// What the container needs: what it was said to, and those whose namespaces it joins.
+    /// What the container needs: what it was said to, those whose namespaces it joins, and what its pod is made of.
     pub fn needed(&self) -> Vec<Requirement> {
         let user = match &self.namespaces.user {
             UserMode::Container(id) => Some(id.as_str()),
             _ => None,
         };
         let mut list = self.requires.clone();
-        for container in self.namespaces.of_containers().into_iter().chain(user) {
+        let infra = self.pod.as_ref().and_then(|pod| pod.infra.as_ref());
+        let infra = infra.map(ContainerId::as_str);
+        let joined = self.namespaces.of_containers().into_iter().chain(user);
+        for container in joined.chain(infra) {
             if list.iter().all(|other| other.container != container) {
                 list.push(Requirement {
                     container: container.to_owned(),

@@ -1,0 +1,183 @@
+//! A container that is made in a pod: what it has of that, and what it can't say by itself.
+
+use kelp_args::{RestartPolicy, VolumesFrom};
+use kelp_network::Mode;
+use kelp_state::file::Durability;
+use kelp_state::pod::{self, PodLock};
+use kelp_state::{ContainerId, Record};
+
+use crate::container::config::{CgroupMode, Cgroups, Config, CreateOptions, Namespace, UserMode};
+use crate::pod::{Membership, PodConfig, Role, Said, Shared};
+use crate::{Engine, Error};
+
+const OF_THE_POD: &str = "network cannot be configured when it is shared with a pod";
+
+impl Engine {
+    /// Completes a request for a member by what the pod has, and keeps the pod until the member's record is written.
+    pub(crate) fn settle_pod(&self, options: &mut CreateOptions) -> Result<Option<PodLock>, Error> {
+        let Some(membership) = options.pod.clone() else {
+            return Ok(None);
+        };
+        if membership.role == Role::Infra {
+            return Ok(None);
+        }
+        let id = self.find_pod(&membership.pod)?;
+        let lock = pod::enter(&self.paths, &id)?;
+        let pod = self.pod(&id)?;
+        check(&membership, &pod)?;
+        let mut keeps_ids = false;
+        if let Some(infra) = &pod.infra {
+            let infra = self.config(infra)?;
+            share(options, &membership, &pod, &infra);
+            keeps_ids = matches!(infra.options.namespaces.user, UserMode::KeepId { .. });
+        }
+        if let Some(restart) = pod.restart
+            && !membership.said.contains(&Said::Restart)
+            && !options.remove
+            && membership.role == Role::Member
+        {
+            options.restart = restart;
+        }
+        if matches!(membership.role, Role::Init(_)) && options.restart != RestartPolicy::No {
+            return Err(Error::invalid(
+                "--init-ctr and --restart exclude each other: an init container has to end",
+            ));
+        }
+        options.pod = Some(Membership {
+            pod: id.to_string(),
+            infra: pod.infra,
+            exit_policy: pod.exit_policy,
+            keeps_ids,
+            ..membership
+        });
+        Ok(Some(lock))
+    }
+
+    /// Notes in its pod's record that a container is about to be made.
+    pub(crate) fn note_member(
+        &self,
+        options: &CreateOptions,
+        id: &ContainerId,
+    ) -> Result<(), Error> {
+        let Some(membership) = &options.pod else {
+            return Ok(());
+        };
+        let pod: ContainerId = membership
+            .pod
+            .parse()
+            .map_err(|_| kelp_state::Error::NoSuchPod(membership.pod.clone()))?;
+        let durability = if options.remove {
+            Durability::None
+        } else {
+            Durability::Synced
+        };
+        Ok(pod::add(&self.paths, &pod, id, durability)?)
+    }
+
+    /// The host's name in a pod whose containers share it, as its infra container has it.
+    pub(crate) fn hostname_of_pod(&self, options: &CreateOptions) -> Option<String> {
+        let infra = options.pod.as_ref()?.infra.as_ref()?;
+        if options.namespaces.uts != Namespace::Container(infra.to_string()) {
+            return None;
+        }
+        let record = Record::new(&self.paths, infra.clone());
+        let name = std::fs::read_to_string(record.data.join("hostname")).ok()?;
+        Some(name.trim_end().to_owned())
+    }
+}
+
+/// Refuses what is the pod's to say.
+fn check(membership: &Membership, pod: &PodConfig) -> Result<(), Error> {
+    if pod.infra.is_none() {
+        return Ok(());
+    }
+    let says = |what: Said| membership.said.contains(&what);
+    let shares = |what: Shared| pod.shared.contains(&what) && !says(Said::Namespace(what));
+    let of_network = [
+        (
+            Said::Ports,
+            "published or exposed ports must be defined when the pod is created",
+        ),
+        (
+            Said::Hosts,
+            "extra host entries must be specified on the pod",
+        ),
+        (Said::Dns, "name servers must be specified on the pod"),
+    ];
+    for (what, text) in of_network {
+        if shares(Shared::Net) && says(what) {
+            return Err(Error::invalid(format!("{text}: {OF_THE_POD}")));
+        }
+    }
+    if says(Said::User) {
+        return Err(Error::invalid(
+            "--userns and --pod cannot be set together: the ids are the pod's (kelp pod create --userns)",
+        ));
+    }
+    if shares(Shared::Uts) && says(Said::Hostname) {
+        return Err(Error::invalid(
+            "cannot set hostname when joining the pod UTS namespace: the pod has it (kelp pod create \
+             --hostname)",
+        ));
+    }
+    if shares(Shared::Ipc) && says(Said::SharedMemory) {
+        return Err(Error::invalid(
+            "cannot set the size of /dev/shm when joining the pod IPC namespace: the pod has it (kelp pod \
+             create --shm-size)",
+        ));
+    }
+    Ok(())
+}
+
+/// Gives a request what the infra container has.
+fn share(options: &mut CreateOptions, membership: &Membership, pod: &PodConfig, infra: &Config) {
+    let id = infra.id.to_string();
+    let of = |what: Shared| {
+        pod.shared.contains(&what) && !membership.said.contains(&Said::Namespace(what))
+    };
+    let names = &mut options.namespaces;
+    for (what, namespace) in [
+        (Shared::Pid, &mut names.pid),
+        (Shared::Ipc, &mut names.ipc),
+        (Shared::Uts, &mut names.uts),
+        (Shared::Cgroup, &mut names.cgroup),
+    ] {
+        if of(what) {
+            *namespace = Namespace::Container(id.clone());
+        }
+    }
+    if of(Shared::Net) {
+        names.network = Some(Mode::Container(id.clone()));
+    }
+    let given = &infra.options;
+    names.user = match given.namespaces.user {
+        UserMode::Host => UserMode::Host,
+        _ => UserMode::Container(id.clone()),
+    };
+    options.volumes_from.push(VolumesFrom {
+        container: id,
+        read_only: None,
+    });
+    for device in &given.devices {
+        if !options.devices.contains(device) {
+            options.devices.push(device.clone());
+        }
+    }
+    options.no_new_privileges |= given.no_new_privileges;
+    if options.seccomp.is_none() && !options.seccomp_unconfined {
+        options.seccomp.clone_from(&given.seccomp);
+        options.seccomp_path.clone_from(&given.seccomp_path);
+        options.seccomp_unconfined = given.seccomp_unconfined;
+    }
+    if options.apparmor.is_none() {
+        options.apparmor.clone_from(&given.apparmor);
+    }
+    options.mask.extend(given.mask.iter().cloned());
+    options.unmask.extend(given.unmask.iter().cloned());
+    if pod.share_parent
+        && options.cgroups == Cgroups::default()
+        && given.cgroups.mode == CgroupMode::Enabled
+    {
+        options.cgroups.clone_from(&given.cgroups);
+    }
+}
