@@ -72,6 +72,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "kelp-args",
             "kelp-config",
             "kelp-format",
+            "kelp-kube",
             "kelp-oci",
             "kelp-quadlet",
         ],

@@ -19,6 +19,9 @@ pub struct Sources {
     pub config_maps: BTreeMap<String, Values>,
     /// Secrets.
     pub secrets: BTreeMap<String, Values>,
+    /// Whether there may be others elsewhere: then none is missed. For who wants to know what a stream has, and not
+    /// what is in that.
+    pub others: bool,
 }
 
 /// A claim of a volume.

@@ -42,16 +42,38 @@ const PASSED_OVER: &[(&str, &str)] = &[
     ),
 ];
 
-/// Reads a stream; `known` are config maps and secrets of other places.
-pub fn parse(text: &str, known: &Sources) -> Result<Documents, Error> {
-    let nodes = load(text)?;
+/// A stream of documents, such as a file has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream<'a> {
+    /// What errors call it; empty where there is but one.
+    pub name: &'a str,
+    /// The documents.
+    pub text: &'a str,
+}
+
+/// Reads streams as if they were one; `known` are config maps and secrets of other places.
+pub fn parse(streams: &[Stream<'_>], known: &Sources) -> Result<Documents, Error> {
+    let mut nodes = Vec::new();
+    for stream in streams {
+        let loaded = load(stream.text).map_err(|error| Error {
+            document: stream.name.to_owned(),
+            ..error
+        })?;
+        nodes.push((stream.name, loaded));
+    }
     let mut documents = Documents {
         sources: known.clone(),
         ..Documents::default()
     };
     let mut heads = Vec::new();
-    for (number, node) in &nodes {
-        flatten(*number, node, &mut heads)?;
+    for (name, nodes) in &nodes {
+        for (number, node) in nodes {
+            let plain = match *name {
+                "" => format!("document {number}"),
+                name => format!("{name}, document {number}"),
+            };
+            flatten(&plain, node, &mut heads)?;
+        }
     }
     // Pods may come before what they refer to.
     for head in &heads {
@@ -91,9 +113,8 @@ struct Head<'a> {
 }
 
 /// Finds the documents in one that may be a list.
-fn flatten<'a>(number: usize, node: &'a Node, heads: &mut Vec<Head<'a>>) -> Result<(), Error> {
-    let plain = format!("document {number}");
-    let value = Value::document(node, &plain);
+fn flatten<'a>(plain: &str, node: &'a Node, heads: &mut Vec<Head<'a>>) -> Result<(), Error> {
+    let value = Value::document(node, plain);
     let mut fields = value.fields()?;
     let kind = fields.need("kind")?.text()?;
     if kind == "List" {
@@ -106,7 +127,7 @@ fn flatten<'a>(number: usize, node: &'a Node, heads: &mut Vec<Head<'a>>) -> Resu
                 {
                     return Err(value.error("a List in a List is not supported by kelp"));
                 }
-                flatten(number, item, heads)?;
+                flatten(plain, item, heads)?;
             }
         }
         return Ok(());
@@ -116,8 +137,8 @@ fn flatten<'a>(number: usize, node: &'a Node, heads: &mut Vec<Head<'a>>) -> Resu
         fields.text("name").ok().flatten()
     });
     let title = match name {
-        Some(name) => format!("document {number} ({kind} {name})"),
-        None => format!("document {number} ({kind})"),
+        Some(name) => format!("{plain} ({kind} {name})"),
+        None => format!("{plain} ({kind})"),
     };
     heads.push(Head { node, title, kind });
     Ok(())

@@ -129,7 +129,7 @@ impl Place {
         sources: &'a Sources,
     ) -> Result<(Option<&'a Values>, bool), Error> {
         let name = fields.need("name")?.text()?;
-        let optional = fields.truth("optional")?;
+        let optional = fields.truth("optional")? || sources.others;
         let (known, what) = match self {
             Self::ConfigMap => (&sources.config_maps, "config map"),
             Self::Secret => (&sources.secrets, "secret"),

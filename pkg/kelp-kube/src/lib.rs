@@ -30,7 +30,7 @@ mod volume;
 
 pub use container::{Container, Mount, Port, Propagation, Protocol, PullPolicy, Resources};
 pub use data::{Claim, Sources, Values};
-pub use document::{Documents, Passed, parse};
+pub use document::{Documents, Passed, Stream, parse};
 pub use environment::Variable;
 pub use error::Error;
 pub use expand::expand;

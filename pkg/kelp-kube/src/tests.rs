@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::*;
 
 fn read(text: &str) -> Result<Documents, Error> {
-    parse(text, &Sources::default())
+    let stream = Stream { name: "", text };
+    parse(&[stream], &Sources::default())
 }
 
 /// A pod of one container with these fields more, each indented as fields of the container or of the spec.

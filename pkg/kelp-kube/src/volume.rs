@@ -123,12 +123,17 @@ pub(crate) fn read(value: &Value<'_>, sources: &Sources) -> Result<Volume, Error
         "configMap" => {
             let name = inner.need("name")?.text()?;
             let values = sources.config_maps.get(&name);
-            files(place, &mut inner, values, ("config map", &name))?
+            files(
+                place,
+                &mut inner,
+                values,
+                ("config map", &name, sources.others),
+            )?
         }
         "secret" => {
             let name = inner.need("secretName")?.text()?;
             let values = sources.secrets.get(&name);
-            files(place, &mut inner, values, ("secret", &name))?
+            files(place, &mut inner, values, ("secret", &name, sources.others))?
         }
         "persistentVolumeClaim" => {
             let name = inner.need("claimName")?.text()?;
@@ -196,9 +201,9 @@ fn files(
     place: &Value<'_>,
     fields: &mut Fields<'_>,
     values: Option<&Values>,
-    (what, name): (&str, &str),
+    (what, name, others): (&str, &str, bool),
 ) -> Result<Source, Error> {
-    let optional = fields.truth("optional")?;
+    let optional = fields.truth("optional")? || others;
     let usual = mode(fields, "defaultMode")?.unwrap_or(0o644);
     let items = fields.take("items");
     let Some(values) = values else {

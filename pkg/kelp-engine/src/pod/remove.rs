@@ -38,6 +38,7 @@ impl Engine {
             // Whoever makes one just now is waited for.
             let _closed = pod::close(&self.paths, id)?;
             if pod::members(&self.paths, id).is_empty() {
+                self.remove_pod_volumes(id)?;
                 return self.remove_pod_record(id, config.as_ref());
             }
         }
