@@ -10,11 +10,12 @@ use super::{kube_down, kube_play};
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    command: Command,
+    pub command: Command,
 }
 
+/// What `kelp kube` has.
 #[derive(Subcommand)]
-enum Command {
+pub enum Command {
     Down(kube_down::Args),
     Play(Box<kube_play::Args>),
 }

@@ -19,6 +19,7 @@ use kelp_kube::Documents;
 use super::create_flags::{CreateFlags, defaults};
 use super::kube_down::take_down;
 use super::kube_pod::{Wanted, request};
+use super::pod_create::infra_options;
 use super::pull_flags::{AccessFlags, RetryFlags, keep_storage};
 use super::runtime_flags::RuntimeFlags;
 use super::{exit, kube_input, output};
@@ -151,6 +152,16 @@ pub fn run(engine: &Engine, runtime: &RuntimeFlags, args: &Args) -> anyhow::Resu
 }
 
 impl Args {
+    /// Whether pods can be made with them, as far as they say it.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let wanted = self.wanted()?;
+        let mut words = wanted.infra;
+        words.extend(self.publish.iter().map(|it| format!("--publish={it}")));
+        words.extend(self.userns.iter().map(|it| format!("--userns={it}")));
+        words.extend(wanted.flags);
+        infra_options(&words, &RuntimeFlags::default()).map(drop)
+    }
+
     fn wanted(&self) -> anyhow::Result<Wanted> {
         let mut wanted = Wanted {
             publish: self.publish.clone(),

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use kelp_engine::Engine;
 use kelp_engine::container::list::Summary;
-use kelp_engine::network::PublishedPort;
+use kelp_engine::network::{Mode, PublishedPort};
+use kelp_engine::pod::Membership;
 use serde::Serialize;
 
 /// Ports of one protocol: `80`, `80/udp`, `8000-8010/tcp`.
@@ -46,6 +48,19 @@ impl fmt::Display for Ports {
             write!(formatter, "{}-{}/{}", self.first, self.last, self.protocol)
         }
     }
+}
+
+/// The ports of a container that has the network of its pod: those of the infra container.
+pub fn of_pod(
+    engine: &Engine,
+    pod: Option<&Membership>,
+    network: Option<&Mode>,
+) -> Option<Vec<PublishedPort>> {
+    let infra = pod?.infra.as_ref()?;
+    if network != Some(&Mode::Container(infra.to_string())) {
+        return None;
+    }
+    Some(engine.config(infra).ok()?.options.publish)
 }
 
 /// The ports that are published.

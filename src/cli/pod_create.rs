@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use kelp_args::RestartPolicy;
+use kelp_config::Conf;
 use kelp_engine::Engine;
 use kelp_engine::auto_update::UNIT;
 use kelp_engine::container::CreateOptions;
@@ -15,7 +16,7 @@ use kelp_engine::container::config::CgroupMode;
 use kelp_engine::image::pull::PullRequest;
 use kelp_engine::pod::{ExitPolicy, PodOptions, Shared};
 
-use super::create_flags::CreateFlags;
+use super::create_flags::{CreateFlags, defaults};
 use super::output;
 use super::runtime_flags::RuntimeFlags;
 
@@ -41,8 +42,8 @@ pub struct Args {
     #[arg(long, value_name = "DOMAIN")]
     dns_search: Vec<String>,
     /// What happens when the last container has ended: continue or stop
-    #[arg(long, value_name = "POLICY", default_value = "continue")]
-    exit_policy: ExitPolicy,
+    #[arg(long, value_name = "POLICY")]
+    exit_policy: Option<ExitPolicy>,
     /// A line of the group id map: INSIDE:OUTSIDE:COUNT
     #[arg(long, value_name = "MAP")]
     gidmap: Vec<String>,
@@ -74,7 +75,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     label_file: Vec<String>,
     /// A name for the pod
-    #[arg(short, long, value_name = "NAME", conflicts_with = "word")]
+    #[arg(short, long, value_name = "NAME")]
     name: Option<String>,
     /// The network: pasta, host, none, container:ID or ns:PATH
     #[arg(long, visible_alias = "net", value_name = "MODE")]
@@ -138,9 +139,12 @@ pub struct Args {
 
 /// Creates it and prints its id.
 pub fn run(engine: &Engine, runtime: &RuntimeFlags, args: &Args) -> anyhow::Result<i32> {
+    if args.name.is_some() && args.word.is_some() {
+        bail!("cannot specify --name and NAME at the same time");
+    }
     let (options, pull) = args.request(runtime)?;
-    if let (Some(_), Some(image)) = (&options.infra, &args.infra_image) {
-        engine.ensure_image(image, &pull)?;
+    if let Some(infra) = options.infra.as_ref().filter(|it| !it.image.is_empty()) {
+        engine.ensure_image(&infra.image, &pull)?;
     }
     let id = engine.create_pod(options)?;
     if let Some(path) = &args.pod_id_file {
@@ -167,6 +171,7 @@ impl Args {
         if !has_infra {
             self.check_without_infra()?;
         }
+        let conf = defaults::load()?;
         let (infra, pull) = infra_options(&self.words(), runtime)?;
         let labels = infra.labels.clone().into_iter();
         Ok((
@@ -177,9 +182,13 @@ impl Args {
                 labels: labels.filter(|(key, _)| key != UNIT).collect(),
                 shared: if has_infra { shared } else { Vec::new() },
                 share_parent: self.share_parent,
-                exit_policy: self.exit_policy,
+                exit_policy: match (self.exit_policy, conf.text("engine", "pod_exit_policy")) {
+                    (Some(policy), _) => policy,
+                    (None, Some(usual)) => usual.read(|policy| policy.parse::<ExitPolicy>())?,
+                    (None, None) => ExitPolicy::default(),
+                },
                 restart: self.restart,
-                infra: has_infra.then(|| Box::new(self.infra(infra))),
+                infra: has_infra.then(|| Box::new(self.infra(infra, conf))),
                 create_command: std::env::args_os()
                     .map(|word| word.to_string_lossy().into_owned())
                     .collect(),
@@ -246,8 +255,19 @@ impl Args {
     }
 
     /// What is left to say of the infra container.
-    fn infra(&self, mut options: CreateOptions) -> CreateOptions {
-        options.image = self.infra_image.clone().unwrap_or_default();
+    fn infra(&self, mut options: CreateOptions, conf: &Conf) -> CreateOptions {
+        let usual = |key| conf.text("engine", key).map(|text| text.value);
+        options.image = self
+            .infra_image
+            .clone()
+            .or_else(|| usual("infra_image"))
+            .unwrap_or_default();
+        if !options.image.is_empty()
+            && options.entrypoint.is_none()
+            && let Some(command) = usual("infra_command")
+        {
+            options.entrypoint = Some(vec![command]);
+        }
         options.name.clone_from(&self.infra_name);
         if std::env::var_os(UNIT).is_some() && options.cgroups.mode == CgroupMode::Enabled {
             // systemd takes no process for the main one of a unit that is not in the unit's cgroup.

@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use kelp_engine::Engine;
 use kelp_engine::container::list::Listed;
-use kelp_engine::network::Mode;
 use kelp_format::render::json;
 use kelp_format::{Format, render};
 
 use super::container_filter;
+use super::listed_ports;
 use super::output;
 use super::ps_row::{Json, PodNames, Row};
 
@@ -192,13 +192,9 @@ fn chosen(engine: &Engine, args: &Args, now: SystemTime) -> anyhow::Result<Vec<L
 fn show_ports_of_pods(engine: &Engine, list: &mut [Listed]) {
     for listed in list {
         let options = &mut listed.summary.options;
-        let Some(infra) = options.pod.as_ref().and_then(|pod| pod.infra.as_ref()) else {
-            continue;
-        };
-        if options.namespaces.network == Some(Mode::Container(infra.to_string()))
-            && let Ok(infra) = engine.config(infra)
-        {
-            options.publish = infra.options.publish;
+        let (pod, network) = (options.pod.as_ref(), options.namespaces.network.as_ref());
+        if let Some(ports) = listed_ports::of_pod(engine, pod, network) {
+            options.publish = ports;
         }
     }
 }

@@ -162,7 +162,7 @@ fn containers_of_a_pod_reach_each_other_after_its_init_container() {
     let serves = "    command: [httpd, -f, -p, '8080', -h, /www]\n    volumeMounts: [{name: www, mountPath: /www, readOnly: true}]\n";
     let text = pod(&env, "web", &spec, &[("one", serves), ("two", SLEEPS)]);
     play(&env, &[], &text).succeeds();
-    let asks = "until wget -q -O - http://localhost:8080/; do :; done 2>/dev/null; grep -c db /etc/hosts; hostname";
+    let asks = "until wget -q -O - http://localhost:8080/; do :; done 2>/dev/null; grep -c 10.1.2.3 /etc/hosts; hostname";
     assert_eq!(exec(&env, "web-two", asks), "served\n1\nweb\n");
     // It ran once.
     let names = env.kelp(&["ps", "-a", "--filter=name=web-make", "-q"]);

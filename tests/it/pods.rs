@@ -1,5 +1,6 @@
 //! Pods: what their containers share, and how they are started, stopped and removed together.
 
+mod crowd;
 mod ends;
 mod kill;
 mod shapes;
@@ -155,6 +156,8 @@ fn ports_are_the_infra_containers() {
     let serve = "mkdir /www && echo served > /www/index.html && exec httpd -f -p 8080 -h /www";
     member(&env, &["run", "-d"], "crew", "web", &["sh", "-c", serve]);
     assert_eq!(get(port), "served\n");
+    let ports = env.kelp(&["port", "web"]);
+    assert_eq!(ports.succeeds(), format!("8080/tcp -> 127.0.0.1:{port}\n"));
     let ports = env.kelp(&["ps", "--format={{.Names}} {{.Ports}}", "--filter=name=web"]);
     assert_eq!(
         ports.succeeds(),
@@ -462,4 +465,22 @@ fn a_restart_policy_of_the_pod_is_that_of_its_containers() {
         (Some("on-failure"), Some("no"))
     );
     env.kelp(&["pod", "rm", "crew"]).succeeds();
+}
+
+#[test]
+fn what_containers_conf_says_of_pods_counts() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let conf = format!(
+        "[engine]\npod_exit_policy = \"stop\"\ninfra_image = \"{image}\"\ninfra_command = \"/bin/cat\"\n"
+    );
+    fs::write(env.path("c/containers/containers.conf"), conf).unwrap();
+    create(&env, "crew", &[]);
+    assert_eq!(inspect(&env, "{{.ExitPolicy}}", "crew"), "stop");
+    let format = "{{.ImageName}} {{.Path}}";
+    let shown = env.kelp(&["inspect", "-f", format, &infra(&env, "crew")]);
+    assert_eq!(shown.succeeds(), format!("{image} /bin/cat\n"));
+    create(&env, "other", &["--exit-policy=continue"]);
+    assert_eq!(inspect(&env, "{{.ExitPolicy}}", "other"), "continue");
+    env.kelp(&["pod", "rm", "-a"]).succeeds();
 }

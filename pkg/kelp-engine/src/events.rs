@@ -36,6 +36,8 @@ impl Engine {
     pub(crate) fn note_code(&self, action: &str, config: &Config, exit_code: Option<i32>) {
         let mut event = Event::now("container", action, config.id.as_str(), &config.name);
         config.image_name.clone_into(&mut event.image);
+        let pod = config.options.pod.as_ref();
+        event.pod = pod.map(|pod| pod.pod.clone()).unwrap_or_default();
         event.attributes.clone_from(&config.labels);
         event.exit_code = exit_code;
         append(&self.paths, &event);

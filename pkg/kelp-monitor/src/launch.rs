@@ -74,7 +74,7 @@ pub struct Launch {
     pub timeout: Option<u64>,
     /// The signal that asks it to stop, for whoever stops it.
     pub stop_signal: i32,
-    /// The pod that it is in, if it is not its infra container.
+    /// The pod that it is in.
     #[serde(default)]
     pub pod: Option<Pod>,
     /// The service container of its pod, if it is the infra container of one that has such.

@@ -80,12 +80,12 @@ pub fn run(paths: &Paths, id: ContainerId, handed: &Handed) -> i32 {
             125
         }
     };
+    // Who waits for an answer has it.
+    drop(starter);
     if let Some(pod) = &after.pod {
-        // Who waits for an answer has it.
-        drop(starter);
         pod::leave(paths, pod);
-    } else if let Some(service) = &after.service {
-        drop(starter);
+    }
+    if let Some(service) = &after.service {
         service::leave(paths, service);
     }
     code

@@ -44,6 +44,21 @@ fn infra_pid(env: &Env) -> String {
 }
 
 #[test]
+fn whose_ids_its_containers_have_is_no_matter() {
+    let Some(env) = Env::new() else { return };
+    for ids in ["keep-id", "auto", "nomap"] {
+        let userns = format!("--userns={ids}");
+        create(&env, "crew", &[STOP, &[&userns]].concat());
+        member(&env, &["run", "-d"], "crew", "one", SLEEP);
+        member(&env, &["run"], "crew", "two", &["true"]);
+        assert_eq!(status(&env, "crew"), "Degraded", "{ids}");
+        env.kelp(&["stop", "one"]).succeeds();
+        ends(&env, "crew");
+        env.kelp(&["pod", "rm", "crew"]).succeeds();
+    }
+}
+
+#[test]
 fn a_pod_in_which_nothing_was_started_runs_on() {
     let Some(env) = Env::new() else { return };
     create(&env, "crew", STOP);

@@ -244,6 +244,18 @@ fn what_happens_to_a_pod_is_an_event() {
     let line = env.kelp(&words).succeeds();
     let end = format!(" pod create {id} (image=, name=crew, a=b)\n");
     assert!(line.ends_with(&end), "{line}");
+    // Containers say which pod it was.
+    let words = [
+        "events",
+        "--stream=false",
+        "--filter=container=one",
+        "--format={{.Status}} {{.PodID}}",
+    ];
+    let told = env.kelp(&words).succeeds();
+    assert!(
+        told.lines().all(|line| line.ends_with(&format!(" {id}"))),
+        "{told}"
+    );
 }
 
 #[test]

@@ -234,6 +234,83 @@ fn what_ends_a_container_ends_its_service_in_the_same_way() {
 }
 
 #[test]
+fn a_pod_is_a_service_that_lives_and_ends_with_its_containers() {
+    let Some(env) = Env::of_session() else { return };
+    let image = env.busybox();
+    env.kelp(&["pull", "-q", "--tls-verify=false", &image])
+        .succeeds();
+    let container = |name: &str| {
+        format!(
+            "[Container]\nImage={image}\nPull=never\nContainerName={name}\nPod=kelpcrew.pod\nExec={SERVES}\n"
+        )
+    };
+    let units = Units::install(
+        &env,
+        &[
+            (
+                "kelpcrew.pod",
+                "[Pod]\nPodName=kelpcrew\nNetwork=none\n".to_owned(),
+            ),
+            ("kelpone.container", container("kelpone")),
+            ("kelptwo.container", container("kelptwo")),
+        ],
+    );
+    let services = ["kelpcrew-pod.service", "kelpone.service", "kelptwo.service"];
+    let all = |state: &str| {
+        for service in services {
+            wait_for(service, "ActiveState", state);
+        }
+    };
+    let status = || {
+        let list = env.kelp(&["pod", "ps", "--format={{.Name}} {{.Status}}"]);
+        list.succeeds()
+    };
+    start("kelpcrew-pod.service");
+    all("active");
+    assert_eq!(status(), "kelpcrew Running\n");
+    // systemd has taken the infra container's monitor for the main process, which is within the unit.
+    let main = property("kelpcrew-pod.service", "MainPID");
+    assert_eq!(
+        inspect(&env, "{{.State.ConmonPid}}", "kelpcrew-infra"),
+        main
+    );
+    let unit = property("kelpcrew-pod.service", "ControlGroup");
+    let cgroup = inspect(&env, "{{.State.CgroupPath}}", "kelpcrew-infra");
+    assert!(cgroup.starts_with(&format!("{unit}/")), "{cgroup} {unit}");
+    // A stop takes all along, and is no failure.
+    systemctl(&["stop", "kelpcrew-pod.service"]);
+    all("inactive");
+    assert_eq!(property("kelpcrew-pod.service", "Result"), "success");
+    assert_eq!(status(), "");
+    assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
+    assert!(!PathBuf::from(format!("/sys/fs/cgroup{unit}")).exists());
+    // Where the last container has ended, the pod has, and there is nothing to start again.
+    start("kelpcrew-pod.service");
+    all("active");
+    env.kelp(&["stop", "kelpone", "kelptwo"]).succeeds();
+    all("inactive");
+    assert_eq!(property("kelpcrew-pod.service", "Result"), "success");
+    assert_eq!(status(), "");
+    // One whose main process is killed is made anew.
+    start("kelpcrew-pod.service");
+    all("active");
+    systemctl(&[
+        "kill",
+        "--kill-whom=main",
+        "--signal=KILL",
+        "kelpcrew-pod.service",
+    ]);
+    wait_for("kelpcrew-pod.service", "NRestarts", "1");
+    all("active");
+    assert_eq!(status(), "kelpcrew Running\n");
+    systemctl(&["stop", "kelpcrew-pod.service"]);
+    all("inactive");
+    drop(units);
+    env.kelp(&["system", "prune", "-f"]).succeeds();
+    assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
+}
+
+#[test]
 fn a_socket_starts_a_service_that_gets_it() {
     let Some(env) = Env::of_session() else { return };
     let image = env.busybox();

@@ -209,13 +209,12 @@ impl Membership {
         }
     }
 
-    /// What its monitor has to know, unless it is the infra container.
+    /// What its monitor has to know.
     pub(crate) fn place(&self) -> Option<kelp_monitor::pod::Pod> {
-        let id = self.pod.parse().ok()?;
-        let ends = self.infra.clone();
-        (self.role != Role::Infra).then_some(kelp_monitor::pod::Pod {
-            id,
-            ends: ends.filter(|_| self.exit_policy == ExitPolicy::Stop),
+        let is_last = self.role != Role::Infra && self.exit_policy == ExitPolicy::Stop;
+        Some(kelp_monitor::pod::Pod {
+            id: self.pod.parse().ok()?,
+            ends: self.infra.clone().filter(|_| is_last),
         })
     }
 }
@@ -312,6 +311,6 @@ mod tests {
         membership.exit_policy = ExitPolicy::Stop;
         assert_eq!(membership.place().unwrap().ends, membership.infra);
         membership.role = Role::Infra;
-        assert_eq!(membership.place(), None);
+        assert_eq!(membership.place().unwrap().ends, None);
     }
 }

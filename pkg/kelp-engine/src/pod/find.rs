@@ -93,10 +93,11 @@ impl Engine {
     /// Keeps a container's pod from being removed or ended; nothing of a container that is in none, or is the one that
     /// ends with it.
     pub(crate) fn enter_pod_of(&self, config: &Config) -> Result<Option<PodLock>, Error> {
-        let Some(membership) = &config.options.pod else {
-            return Ok(None);
-        };
-        match membership.place() {
+        let membership = config.options.pod.as_ref();
+        match membership
+            .filter(|it| it.role != Role::Infra)
+            .and_then(Membership::place)
+        {
             Some(place) => Ok(Some(pod::enter(&self.paths, &place.id)?)),
             None => Ok(None),
         }

@@ -181,3 +181,130 @@ fn share(options: &mut CreateOptions, membership: &Membership, pod: &PodConfig, 
         options.cgroups.clone_from(&given.cgroups);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::pod::ExitPolicy;
+
+    fn pod(infra: &Config) -> PodConfig {
+        PodConfig {
+            id: ContainerId::random(),
+            name: "crew".to_owned(),
+            created: SystemTime::UNIX_EPOCH,
+            labels: BTreeMap::new(),
+            infra: Some(infra.id.clone()),
+            shared: Shared::USUAL.to_vec(),
+            share_parent: true,
+            exit_policy: ExitPolicy::Continue,
+            restart: None,
+            create_command: Vec::new(),
+            service: None,
+        }
+    }
+
+    fn infra(options: CreateOptions) -> Config {
+        Config {
+            id: ContainerId::random(),
+            name: "crew-infra".to_owned(),
+            created: SystemTime::UNIX_EPOCH,
+            image_name: String::new(),
+            image_id: String::new(),
+            command: Vec::new(),
+            entrypoint: Vec::new(),
+            labels: BTreeMap::new(),
+            exposed: Vec::new(),
+            stop_signal: 15,
+            stop_timeout: 10,
+            health: None,
+            options,
+        }
+    }
+
+    fn member(said: &[Said]) -> Membership {
+        Membership {
+            said: said.to_vec(),
+            ..Membership::of("crew")
+        }
+    }
+
+    #[test]
+    fn what_is_shared_is_joined_unless_the_request_says_otherwise() {
+        let infra = infra(CreateOptions::default());
+        let pod = pod(&infra);
+        let joined = Namespace::Container(infra.id.to_string());
+        let mut options = CreateOptions::default();
+        share(&mut options, &member(&[]), &pod, &infra);
+        let names = &options.namespaces;
+        assert_eq!([&names.ipc, &names.uts], [&joined, &joined]);
+        assert_eq!([&names.pid, &names.cgroup], [&Namespace::Private; 2]);
+        assert_eq!(names.network, Some(Mode::Container(infra.id.to_string())));
+        assert_eq!(names.user, UserMode::Host);
+        let mut options = CreateOptions::default();
+        options.namespaces.network = Some(Mode::None);
+        let own = [Shared::Net, Shared::Ipc].map(Said::Namespace);
+        share(&mut options, &member(&own), &pod, &infra);
+        let names = &options.namespaces;
+        assert_eq!([&names.ipc, &names.uts], [&Namespace::Private, &joined]);
+        assert_eq!(names.network, Some(Mode::None));
+    }
+
+    #[test]
+    fn ids_devices_and_restrictions_are_the_pods() {
+        let mut given = CreateOptions {
+            devices: vec!["/dev/fuse".into()],
+            no_new_privileges: true,
+            seccomp_unconfined: true,
+            unmask: vec!["ALL".to_owned()],
+            ..CreateOptions::default()
+        };
+        given.namespaces.user = UserMode::NoMap;
+        given.cgroups.parent = "a".to_owned();
+        let infra = infra(given);
+        let mut options = CreateOptions::default();
+        share(&mut options, &member(&[]), &pod(&infra), &infra);
+        assert_eq!(
+            options.namespaces.user,
+            UserMode::Container(infra.id.to_string())
+        );
+        assert_eq!(options.devices, infra.options.devices);
+        assert!(options.no_new_privileges && options.seccomp_unconfined);
+        assert_eq!(options.cgroups.parent, "a");
+        // A cgroup of its own is one.
+        let mut options = CreateOptions::default();
+        options.cgroups.mode = CgroupMode::Split;
+        share(&mut options, &member(&[]), &pod(&infra), &infra);
+        assert_eq!(options.cgroups.parent, "");
+    }
+
+    #[test]
+    fn what_is_the_pods_is_refused_where_it_is_shared() {
+        let infra = infra(CreateOptions::default());
+        let mut pod = pod(&infra);
+        let all = [
+            Said::Ports,
+            Said::Hosts,
+            Said::Dns,
+            Said::User,
+            Said::Hostname,
+            Said::SharedMemory,
+        ];
+        for said in all {
+            assert!(check(&member(&[said]), &pod).is_err(), "{said:?}");
+        }
+        for (said, of) in [
+            (Said::Ports, Shared::Net),
+            (Said::Hostname, Shared::Uts),
+            (Said::SharedMemory, Shared::Ipc),
+        ] {
+            let own = member(&[said, Said::Namespace(of)]);
+            assert!(check(&own, &pod).is_ok(), "{said:?}");
+        }
+        assert!(check(&member(&[Said::Restart]), &pod).is_ok());
+        pod.infra = None;
+        assert!(check(&member(&all), &pod).is_ok());
+    }
+}

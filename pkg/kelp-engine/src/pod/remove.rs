@@ -33,31 +33,48 @@ impl Engine {
             Err(_) if options.force => None,
             read => Some(read?.ok_or_else(|| kelp_state::Error::NoSuchPod(id.to_string()))?),
         };
+        let is_infra = |member: &ContainerId| self.infra_of(member).as_ref() == Some(id);
         loop {
-            self.remove_members(id, options)?;
-            // Whoever makes one just now is waited for.
+            self.remove_members(id, options, is_infra)?;
+            // Whoever makes or starts one just now is waited for.
             let _closed = pod::close(&self.paths, id)?;
-            if pod::members(&self.paths, id).is_empty() {
-                self.remove_pod_volumes(id)?;
-                return self.remove_pod_record(id, config.as_ref());
+            let (infra, others): (Vec<_>, Vec<_>) = pod::members(&self.paths, id)
+                .into_iter()
+                .partition(is_infra);
+            if !others.is_empty() {
+                continue;
             }
+            for infra in &infra {
+                // Whatever it does, it does for nobody now.
+                let at_rest = RemoveOptions {
+                    force: true,
+                    ..of_member(options)
+                };
+                match self.remove_container(infra, &at_rest) {
+                    Err(error) if error.kind() == Kind::NotFound => {}
+                    removed => removed?,
+                }
+            }
+            self.remove_pod_volumes(id)?;
+            return self.remove_pod_record(id, config.as_ref());
         }
     }
 
-    fn remove_members(&self, id: &ContainerId, options: &RemovePod) -> Result<(), Error> {
-        let members = pod::members(&self.paths, id);
-        let is_infra = |member: &ContainerId| self.infra_of(member).as_ref() == Some(id);
-        let (infra, others): (Vec<_>, Vec<_>) = members.into_iter().partition(is_infra);
-        let with_pod = RemoveOptions {
-            force: options.force,
-            timeout: options.timeout,
-            volumes: true,
-            needed: false,
-            with_pod: true,
-        };
+    /// Removes all but the infra container.
+    fn remove_members(
+        &self,
+        id: &ContainerId,
+        options: &RemovePod,
+        is_infra: impl Fn(&ContainerId) -> bool,
+    ) -> Result<(), Error> {
+        let mut others = pod::members(&self.paths, id);
+        others.retain(|member| !is_infra(member));
         if !options.force {
             for other in &others {
-                let status = self.settled_status(other)?;
+                let status = match self.settled_status(other) {
+                    Err(error) if error.kind() == Kind::NotFound => continue,
+                    status => status?,
+                };
                 if !matches!(status, Status::Created | Status::Exited) {
                     return Err(Error::conflict(format!(
                         "pod {} has containers that are not ended, such as {} ({status}): stop it first \
@@ -69,8 +86,8 @@ impl Engine {
             }
         }
         self.each_dependent_first(&others, |member| {
-            match self.remove_container(member, &with_pod) {
-                // It has ended, and was a --rm one.
+            match self.remove_container(member, &of_member(options)) {
+                // It has ended, and was a --rm one; or it is being made.
                 Err(error) if error.kind() == Kind::NotFound => Ok(()),
                 removed => removed,
             }
@@ -80,18 +97,7 @@ impl Engine {
                 "not all containers could be removed from pod {}",
                 id.short()
             ))
-        })?;
-        for infra in &infra {
-            let at_rest = RemoveOptions {
-                force: true,
-                ..with_pod
-            };
-            match self.remove_container(infra, &at_rest) {
-                Err(error) if error.kind() == Kind::NotFound => {}
-                removed => removed?,
-            }
-        }
-        Ok(())
+        })
     }
 
     fn remove_pod_record(&self, id: &ContainerId, config: Option<&PodConfig>) -> Result<(), Error> {
@@ -131,6 +137,17 @@ impl Engine {
             }
         }
         failed
+    }
+}
+
+/// How a container of the pod is removed.
+fn of_member(options: &RemovePod) -> RemoveOptions {
+    RemoveOptions {
+        force: options.force,
+        timeout: options.timeout,
+        volumes: true,
+        needed: false,
+        with_pod: true,
     }
 }
 

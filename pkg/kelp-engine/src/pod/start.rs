@@ -20,7 +20,12 @@ impl Engine {
     /// started is returned.
     pub fn start_pod(&self, id: &ContainerId) -> Result<Vec<Failed>, Error> {
         let pod = self.pod(id)?;
-        let failed = self.start_members(&pod)?;
+        // Until all are started the end of those that were is not the end of the pod.
+        let lock = pod::enter(&self.paths, id)?;
+        let failed = self.start_members(&pod);
+        drop(lock);
+        self.leave_pod(&pod);
+        let failed = failed?;
         self.note_pod("start", &pod);
         Ok(failed)
     }
@@ -37,19 +42,18 @@ impl Engine {
     ) -> Result<Vec<Failed>, Error> {
         let pod = self.pod(id)?;
         let lock = pod::enter(&self.paths, id)?;
-        let failed = self.stop_members(&pod, timeout, tell);
-        if !failed.is_empty() {
-            return Ok(failed);
+        let mut failed = Ok(self.stop_members(&pod, timeout, tell));
+        if failed.as_ref().is_ok_and(Vec::is_empty) {
+            failed = self.start_members(&pod);
         }
-        let failed = self.start_members(&pod)?;
         drop(lock);
+        self.leave_pod(&pod);
+        let failed = failed?;
         self.note_pod("restart", &pod);
         Ok(failed)
     }
 
     fn start_members(&self, pod: &PodConfig) -> Result<Vec<Failed>, Error> {
-        // Until all are started the end of those that were is not the end of the pod.
-        let lock = pod::enter(&self.paths, &pod.id)?;
         let members = self.members_of_pod(&pod.id);
         let (infra, others): (Vec<_>, Vec<_>) = members.into_iter().partition(is_infra);
         for infra in &infra {
@@ -68,11 +72,15 @@ impl Engine {
                 failed.push((config.id.clone(), error));
             }
         }
-        drop(lock);
-        if let Some(last) = others.last() {
-            self.leave_pod_of(last);
-        }
         Ok(failed)
+    }
+
+    /// Looks whether a pod has to end of which something was started; one that has no members runs on.
+    fn leave_pod(&self, pod: &PodConfig) {
+        let members = self.members_of_pod(&pod.id).into_iter();
+        if let Some(member) = members.rev().find(|config| !is_infra(config)) {
+            self.leave_pod_of(&member);
+        }
     }
 
     /// Starts a container that does not run.
