@@ -19,9 +19,12 @@ fn pod(env: &Env, name: &str, spec: &str, containers: &[(&str, &str)]) -> String
          terminationGracePeriodSeconds: 0\n{spec}  containers:\n"
     );
     for (name, fields) in containers {
-        text += &format!(
-            "  - name: {name}\n    image: {image}\n    imagePullPolicy: IfNotPresent\n{fields}"
-        );
+        let middle = [
+            "\n    image: ",
+            &image,
+            "\n    imagePullPolicy: IfNotPresent\n",
+        ];
+        text.push_str(&["  - name: ", name, &middle.concat(), fields].concat());
     }
     text
 }
