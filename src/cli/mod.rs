@@ -45,6 +45,13 @@ mod import_from;
 mod info;
 mod inspect;
 mod kill;
+mod kube;
+mod kube_annotations;
+mod kube_down;
+mod kube_input;
+mod kube_play;
+mod kube_pod;
+mod kube_volume;
 mod listed_ports;
 mod load;
 mod login;
@@ -157,10 +164,12 @@ enum Command {
     Import(import::Args),
     Info(info::Args),
     Inspect(inspect::Args),
+    Kube(kube::Args),
     Load(load::Args),
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
     Manifest(manifest::Args),
+    Play(kube::PlayArgs),
     Pod(pod::Args),
     Pull(pull::Args),
     Push(push::Args),
@@ -251,10 +260,12 @@ fn dispatch(
         Command::Import(args) => import::run(engine, args),
         Command::Info(args) => info::run(engine, before, &args),
         Command::Inspect(args) => inspect::run(engine, args),
+        Command::Kube(args) => kube::run(engine, before, args),
         Command::Load(args) => load::run(engine, args),
         Command::Login(args) => login::login(engine, args),
         Command::Logout(args) => login::logout(engine, &args),
         Command::Manifest(args) => manifest::run(engine, args),
+        Command::Play(args) => kube::play(engine, before, args),
         Command::Pod(args) => pod::run(engine, before, args),
         Command::Pull(args) => pull::run(engine, args),
         Command::Push(args) => push::run(engine, &args),

@@ -192,6 +192,7 @@ impl Args {
                 create_command: std::env::args_os()
                     .map(|word| word.to_string_lossy().into_owned())
                     .collect(),
+                service: None,
             },
             pull,
         ))

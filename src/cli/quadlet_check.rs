@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Command, FromArgMatches};
 use kelp_quadlet::{DropIns, Finding, Grammar, Set, Source, check, load, load_file, unit_name};
 
-use super::{Kelp, command_line, container, exit, output, pod, quadlet, usage_error};
+use super::{Kelp, command_line, container, exit, kube, output, pod, quadlet, usage_error};
 
 /// Tell what is wrong in Quadlet files, each with its line; 1 if anything is
 #[derive(clap::Args)]
@@ -134,6 +134,9 @@ fn refusal(kelp: &Command, command: &[&str], words: &[String]) -> Option<String>
         super::Command::Pod(pod::Args {
             command: pod::Command::Create(args),
         }) => args.check(),
+        super::Command::Kube(kube::Args {
+            command: kube::Command::Play(args),
+        }) => args.check(),
         _ => Ok(()),
     };
     // A file that is to be read may be there when the service starts.
@@ -255,6 +258,14 @@ mod tests {
                 Some("there is no volume driver nfs"),
             ),
             (&["volume", "create"], &["--label", "a=b"], None),
+            (&["kube", "play"], &["--network", "host"], None),
+            (
+                &["kube", "play"],
+                &["--publish", "x"],
+                Some(
+                    "invalid port \"x\": a port is [[IP:][HOST]:]CONTAINER[/tcp|/udp], each one or FIRST-LAST",
+                ),
+            ),
             (&["pod", "create"], &["--replace", "--name", "crew"], None),
             (
                 &["pod", "create"],

@@ -44,6 +44,7 @@ mod joined_pids;
 mod journal;
 mod kelp;
 mod kill;
+mod kube;
 mod layers;
 mod leaks;
 mod life;

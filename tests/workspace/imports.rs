@@ -63,6 +63,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("kelp-format", &[]),
     // Unit files in, services out.
     ("kelp-quadlet", &[]),
+    // Documents in, types out.
+    ("kelp-kube", &[]),
     (
         "kelp",
         &[
@@ -70,6 +72,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "kelp-args",
             "kelp-config",
             "kelp-format",
+            "kelp-kube",
             "kelp-oci",
             "kelp-quadlet",
         ],

@@ -15,6 +15,7 @@ pub mod doctor;
 mod doctor_overlay;
 pub mod error;
 pub mod events;
+pub mod fetch;
 mod flow;
 mod foreign_platform;
 mod garbage;

@@ -13,6 +13,7 @@ use crate::health::HealthConfig;
 use crate::notify::Notify;
 use crate::pod::Pod;
 use crate::restart::Restart;
+use crate::service::Service;
 
 /// Everything about a container that its monitor acts on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -76,6 +77,12 @@ pub struct Launch {
     /// The pod that it is in.
     #[serde(default)]
     pub pod: Option<Pod>,
+    /// The service container of its pod, if it is the infra container of one that has such.
+    #[serde(default)]
+    pub service: Option<Service>,
+    /// Whether it is a service container, whose pods end before it.
+    #[serde(default)]
+    pub serves: bool,
     /// Anonymous volumes that are removed with a `--rm` container.
     pub anonymous_volumes: Vec<PathBuf>,
 }

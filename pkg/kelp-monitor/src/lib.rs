@@ -25,6 +25,7 @@ pub mod pod;
 pub mod protocol;
 pub mod restart;
 pub mod role;
+pub mod service;
 pub mod shown;
 mod start;
 mod stream;

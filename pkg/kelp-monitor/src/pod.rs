@@ -45,14 +45,21 @@ pub fn leave(paths: &Paths, pod: &Pod) {
 
 /// Has the monitor end its program, as at the end of a session, but for good.
 fn end(infra: &Record) {
-    let Ok(monitor) = Connection::open(&infra.runtime) else {
-        return;
-    };
-    if !monitor.stop() {
-        return;
-    }
-    if let Ok(Some(process)) = monitor.monitor() {
-        let _ = kelp_sys::signal::pidfd_send(process.as_fd(), SIGTERM);
+    if ask_to_end(infra) {
         let _ = liveness::gone_within(&infra.runtime, PATIENCE);
     }
+}
+
+/// Asks the monitor to do so; whether that was heard.
+pub(crate) fn ask_to_end(record: &Record) -> bool {
+    let Ok(monitor) = Connection::open(&record.runtime) else {
+        return false;
+    };
+    if !monitor.stop() {
+        return false;
+    }
+    let Ok(Some(process)) = monitor.monitor() else {
+        return false;
+    };
+    kelp_sys::signal::pidfd_send(process.as_fd(), SIGTERM).is_ok()
 }

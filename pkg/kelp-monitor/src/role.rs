@@ -23,6 +23,7 @@ use crate::notify::{self, Notify};
 use crate::place::{self, Choice};
 use crate::pod::{self, Pod};
 use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
+use crate::service::{self, Service};
 
 const SIGTERM: i32 = 15;
 
@@ -64,8 +65,8 @@ pub fn run(paths: &Paths, id: ContainerId, handed: &Handed) -> i32 {
     else {
         return 125;
     };
-    let mut pod = None;
-    let code = match watch(paths, &record, &starter, (streams, fds), handed, &mut pod) {
+    let mut after = After::default();
+    let code = match watch(paths, &record, &starter, (streams, fds), handed, &mut after) {
         Ok(code) => code,
         Err(error) => {
             let _ = send(
@@ -79,12 +80,22 @@ pub fn run(paths: &Paths, id: ContainerId, handed: &Handed) -> i32 {
             125
         }
     };
-    if let Some(pod) = pod {
-        // Who waits for an answer has it.
-        drop(starter);
-        pod::leave(paths, &pod);
+    // Who waits for an answer has it.
+    drop(starter);
+    if let Some(pod) = &after.pod {
+        pod::leave(paths, pod);
+    }
+    if let Some(service) = &after.service {
+        service::leave(paths, service);
     }
     code
+}
+
+/// Who has to know of the end.
+#[derive(Default)]
+struct After {
+    pod: Option<Pod>,
+    service: Option<Service>,
 }
 
 fn watch(
@@ -93,7 +104,7 @@ fn watch(
     starter: &OwnedFd,
     streams: (Streams, Vec<OwnedFd>),
     handed: &Handed,
-    pod: &mut Option<Pod>,
+    after: &mut After,
 ) -> Result<i32, Error> {
     let mut handed = handed.clone();
     if handed.is_main {
@@ -111,7 +122,8 @@ fn watch(
         let _ = std::fs::remove_dir_all(&record.runtime);
         return Err(kelp_state::Error::NotFound(record.id.to_string()).into());
     };
-    pod.clone_from(&file.launch.pod);
+    after.pod.clone_from(&file.launch.pod);
+    after.service.clone_from(&file.launch.service);
     record.begin(if file.launch.remove {
         Durability::None
     } else {

@@ -30,6 +30,7 @@ use crate::notify::Notify;
 use crate::notify::proxy::Proxy;
 use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
 use crate::restart::timespec;
+use crate::service;
 use crate::start::Running;
 use crate::stream::{CHUNK, Reader, Turn};
 use exiting::is_exiting;
@@ -399,6 +400,10 @@ impl<'a> Watch<'a> {
     fn begin_stop(&mut self) -> io::Result<()> {
         while read_signal(self.asked.signals.as_fd())?.is_some() {
             self.ends = true;
+            // Its pods end it, once they have ended in the time that they have.
+            if self.of.launch.serves && service::stop(self.of.paths, &self.of.record.id) {
+                continue;
+            }
             self.ask_to_end();
         }
         Ok(())

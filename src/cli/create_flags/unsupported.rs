@@ -146,7 +146,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
     (
         "kelp",
         &[
-            "build", "buildx", "compose", "farm", "generate", "init", "kube", "machine", "network",
+            "build", "buildx", "compose", "farm", "generate", "init", "machine", "network",
             "secret",
         ],
     ),
@@ -190,6 +190,15 @@ pub fn missing_command(group: &str, word: &str, next: Option<&str>) -> Option<St
         .then(|| format!("{command}{space}{word} is not supported by kelp yet"))
 }
 
+/// Of kube play.
+const KUBE: &[(&str, &str)] = &[
+    ("--build", "build the image before, or pull it"),
+    ("--context-dir", "build the image before, or pull it"),
+    ("--ip", ADDRESS),
+    ("--mac-address", ADDRESS),
+    ("--no-trunc", "ids are whole"),
+];
+
 /// Of volume create.
 const VOLUME: &[(&str, &str)] = &[
     ("--gid", "use --volume with the option U"),
@@ -212,6 +221,7 @@ fn of(path: &str) -> &'static [List] {
         "volume create" => &[VOLUME],
         "create" => &[CREATE, LIMITS],
         "pod create" => &[POD],
+        "kube play" | "play kube" => &[KUBE],
         "run" => &[CREATE, LIMITS, RUN],
         "update" => &[LIMITS],
         "exec" => &[EXEC],
@@ -291,7 +301,7 @@ mod tests {
     #[test]
     fn lists_are_sorted_and_belong_to_their_commands() {
         for list in [
-            CREATE, LIMITS, POD, RUN, EXEC, GLOBAL, PULL, IMAGES, LOGIN, UNSHARE, VOLUME,
+            CREATE, LIMITS, POD, RUN, EXEC, GLOBAL, PULL, IMAGES, LOGIN, UNSHARE, VOLUME, KUBE,
         ] {
             assert!(list.is_sorted(), "{list:?}");
         }

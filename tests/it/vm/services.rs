@@ -41,7 +41,7 @@ impl<'a> Units<'a> {
     fn service(name: &str) -> String {
         let (stem, kind) = name.rsplit_once('.').unwrap();
         match kind {
-            "container" => format!("{stem}.service"),
+            "container" | "kube" => format!("{stem}.service"),
             kind => format!("{stem}-{kind}.service"),
         }
     }
@@ -500,4 +500,40 @@ fn a_timer_updates_containers_every_day() {
         fs::remove_file(units.join(name)).unwrap();
     }
     systemctl(&["daemon-reload"]);
+}
+
+#[test]
+fn kubernetes_yaml_becomes_a_service_that_ends_with_its_pods() {
+    let Some(env) = Env::of_session() else { return };
+    let image = env.busybox();
+    let yaml = env.path("kelpkube.yaml");
+    let text = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: kelpkube}}\nspec:\n  restartPolicy: Never\n  \
+         terminationGracePeriodSeconds: 1\n  containers:\n  - {{name: main, image: '{image}', imagePullPolicy: \
+         IfNotPresent, command: [sh, -c, 'until test -e /end; do sleep 0.1; done; exit 3']}}\n"
+    );
+    fs::write(&yaml, text).unwrap();
+    let unit = format!("[Kube]\nYaml={}\nExitCodePropagation=any\n", yaml.display());
+    let _units = Units::install(&env, &[("kelpkube.kube", unit)]);
+    for _ in 0..2 {
+        start("kelpkube.service");
+        let main = property("kelpkube.service", "MainPID");
+        let monitor = inspect(&env, "{{.State.ConmonPid}}", "kelpkube-service");
+        assert_eq!(main, monitor);
+        assert_eq!(
+            inspect(&env, "{{.State.Status}}", "kelpkube-main"),
+            "running"
+        );
+        systemctl(&["stop", "kelpkube.service"]);
+        assert_eq!(property("kelpkube.service", "ActiveState"), "inactive");
+        assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
+        assert_eq!(env.kelp(&["pod", "ps", "-q"]).succeeds(), "");
+    }
+    // A container that fails is the unit's failure.
+    start("kelpkube.service");
+    env.kelp(&["exec", "kelpkube-main", "touch", "/end"])
+        .succeeds();
+    wait_for("kelpkube.service", "ActiveState", "failed");
+    assert_eq!(property("kelpkube.service", "ExecMainStatus"), "1");
+    assert_eq!(env.kelp(&["pod", "ps", "-q"]).succeeds(), "");
 }

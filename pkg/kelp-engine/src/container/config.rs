@@ -114,6 +114,8 @@ pub struct CreateOptions {
     pub namespaces: Namespaces,
     /// The pod that it is in.
     pub pod: Option<Membership>,
+    /// Whether it is a service container, whose pods end before it.
+    pub serves_pods: bool,
     /// Bind mounts, volumes and tmpfs that are asked for; part of [`CreateOptions::mounts`] once the
     /// container is made.
     #[serde(skip)]

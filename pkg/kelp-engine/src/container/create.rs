@@ -276,6 +276,8 @@ impl Engine {
             stop_signal: system::stop_signal(options, image),
             health,
             pod: options.pod.as_ref().and_then(Membership::place),
+            service: options.pod.as_ref().and_then(|pod| pod.service.clone()),
+            serves: options.serves_pods,
             anonymous_volumes,
         })
     }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::SystemTime;
 
 use kelp_args::RestartPolicy;
+pub use kelp_monitor::service::{Fails, Service};
 use kelp_state::{ContainerId, Paths, file};
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,8 @@ pub struct PodOptions {
     pub infra: Option<Box<CreateOptions>>,
     /// The command line that asked for it, for inspect.
     pub create_command: Vec<String>,
+    /// The service container that ends with it and the others of that one's.
+    pub service: Option<Service>,
 }
 
 /// What is kept of a pod.
@@ -59,6 +62,9 @@ pub struct PodConfig {
     pub restart: Option<RestartPolicy>,
     /// The command line that asked for it.
     pub create_command: Vec<String>,
+    /// The service container that ends with it and the others of that one's.
+    #[serde(default)]
+    pub service: Option<Service>,
 }
 
 impl PodConfig {
@@ -184,6 +190,9 @@ pub struct Membership {
     /// Whether the pod has the user keep its ids, once the member is made: then it runs as the user.
     #[serde(default)]
     pub keeps_ids: bool,
+    /// The pod's service container, of the infra container.
+    #[serde(default)]
+    pub service: Option<Service>,
     /// What the request says by itself.
     #[serde(skip)]
     pub said: Vec<Said>,
@@ -199,6 +208,7 @@ impl Membership {
             shares: Vec::new(),
             exit_policy: ExitPolicy::default(),
             keeps_ids: false,
+            service: None,
             said: Vec::new(),
         }
     }

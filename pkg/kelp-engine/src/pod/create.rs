@@ -40,7 +40,12 @@ impl Engine {
         made.name = Some(name.clone());
         pod::make_place(&self.paths, &id)?;
         if let Some(infra) = options.infra {
-            made.infra = Some(self.create_infra(*infra, &id, &name)?);
+            let membership = Membership {
+                role: Role::Infra,
+                service: options.service.clone(),
+                ..Membership::of(id.as_str())
+            };
+            made.infra = Some(self.create_infra(*infra, membership, &id, &name)?);
         }
         let config = PodConfig {
             id: id.clone(),
@@ -53,6 +58,7 @@ impl Engine {
             exit_policy: options.exit_policy,
             restart: options.restart,
             create_command: options.create_command,
+            service: options.service,
         };
         let path = self.paths.pod(&id).join("config.json");
         file::write_json(&path, &config, Durability::Synced)?;
@@ -66,13 +72,11 @@ impl Engine {
     fn create_infra(
         &self,
         mut options: CreateOptions,
+        membership: Membership,
         pod: &ContainerId,
         pod_name: &str,
     ) -> Result<ContainerId, Error> {
-        options.pod = Some(Membership {
-            role: Role::Infra,
-            ..Membership::of(pod.as_str())
-        });
+        options.pod = Some(membership);
         if options.image.is_empty() {
             PAUSE_IMAGE.clone_into(&mut options.image);
             let request = PullRequest {

@@ -213,6 +213,7 @@ mod tests {
             exit_policy: ExitPolicy::Continue,
             restart: None,
             create_command: Vec::new(),
+            service: None,
         }
     }
 

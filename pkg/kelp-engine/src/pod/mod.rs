@@ -12,7 +12,12 @@ mod member;
 pub(crate) mod pause;
 pub mod prune;
 pub mod remove;
+pub mod service;
 pub mod signal;
 mod start;
+pub mod wait;
+pub mod whole;
 
-pub use config::{ExitPolicy, InitKind, Membership, PodConfig, PodOptions, Role, Said, Shared};
+pub use config::{
+    ExitPolicy, Fails, InitKind, Membership, PodConfig, PodOptions, Role, Said, Service, Shared,
+};

@@ -7,6 +7,7 @@ use kelp_sys::signal::{SIGCHLD, wait, wait_set};
 use rustix::process::WaitOptions;
 
 const SIGINT: i32 = 2;
+const SIGUSR1: i32 = 10;
 const SIGTERM: i32 = 15;
 
 /// Runs `kelp internal pause` until somebody asks it to end.
@@ -19,6 +20,8 @@ pub(crate) fn run() -> i32 {
     loop {
         match wait(&signals) {
             Some(SIGINT | SIGTERM) => return 0,
+            // Of a service container, one of whose containers has failed.
+            Some(SIGUSR1) => return 1,
             Some(SIGCHLD) => {
                 while matches!(rustix::process::wait(WaitOptions::NOHANG), Ok(Some(_))) {}
             }

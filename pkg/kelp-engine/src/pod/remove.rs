@@ -55,6 +55,7 @@ impl Engine {
                     removed => removed?,
                 }
             }
+            self.remove_pod_volumes(id)?;
             return self.remove_pod_record(id, config.as_ref());
         }
     }
