@@ -1,13 +1,12 @@
 //! A user's world of its own for one test.
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tempfile::TempDir;
 
@@ -24,7 +23,7 @@ pub(crate) struct Env {
     root: TempDir,
     runtime: PathBuf,
     registry: Arc<Registry>,
-    pulled: RefCell<BTreeSet<String>>,
+    pulled: Mutex<BTreeSet<String>>,
     /// Of every command's environment.
     variables: Vec<(&'static str, &'static str)>,
 }
@@ -116,7 +115,7 @@ impl Env {
             root,
             runtime,
             registry,
-            pulled: RefCell::default(),
+            pulled: Mutex::default(),
             variables: Vec::new(),
         };
         for directory in ["h", "d", "c/containers"] {
@@ -171,7 +170,7 @@ impl Env {
     /// An image in the store; its name.
     pub(crate) fn image(&self, name: &str, make: &dyn Fn() -> Image) -> String {
         let reference = self.push(name, make);
-        if self.pulled.borrow_mut().insert(name.to_owned()) {
+        if self.pulled.lock().unwrap().insert(name.to_owned()) {
             self.kelp(&["pull", "-q", &reference]).succeeds();
         }
         reference
