@@ -36,11 +36,7 @@ pub fn add(
             From::HostPath(path, kind) => {
                 words.extend(known.bind_options(path));
                 prepare(path, *kind)?;
-                let place = match &asked.subpath {
-                    Some(inner) => beneath(path, inner)?,
-                    None => absolute(path)?,
-                };
-                (Source::Bind(place), None)
+                (Source::Bind(absolute(path)?), asked.subpath.clone())
             }
             From::Empty | From::Missing | From::Files(_) => {
                 let name = volume_name(pod, &volume.name);
@@ -120,23 +116,6 @@ fn kind_of(source: &From) -> HostPath {
 fn absolute(path: &str) -> anyhow::Result<String> {
     let path = std::path::absolute(path).with_context(|| format!("hostPath {path}"))?;
     Ok(path.display().to_string())
-}
-
-/// A place beneath a directory, which no link leads out of.
-fn beneath(path: &str, inner: &str) -> anyhow::Result<String> {
-    let what = || format!("hostPath {path}, subPath {inner}");
-    let root = fs::canonicalize(path).with_context(what)?;
-    let place = root.join(inner);
-    if !place.exists() {
-        let mut builder = DirBuilder::new();
-        builder.recursive(true).mode(0o755);
-        builder.create(&place).with_context(what)?;
-    }
-    let place = fs::canonicalize(&place).with_context(what)?;
-    if !place.starts_with(&root) {
-        bail!("{}: it leads out of the volume", what());
-    }
-    Ok(place.display().to_string())
 }
 
 /// Makes what is to be made, and looks at what has to be there.

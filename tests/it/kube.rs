@@ -4,6 +4,7 @@ mod fails;
 mod service;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 
 use crate::env::Env;
 use crate::kelp::{Kelp, wait_until};
@@ -216,6 +217,7 @@ fn claims_are_volumes_that_stay_unless_force_is_said() {
 fn users_rights_and_paths_of_the_host_are_as_said() {
     let Some(env) = Env::new() else { return };
     let place = env.path("made");
+    fs::create_dir_all(place.join("inner")).unwrap();
     let spec = format!(
         "  shareProcessNamespace: true\n  securityContext: {{runAsUser: 7, runAsGroup: 8}}\n  volumes: [{{name: h, hostPath: {{path: \
          '{}', type: DirectoryOrCreate}}}}]\n",
@@ -231,8 +233,13 @@ fn users_rights_and_paths_of_the_host_are_as_said() {
         exec(&env, "one", look),
         "7\n8\n/tmp\n0000000000000000\n1\nkept\n/h\n"
     );
-    assert!(place.join("inner").is_dir());
     down(&env, &[], &text).succeeds();
+    assert_eq!(all(&env), "");
+    // Whoever writes there may have put a link in its place, which leads out of what the pod is given.
+    fs::remove_dir(place.join("inner")).unwrap();
+    symlink("/etc", place.join("inner")).unwrap();
+    let line = play(&env, &[], &text).fails(125);
+    assert!(line.contains("inner"), "{line}");
     assert_eq!(all(&env), "");
 }
 
