@@ -5,6 +5,9 @@ mod units;
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use serde_json::{Value, json};
 
@@ -492,6 +495,61 @@ fn files_are_extracted_by_their_titles_or_digests() {
     assert_eq!(line, "Error: no blob with the title \"x\"");
 }
 
+/// Whoever reads an artifact has it whole, as it was or as it is.
+#[test]
+fn an_artifact_is_read_beside_those_who_replace_it() {
+    let Some(env) = Env::new() else { return };
+    let registry = Registry::own();
+    let name = format!("{}/replaced:latest", registry.address);
+    let files = ["a", "b"].map(|name| {
+        let path = env.path("h").join(name);
+        fs::write(&path, format!("of {name}\n")).unwrap();
+        path.to_str().unwrap().to_owned()
+    });
+    let mut replacements = files.map(|file| {
+        let words = ["artifact", "add", "--replace", &name, &file];
+        let mut command = env.kelp(&words).into_command();
+        command.stdout(Stdio::null());
+        command
+    });
+    assert!(replacements[0].status().unwrap().success());
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let over = Over(&is_over);
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                for command in &mut replacements {
+                    assert!(command.status().unwrap().success());
+                }
+            }
+        });
+        for number in 0..60 {
+            let target = env.word(&format!("h/out-{number}"));
+            env.kelp(&["artifact", "extract", &name, &target])
+                .succeeds();
+            let content = fs::read_to_string(&target).unwrap();
+            assert!(content == "of a\n" || content == "of b\n", "{content:?}");
+            env.kelp(&["artifact", "inspect", &name]).succeeds();
+            let listed = env.kelp(&["artifact", "ls", "-nq"]).succeeds();
+            assert_eq!(listed.lines().count(), 1);
+            if number % 4 == 0 {
+                let push = ["artifact", "push", "-q", "--tls-verify=false", &name];
+                env.kelp(&push).succeeds();
+            }
+        }
+        drop(over);
+    });
+}
+
+/// Tells, also where an assertion fails, that somebody need not go on.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Titles that would lead elsewhere, and such as are had twice.
 #[test]
 fn hostile_titles_lead_nowhere() {
@@ -630,7 +688,10 @@ fn damage_is_told_and_mended() {
     }
     // A record that names what never was is written again, and nothing of the artifact lacks.
     let mut odd: Value = serde_json::from_slice(&fs::read(&record).unwrap()).unwrap();
-    odd["blobs"].as_array_mut().unwrap().push(json!(digest(b"invented")));
+    odd["blobs"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!(digest(b"invented")));
     fs::write(&record, odd.to_string()).unwrap();
     let done = check(&["--repair", "--force"]);
     assert_eq!(done.code, 0, "{done:?}");
@@ -658,6 +719,16 @@ fn damage_is_told_and_mended() {
     env.kelp(&["artifact", "pull", "-q", &name]).succeeds();
     assert_eq!(check(&[]).exits(0), "");
     fs::remove_file(&blob).unwrap();
+    let image = env.busybox();
+    let mount = format!("type=artifact,src={name},dst=/d");
+    for words in [
+        &["artifact", "extract", "--title=one", &name, &target][..],
+        &["run", "--rm", "--mount", &mount, &image, "true"],
+    ] {
+        let line = env.kelp(words).fails(125);
+        let told = "missing on this machine: kelp system check says what can be repaired";
+        assert!(line.contains(told), "{words:?}: {line}");
+    }
     let done = check(&["--force"]);
     assert!(
         done.stdout

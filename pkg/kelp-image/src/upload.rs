@@ -351,7 +351,7 @@ impl Upload<'_> {
 /// What to do about a blob that is not what its digest says.
 pub(crate) fn rotten(digest: &Digest) -> Error {
     Error::Invalid(format!(
-        "blob {digest} of the image is damaged or missing on this machine: kelp system check says \
+        "blob {digest} is damaged or missing on this machine: kelp system check says \
          what can be repaired"
     ))
 }

@@ -18,11 +18,8 @@ impl Engine {
     ) -> Result<(), Error> {
         let store = self.store()?;
         let (lease, blobs) = store.lease_to_read()?;
-        let (artifact, _) = self.find_artifact(&store, name)?;
-        for digest in artifact.record.references() {
-            lease.keep(digest)?;
-        }
-        let manifest = store.manifest(&artifact.record.manifest)?;
+        let (artifact, _) = self.hold_artifact(&store, &lease, name)?;
+        let manifest = store.artifact_document(&artifact.record.manifest)?;
         let files = choice.of(ArtifactFile::all(&manifest)?)?;
         let bytes = files.iter().map(|file| file.size).sum();
         let extracted = extract(&blobs, &files, choice, target);

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use kelp_image::Digest;
-use kelp_image::artifact::CREATED;
+use kelp_image::artifact::{CREATED, missing};
 use kelp_image::blob::DOCUMENT_LIMIT;
 use kelp_image::store::Store;
 use serde_json::Value;
@@ -41,6 +41,7 @@ impl Engine {
     /// Every artifact. One whose manifest can't be read has no size and no time: `system check` tells of that.
     pub fn artifacts(&self) -> Result<Vec<ArtifactSummary>, Error> {
         let store = self.store()?;
+        let _lock = store.lock()?;
         let mut artifacts = Vec::new();
         for artifact in store.artifacts()? {
             let digest = &artifact.record.manifest;
@@ -59,6 +60,7 @@ impl Engine {
     /// Everything about the artifact that a user's words mean.
     pub fn artifact(&self, text: &str) -> Result<ArtifactDetails, Error> {
         let store = self.store()?;
+        let _lock = store.lock()?;
         let (artifact, meant): Found = self.find_artifact(&store, text)?;
         let digest = &artifact.record.manifest;
         let manifest = document(&store, digest)?;
@@ -80,7 +82,10 @@ fn time(text: &str) -> Option<SystemTime> {
 }
 
 fn document(store: &Store, digest: &Digest) -> Result<Value, Error> {
-    let bytes = store.blobs().read(digest, DOCUMENT_LIMIT)?;
+    let bytes = store
+        .blobs()
+        .read(digest, DOCUMENT_LIMIT)
+        .map_err(missing)?;
     let what = format!("read manifest {digest}");
     let read = serde_json::from_slice(&bytes);
     Ok(read.map_err(kelp_image::Error::json(what))?)

@@ -16,7 +16,7 @@ pub use list::{ArtifactDetails, ArtifactSummary};
 pub use mount::ARTIFACTS_END;
 pub use pull::ArtifactPullRequest;
 
-use kelp_image::store::{Artifact, Store};
+use kelp_image::store::{Artifact, Lease, Store};
 
 use crate::{Engine, Error, Kind};
 
@@ -27,6 +27,17 @@ impl Engine {
     /// The artifact that a user's words mean.
     fn find_artifact(&self, store: &Store, text: &str) -> Result<Found, Error> {
         store.find_artifact(text)?.ok_or_else(|| absent(text))
+    }
+
+    /// The same for who reads its blobs: what it needs stays as long as the lease does. Found and kept in one step,
+    /// so that nobody who replaces it comes in between.
+    fn hold_artifact(&self, store: &Store, lease: &Lease, text: &str) -> Result<Found, Error> {
+        let _lock = store.lock()?;
+        let found = self.find_artifact(store, text)?;
+        for digest in found.0.record.references() {
+            lease.keep(digest)?;
+        }
+        Ok(found)
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use kelp_args::mount::ArtifactMount;
 use kelp_image::artifact::file::{ArtifactFile, Choice, check_name};
+use kelp_image::artifact::missing;
 use kelp_image::store::Store;
 use kelp_state::file::sync_directory;
 use oci_spec::runtime::Mount;
@@ -52,7 +53,7 @@ impl Engine {
             digest: asked.digest.as_deref(),
             title: asked.title.as_deref(),
         };
-        let manifest = store.manifest(&artifact.record.manifest)?;
+        let manifest = store.artifact_document(&artifact.record.manifest)?;
         let files = choice.of(ArtifactFile::all(&manifest)?)?;
         let targets = match (files.as_slice(), of.base.is_directory(target)?) {
             ([_], None | Some(false)) => vec![target.to_owned()],
@@ -93,6 +94,8 @@ impl Engine {
         }
         for (number, file) in files.iter().enumerate() {
             let link = directory.join(number.to_string());
+            // One that is not here says so, and how to find out what can be done.
+            store.blobs().reader(&file.digest).map_err(missing)?;
             link_blob(&store.blobs().path(&file.digest), &link)?;
         }
         if !of.volatile {

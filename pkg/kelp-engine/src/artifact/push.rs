@@ -1,5 +1,6 @@
 //! `artifact push`: to where an artifact's name says.
 
+use kelp_image::artifact::missing;
 use kelp_image::parcel::Parcel;
 use kelp_image::progress::{Progress, Silent, Terminal};
 use kelp_image::push::push;
@@ -16,10 +17,7 @@ impl Engine {
         let store = self.store()?;
         // The lease comes first, so that what is found stays.
         let (lease, blobs) = store.lease_to_read()?;
-        let (artifact, meant) = self.find_artifact(&store, name)?;
-        for digest in artifact.record.references() {
-            lease.keep(digest)?;
-        }
+        let (artifact, meant) = self.hold_artifact(&store, &lease, name)?;
         let target = meant.or_else(|| artifact.names.first().cloned());
         let target =
             Reference::parse(&target.unwrap_or_default()).map_err(kelp_image::Error::from)?;
@@ -30,7 +28,8 @@ impl Engine {
             )));
         }
         let signers = Signers::load(&request.signer)?;
-        let parcel = Parcel::of_manifest(&blobs, &artifact.record.manifest)?;
+        let parcel = Parcel::of_manifest(&blobs, &artifact.record.manifest);
+        let parcel = parcel.map_err(missing)?;
         let terminal = Terminal::default();
         let progress: &dyn Progress = if request.quiet { &Silent } else { &terminal };
         let access = request.access.options()?;

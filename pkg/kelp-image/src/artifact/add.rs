@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::content_type::{SNIFFED, content_type};
-use super::{CREATED, TITLE};
+use super::{CREATED, TITLE, missing};
 use crate::Error;
 use crate::blob::{BlobStore, DOCUMENT_LIMIT};
 use crate::digest::Digest;
@@ -88,6 +88,8 @@ pub fn add(
             "{full}: what is made here has no digest yet: give it a name without one"
         )));
     }
+    // What it was is read before anybody replaces it.
+    let lock = store.lock()?;
     let before = store.artifact_named(&full)?.map(|record| record.manifest);
     let older = match (&before, options) {
         (None, ArtifactAddition { append: true, .. }) => {
@@ -101,6 +103,7 @@ pub fn add(
         }
         _ => None,
     };
+    drop(lock);
     let titles = titles(older.as_ref(), files, options)?;
     let mut layers = Vec::with_capacity(files.len());
     for (path, title) in files.iter().zip(titles) {
@@ -122,7 +125,7 @@ pub fn add(
 
 /// The manifest that others are added to, whose blobs are kept from now on.
 fn read(blobs: &BlobStore, digest: &Digest) -> Result<Value, Error> {
-    let bytes = blobs.read(digest, DOCUMENT_LIMIT)?;
+    let bytes = blobs.read(digest, DOCUMENT_LIMIT).map_err(missing)?;
     let what = || format!("read manifest {digest}");
     let manifest: Value = serde_json::from_slice(&bytes).map_err(Error::json(what()))?;
     let layers = manifest["layers"].as_array().into_iter().flatten();

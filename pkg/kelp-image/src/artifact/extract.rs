@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::file::{ArtifactFile, Choice};
+use super::missing;
 use crate::Error;
 use crate::blob::BlobStore;
 use crate::temporary::Output;
@@ -80,7 +81,7 @@ fn copy(
     path: &Path,
 ) -> Result<(), Error> {
     let digest = &file.digest;
-    let mut blob = Verified::new(blobs.reader(digest)?, digest);
+    let mut blob = Verified::new(blobs.reader(digest).map_err(missing)?, digest);
     let mut buffer = vec![0; BUFFER];
     loop {
         match blob.read(&mut buffer) {
@@ -164,6 +165,19 @@ mod tests {
             error.to_string().starts_with("the artifact has 2 blobs"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_blob_that_is_missing_is_said_to_be_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(&directory.path().join("data")).unwrap();
+        let files = [file(&blobs, "one", "a")];
+        fs::remove_file(blobs.path(&Digest::of(b"one"))).unwrap();
+        let path = directory.path().join("file");
+        let error = extract(&blobs, &files, Choice::default(), &path).unwrap_err();
+        let told = "of the artifact is missing on this machine: kelp system check says";
+        assert!(error.to_string().contains(told), "{error}");
+        assert!(!path.exists());
     }
 
     #[test]

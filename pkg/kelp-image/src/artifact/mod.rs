@@ -34,6 +34,16 @@ pub fn is_image(manifest: &ImageManifest) -> bool {
             .all(|descriptor| layer(descriptor.media_type().as_ref()))
 }
 
+/// Says of a blob that an artifact needs and that is not here what it is, and the way out.
+pub fn missing(error: Error) -> Error {
+    match error {
+        Error::NotFound(blob) => Error::Invalid(format!(
+            "{blob} of the artifact is missing on this machine: kelp system check says what can be repaired"
+        )),
+        other => other,
+    }
+}
+
 /// Refuses a manifest that is no artifact's, or that can't be used as one.
 pub(crate) fn check(name: &str, manifest: &ImageManifest) -> Result<(), Error> {
     if is_image(manifest) {

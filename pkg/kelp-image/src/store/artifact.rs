@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::tag::Tags;
 use super::{Part, Store, StoreLock, Tag, sync_directory, sync_removal, write_document};
 use crate::Error;
+use crate::artifact::missing;
 use crate::digest::Digest;
 use crate::reference::{DOCKER_HUB, ImageName, Reference};
 use crate::temporary::make_directory;
@@ -117,6 +118,11 @@ impl Store {
         }
     }
 
+    /// The manifest of an artifact.
+    pub fn artifact_document(&self, manifest: &Digest) -> Result<ImageManifest, Error> {
+        self.manifest(manifest).map_err(missing)
+    }
+
     /// The artifact with exactly this name.
     pub fn artifact_named(&self, name: &Reference) -> Result<Option<ArtifactRecord>, Error> {
         let name = name.clone().or_latest().digest_over_tag().to_string();
@@ -200,7 +206,7 @@ impl Store {
         check_taking(&name, before.as_ref(), taking)?;
         for digest in record.references() {
             if !self.blobs.contains(digest)? {
-                return Err(Error::NotFound(format!("blob {digest}")));
+                return Err(missing(Error::NotFound(format!("blob {digest}"))));
             }
         }
         // The renames of the blobs, whose content is synced, before what refers to them.
