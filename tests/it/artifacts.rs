@@ -4,7 +4,8 @@ mod mount;
 mod units;
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -493,6 +494,30 @@ fn files_are_extracted_by_their_titles_or_digests() {
         .kelp(&["artifact", "extract", "--title=x", &single, &file])
         .fails(125);
     assert_eq!(line, "Error: no blob with the title \"x\"");
+}
+
+/// A file that is new has the mode that the user's mask leaves; one that was there, its own.
+#[test]
+fn what_is_extracted_is_open_to_whom_the_user_says() {
+    let Some(env) = Env::new() else { return };
+    let name = two().pulled(&env, "artifacts/modes");
+    let directory = env.path("h/modes");
+    fs::create_dir(&directory).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    for (mask, expected) in [(0o077, 0o600), (0o002, 0o664)] {
+        let (new, kept) = (directory.join("one"), directory.join("two"));
+        fs::write(&kept, "older").unwrap();
+        fs::set_permissions(&kept, fs::Permissions::from_mode(0o640)).unwrap();
+        let target = directory.to_str().unwrap();
+        env.kelp_after(
+            &format!("umask {mask:o}"),
+            &["artifact", "extract", &name, target],
+        )
+        .succeeds();
+        assert_eq!((mode(&new), mode(&kept)), (expected, 0o640), "{mask:o}");
+        assert_eq!(fs::read_to_string(&kept).unwrap(), "second\n");
+        fs::remove_file(&new).unwrap();
+    }
 }
 
 /// Whoever reads an artifact has it whole, as it was or as it is.

@@ -15,6 +15,12 @@ pub(crate) fn take_usual() {
     USERS.get_or_init(|| umask(Mode::from_raw_mode(0o022)));
 }
 
+/// The mode of a file that the user's own command makes, where it says no other.
+pub(crate) fn mode_of_file() -> u32 {
+    let users = USERS.get().map_or(0o022, |mask| mask.as_raw_mode());
+    0o666 & !users
+}
+
 /// Gives the user's back.
 pub(crate) fn restore() {
     if let Some(users) = USERS.get() {

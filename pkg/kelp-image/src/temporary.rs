@@ -8,7 +8,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -179,11 +179,25 @@ pub(crate) enum Output {
 impl Output {
     /// Begins a file that is to be in a directory.
     pub(crate) fn create(directory: &Path) -> Result<Self, Error> {
+        Self::begin(directory, Mode::from_raw_mode(0o644))
+    }
+
+    /// The same with this mode (permission bits), whatever the mode mask; nobody else can open it before it has it.
+    pub(crate) fn with_mode(directory: &Path, mode: u32) -> Result<Self, Error> {
+        let mut output = Self::begin(directory, Mode::RUSR | Mode::WUSR)?;
+        output
+            .file_mut()
+            .set_permissions(fs::Permissions::from_mode(mode))
+            .map_err(Error::io(format!("make a file in {}", directory.display())))?;
+        Ok(output)
+    }
+
+    fn begin(directory: &Path, mode: Mode) -> Result<Self, Error> {
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
-        match rustix::fs::open(directory, flags, Mode::from_raw_mode(0o644)) {
+        match rustix::fs::open(directory, flags, mode) {
             Ok(file) => Ok(Self::Unnamed(file.into())),
             Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::ISDIR) => Ok(Self::Named(
-                TemporaryFile::create_readable(directory, ".kelp")?,
+                TemporaryFile::with_mode(directory, ".kelp", mode)?,
             )),
             Err(error) => Err(Error::io(format!("make a file in {}", directory.display()))(error)),
         }

@@ -6,6 +6,7 @@ use kelp_image::artifact::extract::extract;
 use kelp_image::artifact::file::{ArtifactFile, Choice};
 
 use crate::space::explain_output;
+use crate::umask::mode_of_file;
 use crate::{Engine, Error};
 
 impl Engine {
@@ -22,7 +23,7 @@ impl Engine {
         let manifest = store.artifact_document(&artifact.record.manifest)?;
         let files = choice.of(ArtifactFile::all(&manifest)?)?;
         let bytes = files.iter().map(|file| file.size).sum();
-        let extracted = extract(&blobs, &files, choice, target);
+        let extracted = extract(&blobs, &files, choice, target, mode_of_file());
         extracted.map_err(|error| explain_output(error.into(), target, bytes))
     }
 }

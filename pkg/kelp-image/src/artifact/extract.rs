@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::file::{ArtifactFile, Choice};
@@ -17,17 +18,19 @@ use crate::transport::sink::Verified;
 /// How much is copied at a time.
 const BUFFER: usize = 1 << 20;
 
-/// Writes the files that are meant: into a directory, by their names, or one to a path.
+/// Writes the files that are meant: into a directory, by their names, or one to a path. A file that is replaced keeps
+/// its mode; a new one gets `mode` (permission bits).
 pub fn extract(
     blobs: &BlobStore,
     files: &[ArtifactFile],
     choice: Choice<'_>,
     target: &Path,
+    mode: u32,
 ) -> Result<(), Error> {
     if target.is_dir() {
         // All names are looked at before anything is written.
         for (file, name) in files.iter().zip(choice.names(files)?) {
-            write(blobs, file, target, &target.join(name))?;
+            write(blobs, file, target, &target.join(name), mode)?;
         }
         return Ok(());
     }
@@ -49,9 +52,9 @@ pub fn extract(
         Ok(_) => {
             let failed = |error| Error::io(format!("find {}", target.display()))(error);
             let path = fs::canonicalize(target).map_err(failed)?;
-            write(blobs, file, directory_of(&path), &path)
+            write(blobs, file, directory_of(&path), &path, mode)
         }
-        Err(_) => write(blobs, file, directory_of(target), target),
+        Err(_) => write(blobs, file, directory_of(target), target, mode),
     }
 }
 
@@ -68,8 +71,13 @@ fn write(
     file: &ArtifactFile,
     directory: &Path,
     path: &Path,
+    mode: u32,
 ) -> Result<(), Error> {
-    let mut output = Output::create(directory)?;
+    let mode = match fs::symlink_metadata(path) {
+        Ok(older) if older.is_file() => older.permissions().mode() & 0o777,
+        _ => mode,
+    };
+    let mut output = Output::with_mode(directory, mode)?;
     copy(blobs, file, output.file_mut(), path)?;
     output.persist(path)
 }
@@ -126,11 +134,32 @@ mod tests {
         symlink(&outside, target.join("b")).unwrap();
         fs::write(target.join("a"), "older").unwrap();
         let files = [file(&blobs, "one", "a"), file(&blobs, "two", "b")];
-        extract(&blobs, &files, Choice::default(), &target).unwrap();
+        extract(&blobs, &files, Choice::default(), &target, 0o644).unwrap();
         assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "one");
         assert_eq!(fs::read_to_string(target.join("b")).unwrap(), "two");
         assert_eq!(fs::read_to_string(&outside).unwrap(), "kept");
         assert_eq!(fs::read_dir(&target).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_new_file_has_the_mode_that_is_asked_for_and_a_replaced_one_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(&directory.path().join("data")).unwrap();
+        let files = [file(&blobs, "one", "a")];
+        let path = directory.path().join("a");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o7777;
+        for target in [path.as_path(), directory.path()] {
+            for asked in [0o600, 0o664] {
+                extract(&blobs, &files, Choice::default(), target, asked).unwrap();
+                assert_eq!(mode(), asked);
+                for own in [0o600, 0o4755] {
+                    fs::set_permissions(&path, fs::Permissions::from_mode(own)).unwrap();
+                    extract(&blobs, &files, Choice::default(), target, asked).unwrap();
+                    assert_eq!(mode(), own & 0o777);
+                }
+                fs::remove_file(&path).unwrap();
+            }
+        }
     }
 
     #[test]
@@ -141,7 +170,7 @@ mod tests {
         fs::create_dir(&target).unwrap();
         for title in ["../x", "/x", "a"] {
             let files = [file(&blobs, "one", "a"), file(&blobs, "two", title)];
-            extract(&blobs, &files, Choice::default(), &target).unwrap_err();
+            extract(&blobs, &files, Choice::default(), &target, 0o644).unwrap_err();
         }
         assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
     }
@@ -152,15 +181,15 @@ mod tests {
         let blobs = BlobStore::open(&directory.path().join("data")).unwrap();
         let (path, link) = (directory.path().join("file"), directory.path().join("link"));
         let odd = [file(&blobs, "one", "../x")];
-        extract(&blobs, &odd, Choice::default(), &path).unwrap();
+        extract(&blobs, &odd, Choice::default(), &path, 0o644).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "one");
         symlink(&path, &link).unwrap();
         let other = [file(&blobs, "two", "a")];
-        extract(&blobs, &other, Choice::default(), &link).unwrap();
+        extract(&blobs, &other, Choice::default(), &link, 0o644).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "two");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         let two = [file(&blobs, "one", "a"), file(&blobs, "two", "b")];
-        let error = extract(&blobs, &two, Choice::default(), &path).unwrap_err();
+        let error = extract(&blobs, &two, Choice::default(), &path, 0o644).unwrap_err();
         assert!(
             error.to_string().starts_with("the artifact has 2 blobs"),
             "{error}"
@@ -174,7 +203,7 @@ mod tests {
         let files = [file(&blobs, "one", "a")];
         fs::remove_file(blobs.path(&Digest::of(b"one"))).unwrap();
         let path = directory.path().join("file");
-        let error = extract(&blobs, &files, Choice::default(), &path).unwrap_err();
+        let error = extract(&blobs, &files, Choice::default(), &path, 0o644).unwrap_err();
         let told = "of the artifact is missing on this machine: kelp system check says";
         assert!(error.to_string().contains(told), "{error}");
         assert!(!path.exists());
@@ -187,7 +216,7 @@ mod tests {
         let files = [file(&blobs, "one", "a")];
         fs::write(blobs.path(&Digest::of(b"one")), "two").unwrap();
         let path = directory.path().join("file");
-        let error = extract(&blobs, &files, Choice::default(), &path).unwrap_err();
+        let error = extract(&blobs, &files, Choice::default(), &path, 0o644).unwrap_err();
         assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
         assert!(!path.exists());
     }
