@@ -520,6 +520,29 @@ fn what_is_extracted_is_open_to_whom_the_user_says() {
     }
 }
 
+/// A path that leads to what a process has open: nothing that was written before is lost.
+#[test]
+fn what_is_open_is_written_on() {
+    let Some(env) = Env::new() else { return };
+    let name = two().pulled(&env, "artifacts/open");
+    let file = env.word("h/all");
+    let first = format!("exec 7>{file} >&7; echo before");
+    let extract = ["artifact", "extract", "--title=one", &name];
+    for place in ["/dev/stdout", "/proc/self/fd/1", "/dev/fd/7"] {
+        let words = [&extract[..], &[place]].concat();
+        env.kelp_after(&first, &words).succeeds();
+        assert_eq!(
+            fs::read_to_string(&file).unwrap(),
+            "before\nfirst\n",
+            "{place}"
+        );
+    }
+    let image = env.busybox();
+    env.kelp_after(&first, &["save", "-q", "-o", "/dev/stdout", &image])
+        .succeeds();
+    assert!(fs::read(&file).unwrap().starts_with(b"before\n"));
+}
+
 /// Whoever reads an artifact has it whole, as it was or as it is.
 #[test]
 fn an_artifact_is_read_beside_those_who_replace_it() {

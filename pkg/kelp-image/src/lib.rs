@@ -34,6 +34,7 @@ pub mod compress;
 pub mod config_paths;
 pub(crate) mod credential_helper;
 pub mod decompress;
+pub(crate) mod descriptor;
 pub mod digest;
 pub mod disk;
 pub(crate) mod dns;

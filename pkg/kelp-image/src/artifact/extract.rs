@@ -12,6 +12,7 @@ use super::file::{ArtifactFile, Choice};
 use super::missing;
 use crate::Error;
 use crate::blob::BlobStore;
+use crate::descriptor;
 use crate::temporary::Output;
 use crate::transport::sink::Verified;
 
@@ -41,10 +42,13 @@ pub fn extract(
             target.display()
         )));
     };
+    let failed = |error| Error::io(format!("write {}", target.display()))(error);
+    if let Some(mut output) = descriptor::open_at(target).map_err(failed)? {
+        return copy(blobs, file, &mut output, target);
+    }
     match fs::metadata(target) {
         // A pipe or a terminal, or something else that has to stay what it is.
         Ok(found) if !found.is_file() => {
-            let failed = |error| Error::io(format!("write {}", target.display()))(error);
             let mut output = File::options().write(true).open(target).map_err(failed)?;
             copy(blobs, file, &mut output, target)
         }

@@ -17,6 +17,7 @@ use super::sink::{DirectorySink, Sink, TarSink, Verified};
 use super::{Form, Place, Selector, dir, docker};
 use crate::Error;
 use crate::blob::BlobStore;
+use crate::descriptor;
 use crate::digest::Digest;
 use crate::manifest::OCI_INDEX;
 use crate::parcel::{Parcel, ParcelBlob};
@@ -70,7 +71,10 @@ pub fn to_path(
         }
         Form::OciArchive | Form::DockerArchive => {}
     }
-    // A device or a pipe is written as it is.
+    // What somebody has open, a device or a pipe is written as it is.
+    if let Some(file) = descriptor::open_at(path).map_err(failed)? {
+        return to_writer(file, form, images, blobs, progress);
+    }
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         let file = fs::OpenOptions::new()
             .write(true)
