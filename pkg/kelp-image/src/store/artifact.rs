@@ -25,6 +25,9 @@ use crate::digest::Digest;
 use crate::reference::{DOCKER_HUB, ImageName, Reference};
 use crate::temporary::make_directory;
 
+/// How many digits of a digest are enough to remove an artifact by them alone.
+const LEAST_DIGITS: usize = 4;
+
 /// What an artifact needs of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArtifactRecord {
@@ -133,7 +136,8 @@ impl Store {
     }
 
     /// Finds an artifact by what a user wrote, and says which of its names that was: a name, whole or without its
-    /// registry; a repository with the digest of the manifest; or that digest, or the beginning of it.
+    /// registry, which no other name may end with then; a repository with the digest of the manifest; or that digest,
+    /// or the beginning of it.
     pub fn find_artifact(&self, text: &str) -> Result<Option<(Artifact, Option<String>)>, Error> {
         let artifacts = self.artifacts()?;
         let named = |name: &dyn Fn(&str) -> bool| {
@@ -173,8 +177,19 @@ impl Store {
                     }
                 }
             }
-            if let Some(found) = end.and_then(|end| named(&|it| it.ends_with(&end))) {
-                return Ok(Some(found));
+            if let Some(end) = end {
+                let ends = |name: &&String| name.ends_with(&end);
+                let names = artifacts.iter().flat_map(|artifact| &artifact.names);
+                let names: Vec<&str> = names.filter(ends).map(String::as_str).collect();
+                if names.len() > 1 {
+                    return Err(Error::Conflict(format!(
+                        "several artifacts' names end with {text}: give one of {} as a whole",
+                        names.join(", ")
+                    )));
+                }
+                if let Some(found) = named(&|it| it.ends_with(&end)) {
+                    return Ok(Some(found));
+                }
             }
         }
         let prefix = text.strip_prefix("sha256:").unwrap_or(text);
@@ -232,7 +247,7 @@ impl Store {
     }
 
     /// Removes what a user wrote: a name, and with its last name the artifact; or an artifact by its digest, which
-    /// must have no other name then. One that somebody uses stays.
+    /// must have no other name then. What is short enough to be a name of something else is no digest here. One that somebody uses stays.
     pub fn remove_artifact(
         &self,
         text: &str,
@@ -243,6 +258,12 @@ impl Store {
             return Ok(None);
         };
         let manifest = artifact.record.manifest;
+        if meant.is_none() && text.len() < LEAST_DIGITS && manifest.hex().starts_with(text) {
+            return Err(Error::Invalid(format!(
+                "{text}: too little of a digest to remove an artifact by: give at least {LEAST_DIGITS} digits, or \
+                 sha256: before them"
+            )));
+        }
         let names = self.artifact_names();
         let mut removal = ArtifactRemoval {
             manifest: Some(manifest.clone()),

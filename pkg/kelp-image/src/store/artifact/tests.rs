@@ -90,6 +90,45 @@ fn an_artifact_is_found_by_names_and_digits() {
 }
 
 #[test]
+fn what_means_several_artifacts_or_too_little_removes_none() {
+    let held = fixture();
+    let store = &held.store;
+    let (one, two) = (manifest(store, "one"), manifest(store, "two"));
+    for (digest, name) in [(&one, "g.example/a/x"), (&two, "h.example/b/a/x")] {
+        store
+            .add_artifact(digest, &reference(name), Taking::None)
+            .unwrap();
+    }
+    for text in ["x", "a/x", "x:latest"] {
+        let error = store
+            .remove_artifact(text, &nobody)
+            .unwrap_err()
+            .to_string();
+        let names = "g.example/a/x:latest, h.example/b/a/x:latest";
+        assert!(error.contains(names), "{text}: {error}");
+        assert!(store.find_artifact(text).is_err(), "{text}");
+    }
+    let (short, enough) = (&one.hex()[..3], &one.hex()[..4]);
+    let error = store.remove_artifact(short, &nobody).unwrap_err();
+    assert!(error.to_string().contains("at least 4 digits"), "{error}");
+    assert!(store.find_artifact(short).unwrap().is_some());
+    assert_eq!(store.artifacts().unwrap().len(), 2);
+    for (text, digest) in [("b/a/x", two), (enough, one.clone())] {
+        let removal = store.remove_artifact(text, &nobody).unwrap().unwrap();
+        assert_eq!(removal.manifest, Some(digest), "{text}");
+    }
+    store
+        .add_artifact(
+            &manifest(store, "one"),
+            &reference("g.example/a/x"),
+            Taking::None,
+        )
+        .unwrap();
+    let text = format!("sha256:{short}");
+    assert!(store.remove_artifact(&text, &nobody).unwrap().is_some());
+}
+
+#[test]
 fn blobs_stay_as_long_as_an_artifact_and_go_with_it() {
     let held = fixture();
     let store = &held.store;
