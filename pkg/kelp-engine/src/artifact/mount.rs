@@ -13,6 +13,7 @@ use kelp_args::mount::ArtifactMount;
 use kelp_image::artifact::file::{ArtifactFile, Choice, check_name};
 use kelp_image::artifact::missing;
 use kelp_image::store::Store;
+use kelp_runtime::mount_plan::WITHIN;
 use kelp_state::file::sync_directory;
 use oci_spec::runtime::Mount;
 use rustix::io::Errno;
@@ -55,8 +56,16 @@ impl Engine {
         };
         let manifest = store.artifact_document(&artifact.record.manifest)?;
         let files = choice.of(ArtifactFile::all(&manifest)?)?;
+        // What the layers do not tell is known when the root is there: one file is the target, or is in it.
+        let mut within = None;
         let targets = match (files.as_slice(), of.base.is_directory(target)?) {
-            ([_], None | Some(false)) => vec![target.to_owned()],
+            ([_], None | Some(false)) => {
+                // A title that is no name can be in no directory.
+                within = names(asked, &files, choice)
+                    .ok()
+                    .and_then(|names| names.into_iter().next());
+                vec![target.to_owned()]
+            }
             (_, Some(false)) => {
                 return Err(Error::invalid(format!(
                     "artifact {:?} has more than one blob, and {target} is a file in the container: choose one \
@@ -64,13 +73,14 @@ impl Engine {
                     asked.source
                 )));
             }
-            _ => within(target, &names(asked, &files, choice)?),
+            _ => inside(target, &names(asked, &files, choice)?),
         };
         let (directory, empty) = self.link_files(&store, &files, of)?;
         of.artifacts.push(artifact.record.manifest.to_string());
         let mut mounts = Vec::with_capacity(files.len());
         for (number, target) in targets.iter().enumerate() {
-            let options = vec![format!("{SUBDIRECTORY}/{number}"), "ro".to_owned()];
+            let mut options = vec![format!("{SUBDIRECTORY}/{number}"), "ro".to_owned()];
+            options.extend(within.iter().map(|name| format!("{WITHIN}{name}")));
             let lower = [directory.clone(), empty.clone()];
             let mut mount = self.overlay_mount(target, &lower, Layer::None, options, of)?;
             mount.set_source(Some(PathBuf::from(&asked.source)));
@@ -155,7 +165,7 @@ fn names(
         .collect())
 }
 
-fn within(directory: &str, names: &[String]) -> Vec<String> {
+fn inside(directory: &str, names: &[String]) -> Vec<String> {
     let directory = directory.trim_end_matches('/');
     names
         .iter()
