@@ -5,7 +5,7 @@
 //! links to the blobs, under numbers, and an empty one, because the kernel wants two. The links keep the content as
 //! long as the container is there, whatever becomes of the artifact's name.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -106,7 +106,7 @@ impl Engine {
             let link = directory.join(number.to_string());
             // One that is not here says so, and how to find out what can be done.
             store.blobs().reader(&file.digest).map_err(missing)?;
-            link_blob(&store.blobs().path(&file.digest), &link)?;
+            link_blob(&store.blobs().path(&file.digest), &link, of.volatile)?;
         }
         if !of.volatile {
             for path in [&directory, &root, of.record] {
@@ -130,7 +130,7 @@ fn make(path: &Path) -> Result<(), Error> {
 }
 
 /// Links a blob, which every user of the container may read: the directories around it are the user's alone.
-fn link_blob(blob: &Path, link: &Path) -> Result<(), Error> {
+fn link_blob(blob: &Path, link: &Path, is_volatile: bool) -> Result<(), Error> {
     let failed = |error| Error::io(format!("link {}", blob.display()))(error);
     fs::set_permissions(blob, fs::Permissions::from_mode(0o644)).map_err(failed)?;
     match fs::hard_link(blob, link) {
@@ -141,7 +141,14 @@ fn link_blob(blob: &Path, link: &Path) -> Result<(), Error> {
                 Some(Errno::XDEV | Errno::MLINK | Errno::PERM)
             ) =>
         {
-            fs::copy(blob, link).map(drop).map_err(failed)
+            fs::copy(blob, link).map_err(failed)?;
+            if is_volatile {
+                return Ok(());
+            }
+            // A blob is on the disk, and its copy has to be as well.
+            File::open(link)
+                .and_then(|copy| copy.sync_all())
+                .map_err(Error::io(format!("sync {}", link.display())))
         }
         linked => linked.map_err(failed),
     }
