@@ -605,7 +605,7 @@ fn hostile_titles_lead_nowhere() {
     let directory = env.path("h/a/b");
     fs::create_dir_all(&directory).unwrap();
     let target = directory.to_str().unwrap();
-    for (number, title) in ["../../x", "/x", "..", "a/b", "a\0b", "a\nb"]
+    for (number, title) in ["../../x", "/x", "..", "a/b", "a\0b", "a\nb", "a\u{202e}b"]
         .into_iter()
         .enumerate()
     {

@@ -86,6 +86,7 @@ fn files_are_mounted_where_they_are_asked_for() {
         env.kelp(&["run", "--rm", "--mount", &mount, &image, "true"])
             .fails(125)
     };
+    let long = format!("dst=/d,name={}", "x".repeat(254));
     for (place, said) in [
         (
             "dst=/etc/passwd",
@@ -96,7 +97,13 @@ fn files_are_mounted_where_they_are_asked_for() {
             "dst=/d,title=one,digest=x",
             "a digest and a title exclude each other",
         ),
-        ("dst=/d,name=a/b", "invalid name \"a/b\""),
+        (
+            "dst=/d,name=../y",
+            "invalid name \"../y\": it has a slash; give the name of a file",
+        ),
+        // The numbers count as well.
+        (&long, "it is too long; give the name of a file"),
+        ("dst=/", "give them a directory or a name of their own"),
         ("dst=/d,rw", "invalid option \"rw\""),
     ] {
         let line = refused(place);

@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use kelp_args::mount::ArtifactMount;
-use kelp_image::artifact::file::{ArtifactFile, Choice, check_name};
+use kelp_image::artifact::file::{ArtifactFile, Choice, check_given_name};
 use kelp_image::artifact::missing;
 use kelp_image::store::Store;
 use kelp_runtime::mount_plan::WITHIN;
@@ -163,13 +163,16 @@ fn names(
     let Some(name) = &asked.name else {
         return Ok(choice.names(files)?);
     };
-    check_name(name)?;
-    if files.len() == 1 {
-        return Ok(vec![name.clone()]);
+    let names: Vec<_> = match files.len() {
+        1 => vec![name.clone()],
+        several => (0..several)
+            .map(|number| format!("{name}-{number}"))
+            .collect(),
+    };
+    for name in &names {
+        check_given_name(name)?;
     }
-    Ok((0..files.len())
-        .map(|number| format!("{name}-{number}"))
-        .collect())
+    Ok(names)
 }
 
 fn inside(directory: &str, names: &[String]) -> Vec<String> {
