@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use kelp_args::VolumesFrom;
 use kelp_args::mount::{Mount as Asked, Source};
+use kelp_runtime::mount_plan::WITHIN;
 use kelp_state::file::{self, Durability};
 use kelp_state::{name, record, trash};
 use oci_spec::runtime::Mount;
@@ -289,7 +290,15 @@ fn anonymous_name(id: &ContainerId, target: &str) -> String {
 /// Whether something is mounted at a place already, however the place is written.
 pub(crate) fn is_taken(mounts: &[Mount], target: &str) -> bool {
     let target = clean(Path::new(target));
-    mounts
-        .iter()
-        .any(|mount| clean(mount.destination()) == target)
+    let mut taken = mounts.iter().flat_map(places);
+    taken.any(|place| clean(&place) == target)
+}
+
+/// Where a mount is, and where it may be instead if that is a directory.
+pub(crate) fn places(mount: &Mount) -> impl Iterator<Item = PathBuf> {
+    let destination = mount.destination().clone();
+    let mut options = mount.options().iter().flatten();
+    let within = options.find_map(|option| option.strip_prefix(WITHIN));
+    let within = within.map(|name| destination.join(name));
+    [destination].into_iter().chain(within)
 }

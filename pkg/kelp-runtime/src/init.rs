@@ -80,7 +80,9 @@ fn prepare(
     let mut given = Vec::new();
     let mut new_places = Vec::new();
     for ((mount, source), origin) in plan.mounts.iter().zip(sources).zip(origins) {
-        let Made { tree, new_place } = mounts::make(&root, mount, source)?;
+        let Made {
+            tree, new_place, ..
+        } = mounts::make(&root, mount, source)?;
         if mount.is_dev() {
             dev = Some((mount, tree));
         } else if mount.chown {

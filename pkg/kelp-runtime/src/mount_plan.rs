@@ -6,7 +6,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use kelp_sys::mount_attr::{self as attr, MountAttr};
 use kelp_userns::{IdMap, IdMapping};
@@ -18,11 +18,16 @@ use crate::idmap::Idmap;
 /// The option of a mount that is in the mounts of a process, or of a container before that is looked up.
 pub const OF: &str = "X-kelp.of=";
 
+/// The option of a mount that has this name in its target, where that is a directory.
+pub const WITHIN: &str = "X-kelp.within=";
+
 /// One mount, ready to be made.
 #[derive(Debug)]
 pub struct MountPlan {
     /// Where, inside the container; absolute.
     pub target: PathBuf,
+    /// What it is called in the target, where that is a directory by the time it is made (`X-kelp.within`).
+    pub within: Option<PathBuf>,
     /// What.
     pub source: Source,
     /// For this mount alone.
@@ -229,6 +234,7 @@ impl MountPlan {
         };
         Ok(Self {
             target,
+            within: options.within,
             source,
             attr: options.attr,
             recursive_attr: options.recursive_attr,
@@ -318,6 +324,7 @@ struct Options {
     copy_up: bool,
     chown: bool,
     beneath: Option<PathBuf>,
+    within: Option<PathBuf>,
     volume: Option<PathBuf>,
     of: Option<u32>,
     synced: bool,
@@ -341,6 +348,7 @@ impl Options {
                 });
             }
             _ if IGNORED.contains(&option) => {}
+            _ if option.starts_with(WITHIN) => self.within = Some(name_of(option, target)?),
             _ if option.starts_with(OF) => self.of = Some(process_of(option, target)?),
             _ if apply(&mut self.attr, option) => {}
             _ if option
@@ -391,6 +399,20 @@ pub fn mappings(lines: Option<&Vec<LinuxIdMapping>>) -> Vec<IdMapping> {
         size: line.size(),
     });
     lines.collect()
+}
+
+fn name_of(option: &str, target: &Path) -> Result<PathBuf, Error> {
+    let name = Path::new(&option[WITHIN.len()..]);
+    let mut components = name.components();
+    match (components.next(), components.next()) {
+        (Some(Component::Normal(only)), None) if only == name.as_os_str() => Ok(name.to_owned()),
+        _ => {
+            let target = target.display();
+            Err(Error::Spec(format!(
+                "mount {target}: {option}: not the name of a file"
+            )))
+        }
+    }
 }
 
 fn process_of(option: &str, target: &Path) -> Result<u32, Error> {
@@ -591,6 +613,16 @@ mod tests {
             &["lowerdir=/a", "x=1"],
         ] {
             assert!(plan("overlay", bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_within_the_target_is_a_files_alone() {
+        let named = plan("bind", &["X-kelp.within=a b"]).unwrap();
+        assert_eq!(named.within.as_deref(), Some(Path::new("a b")));
+        for bad in ["", ".", "..", "/a", "a/b", "a/", "../a"] {
+            let option = format!("X-kelp.within={bad}");
+            assert!(plan("bind", &[&option]).is_err(), "{bad:?}");
         }
     }
 

@@ -32,6 +32,8 @@ use crate::source::{Bound, bind, clone_tree};
 pub(crate) struct Made {
     /// The mount.
     pub(crate) tree: OwnedFd,
+    /// Where it was made: the target, or what is called so in it.
+    pub(crate) place: PathBuf,
     /// The directory that was made to mount on, where a volume has nothing in it and the image nothing in
     /// its place: both become the container's user's.
     pub(crate) new_place: Option<OwnedFd>,
@@ -57,7 +59,8 @@ pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Bound) -> Result<Made,
         Source::Remount { parameters } => return remount(root, mount, parameters),
     };
     let is_directory = is_directory(tree.as_fd()).step(what)?;
-    let (target, is_new) = target(root, &mount.target, is_directory)?;
+    let place = place(root, mount).step(what)?;
+    let (target, is_new) = target(root, &place, is_directory)?;
     if let Some(filling) = &filling {
         filling.wait()?;
     }
@@ -69,7 +72,24 @@ pub(crate) fn make(root: &Root, mount: &MountPlan, bound: Bound) -> Result<Made,
     attach(tree.as_fd(), target.as_fd()).step(what)?;
     let is_given = is_empty && is_new && filling.is_some() && mount.attr.set & RDONLY == 0;
     let new_place = is_given.then_some(target);
-    Ok(Made { tree, new_place })
+    Ok(Made {
+        tree,
+        place,
+        new_place,
+    })
+}
+
+/// Where a mount is made. What is a directory is known now alone: an image's layers, volumes and other mounts have
+/// come together.
+fn place(root: &Root, mount: &MountPlan) -> std::io::Result<PathBuf> {
+    let Some(name) = &mount.within else {
+        return Ok(mount.target.clone());
+    };
+    match root.open(&mount.target, OFlags::PATH | OFlags::CLOEXEC) {
+        Ok(found) if is_directory(found.as_fd())? => Ok(mount.target.join(name)),
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(mount.target.clone()),
+    }
 }
 
 /// Changes a mount that is there already.
@@ -92,6 +112,7 @@ fn remount(root: &Root, mount: &MountPlan, parameters: &Parameters) -> Result<Ma
     }
     Ok(Made {
         tree,
+        place: mount.target.clone(),
         new_place: None,
     })
 }

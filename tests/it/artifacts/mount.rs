@@ -86,6 +86,7 @@ fn files_are_mounted_where_they_are_asked_for() {
         env.kelp(&["run", "--rm", "--mount", &mount, &image, "true"])
             .fails(125)
     };
+    let long = format!("dst=/d,name={}", "x".repeat(254));
     for (place, said) in [
         (
             "dst=/etc/passwd",
@@ -96,7 +97,13 @@ fn files_are_mounted_where_they_are_asked_for() {
             "dst=/d,title=one,digest=x",
             "a digest and a title exclude each other",
         ),
-        ("dst=/d,name=a/b", "invalid name \"a/b\""),
+        (
+            "dst=/d,name=../y",
+            "invalid name \"../y\": it has a slash; give the name of a file",
+        ),
+        // The numbers count as well.
+        (&long, "it is too long; give the name of a file"),
+        ("dst=/", "give them a directory or a name of their own"),
         ("dst=/d,rw", "invalid option \"rw\""),
     ] {
         let line = refused(place);
@@ -135,6 +142,61 @@ fn files_are_mounted_where_they_are_asked_for() {
                 "{mount} {place}: {line}"
             );
         }
+    }
+}
+
+/// What is a directory is seen where it is mounted: links from one layer to another, what other mounts bring, and
+/// what kelp itself makes.
+#[test]
+fn a_file_goes_into_what_is_a_directory_by_then() {
+    let Some(env) = Env::new() else { return };
+    let name = Artifact::new()
+        .file("only", "alone\n")
+        .pulled(&env, "artifacts/mount-by-then");
+    let busybox = env.busybox();
+    let layer = |image: &str, script: &str, new: &str| {
+        let words = ["run", "--name=layer", image, "sh", "-c", script];
+        env.kelp(&words).succeeds();
+        env.kelp(&["commit", "-q", "layer", new]).succeeds();
+        env.kelp(&["rm", "layer"]).succeeds();
+    };
+    layer(&busybox, "mkdir /real", "one");
+    layer(
+        "one",
+        "ln -s /real /data; echo >/file; ln -s /file /link",
+        "two",
+    );
+    let bare = env.word("h/bare");
+    fs::create_dir(&bare).unwrap();
+    let root = format!("{bare}:/bare");
+    env.shell(
+        &["-v", &root],
+        "cp -a /bin /bare; mkdir /bare/proc /bare/dev /bare/sys",
+    );
+    env.shell(&["-v", "v:/v"], "mkdir /v/conf; echo >/v/file");
+    let of_volume = ["-v", "v:/v"];
+    let crun: &[&str] = if lacks("crun") {
+        &[]
+    } else {
+        &["--runtime=crun"]
+    };
+    for (image, flags, target, file) in [
+        ("two", &[][..], "/data", "/real/only"),
+        ("two", crun, "/data", "/real/only"),
+        ("two", &[], "/link", "/file"),
+        (&bare, &["--rootfs"], "/etc", "/etc/only"),
+        (&busybox, &of_volume, "/v/conf", "/v/conf/only"),
+        (&busybox, &of_volume, "/v/file", "/v/file"),
+        (&busybox, &of_volume, "/v/new", "/v/new"),
+    ] {
+        let mount = format!("type=artifact,src={name},dst={target}");
+        let words = [
+            &["run", "--rm", "--mount", &mount],
+            flags,
+            &[image, "cat", file],
+        ]
+        .concat();
+        assert_eq!(env.kelp(&words).succeeds(), "alone\n", "{image} {target}");
     }
 }
 

@@ -5,14 +5,15 @@
 //! links to the blobs, under numbers, and an empty one, because the kernel wants two. The links keep the content as
 //! long as the container is there, whatever becomes of the artifact's name.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use kelp_args::mount::ArtifactMount;
-use kelp_image::artifact::file::{ArtifactFile, Choice, check_name};
+use kelp_image::artifact::file::{ArtifactFile, Choice, check_given_name};
 use kelp_image::artifact::missing;
 use kelp_image::store::Store;
+use kelp_runtime::mount_plan::WITHIN;
 use kelp_state::file::sync_directory;
 use oci_spec::runtime::Mount;
 use rustix::io::Errno;
@@ -55,8 +56,16 @@ impl Engine {
         };
         let manifest = store.artifact_document(&artifact.record.manifest)?;
         let files = choice.of(ArtifactFile::all(&manifest)?)?;
+        // What the layers do not tell is known when the root is there: one file is the target, or is in it.
+        let mut within = None;
         let targets = match (files.as_slice(), of.base.is_directory(target)?) {
-            ([_], None | Some(false)) => vec![target.to_owned()],
+            ([_], None | Some(false)) => {
+                // A title that is no name can be in no directory.
+                within = names(asked, &files, choice)
+                    .ok()
+                    .and_then(|names| names.into_iter().next());
+                vec![target.to_owned()]
+            }
             (_, Some(false)) => {
                 return Err(Error::invalid(format!(
                     "artifact {:?} has more than one blob, and {target} is a file in the container: choose one \
@@ -64,13 +73,14 @@ impl Engine {
                     asked.source
                 )));
             }
-            _ => within(target, &names(asked, &files, choice)?),
+            _ => inside(target, &names(asked, &files, choice)?),
         };
         let (directory, empty) = self.link_files(&store, &files, of)?;
         of.artifacts.push(artifact.record.manifest.to_string());
         let mut mounts = Vec::with_capacity(files.len());
         for (number, target) in targets.iter().enumerate() {
-            let options = vec![format!("{SUBDIRECTORY}/{number}"), "ro".to_owned()];
+            let mut options = vec![format!("{SUBDIRECTORY}/{number}"), "ro".to_owned()];
+            options.extend(within.iter().map(|name| format!("{WITHIN}{name}")));
             let lower = [directory.clone(), empty.clone()];
             let mut mount = self.overlay_mount(target, &lower, Layer::None, options, of)?;
             mount.set_source(Some(PathBuf::from(&asked.source)));
@@ -96,7 +106,7 @@ impl Engine {
             let link = directory.join(number.to_string());
             // One that is not here says so, and how to find out what can be done.
             store.blobs().reader(&file.digest).map_err(missing)?;
-            link_blob(&store.blobs().path(&file.digest), &link)?;
+            link_blob(&store.blobs().path(&file.digest), &link, of.volatile)?;
         }
         if !of.volatile {
             for path in [&directory, &root, of.record] {
@@ -120,7 +130,7 @@ fn make(path: &Path) -> Result<(), Error> {
 }
 
 /// Links a blob, which every user of the container may read: the directories around it are the user's alone.
-fn link_blob(blob: &Path, link: &Path) -> Result<(), Error> {
+fn link_blob(blob: &Path, link: &Path, is_volatile: bool) -> Result<(), Error> {
     let failed = |error| Error::io(format!("link {}", blob.display()))(error);
     fs::set_permissions(blob, fs::Permissions::from_mode(0o644)).map_err(failed)?;
     match fs::hard_link(blob, link) {
@@ -131,7 +141,14 @@ fn link_blob(blob: &Path, link: &Path) -> Result<(), Error> {
                 Some(Errno::XDEV | Errno::MLINK | Errno::PERM)
             ) =>
         {
-            fs::copy(blob, link).map(drop).map_err(failed)
+            fs::copy(blob, link).map_err(failed)?;
+            if is_volatile {
+                return Ok(());
+            }
+            // A blob is on the disk, and its copy has to be as well.
+            File::open(link)
+                .and_then(|copy| copy.sync_all())
+                .map_err(Error::io(format!("sync {}", link.display())))
         }
         linked => linked.map_err(failed),
     }
@@ -146,16 +163,19 @@ fn names(
     let Some(name) = &asked.name else {
         return Ok(choice.names(files)?);
     };
-    check_name(name)?;
-    if files.len() == 1 {
-        return Ok(vec![name.clone()]);
+    let names: Vec<_> = match files.len() {
+        1 => vec![name.clone()],
+        several => (0..several)
+            .map(|number| format!("{name}-{number}"))
+            .collect(),
+    };
+    for name in &names {
+        check_given_name(name)?;
     }
-    Ok((0..files.len())
-        .map(|number| format!("{name}-{number}"))
-        .collect())
+    Ok(names)
 }
 
-fn within(directory: &str, names: &[String]) -> Vec<String> {
+fn inside(directory: &str, names: &[String]) -> Vec<String> {
     let directory = directory.trim_end_matches('/');
     names
         .iter()

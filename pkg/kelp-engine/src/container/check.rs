@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use kelp_args::mount::{Mount, Source};
-use kelp_image::artifact::file::check_name;
+use kelp_image::artifact::file::check_given_name;
 use oci_spec::image::Config as ImageConfig;
 
 use crate::auto_update::policy;
@@ -51,6 +51,12 @@ fn check_targets(mounts: &[Mount]) -> Result<(), Error> {
     for (number, mount) in mounts.iter().enumerate() {
         let target = &mount.target;
         let place = clean(Path::new(target));
+        if place.as_os_str().is_empty() && matches!(mount.source, Source::Artifact(_)) {
+            return Err(Error::invalid(format!(
+                "invalid mount on {target:?}: an artifact's files are not put among those of the container's root: \
+                 give them a directory or a name of their own"
+            )));
+        }
         if place.as_os_str().is_empty() {
             return Err(Error::invalid(format!(
                 "invalid mount on {target:?}: it would hide the container's root; use --rootfs for a root of \
@@ -68,7 +74,7 @@ fn check_targets(mounts: &[Mount]) -> Result<(), Error> {
                 return Err(Error::invalid("a digest and a title exclude each other"));
             }
             if let Some(name) = &artifact.name {
-                check_name(name)?;
+                check_given_name(name)?;
             }
         }
     }
@@ -109,6 +115,14 @@ mod tests {
             (
                 mounted(&["type=tmpfs,dst=/.."]),
                 Some("it would hide the container's root"),
+            ),
+            (
+                mounted(&["type=artifact,src=x,dst=/"]),
+                Some("give them a directory or a name of their own"),
+            ),
+            (
+                mounted(&["type=artifact,src=x,dst=/a,name=../y"]),
+                Some("invalid name \"../y\": it has a slash"),
             ),
             (
                 mounted(&["type=tmpfs,dst=/a/.."]),

@@ -296,12 +296,14 @@ impl Engine {
                 _ => vec![self.mount(asked, of)?],
             };
             for mount in made {
-                let target = mount.destination().to_string_lossy();
                 // What was asked for is apart, but an artifact's files may be where something else is.
-                if volume::is_taken(&mounts, &target) {
-                    return Err(Error::invalid(format!(
-                        "{target}: duplicate mount destination"
-                    )));
+                for place in volume::places(&mount) {
+                    let target = place.to_string_lossy();
+                    if volume::is_taken(&mounts, &target) {
+                        return Err(Error::invalid(format!(
+                            "{target}: duplicate mount destination"
+                        )));
+                    }
                 }
                 mounts.push(mount);
             }

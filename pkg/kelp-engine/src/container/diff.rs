@@ -19,7 +19,7 @@ use kelp_state::{ContainerId, Record, file};
 
 use crate::container::config::UserMode;
 use crate::image::list::Image;
-use crate::{Engine, Error, Kind, host, internal};
+use crate::{Engine, Error, Kind, host, internal, volume};
 
 /// What became of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,7 +178,8 @@ fn mounted(launch: &Launch) -> BTreeSet<PathBuf> {
     let own = ["/dev/console", "/etc/mtab"].map(PathBuf::from);
     let mounts = launch.spec.mounts().iter().flatten();
     mounts
-        .map(|mount| Path::new("/").join(mount.destination()))
+        .flat_map(volume::places)
+        .map(|place| Path::new("/").join(place))
         .chain(own)
         .collect()
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::content_type::{SNIFFED, content_type};
+use super::file::check_given_name;
 use super::{CREATED, TITLE, missing};
 use crate::Error;
 use crate::blob::{BlobStore, DOCUMENT_LIMIT};
@@ -151,7 +152,10 @@ fn titles(
     for path in files {
         let given = options.annotations.get(TITLE);
         let title = match given {
-            Some(title) => title.clone(),
+            Some(title) => {
+                check_given_name(title)?;
+                title.clone()
+            }
             None => name_of(path)?,
         };
         if !known.insert(title.clone()) {
@@ -169,6 +173,8 @@ fn titles(
 
 fn name_of(path: &Path) -> Result<String, Error> {
     let name = path.file_name().and_then(|name| name.to_str());
+    // What could not be extracted by it is none.
+    let name = name.filter(|name| check_given_name(name).is_ok());
     name.map(str::to_owned).ok_or_else(|| {
         Error::Invalid(format!(
             "{} has no name that can be a title: give one with --annotation {TITLE}=NAME",
@@ -384,6 +390,22 @@ mod tests {
             options.annotations.insert(TITLE.to_owned(), "t".to_owned());
         });
         assert!(titled.unwrap_err().contains("can't have the same"));
+        for odd in ["../a", "a/b", "..", "a\u{202e}b", "a\nb"] {
+            let titled = fixture.add("localhost/a", &[("a", "1")], |options| {
+                options.annotations.insert(TITLE.to_owned(), odd.to_owned());
+            });
+            let error = titled.unwrap_err();
+            assert!(
+                error.contains("give the name of a file"),
+                "{odd:?}: {error}"
+            );
+        }
+        let error = fixture.add("localhost/a", &[("a\u{200b}", "1")], |_| {});
+        assert!(
+            error
+                .unwrap_err()
+                .contains("has no name that can be a title")
+        );
         let directory = fixture.add("localhost/a", &[], |_| {}).unwrap();
         assert_eq!(
             fixture.store.artifacts().unwrap()[0].record.manifest,

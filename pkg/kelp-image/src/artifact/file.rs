@@ -110,22 +110,73 @@ impl Choice<'_> {
     }
 }
 
-/// Refuses what is no name of a file in a directory.
-pub fn check_name(name: &str) -> Result<(), Error> {
-    let why = if name.contains('/') {
-        "has a slash"
+/// Refuses a title that is no name of a file in a directory.
+fn check_name(name: &str) -> Result<(), Error> {
+    match fault(name) {
+        None => Ok(()),
+        Some(why) => Err(Error::Invalid(format!(
+            "invalid name {name:?}: it {why}; choose the blob by its digest"
+        ))),
+    }
+}
+
+/// The same of a name that a user gives, who can give another one.
+pub fn check_given_name(name: &str) -> Result<(), Error> {
+    match fault(name) {
+        None => Ok(()),
+        Some(why) => Err(Error::Invalid(format!(
+            "invalid name {name:?}: it {why}; give the name of a file"
+        ))),
+    }
+}
+
+/// Why something is no name of a file in a directory.
+fn fault(name: &str) -> Option<&'static str> {
+    if name.contains('/') {
+        Some("has a slash")
     } else if matches!(name, "" | "." | "..") {
-        "is no file's name"
+        Some("is no file's name")
     } else if name.chars().any(char::is_control) {
-        "has a control character"
+        Some("has a control character")
+    } else if name.chars().any(is_unseen) {
+        Some("has a character that is not seen, or changes how others are shown")
     } else if name.len() > NAME_LIMIT {
-        "is too long"
+        Some("is too long")
     } else {
-        return Ok(());
-    };
-    Err(Error::Invalid(format!(
-        "invalid name {name:?}: it {why}; choose the blob by its digest"
-    )))
+        None
+    }
+}
+
+/// Whether a character has no width, breaks a line or turns the direction of what is beside it (Unicode, general
+/// categories Cf, Zl and Zp, and fillers that show nothing).
+fn is_unseen(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{600}'..='\u{605}'
+            | '\u{61c}'
+            | '\u{6dd}'
+            | '\u{70f}'
+            | '\u{890}'..='\u{891}'
+            | '\u{8e2}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fffb}'
+            | '\u{110bd}'
+            | '\u{110cd}'
+            | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 #[cfg(test)]
@@ -152,6 +203,11 @@ mod tests {
             ("a\0b", "has a control character"),
             ("a\nb", "has a control character"),
             ("\u{1b}[2J", "has a control character"),
+            ("a\u{202e}fdp.exe", "has a character that is not seen"),
+            ("pass\u{200b}wd", "has a character that is not seen"),
+            ("\u{2066}a", "has a character that is not seen"),
+            ("a\u{2028}b", "has a character that is not seen"),
+            ("\u{feff}a", "has a character that is not seen"),
             (long.as_str(), "is too long"),
         ] {
             let odd = file("a", Some(name));
@@ -167,7 +223,9 @@ mod tests {
                 format!("sha256-{}", odd.digest.hex())
             );
         }
-        for name in ["a", ".hidden", "…", "a b", "-rf", "a\\b"] {
+        for name in [
+            "a", ".hidden", "…", "é", "e\u{301}", "名", "א", "a b", "-rf", "a\\b",
+        ] {
             assert_eq!(file("a", Some(name)).name(Choice::default()).unwrap(), name);
         }
         let untitled = file("a", None).name(Choice::default()).unwrap();

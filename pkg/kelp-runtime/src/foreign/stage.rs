@@ -142,6 +142,9 @@ fn make(plan: &Plan, mut spec: Spec, place: &Path) -> Result<OwnedFd, Failure> {
         if !runtimes {
             let set = mount.attr.set | mount.recursive_attr.set;
             listed[number] = config::staged(place, number, &asked[number], set);
+            if made.place != mount.target {
+                listed[number].set_destination(made.place);
+            }
         }
     }
     let devices = plan.devices.iter().map(|device| &device.path);
@@ -198,6 +201,7 @@ fn keep_place(root: &Root, mount: &MountPlan) -> Result<Made, Failure> {
     attach(tree.as_fd(), target.as_fd()).step(what)?;
     Ok(Made {
         tree,
+        place: mount.target.clone(),
         new_place: None,
     })
 }

@@ -1,7 +1,9 @@
 //! Reads files of /proc that may never answer.
 //!
-//! A command line is in the process's own memory, and there may be a file of a file system whose other end does not
-//! answer (fuse(4)): a program can do that to whoever looks at it. So another thread reads, and is left behind.
+//! A command line is in the process's own memory. The kernel reads no pages of files for it (CVE-2018-1120), but it
+//! waits for the memory's lock, which the process has for writing while it maps a file, and so as long as a file
+//! system that does not answer takes for that (fuse(4)): a program can do that to whoever looks at it. So another
+//! thread reads, and is left behind.
 
 use std::fs::File;
 use std::io::Read;
