@@ -315,7 +315,7 @@ impl Life<'_> {
     /// The record of a run that never began.
     fn failure(&self, error: &Error) -> ExitRecord {
         let code = match failure_kind(error) {
-            FailureKind::Setup => 125,
+            FailureKind::Setup | FailureKind::Started => 125,
             FailureKind::NotExecutable => 126,
             FailureKind::NotFound => 127,
         };

@@ -12,7 +12,7 @@ use kelp_monitor::role::Handed;
 use kelp_runtime::launch::pair;
 use kelp_runtime::sockets;
 use kelp_state::file;
-use kelp_state::{ContainerId, Record, Status, liveness};
+use kelp_state::{ContainerId, ExitRecord, Record, Status, liveness};
 use kelp_userns::shared::{self, Coming};
 use rustix::termios::isatty;
 
@@ -66,6 +66,40 @@ impl Engine {
     /// Starts a container that does not run, with these streams attached.
     pub fn start_container(&self, id: &ContainerId, pipes: Pipes) -> Result<Started, Error> {
         self.start_in(id, pipes, None)
+    }
+
+    /// Starts a container that does not run, unless somebody else does so just now: then that start is waited for.
+    pub(crate) fn start_unless_started(
+        &self,
+        id: &ContainerId,
+        pipes: impl Fn() -> Pipes,
+    ) -> Result<(), Error> {
+        let runs = |status| matches!(status, Status::Running | Status::Paused);
+        if runs(self.settled_status(id)?) {
+            return Ok(());
+        }
+        let record = Record::new(&self.paths, id.clone());
+        let before = record.exit()?.map(|exit| exit.finished);
+        let mut tries = 0;
+        loop {
+            let error = match self.start_container(id, pipes()) {
+                Err(error) if error.kind() == Kind::Conflict => error,
+                started => return started.map(drop),
+            };
+            tries += 1;
+            let status = self.settled_status(id)?;
+            // Somebody else was quicker, and what is started may have ended by now.
+            let has_run = |exit: Option<ExitRecord>| {
+                exit.is_some_and(|it| Some(it.finished) != before && it.error.is_empty())
+            };
+            if runs(status) || (status == Status::Exited && has_run(record.exit()?)) {
+                return Ok(());
+            }
+            // That one could not start it: why is told by another try.
+            if tries == 3 || !status.can_start() {
+                return Err(error);
+            }
+        }
     }
 
     /// A container's status, once it is not about to change: a program that has ended is waited for
