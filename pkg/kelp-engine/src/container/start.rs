@@ -144,9 +144,10 @@ impl Engine {
                 id.short()
             )));
         }
+        let mut in_pod = self.begin_in_pod_of(&config);
         self.start_required(id, &config.options)?;
-        let in_pod = self.enter_pod_of(&config)?;
-        if in_pod.is_some() {
+        if let Some(in_pod) = &mut in_pod {
+            in_pod.enter()?;
             // It may have ended with the last of the others just now.
             self.start_infra(&config.options)?;
         }
@@ -183,10 +184,7 @@ impl Engine {
         internal::spawn(&words, &userns, fds)?;
         drop(theirs);
         let started = connection.started();
-        if in_pod.is_some() {
-            drop(in_pod);
-            self.leave_pod_of(&config);
-        }
+        drop(in_pod);
         let (pid, untold) = started.map_err(|error| self.explained(&config, error.into()))?;
         if let Some(why) = untold {
             // Nobody may read it.

@@ -1,10 +1,10 @@
 //! A container that is made in a pod: what it has of that, and what it can't say by itself.
 
 use kelp_args::{RestartPolicy, VolumesFrom};
+use kelp_monitor::pod::Entered;
 use kelp_network::Mode;
 use kelp_state::file::Durability;
-use kelp_state::pod::{self, PodLock};
-use kelp_state::{ContainerId, Record};
+use kelp_state::{ContainerId, Record, pod};
 
 use crate::container::config::{CgroupMode, Cgroups, Config, CreateOptions, Namespace, UserMode};
 use crate::pod::{Membership, PodConfig, Role, Said, Shared};
@@ -14,7 +14,10 @@ const OF_THE_POD: &str = "network cannot be configured when it is shared with a 
 
 impl Engine {
     /// Completes a request for a member by what the pod has, and keeps the pod until the member's record is written.
-    pub(crate) fn settle_pod(&self, options: &mut CreateOptions) -> Result<Option<PodLock>, Error> {
+    pub(crate) fn settle_pod(
+        &self,
+        options: &mut CreateOptions,
+    ) -> Result<Option<Entered<'_>>, Error> {
         let Some(membership) = options.pod.clone() else {
             return Ok(None);
         };
@@ -24,6 +27,7 @@ impl Engine {
         let id = self.find_pod(&membership.pod)?;
         let lock = pod::enter(&self.paths, &id)?;
         let pod = self.pod(&id)?;
+        let entered = Entered::beside(&self.paths, pod.place(), lock);
         check(&membership, &pod)?;
         let mut keeps_ids = false;
         if let Some(infra) = &pod.infra {
@@ -51,7 +55,7 @@ impl Engine {
             keeps_ids,
             ..membership
         });
-        Ok(Some(lock))
+        Ok(Some(entered))
     }
 
     /// Notes in its pod's record that a container is about to be made.
