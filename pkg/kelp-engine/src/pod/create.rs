@@ -15,7 +15,6 @@ use kelp_state::{ContainerId, Record, name, pod, record, trash};
 use crate::container::CreateOptions;
 use crate::container::remove::RemoveOptions;
 use crate::image::pause::NAME as PAUSE_IMAGE;
-use crate::image::pull::PullRequest;
 use crate::pod::remove::RemovePod;
 use crate::pod::{Membership, PodConfig, PodOptions, Role};
 use crate::{Engine, Error, Kind};
@@ -93,11 +92,11 @@ impl Engine {
         });
         if options.image.is_empty() {
             PAUSE_IMAGE.clone_into(&mut options.image);
-            let request = PullRequest {
-                quiet: true,
-                ..PullRequest::default()
-            };
-            self.ensure_image(PAUSE_IMAGE, &request)?;
+            self.ensure_pause_image()?;
+            // A member with the same processes reaches it by /proc/1/root, and its program would be another one's at
+            // the next start.
+            options.read_only = true;
+            options.read_only_tmpfs = false;
         }
         if options.hostname.is_none() && options.namespaces.has_own_name() {
             options.hostname = Some(pod_name.to_owned());
