@@ -146,6 +146,11 @@ fn share(options: &mut CreateOptions, membership: &Membership, pod: &PodConfig, 
     let given = &infra.options;
     let names = &mut options.namespaces;
     for what in shared_by(membership, pod) {
+        match what {
+            Shared::Net => options.no_hosts |= given.no_hosts,
+            Shared::Uts => options.no_hostname |= given.no_hostname,
+            Shared::Cgroup | Shared::Ipc | Shared::Pid => {}
+        }
         let (namespace, given) = match what {
             Shared::Pid => (&mut names.pid, &given.namespaces.pid),
             Shared::Ipc => (&mut names.ipc, &given.namespaces.ipc),
@@ -268,6 +273,14 @@ mod tests {
         let mut options = CreateOptions::default();
         options.namespaces.network = Some(Mode::None);
         let own = [Shared::Net, Shared::Ipc].map(Said::Namespace);
+        let mut bare = infra.clone();
+        bare.options.no_hosts = true;
+        bare.options.no_hostname = true;
+        for (said, expected) in [(&[][..], [true, true]), (&own, [false, true])] {
+            let mut options = CreateOptions::default();
+            share(&mut options, &member(said), &pod, &bare);
+            assert_eq!([options.no_hosts, options.no_hostname], expected);
+        }
         share(&mut options, &member(&own), &pod, &infra);
         let names = &options.namespaces;
         assert_eq!([&names.ipc, &names.uts], [&Namespace::Private, &joined]);
