@@ -333,7 +333,9 @@ impl Args {
             options.entrypoint = Some(vec![command]);
         }
         options.name.clone_from(&self.infra_name);
-        if std::env::var_os(UNIT).is_some() && options.cgroups.mode == CgroupMode::Enabled {
+        let is_usual =
+            options.cgroups.mode == CgroupMode::Enabled && options.cgroups.parent.is_empty();
+        if std::env::var_os(UNIT).is_some() && is_usual {
             // systemd takes no process for the main one of a unit that is not in the unit's cgroup.
             options.cgroups.mode = CgroupMode::Cgroupfs;
         }

@@ -317,6 +317,28 @@ fn volumes_and_ids_of_the_pod_are_its_containers() {
 }
 
 #[test]
+fn containers_are_where_the_pod_has_its_cgroup() {
+    let Some(env) = Env::new() else { return };
+    create(&env, "crew", &["--cgroup-parent=kelpcrew"]);
+    create(
+        &env,
+        "apart",
+        &["--cgroup-parent=kelpcrew", "--share-parent=false"],
+    );
+    member(&env, &["create"], "crew", "one", SLEEP);
+    member(&env, &["create"], "apart", "two", SLEEP);
+    let words = [
+        "inspect",
+        "-f",
+        "{{.HostConfig.CgroupParent}}",
+        "one",
+        "two",
+    ];
+    assert_eq!(env.kelp(&words).succeeds(), "kelpcrew\n\n");
+    env.kelp(&["pod", "rm", "-a"]).succeeds();
+}
+
+#[test]
 fn a_pod_without_an_infra_container_groups_and_shares_nothing() {
     let Some(env) = Env::new() else { return };
     let words = ["pod", "create", "--share=none", "--name=crew"];

@@ -127,7 +127,7 @@ impl From<kelp_state::Error> for Error {
         let kind = match &error {
             E::NotFound(_) | E::NoSuchPod(_) => Kind::NotFound,
             E::NameInUse { .. } | E::NameOfPod { .. } | E::Busy => Kind::Conflict,
-            E::Ambiguous(_) | E::InvalidName(_) => Kind::Invalid,
+            E::Ambiguous(_) | E::AmbiguousPod(_) | E::InvalidName(_) => Kind::Invalid,
             E::Insecure { .. } | E::Io { .. } | E::Json { .. } => Kind::Failed,
         };
         Self::with(kind, error)

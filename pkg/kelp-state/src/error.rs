@@ -25,6 +25,9 @@ pub enum Error {
     /// No pod has this name or id.
     #[error("no pod with name or ID {0} found: no such pod")]
     NoSuchPod(String),
+    /// A prefix that fits more than one pod's id.
+    #[error("more than one result for pod name {0}: use more digits of the ID")]
+    AmbiguousPod(String),
     /// The name belongs to a pod.
     #[error(
         "name \"{name}\" is in use: pod {id} already exists; remove that pod first (kelp pod rm), or choose \

@@ -196,37 +196,42 @@ pub fn owning_pod(paths: &Paths, name: &str) -> Option<ContainerId> {
 /// The container that a user means by a name, an id, or the beginning of one.
 pub fn find(paths: &Paths, text: &str) -> Result<ContainerId, Error> {
     let named = owner(paths, text);
-    match find_in(&paths.containers(), named, text)? {
-        Some(id) => Ok(id),
-        None => Err(Error::NotFound(text.to_owned())),
+    match find_in(&paths.containers(), named, text) {
+        Found::One(id) => Ok(id),
+        Found::Several => Err(Error::Ambiguous(text.to_owned())),
+        Found::None => Err(Error::NotFound(text.to_owned())),
     }
 }
 
 /// The pod that a user means by a name, an id, or the beginning of one.
 pub fn find_pod(paths: &Paths, text: &str) -> Result<ContainerId, Error> {
     let named = owning_pod(paths, text);
-    match find_in(&paths.pods(), named, text)? {
-        Some(id) => Ok(id),
-        None => Err(Error::NoSuchPod(text.to_owned())),
+    match find_in(&paths.pods(), named, text) {
+        Found::One(id) => Ok(id),
+        Found::Several => Err(Error::AmbiguousPod(text.to_owned())),
+        Found::None => Err(Error::NoSuchPod(text.to_owned())),
     }
 }
 
+/// What a text means.
+enum Found {
+    One(ContainerId),
+    Several,
+    None,
+}
+
 /// Finds a record among the others of its kind.
-fn find_in(
-    records: &Path,
-    named: Option<ContainerId>,
-    text: &str,
-) -> Result<Option<ContainerId>, Error> {
+fn find_in(records: &Path, named: Option<ContainerId>, text: &str) -> Found {
     let is_there = |id: &ContainerId| records.join(id.as_str()).is_dir();
     if let Some(id) = named.filter(is_there) {
-        return Ok(Some(id));
+        return Found::One(id);
     }
     if let Some(id) = text.parse().ok().filter(is_there) {
-        return Ok(Some(id));
+        return Found::One(id);
     }
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !digits || text.len() >= 64 {
-        return Ok(None);
+        return Found::None;
     }
     let mut found = None;
     for entry in fs::read_dir(records).into_iter().flatten().flatten() {
@@ -238,10 +243,10 @@ fn find_in(
             continue;
         };
         if found.replace(id).is_some() {
-            return Err(Error::Ambiguous(text.to_owned()));
+            return Found::Several;
         }
     }
-    Ok(found)
+    found.map_or(Found::None, Found::One)
 }
 
 #[cfg(test)]
@@ -310,6 +315,11 @@ mod tests {
             assert_eq!(find_pod(&paths, text).is_ok(), is_pod, "{text}");
             assert_eq!(find(&paths, text).is_ok(), !is_pod, "{text}");
         }
+        for twin in ["ab".repeat(32), "ab".repeat(31) + "cd"] {
+            fs::create_dir_all(paths.pods().join(twin)).unwrap();
+        }
+        let found = find_pod(&paths, "abab");
+        assert!(matches!(found, Err(Error::AmbiguousPod(_))), "{found:?}");
         // What is removed by another kind's hand stays.
         release(&paths, "web", &pod);
         release_of_pod(&paths, "db", &container);
