@@ -33,7 +33,9 @@ pub fn run(engine: &Engine, runtime: &RuntimeFlags, args: &Args) -> anyhow::Resu
     if options.rootfs.is_none() {
         engine.ensure_image(&options.image, &pull)?;
     }
-    pod::make_new(engine, runtime, &mut options)?;
-    output::line(engine.create_container(options)?)?;
+    let new = pod::make_new(engine, runtime, &mut options)?;
+    let id = engine.create_container(options)?;
+    new.keep();
+    output::line(id)?;
     Ok(0)
 }

@@ -3,18 +3,19 @@
 //! What a pod gives its containers its infra container has, and so most flags are those of `kelp create`: they are
 //! parsed there, and mean what they mean there.
 
-use std::fs;
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use kelp_args::RestartPolicy;
 use kelp_config::Conf;
-use kelp_engine::Engine;
 use kelp_engine::auto_update::UNIT;
 use kelp_engine::container::CreateOptions;
 use kelp_engine::container::config::CgroupMode;
 use kelp_engine::image::pull::PullRequest;
 use kelp_engine::pod::{ExitPolicy, PodOptions, Shared};
+use kelp_engine::{ContainerId, Engine};
 
 use super::create_flags::{CreateFlags, defaults};
 use super::output;
@@ -146,13 +147,77 @@ pub fn run(engine: &Engine, runtime: &RuntimeFlags, args: &Args) -> anyhow::Resu
     if let Some(infra) = options.infra.as_ref().filter(|it| !it.image.is_empty()) {
         engine.ensure_image(&infra.image, &pull)?;
     }
+    let replaced = options.name.as_deref().filter(|_| options.replace);
+    let file = args.pod_id_file.as_deref();
+    let file = file
+        .map(|path| IdFile::open(engine, path, replaced))
+        .transpose()?;
     let id = engine.create_pod(options)?;
-    if let Some(path) = &args.pod_id_file {
-        fs::write(path, id.as_str())
-            .with_context(|| format!("write pod ID file {}", path.display()))?;
+    if let Some(file) = file {
+        file.write(&id)?;
     }
     output::line(id)?;
     Ok(0)
+}
+
+/// The file that gets the pod's id, which is opened before there is a pod.
+struct IdFile<'a> {
+    path: &'a Path,
+    file: File,
+    /// Whether it is to be deleted again.
+    is_new: bool,
+}
+
+impl<'a> IdFile<'a> {
+    /// Makes it, or takes one that tells of a pod that is gone or is `replaced`, as a service has it that was killed.
+    fn open(engine: &Engine, path: &'a Path, replaced: Option<&str>) -> anyhow::Result<Self> {
+        let what = || format!("write pod ID file {}", path.display());
+        match File::create_new(path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            made => {
+                return Ok(Self {
+                    path,
+                    file: made.with_context(what)?,
+                    is_new: true,
+                });
+            }
+        }
+        let replaced = replaced.and_then(|name| engine.find_pod(name).ok());
+        let is_free = match fs::read_to_string(path).with_context(what)?.trim() {
+            "" => true,
+            text => text.parse::<ContainerId>().is_ok_and(|id| {
+                replaced.is_some_and(|it| it == id) || engine.find_pod(id.as_str()).is_err()
+            }),
+        };
+        if !is_free {
+            bail!(
+                "pod id file \"{}\" exists, and tells of another pod: remove it, or choose another",
+                path.display()
+            );
+        }
+        let file = File::options().write(true).open(path).with_context(what)?;
+        Ok(Self {
+            path,
+            file,
+            is_new: false,
+        })
+    }
+
+    fn write(mut self, id: &ContainerId) -> anyhow::Result<()> {
+        self.is_new = false;
+        self.file
+            .set_len(0)
+            .and_then(|()| self.file.write_all(id.as_str().as_bytes()))
+            .with_context(|| format!("write pod ID file {}", self.path.display()))
+    }
+}
+
+impl Drop for IdFile<'_> {
+    fn drop(&mut self) {
+        if self.is_new {
+            let _ = fs::remove_file(self.path);
+        }
+    }
 }
 
 impl Args {

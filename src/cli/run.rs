@@ -79,12 +79,13 @@ pub fn run(engine: &Engine, runtime: &RuntimeFlags, args: &Args) -> anyhow::Resu
     if options.rootfs.is_none() {
         engine.ensure_image(&options.image, &pull)?;
     }
-    pod::make_new(engine, runtime, &mut options)?;
+    let new = pod::make_new(engine, runtime, &mut options)?;
     let (session, mut pipes) = Session::new(attach)?;
     pipes.preserved_fds = args.preserve_fds;
     pipes.sockets = Sockets::of_this_process();
     pipes.is_main = true;
     let (id, started) = engine.run_container(options, pipes)?;
+    new.keep();
     if args.detach {
         output::line(id)?;
         return Ok(0);

@@ -165,6 +165,7 @@ impl From<kelp_monitor::Error> for Error {
         let kind = match &error {
             kelp_monitor::Error::Failed { kind, .. } => match kind {
                 FailureKind::Setup => Kind::Failed,
+                FailureKind::Started => Kind::Conflict,
                 FailureKind::NotExecutable => Kind::ProgramNotExecutable,
                 FailureKind::NotFound => Kind::ProgramNotFound,
             },

@@ -156,7 +156,11 @@ impl Life<'_> {
             // From one program to the next: what it takes to record the end, and to make all else of the next run, is
             // part of the pause.
             let pause = backoff.next(end.at.saturating_duration_since(begun));
-            next = match self.next_run(end.at + pause, restart::lead(pause))? {
+            next = match self.next_run(end.at + pause, restart::lead(pause), |life| {
+                // A policy may have been changed in the pause, too.
+                let policy = life.file.launch.restart;
+                end.again || policy.is_some_and(|policy| policy.applies(code, life.restarts))
+            })? {
                 Next::Run(prepared) => *prepared,
                 Next::None(_) if self.file.launch.remove => {
                     let launch = &self.file.launch;
@@ -179,7 +183,12 @@ impl Life<'_> {
     }
 
     /// Waits until the next run is due, and has it made by then.
-    fn next_run(&mut self, due: Instant, lead: Duration) -> Result<Next, Error> {
+    fn next_run(
+        &mut self,
+        due: Instant,
+        lead: Duration,
+        is_wanted: impl Fn(&Self) -> bool,
+    ) -> Result<Next, Error> {
         let what = "wait to start the container again";
         let mut pause = Pause::new(self.listener, self.signals);
         let early = due.checked_sub(lead).unwrap_or(due);
@@ -187,12 +196,16 @@ impl Life<'_> {
         if over != Over::Time {
             return Ok(Next::None(over));
         }
+        self.refresh();
+        if !is_wanted(self) {
+            return Ok(Next::None(over));
+        }
         // On disk once it runs: a power cut before that is one in the pause.
         self.record.begin(Durability::None)?;
-        self.refresh();
         let prepared = self.prepare(None);
         let over = pause.wait(due).map_err(Error::io(what))?;
-        if over == Over::Time {
+        self.refresh();
+        if over == Over::Time && is_wanted(self) {
             return Ok(Next::Run(Box::new(prepared)));
         }
         drop(prepared);
@@ -315,7 +328,7 @@ impl Life<'_> {
     /// The record of a run that never began.
     fn failure(&self, error: &Error) -> ExitRecord {
         let code = match failure_kind(error) {
-            FailureKind::Setup => 125,
+            FailureKind::Setup | FailureKind::Started => 125,
             FailureKind::NotExecutable => 126,
             FailureKind::NotFound => 127,
         };

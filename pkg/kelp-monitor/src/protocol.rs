@@ -102,6 +102,8 @@ pub enum Reply {
 pub enum FailureKind {
     /// kelp's own: 125.
     Setup,
+    /// Somebody else has started the container: 125.
+    Started,
     /// The program can't be executed: 126.
     NotExecutable,
     /// The program is not there: 127.

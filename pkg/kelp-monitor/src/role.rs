@@ -113,7 +113,7 @@ fn watch(
     }
     let Some(alive) = liveness::claim(&record.runtime, starter.as_fd())? else {
         return Err(Error::Failed {
-            kind: FailureKind::Setup,
+            kind: FailureKind::Started,
             text: format!("container {} has just been started", record.id.short()),
         });
     };
@@ -218,6 +218,7 @@ pub(crate) fn failure_kind(error: &Error) -> FailureKind {
     use kelp_runtime::Error as Runtime;
     use kelp_runtime::foreign::Refusal;
     match error {
+        Error::Failed { kind, .. } => *kind,
         Error::Runtime(Runtime::Refused { refusal, .. }) => match refusal {
             Refusal::Setup => FailureKind::Setup,
             Refusal::NotFound => FailureKind::NotFound,

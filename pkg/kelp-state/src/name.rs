@@ -59,8 +59,11 @@ impl Owner {
             Self::Container(id) => Record::new(paths, id.clone()).is_abandoned(),
             Self::Pod(id) => {
                 let record = paths.pod(id);
-                // In this order, as for a container.
-                !record::is_being_made(&record) && !record::is_finished(&record)
+                // One that is whole is not asked for its lock, which members that end want for themselves alone. The
+                // rest in this order, as for a container.
+                !record::is_finished(&record)
+                    && !record::is_being_made(&record)
+                    && !record::is_finished(&record)
             }
         }
     }

@@ -2,15 +2,13 @@
 //! end there comes first.
 //!
 //! `members/` has a file by the id of each container, the infra container too, made before that one's own record is;
-//! an id whose record is not there counts for nothing. There are two locks (flock(2)):
-//!
-//! - of the record's directory: shared by who makes or starts a member, exclusive for who takes the pod away or ends
-//!   it.
-//! - of `members/`: exclusive for a member that has ended and looks whether it was the last.
+//! an id whose record is not there counts for nothing. The lock (flock(2)) of the record's directory is shared by who
+//! makes or starts a member, and exclusive for who takes the pod away, ends it, or looks whether it has to end. Who
+//! waits for it alone is in nobody's way who shares it.
 
 use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,10 +23,16 @@ use crate::record;
 
 const MEMBERS: &str = "members";
 
-/// One of the locks; released when dropped.
+/// The lock; released when dropped.
 #[derive(Debug)]
 pub struct PodLock {
-    _directory: OwnedFd,
+    directory: OwnedFd,
+}
+
+impl AsFd for PodLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
 }
 
 /// Where the members of the pod are noted.
@@ -122,12 +126,6 @@ pub fn try_close(paths: &Paths, pod: &ContainerId) -> Result<Option<PodLock>, Er
     lock(&paths.pod(pod), pod, how)
 }
 
-/// Waits for other members that have ended and look around.
-pub fn take_turn(paths: &Paths, pod: &ContainerId) -> Result<PodLock, Error> {
-    let lock = lock(&place(paths, pod), pod, FlockOperation::LockExclusive)?;
-    Ok(lock.expect("who waits has it in the end"))
-}
-
 fn lock(
     directory: &Path,
     pod: &ContainerId,
@@ -143,7 +141,7 @@ fn lock(
         match flock(&directory_fd, how) {
             Ok(()) => {
                 return Ok(Some(PodLock {
-                    _directory: directory_fd,
+                    directory: directory_fd,
                 }));
             }
             Err(Errno::WOULDBLOCK) => return Ok(None),
@@ -198,12 +196,17 @@ mod tests {
         assert!(matches!(enter(&paths, &pod), Err(Error::NoSuchPod(_))));
         fs::write(paths.pod(&pod).join("config.json"), "{}").unwrap();
         let (one, other) = (enter(&paths, &pod).unwrap(), enter(&paths, &pod).unwrap());
-        let turn = take_turn(&paths, &pod).unwrap();
-        assert!(try_close(&paths, &pod).unwrap().is_none());
-        drop(one);
-        assert!(try_close(&paths, &pod).unwrap().is_none());
-        drop(other);
+        let waits = std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| close(&paths, &pod).map(drop));
+            // It keeps nobody out meanwhile.
+            drop(enter(&paths, &pod).unwrap());
+            assert!(try_close(&paths, &pod).unwrap().is_none());
+            drop(one);
+            drop(enter(&paths, &pod).unwrap());
+            drop(other);
+            waiter.join().unwrap()
+        });
+        assert!(waits.is_ok());
         assert!(try_close(&paths, &pod).unwrap().is_some());
-        drop(turn);
     }
 }

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use kelp_engine::Engine;
 use kelp_engine::container::CreateOptions;
+use kelp_engine::pod::remove::RemovePod;
 use kelp_engine::pod::{ExitPolicy, Membership, PodOptions, Said, Shared};
+use kelp_engine::{ContainerId, Engine};
 
 use super::CreateFlags;
 use crate::cli::pod_create::infra_options;
@@ -53,18 +54,45 @@ impl PodFlags {
     }
 }
 
+/// A pod that was made for a container: it goes again as long as that one is not there.
+#[must_use]
+pub struct NewPod<'a> {
+    engine: &'a Engine,
+    /// `None` where the container is in none, or in one that was there.
+    id: Option<ContainerId>,
+}
+
+impl NewPod<'_> {
+    /// The container is made.
+    pub fn keep(mut self) {
+        self.id = None;
+    }
+}
+
+impl Drop for NewPod<'_> {
+    fn drop(&mut self) {
+        let Some(id) = &self.id else { return };
+        // One that could not be started stays, and with it the pod.
+        let infra = self.engine.pod(id).ok().and_then(|pod| pod.infra);
+        if infra.is_some_and(|infra| self.engine.pod_at_its_end(&infra).is_some()) {
+            let _ = self.engine.remove_pod(id, &RemovePod::FORCE);
+        }
+    }
+}
+
 /// Makes the pod of a container that asks for a new one. What it says of the network, the host's name and its ids is
 /// the pod's then.
-pub fn make_new(
-    engine: &Engine,
+pub fn make_new<'a>(
+    engine: &'a Engine,
     runtime: &RuntimeFlags,
     options: &mut CreateOptions,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<NewPod<'a>> {
+    let mut new = NewPod { engine, id: None };
     let Some(membership) = &mut options.pod else {
-        return Ok(());
+        return Ok(new);
     };
     let Some(name) = membership.pod.strip_prefix(NEW) else {
-        return Ok(());
+        return Ok(new);
     };
     if options.publish_all {
         bail!(
@@ -110,5 +138,6 @@ pub fn make_new(
         ..PodOptions::default()
     })?;
     membership.pod = pod.to_string();
-    Ok(())
+    new.id = Some(pod);
+    Ok(new)
 }

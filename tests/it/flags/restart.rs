@@ -168,6 +168,29 @@ fn what_is_stopped_stays_stopped() {
 }
 
 #[test]
+fn a_policy_that_is_taken_away_in_a_pause_gives_no_more_run() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let mut starts = Starts::new(&env);
+    let volume = starts.volume();
+    let flags = ["run", "-d", "--name=web", "--restart=always", "-v", &volume];
+    let script = "echo started >/starts; exit 4";
+    env.kelp(&[&flags[..], &[&image, "sh", "-c", script]].concat())
+        .succeeds();
+    // The pause after the sixth start is of three seconds.
+    starts.wait(6);
+    wait_until("the program has ended", || {
+        !shown(&env, "web").starts_with("running ")
+    });
+    env.kelp(&["update", "--restart=no", "web"]).succeeds();
+    wait_until("the pause is over", || {
+        shown(&env, "web").starts_with("exited ")
+    });
+    assert_eq!(shown(&env, "web"), "exited 4 5 no 0\n");
+    env.kelp(&["rm", "web"]).succeeds();
+}
+
+#[test]
 fn a_container_that_starts_again_and_again_can_be_removed() {
     let Some(env) = Env::new() else { return };
     let image = env.busybox();

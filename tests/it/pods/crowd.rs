@@ -72,6 +72,39 @@ fn containers_come_while_their_pod_goes() {
 }
 
 #[test]
+fn of_many_that_start_what_all_need_none_fails() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let all_well = |what: &str, words: &[&str]| {
+        let codes = at_once(6, |_| env.kelp(words).into_command());
+        assert!(
+            codes.iter().all(|(code, _)| *code == 0),
+            "{what}: {codes:?}"
+        );
+    };
+    for policy in ["continue", "stop"] {
+        create(&env, "crew", &[&format!("--exit-policy={policy}")]);
+        all_well(policy, &["run", "--rm", "--pod=crew", &image, "true"]);
+        env.kelp(&["pod", "rm", "-f", "crew"]).succeeds();
+    }
+    create(&env, "crew", &[]);
+    for name in ["one", "two"] {
+        member(&env, &["create"], "crew", name, SLEEP);
+    }
+    all_well("pod start", &["pod", "start", "crew"]);
+    env.kelp(&["pod", "rm", "-f", "crew"]).succeeds();
+    // Without a pod.
+    let base = ["--stop-timeout=0", "--name=base", &image];
+    env.kelp(&[&["create"], &base[..], SLEEP].concat())
+        .succeeds();
+    all_well(
+        "required",
+        &["run", "--rm", "--requires=base", &image, "true"],
+    );
+    env.kelp(&["rm", "-f", "base"]).succeeds();
+}
+
+#[test]
 fn a_reset_leaves_nothing_of_a_pod() {
     let Some(env) = Env::new() else { return };
     create(&env, "crew", &["--exit-policy=stop"]);

@@ -140,3 +140,53 @@ fn one_that_can_not_be_started_ends_the_pod_as_well() {
     ends(&env, "crew");
     env.kelp(&["pod", "rm", "crew"]).succeeds();
 }
+
+#[test]
+fn who_makes_one_while_the_last_one_ends_keeps_the_pod_no_longer_than_that() {
+    let Some(env) = Env::new() else { return };
+    let id = create(&env, "crew", STOP);
+    member(&env, &["run", "-d"], "crew", "one", SLEEP);
+    // As a `kelp create` that copies for long has it.
+    let record = std::fs::File::open(env.path(&format!("d/kelp/pods/{id}"))).unwrap();
+    record.lock_shared().unwrap();
+    env.kelp(&["stop", "one"]).succeeds();
+    // Nobody else is kept out meanwhile, nor ends the pod.
+    member(&env, &["run", "--rm"], "crew", "two", &["true"]);
+    assert_eq!(status(&env, "crew"), "Degraded");
+    drop(record);
+    ends(&env, "crew");
+    env.kelp(&["pod", "rm", "crew"]).succeeds();
+}
+
+#[test]
+fn a_pod_of_init_containers_ends_with_them_also_where_one_fails() {
+    let Some(env) = Env::new() else { return };
+    for (script, code) in [("true", 0), ("false", 125)] {
+        create(&env, "crew", STOP);
+        let verb = ["create", "--init-ctr=once"];
+        member(&env, &verb, "crew", "first", &[script]);
+        let started = env.kelp(&["pod", "start", "crew"]).done();
+        assert_eq!(started.code, code, "{script}: {}", started.stderr);
+        ends(&env, "crew");
+        env.kelp(&["pod", "rm", "-f", "crew"]).succeeds();
+    }
+}
+
+#[test]
+fn a_start_that_fails_after_that_of_the_pod_ends_it() {
+    let Some(env) = Env::new() else { return };
+    create(&env, "crew", STOP);
+    let image = env.busybox();
+    // A descriptor that is not there is seen when the infra container runs.
+    let words = [
+        "run",
+        "--rm",
+        "--pod=crew",
+        "--preserve-fds=500",
+        &image,
+        "true",
+    ];
+    env.kelp(&words).fails(125);
+    ends(&env, "crew");
+    env.kelp(&["pod", "rm", "crew"]).succeeds();
+}

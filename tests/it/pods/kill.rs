@@ -1,6 +1,7 @@
 //! Pods after SIGKILL, of whoever it may be, and with records that are damaged.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -25,6 +26,30 @@ fn a_killed_monitor_of_the_last_member_ends_the_pod_for_who_looks() {
     wait_until("the pod has ended", || status(&env, "crew") == "Exited");
     assert_eq!(states(&env), "one exited");
     env.kelp(&["pod", "rm", "crew"]).succeeds();
+}
+
+#[test]
+fn who_looks_does_not_wait_for_the_end_of_a_pod_and_who_starts_next_does() {
+    let Some(env) = Env::new() else { return };
+    // It hears no request to end, and is killed after ten seconds.
+    let image = format!("--infra-image={}", env.busybox());
+    let command = r#"--infra-command=["sleep","1000"]"#;
+    create(&env, "crew", &["--exit-policy=stop", &image, command]);
+    member(&env, &["run", "-d"], "crew", "one", SLEEP);
+    let pid = || {
+        let words = ["inspect", "-f", "{{.State.Pid}}", &infra(&env, "crew")];
+        env.kelp(&words).succeeds()
+    };
+    let before = pid();
+    kill_monitor(&env, "one");
+    let begun = Instant::now();
+    env.kelp(&["ps", "-a"]).succeeds();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(8), "{took:?}");
+    env.kelp(&["start", "one"]).succeeds();
+    assert_ne!(pid(), before);
+    assert_eq!(status(&env, "crew"), "Running");
+    env.kelp(&["pod", "rm", "-f", "-t0", "crew"]).succeeds();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{SLEEP, create, infra, member};
+use super::{SLEEP, create, exec, infra, inspect, member, states};
 use crate::env::Env;
 
 /// The cells of a table's lines.
@@ -304,5 +304,166 @@ fn processes_output_and_use_of_all_containers_are_shown() {
     ];
     assert_eq!(stats[0], heading);
     assert_eq!((stats.len(), stats[1][2].as_str()), (4, "first"));
+    env.kelp(&["pod", "rm", "-f", "crew"]).succeeds();
+}
+
+#[test]
+fn a_replacement_that_can_not_be_made_leaves_the_pod() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let id = create(&env, "crew", &["--infra-name=base"]);
+    member(&env, &["run", "-d"], "crew", "one", SLEEP);
+    env.kelp(&["create", "--name=taken", &image]).succeeds();
+    let replace = ["pod", "create", "--replace", "--name=crew"];
+    for flag in [
+        "--network=container:nope",
+        "--infra-name=taken",
+        "--volumes-from=nope",
+        "--volume=/nonexistent:/x",
+        "--userns=container:nope",
+    ] {
+        env.kelp(&[&replace[..], &[flag]].concat()).fails(125);
+        assert_eq!(inspect(&env, "{{.Id}}", "crew"), id, "{flag}");
+        assert_eq!(
+            states(&env),
+            "base running, one running, taken created",
+            "{flag}"
+        );
+    }
+    // A name that the old one's infra container has is free by then.
+    let flags = ["--network=none", "--infra-name=base"];
+    env.kelp(&[&replace[..], &flags].concat()).succeeds();
+    assert_ne!(inspect(&env, "{{.Id}}", "crew"), id);
+    assert_eq!(states(&env), "base created, taken created");
+    env.kelp(&["pod", "rm", "crew"]).succeeds();
+    env.kelp(&["rm", "taken"]).succeeds();
+}
+
+#[test]
+fn a_pod_that_others_need_is_not_removed_by_half() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let id = create(&env, "crew", &[]);
+    member(&env, &["run", "-d"], "crew", "one", SLEEP);
+    let infra = infra(&env, "crew");
+    for needed in ["one", &infra] {
+        let network = format!("--network=container:{needed}");
+        let words = ["create", "--name=guest", &network, &image, "true"];
+        env.kelp(&words).succeeds();
+        let replace = [
+            "pod",
+            "create",
+            "--network=none",
+            "--replace",
+            "--name=crew",
+        ];
+        for words in [&["pod", "rm", "-f", "crew"][..], &replace] {
+            let line = env.kelp(words).fails(125);
+            assert!(line.contains("kelp rm -f guest"), "{line}");
+            assert_eq!(inspect(&env, "{{.Id}}", "crew"), id);
+            assert_eq!(states(&env), "guest created, one running");
+        }
+        env.kelp(&["rm", "guest"]).succeeds();
+    }
+    env.kelp(&["pod", "rm", "-f", "crew"]).succeeds();
+}
+
+#[test]
+fn a_member_can_not_give_the_infra_container_another_program() {
+    let Some(env) = Env::new() else { return };
+    create(&env, "crew", &["--share=+pid"]);
+    let verb = ["run", "-d", "--cap-add=DAC_OVERRIDE,SYS_PTRACE"];
+    member(&env, &verb, "crew", "one", SLEEP);
+    let script = "cd /proc/1/root && ls kelp && ! rm -f kelp 2>&1 && ! touch new 2>&1";
+    exec(&env, "one", script);
+    env.kelp(&["pod", "restart", "crew"]).succeeds();
+    env.kelp(&["pod", "rm", "-f", "crew"]).succeeds();
+}
+
+#[test]
+fn whatever_has_the_name_of_its_image_the_infra_container_is_kelps_own() {
+    let Some(env) = Env::new() else { return };
+    create(&env, "first", &[]);
+    let image = inspect_image(&env, "first");
+    let name = format!("localhost/kelp-pause:{}", env!("CARGO_PKG_VERSION"));
+    env.kelp(&["tag", &env.busybox(), &name]).succeeds();
+    create(&env, "crew", &[]);
+    assert_eq!(inspect_image(&env, "crew"), image);
+    env.kelp(&["pod", "rm", "-a"]).succeeds();
+}
+
+/// The id of the image of a pod's infra container.
+fn inspect_image(env: &Env, name: &str) -> String {
+    let words = ["inspect", "-f", "{{.Image}}", &infra(env, name)];
+    env.kelp(&words).succeeds()
+}
+
+#[test]
+fn files_that_a_pod_does_not_want_its_members_do_not_have() {
+    let Some(env) = Env::new() else { return };
+    create(&env, "crew", &["--no-hosts", "--no-hostname"]);
+    member(&env, &["run", "-d"], "crew", "one", SLEEP);
+    let mounted = "grep -cE ' /etc/host(s|name) ' /proc/mounts || true";
+    assert_eq!(exec(&env, "one", mounted), "0\n");
+    env.kelp(&["pod", "rm", "-f", "crew"]).succeeds();
+}
+
+#[test]
+fn a_new_pod_goes_again_if_its_container_can_not_be_made() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    for verb in ["create", "run"] {
+        let words = [verb, "--pod=new:crew", "-v/nonexistent:/x", &image, "true"];
+        env.kelp(&words).fails(125);
+        assert_eq!(env.kelp(&["pod", "ps", "-q"]).succeeds(), "", "{verb}");
+        assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "", "{verb}");
+    }
+}
+
+#[test]
+fn a_file_with_the_id_of_a_pod_is_not_anothers() {
+    let Some(env) = Env::new() else { return };
+    let path = env.path("id");
+    let flag = format!("--pod-id-file={}", path.display());
+    let read = || std::fs::read_to_string(&path).unwrap();
+    let id = create(&env, "crew", &[&flag]);
+    assert_eq!(read(), id);
+    let make = |name: &str, flags: &[&str]| {
+        let words = ["pod", "create", "--network=none", "--name", name, &flag];
+        env.kelp(&[&words[..], flags].concat())
+    };
+    let line = make("other", &[]).fails(125);
+    assert!(line.contains("exists"), "{line}");
+    assert_eq!(read(), id);
+    assert_eq!(env.kelp(&["pod", "exists", "other"]).done().code, 1);
+    // A replacement takes it, and so does who finds one of a pod that is gone.
+    make("crew", &["--replace"]).succeeds();
+    assert_ne!(read(), id);
+    env.kelp(&["pod", "rm", "crew"]).succeeds();
+    make("other", &[]).succeeds();
+    assert_eq!(read(), inspect(&env, "{{.Id}}", "other"));
+    env.kelp(&["pod", "rm", "other"]).succeeds();
+    // What can't be written is known before there is a pod.
+    let flag = format!("--pod-id-file={}/x", path.display());
+    env.kelp(&["pod", "create", "--name=crew", &flag])
+        .fails(125);
+    assert_eq!(env.kelp(&["pod", "ps", "-q"]).succeeds(), "");
+    // One that can't be made leaves none.
+    std::fs::remove_file(&path).unwrap();
+    make("crew", &["-v/nonexistent:/x"]).fails(125);
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_start_tells_of_members_that_have_other_namespaces_than_the_pod() {
+    let Some(env) = Env::new() else { return };
+    create(&env, "crew", &[]);
+    member(&env, &["run", "-d"], "crew", "one", SLEEP);
+    env.kelp(&["pod", "start", "crew"]).succeeds();
+    env.kelp(&["kill", &infra(&env, "crew")]).succeeds();
+    let line = env.kelp(&["pod", "start", "crew"]).fails(125);
+    assert!(line.contains("kelp pod restart crew"), "{line}");
+    env.kelp(&["pod", "restart", "crew"]).succeeds();
+    env.kelp(&["pod", "start", "crew"]).succeeds();
     env.kelp(&["pod", "rm", "-f", "crew"]).succeeds();
 }

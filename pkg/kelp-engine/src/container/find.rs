@@ -107,7 +107,7 @@ impl Engine {
             // What the monitor would have done.
             self.remove_offline(record, true, true)?;
             if let Some(pod) = &pod {
-                kelp_monitor::pod::leave(&self.paths, pod);
+                kelp_monitor::pod::look(&self.paths, pod);
             }
             return Ok(None);
         }
@@ -135,7 +135,7 @@ impl Engine {
         };
         record.write_exit(&exit, Durability::None)?;
         if let Some(pod) = &pod {
-            kelp_monitor::pod::leave(&self.paths, pod);
+            kelp_monitor::pod::look(&self.paths, pod);
         }
         Ok(None)
     }

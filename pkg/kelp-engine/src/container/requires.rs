@@ -236,7 +236,7 @@ impl Engine {
         )))
     }
 
-    fn name_of(&self, id: &ContainerId) -> String {
+    pub(crate) fn name_of(&self, id: &ContainerId) -> String {
         let config = self.config(id);
         config.map_or_else(|_| id.short().to_owned(), |config| config.name)
     }
@@ -300,20 +300,13 @@ impl Engine {
 
     fn start_one_required(&self, id: &ContainerId, until: Until) -> Result<(), Error> {
         let record = Record::new(&self.paths, id.clone());
-        let runs = |status| matches!(status, Status::Running | Status::Paused);
         let status = self.settled_status(id)?;
         let completes = until == Until::ServiceCompletedSuccessfully;
         let is_done = |exit: Option<ExitRecord>| exit.is_some_and(|exit| exit.code == 0);
         if completes && status == Status::Exited && is_done(record.exit()?) {
             return Ok(());
         }
-        if !runs(status) {
-            match self.start_container(id, Pipes::default()) {
-                // Somebody else was quicker.
-                Err(error) if error.kind() == Kind::Conflict && runs(self.settled_status(id)?) => {}
-                started => drop(started?),
-            }
-        }
+        self.start_unless_started(id, Pipes::default)?;
         match until {
             Until::ServiceStarted => Ok(()),
             Until::ServiceHealthy => {

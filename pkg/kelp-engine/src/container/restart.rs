@@ -1,6 +1,7 @@
 //! `restart`: stop, if it runs, and start.
 
 use kelp_monitor::attach::Pipes;
+use kelp_monitor::pod::Entered;
 use kelp_state::{ContainerId, Record};
 
 use crate::container::signal::{StopRequest, Stopped};
@@ -17,16 +18,15 @@ impl Engine {
     ) -> Result<(), Error> {
         // Its end is not that of its pod.
         let config = self.config(id)?;
-        let in_pod = self.enter_pod_of(&config)?;
+        let mut in_pod = self.begin_in_pod_of(&config);
+        in_pod.as_mut().map_or(Ok(()), Entered::enter)?;
         tell(&self.stop_to_restart(id, request)?);
         let pipes = Pipes {
             is_main: true,
             ..Pipes::default()
         };
-        let started = self.start_container(id, pipes);
+        self.start_container(id, pipes)?;
         drop(in_pod);
-        self.leave_pod_of(&config);
-        started?;
         self.note_id("restart", id, None);
         Ok(())
     }

@@ -12,7 +12,7 @@ use kelp_monitor::role::Handed;
 use kelp_runtime::launch::pair;
 use kelp_runtime::sockets;
 use kelp_state::file;
-use kelp_state::{ContainerId, Record, Status, liveness};
+use kelp_state::{ContainerId, ExitRecord, Record, Status, liveness};
 use kelp_userns::shared::{self, Coming};
 use rustix::termios::isatty;
 
@@ -68,6 +68,40 @@ impl Engine {
         self.start_in(id, pipes, None)
     }
 
+    /// Starts a container that does not run, unless somebody else does so just now: then that start is waited for.
+    pub(crate) fn start_unless_started(
+        &self,
+        id: &ContainerId,
+        pipes: impl Fn() -> Pipes,
+    ) -> Result<(), Error> {
+        let runs = |status| matches!(status, Status::Running | Status::Paused);
+        if runs(self.settled_status(id)?) {
+            return Ok(());
+        }
+        let record = Record::new(&self.paths, id.clone());
+        let before = record.exit()?.map(|exit| exit.finished);
+        let mut tries = 0;
+        loop {
+            let error = match self.start_container(id, pipes()) {
+                Err(error) if error.kind() == Kind::Conflict => error,
+                started => return started.map(drop),
+            };
+            tries += 1;
+            let status = self.settled_status(id)?;
+            // Somebody else was quicker, and what is started may have ended by now.
+            let has_run = |exit: Option<ExitRecord>| {
+                exit.is_some_and(|it| Some(it.finished) != before && it.error.is_empty())
+            };
+            if runs(status) || (status == Status::Exited && has_run(record.exit()?)) {
+                return Ok(());
+            }
+            // That one could not start it: why is told by another try.
+            if tries == 3 || !status.can_start() {
+                return Err(error);
+            }
+        }
+    }
+
     /// A container's status, once it is not about to change: a program that has ended is waited for
     /// until its record says so, and one that is being started until it runs.
     pub fn settled_status(&self, id: &ContainerId) -> Result<Status, Error> {
@@ -110,9 +144,10 @@ impl Engine {
                 id.short()
             )));
         }
+        let mut in_pod = self.begin_in_pod_of(&config);
         self.start_required(id, &config.options)?;
-        let in_pod = self.enter_pod_of(&config)?;
-        if in_pod.is_some() {
+        if let Some(in_pod) = &mut in_pod {
+            in_pod.enter()?;
             // It may have ended with the last of the others just now.
             self.start_infra(&config.options)?;
         }
@@ -149,10 +184,7 @@ impl Engine {
         internal::spawn(&words, &userns, fds)?;
         drop(theirs);
         let started = connection.started();
-        if in_pod.is_some() {
-            drop(in_pod);
-            self.leave_pod_of(&config);
-        }
+        drop(in_pod);
         let (pid, untold) = started.map_err(|error| self.explained(&config, error.into()))?;
         if let Some(why) = untold {
             // Nobody may read it.

@@ -1,10 +1,11 @@
 //! `pull`, and making sure that an image is here before a container is made from it.
 
+use kelp_image::Digest;
 use kelp_image::platform::Platform;
 use kelp_image::progress::{Progress, Silent, Terminal};
 use kelp_image::pull::{PullOptions, Pulled, pull};
 use kelp_image::reference::{ImageName, Reference};
-use kelp_image::store::{NewImage, Retag};
+use kelp_image::store::{NewImage, Retag, Store};
 
 pub use kelp_image::pull::PullPolicy;
 
@@ -133,6 +134,22 @@ impl Engine {
         self.pull_image(name, request).map(drop)
     }
 
+    /// Makes sure that the image of infra containers is what this kelp is, whatever has its name: that of another build
+    /// of the same version, or anybody's who has given it away.
+    pub(crate) fn ensure_pause_image(&self) -> Result<(), Error> {
+        let store = self.store()?;
+        let (lease, blobs) = store.lease()?;
+        let manifest = pause::write_blobs(&blobs)?;
+        if !store
+            .find(pause::NAME)
+            .is_ok_and(|record| record.manifest == manifest)
+        {
+            add_embedded(&store, &manifest, pause::NAME, Retag::Move)?;
+        }
+        drop(lease);
+        Ok(())
+    }
+
     /// An embedded image, if it is what `name` means and no other image has the name.
     fn embedded(&self, name: &str, request: &PullRequest) -> Result<Option<Pulled>, Error> {
         let is_hello = hello::NAMES.contains(&name);
@@ -150,16 +167,27 @@ impl Engine {
         } else {
             (pause::write_blobs(&blobs)?, pause::NAME)
         };
-        let full = Reference::parse(full).map_err(kelp_image::Error::from)?;
-        let record = store.add(&NewImage {
-            manifest: &parts,
-            index: None,
-            repo_digests: Vec::new(),
-            made_here: true,
-            names: &[full],
-            retag: Retag::Refuse,
-        })?;
+        let id = add_embedded(&store, &parts, full, Retag::Refuse)?;
         drop(lease);
-        Ok(Some(Pulled::New(record.id)))
+        Ok(Some(Pulled::New(id)))
     }
+}
+
+/// Keeps an image whose blobs were written here.
+fn add_embedded(
+    store: &Store,
+    manifest: &Digest,
+    name: &str,
+    retag: Retag,
+) -> Result<Digest, Error> {
+    let name = Reference::parse(name).map_err(kelp_image::Error::from)?;
+    let record = store.add(&NewImage {
+        manifest,
+        index: None,
+        repo_digests: Vec::new(),
+        made_here: true,
+        names: &[name],
+        retag,
+    })?;
+    Ok(record.id)
 }

@@ -72,6 +72,15 @@ impl PodConfig {
     pub fn read(paths: &Paths, id: &ContainerId) -> Result<Option<Self>, Error> {
         Ok(file::read_json(&paths.pod(id).join("config.json"))?)
     }
+
+    /// What who starts a member has to know.
+    pub(crate) fn place(&self) -> kelp_monitor::pod::Pod {
+        let is_last = self.exit_policy == ExitPolicy::Stop;
+        kelp_monitor::pod::Pod {
+            id: self.id.clone(),
+            ends: self.infra.clone().filter(|_| is_last),
+        }
+    }
 }
 
 /// A namespace that the containers of a pod can share.

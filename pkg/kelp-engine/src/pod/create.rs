@@ -15,37 +15,54 @@ use kelp_state::{ContainerId, Record, name, pod, record, trash};
 use crate::container::CreateOptions;
 use crate::container::remove::RemoveOptions;
 use crate::image::pause::NAME as PAUSE_IMAGE;
-use crate::image::pull::PullRequest;
 use crate::pod::remove::RemovePod;
 use crate::pod::{Membership, PodConfig, PodOptions, Role};
 use crate::{Engine, Error, Kind};
 
 impl Engine {
-    /// Makes a pod; its id.
+    /// Makes a pod; its id. One that it replaces is removed once its own infra container is made, so a request that
+    /// can't be met leaves that one as it is.
     pub fn create_pod(&self, options: PodOptions) -> Result<ContainerId, Error> {
         // Names of infra containers would be in the way.
         self.forget_half_made_pods();
         let id = ContainerId::random();
-        if options.replace
-            && let Some(name) = &options.name
-            && let Some(other) = name::owning_pod(&self.paths, name)
-        {
-            match self.remove_pod(&other, &RemovePod::FORCE) {
-                Err(error) if error.kind() == Kind::NotFound => {}
-                removed => removed?,
-            }
-        }
+        let replaced = options.name.as_ref().filter(|_| options.replace);
+        let replaced = replaced.and_then(|name| name::owning_pod(&self.paths, name));
         let mut made = MakingPod::begin(self, &id)?;
-        let name = self.reserve_pod_name(options.name.as_deref(), &id)?;
-        made.name = Some(name.clone());
+        let name = match (&replaced, options.name) {
+            (Some(_), Some(name)) => name,
+            (_, name) => {
+                let name = self.reserve_pod_name(name.as_deref(), &id)?;
+                made.name = Some(name.clone());
+                name
+            }
+        };
         pod::make_place(&self.paths, &id)?;
-        if let Some(infra) = options.infra {
+        let mut late_name = None;
+        if let Some(mut infra) = options.infra {
+            if let Some(other) = &replaced {
+                late_name = infra.name.take_if(|name| {
+                    let owner = name::owner(&self.paths, name);
+                    owner.is_some_and(|it| pod::members(&self.paths, other).contains(&it))
+                });
+            }
             let membership = Membership {
                 role: Role::Infra,
                 service: options.service.clone(),
                 ..Membership::of(id.as_str())
             };
             made.infra = Some(self.create_infra(*infra, membership, &id, &name)?);
+        }
+        if let Some(other) = &replaced {
+            match self.remove_pod(other, &RemovePod::FORCE) {
+                Err(error) if error.kind() == Kind::NotFound => {}
+                removed => removed?,
+            }
+            self.reserve_pod_name(Some(&name), &id)?;
+            made.name = Some(name.clone());
+            if let (Some(infra), Some(name)) = (&made.infra, late_name) {
+                self.rename_container(infra, &name)?;
+            }
         }
         let config = PodConfig {
             id: id.clone(),
@@ -79,11 +96,11 @@ impl Engine {
         options.pod = Some(membership);
         if options.image.is_empty() {
             PAUSE_IMAGE.clone_into(&mut options.image);
-            let request = PullRequest {
-                quiet: true,
-                ..PullRequest::default()
-            };
-            self.ensure_image(PAUSE_IMAGE, &request)?;
+            self.ensure_pause_image()?;
+            // A member with the same processes reaches it by /proc/1/root, and its program would be another one's at
+            // the next start.
+            options.read_only = true;
+            options.read_only_tmpfs = false;
         }
         if options.hostname.is_none() && options.namespaces.has_own_name() {
             options.hostname = Some(pod_name.to_owned());

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use kelp_state::pod::{self, PodLock};
-use kelp_state::{ContainerId, Record, file, name, record};
+use kelp_monitor::pod::Entered;
+use kelp_state::{ContainerId, Record, file, name, pod, record};
 
 use crate::container::Config;
 use crate::container::list::Summary;
@@ -90,24 +90,13 @@ impl Engine {
         members.all(|member| member == *id).then_some(pod)
     }
 
-    /// Keeps a container's pod from being removed or ended; nothing of a container that is in none, or is the one that
-    /// ends with it.
-    pub(crate) fn enter_pod_of(&self, config: &Config) -> Result<Option<PodLock>, Error> {
+    /// Looks whether a container's pod has to end once it was started, or could not be; nothing of a container that is
+    /// in none, or is the one that ends with it.
+    pub(crate) fn begin_in_pod_of(&self, config: &Config) -> Option<Entered<'_>> {
         let membership = config.options.pod.as_ref();
-        match membership
+        let place = membership
             .filter(|it| it.role != Role::Infra)
-            .and_then(Membership::place)
-        {
-            Some(place) => Ok(Some(pod::enter(&self.paths, &place.id)?)),
-            None => Ok(None),
-        }
-    }
-
-    /// Looks whether a pod has to end, once somebody has started a member, or has found one that has ended.
-    pub(crate) fn leave_pod_of(&self, config: &Config) {
-        let place = config.options.pod.as_ref().and_then(Membership::place);
-        if let Some(place) = place {
-            kelp_monitor::pod::leave(&self.paths, &place);
-        }
+            .and_then(Membership::place)?;
+        Some(Entered::begin(&self.paths, place))
     }
 }

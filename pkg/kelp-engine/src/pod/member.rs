@@ -1,10 +1,10 @@
 //! A container that is made in a pod: what it has of that, and what it can't say by itself.
 
 use kelp_args::{RestartPolicy, VolumesFrom};
+use kelp_monitor::pod::Entered;
 use kelp_network::Mode;
 use kelp_state::file::Durability;
-use kelp_state::pod::{self, PodLock};
-use kelp_state::{ContainerId, Record};
+use kelp_state::{ContainerId, Record, pod};
 
 use crate::container::config::{CgroupMode, Cgroups, Config, CreateOptions, Namespace, UserMode};
 use crate::pod::{Membership, PodConfig, Role, Said, Shared};
@@ -14,7 +14,10 @@ const OF_THE_POD: &str = "network cannot be configured when it is shared with a 
 
 impl Engine {
     /// Completes a request for a member by what the pod has, and keeps the pod until the member's record is written.
-    pub(crate) fn settle_pod(&self, options: &mut CreateOptions) -> Result<Option<PodLock>, Error> {
+    pub(crate) fn settle_pod(
+        &self,
+        options: &mut CreateOptions,
+    ) -> Result<Option<Entered<'_>>, Error> {
         let Some(membership) = options.pod.clone() else {
             return Ok(None);
         };
@@ -24,6 +27,7 @@ impl Engine {
         let id = self.find_pod(&membership.pod)?;
         let lock = pod::enter(&self.paths, &id)?;
         let pod = self.pod(&id)?;
+        let entered = Entered::beside(&self.paths, pod.place(), lock);
         check(&membership, &pod)?;
         let mut keeps_ids = false;
         if let Some(infra) = &pod.infra {
@@ -51,7 +55,7 @@ impl Engine {
             keeps_ids,
             ..membership
         });
-        Ok(Some(lock))
+        Ok(Some(entered))
     }
 
     /// Notes in its pod's record that a container is about to be made.
@@ -142,6 +146,11 @@ fn share(options: &mut CreateOptions, membership: &Membership, pod: &PodConfig, 
     let given = &infra.options;
     let names = &mut options.namespaces;
     for what in shared_by(membership, pod) {
+        match what {
+            Shared::Net => options.no_hosts |= given.no_hosts,
+            Shared::Uts => options.no_hostname |= given.no_hostname,
+            Shared::Cgroup | Shared::Ipc | Shared::Pid => {}
+        }
         let (namespace, given) = match what {
             Shared::Pid => (&mut names.pid, &given.namespaces.pid),
             Shared::Ipc => (&mut names.ipc, &given.namespaces.ipc),
@@ -265,6 +274,14 @@ mod tests {
         let mut options = CreateOptions::default();
         options.namespaces.network = Some(Mode::None);
         let own = [Shared::Net, Shared::Ipc].map(Said::Namespace);
+        let mut bare = infra.clone();
+        bare.options.no_hosts = true;
+        bare.options.no_hostname = true;
+        for (said, expected) in [(&[][..], [true, true]), (&own, [false, true])] {
+            let mut options = CreateOptions::default();
+            share(&mut options, &member(said), &pod, &bare);
+            assert_eq!([options.no_hosts, options.no_hostname], expected);
+        }
         share(&mut options, &member(&own), &pod, &infra);
         let names = &options.namespaces;
         assert_eq!([&names.ipc, &names.uts], [&Namespace::Private, &joined]);

@@ -68,6 +68,7 @@ impl Engine {
         is_infra: impl Fn(&ContainerId) -> bool,
     ) -> Result<(), Error> {
         let mut others = pod::members(&self.paths, id);
+        self.check_unneeded_outside(id, &others)?;
         others.retain(|member| !is_infra(member));
         if !options.force {
             for other in &others {
@@ -98,6 +99,35 @@ impl Engine {
                 id.short()
             ))
         })
+    }
+
+    /// Refuses to remove containers that others than each other need, before any of them is gone.
+    fn check_unneeded_outside(
+        &self,
+        pod: &ContainerId,
+        members: &[ContainerId],
+    ) -> Result<(), Error> {
+        for member in members {
+            for other in self.dependents(member) {
+                // One that goes with its end may have ended unseen.
+                let _ = self.status(&other);
+                // One that is being made now may be a member, and is met when it is whole.
+                let Ok(other) = self.config(&other) else {
+                    continue;
+                };
+                let of = other.options.pod.as_ref();
+                if of.is_none_or(|membership| membership.pod != pod.as_str()) {
+                    let other = other.name;
+                    return Err(Error::conflict(format!(
+                        "pod {} has container {}, which container {other} needs, and that one is not in the pod: \
+                         remove it first (kelp rm -f {other})",
+                        pod.short(),
+                        self.name_of(member),
+                    )));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn remove_pod_record(&self, id: &ContainerId, config: Option<&PodConfig>) -> Result<(), Error> {

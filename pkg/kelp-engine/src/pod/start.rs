@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use kelp_monitor::attach::Pipes;
-use kelp_state::{ContainerId, Status, pod};
+use kelp_monitor::pod::Entered;
+use kelp_state::{ContainerId, pod};
 
 use crate::container::Config;
 use crate::container::remove::RemoveOptions;
@@ -21,11 +22,9 @@ impl Engine {
     pub fn start_pod(&self, id: &ContainerId) -> Result<Vec<Failed>, Error> {
         let pod = self.pod(id)?;
         // Until all are started the end of those that were is not the end of the pod.
-        let lock = pod::enter(&self.paths, id)?;
-        let failed = self.start_members(&pod);
-        drop(lock);
-        self.leave_pod(&pod);
-        let failed = failed?;
+        let entered = self.enter_pod(&pod)?;
+        let failed = self.start_members(&pod)?;
+        drop(entered);
         self.note_pod("start", &pod);
         Ok(failed)
     }
@@ -41,14 +40,12 @@ impl Engine {
         tell: impl Fn(&ContainerId, &Stopped) + Sync,
     ) -> Result<Vec<Failed>, Error> {
         let pod = self.pod(id)?;
-        let lock = pod::enter(&self.paths, id)?;
-        let mut failed = Ok(self.stop_members(&pod, timeout, tell));
-        if failed.as_ref().is_ok_and(Vec::is_empty) {
-            failed = self.start_members(&pod);
+        let entered = self.enter_pod(&pod)?;
+        let mut failed = self.stop_members(&pod, timeout, tell);
+        if failed.is_empty() {
+            failed = self.start_members(&pod)?;
         }
-        drop(lock);
-        self.leave_pod(&pod);
-        let failed = failed?;
+        drop(entered);
         self.note_pod("restart", &pod);
         Ok(failed)
     }
@@ -68,41 +65,55 @@ impl Engine {
         others.sort_by_cached_key(|config| self.waits_for_others(&config.id));
         let mut failed = Vec::new();
         for config in &others {
-            if let Err(error) = self.start_member(config) {
+            if let Some(error) = self.cut_off(pod, config) {
+                failed.push((config.id.clone(), error));
+            } else if let Err(error) = self.start_member(config) {
                 failed.push((config.id.clone(), error));
             }
         }
         Ok(failed)
     }
 
-    /// Looks whether a pod has to end of which something was started; one that has no members runs on.
-    fn leave_pod(&self, pod: &PodConfig) {
-        let members = self.members_of_pod(&pod.id).into_iter();
-        if let Some(member) = members.rev().find(|config| !is_infra(config)) {
-            self.leave_pod_of(&member);
+    /// Keeps a pod until all of it is started, and looks then whether it has to end; one that has no members runs on.
+    fn enter_pod(&self, pod: &PodConfig) -> Result<Entered<'_>, Error> {
+        let place = pod.place();
+        let has_members = self.members_of_pod(&pod.id).iter().any(|it| !is_infra(it));
+        if has_members {
+            let mut entered = Entered::begin(&self.paths, place);
+            entered.enter()?;
+            return Ok(entered);
         }
+        let lock = pod::enter(&self.paths, &pod.id)?;
+        Ok(Entered::beside(&self.paths, place, lock))
+    }
+
+    /// Why a member that runs is not in the pod any more: its namespaces are those that the infra container had before
+    /// it ended last, as by a kill, and that one has others now.
+    fn cut_off(&self, pod: &PodConfig, member: &Config) -> Option<Error> {
+        let shares = &member.options.pod.as_ref()?.shares;
+        let infra = pod.infra.as_ref().filter(|_| !shares.is_empty())?;
+        // One that goes with the infra container may be about to.
+        self.settled_status(&member.id).ok()?;
+        let started = |id: &ContainerId| {
+            let run = self.running(id.as_str()).ok()?;
+            Some(run.started)
+        };
+        (started(&member.id)? < started(infra)?).then(|| {
+            Error::conflict(format!(
+                "container {} has run since before the infra container was started, and has other namespaces than \
+                 the pod: have all start anew (kelp pod restart {})",
+                member.name, pod.name
+            ))
+        })
     }
 
     /// Starts a container that does not run.
     fn start_member(&self, config: &Config) -> Result<(), Error> {
-        let runs = |status| matches!(status, Status::Running | Status::Paused);
-        if runs(self.settled_status(&config.id)?) {
-            return Ok(());
-        }
-        let pipes = Pipes {
+        self.start_unless_started(&config.id, || Pipes {
             // A service manager hears of the pod, and by its infra container.
             is_main: is_infra(config),
             ..Pipes::default()
-        };
-        match self.start_container(&config.id, pipes) {
-            // Somebody else was quicker.
-            Err(error)
-                if error.kind() == Kind::Conflict && runs(self.settled_status(&config.id)?) =>
-            {
-                Ok(())
-            }
-            started => started.map(drop),
-        }
+        })
     }
 
     /// Runs an init container to its end.
@@ -121,7 +132,11 @@ impl Engine {
             ));
         }
         if init_kind(config) == Some(InitKind::Once) {
-            self.remove_container(id, &RemoveOptions::default())?;
+            match self.remove_container(id, &RemoveOptions::default()) {
+                // Another start of the pod was quicker.
+                Err(error) if error.kind() == Kind::NotFound => {}
+                removed => removed?,
+            }
         }
         Ok(())
     }

@@ -347,7 +347,7 @@ pub(super) fn failed(begun: SystemTime, why: &str) -> HealthCheck {
 fn code_of(error: &Error) -> i32 {
     use crate::protocol::FailureKind;
     match failure_kind(error) {
-        FailureKind::Setup => 125,
+        FailureKind::Setup | FailureKind::Started => 125,
         FailureKind::NotExecutable => 126,
         FailureKind::NotFound => 127,
     }
