@@ -180,6 +180,8 @@ fn an_image_a_volume_and_a_container_become_a_service() {
 fn an_artifact_and_a_container_that_mounts_it_become_services() {
     let Some(env) = Env::of_session() else { return };
     let image = env.busybox();
+    env.kelp(&["pull", "-q", "--tls-verify=false", &image])
+        .succeeds();
     let address = env.registry().address.clone();
     let artifact = Artifact::new().file("settings", "of an artifact\n");
     artifact.push(&address, "kelpsettings");
