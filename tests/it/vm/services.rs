@@ -152,10 +152,14 @@ fn an_image_a_volume_and_a_container_become_a_service() {
             .any(|line| line == "serving")
     });
     assert_eq!(env.kelp(&["logs", "kelpweb"]).succeeds(), "serving\n");
+    // From a login's session only systemd brings a process there.
+    let inside = env.kelp(&["exec", "kelpweb", "cat", "/proc/self/cgroup"]);
+    let inside = inside.succeeds();
     // The container is below its unit, and so within what that may use.
     let cgroup = inspect(&env, "{{.State.CgroupPath}}", "kelpweb");
     let unit = property("kelpweb.service", "ControlGroup");
     assert!(cgroup.starts_with(&format!("{unit}/")), "{cgroup} {unit}");
+    assert_eq!(inside, "0::/\n", "a process of its cgroup");
     let limit = fs::read_to_string(format!("/sys/fs/cgroup{unit}/memory.max")).unwrap();
     assert_eq!(limit, "67108864\n");
     let volume = env.kelp(&["volume", "ls", "-q", "--filter", "label=of=test"]);

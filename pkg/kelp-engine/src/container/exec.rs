@@ -153,7 +153,7 @@ impl Engine {
     ) -> Result<Entered, Error> {
         let (run, pidfd) = target;
         let mut wanted = self.wanted(id, options)?;
-        let scope = Scope::of(&run.cgroup).filter(|_| !cgroup::may_enter(&run.cgroup));
+        let scope = Delegated::of(&run.cgroup).filter(|_| !cgroup::may_enter(&run.cgroup));
         let (place, cgroup) = if run.cgroup.is_empty() {
             (String::new(), None)
         } else {
@@ -208,7 +208,7 @@ impl Engine {
         Ok(Entered::Waiting(starting))
     }
 
-    /// Has systemd move a process into a scope.
+    /// Has systemd move a process into a unit.
     fn attach(&self, unit: &str, below: &str, pid: u32) -> Result<(), Error> {
         Manager::connect(self.paths.session())
             .and_then(|mut manager| manager.attach(unit, below, pid))
@@ -285,20 +285,33 @@ fn not_running(id: &ContainerId) -> Error {
     ))
 }
 
-/// A scope of systemd's that a cgroup is in.
+/// A unit that a cgroup is in, of a manager that may be asked to move processes there: a scope, or a service of the
+/// user's own manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Scope<'a> {
+struct Delegated<'a> {
     unit: &'a str,
     /// The cgroup in it.
     below: &'a str,
 }
 
-impl<'a> Scope<'a> {
+impl<'a> Delegated<'a> {
     fn of(cgroup: &'a str) -> Option<Self> {
-        let end = cgroup.rfind(".scope/")? + ".scope".len();
-        let (path, below) = cgroup.split_at(end);
-        let unit = path.rsplit('/').next()?;
-        Some(Self { unit, below })
+        let mut found = None;
+        let mut is_users = false;
+        let mut start = 0;
+        for part in cgroup.split_inclusive('/') {
+            let end = start + part.len();
+            if let Some(unit) = part.strip_suffix('/') {
+                let is_service = is_users && unit.ends_with(".service");
+                if unit.ends_with(".scope") || is_service {
+                    let below = &cgroup[end - 1..];
+                    found = Some(Self { unit, below });
+                }
+                is_users |= unit.starts_with("user@") && unit.ends_with(".service");
+            }
+            start = end;
+        }
+        found
     }
 }
 
@@ -307,14 +320,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scope_is_found_in_the_path_of_a_cgroup() {
-        let scope = Scope::of("/user.slice/user@1.service/app.slice/kelp-1.scope/container");
-        let expected = Scope {
+    fn a_unit_is_found_in_the_path_of_a_cgroup() {
+        let scope = Delegated::of("/user.slice/user@1.service/app.slice/kelp-1.scope/container");
+        let expected = Delegated {
             unit: "kelp-1.scope",
             below: "/container",
         };
         assert_eq!(scope, Some(expected));
-        assert_eq!(Scope::of("/a.service/kelp-1"), None);
-        assert_eq!(Scope::of("/a.scope"), None);
+        let service = Delegated::of("/user.slice/user@1.service/app.slice/web.service/kelp-1");
+        let expected = Delegated {
+            unit: "web.service",
+            below: "/kelp-1",
+        };
+        assert_eq!(service, Some(expected));
+        for other in [
+            "/a.service/kelp-1",
+            "/a.scope",
+            "/user@1.service/kelp-1",
+            "/user@1.service/web.service",
+        ] {
+            assert_eq!(Delegated::of(other), None, "{other}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use kelp_state::{ContainerId, Record, RunRecord};
 use kelp_sys::clone::Child;
 use oci_spec::runtime::{BoxBuilder, Process};
 
-use super::{Scope, Wanted};
+use super::{Delegated, Wanted};
 use crate::{Engine, Error};
 
 /// A process that has been begun.
@@ -48,7 +48,7 @@ impl Engine {
         id: &ContainerId,
         wanted: Wanted,
         (run, pidfd): &(RunRecord, OwnedFd),
-        (cgroup, scope): (Option<&Cgroup>, Option<Scope<'_>>),
+        (cgroup, scope): (Option<&Cgroup>, Option<Delegated<'_>>),
         stdio: Option<Stdio<'_>>,
     ) -> Result<Made, Error> {
         let record = Record::new(&self.paths, id.clone());
