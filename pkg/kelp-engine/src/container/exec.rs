@@ -302,12 +302,12 @@ impl<'a> Delegated<'a> {
         for part in cgroup.split_inclusive('/') {
             let end = start + part.len();
             if let Some(unit) = part.strip_suffix('/') {
-                let is_service = is_users && unit.ends_with(".service");
-                if unit.ends_with(".scope") || is_service {
+                let is_service = is_users && unit.strip_suffix(".service").is_some();
+                if unit.strip_suffix(".scope").is_some() || is_service {
                     let below = &cgroup[end - 1..];
                     found = Some(Self { unit, below });
                 }
-                is_users |= unit.starts_with("user@") && unit.ends_with(".service");
+                is_users |= unit.starts_with("user@");
             }
             start = end;
         }
