@@ -100,7 +100,8 @@ impl Engine {
             // A member with the same processes reaches it by /proc/1/root, and its program would be another one's at
             // the next start.
             options.read_only = true;
-            options.read_only_tmpfs = false;
+            // Its /dev/shm is that of all.
+            options.read_only_tmpfs = true;
         }
         if options.hostname.is_none() && options.namespaces.has_own_name() {
             options.hostname = Some(pod_name.to_owned());
