@@ -401,7 +401,7 @@ mod tests {
                 "kelp -H x ps",
                 "-H is not supported by kelp yet: there is no service to talk to",
             ),
-            ("kelp pod ps", "pod is not supported by kelp yet"),
+            ("kelp pod clone x", "pod clone is not supported by kelp yet"),
             (
                 "kelp generate systemd web",
                 "generate systemd is not supported by kelp: write a Quadlet file instead, of which systemd \
@@ -424,8 +424,9 @@ mod tests {
                 "invalid argument \"x\" for \"--rm\" flag: use true or false\nSee 'kelp run --help'",
             ),
             (
-                "kelp run --pod p i",
-                "--pod is not supported by kelp yet: there are no pods",
+                "kelp pod create --memory 1g",
+                "--memory is not supported by kelp yet: a pod has no cgroup of its own; give the limit to its \
+                 containers",
             ),
             (
                 "kelp exec --no-session c ls",

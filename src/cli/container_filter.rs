@@ -26,6 +26,7 @@ const KEYS: &[Key] = &[
     ("command", Match::Exact),
     ("volume", Match::Exact),
     ("network", Match::Exact),
+    ("pod", Match::Own),
     ("publish", Match::Own),
     ("expose", Match::Own),
     ("health", Match::Exact),
@@ -176,6 +177,9 @@ fn field<'a>(
         })),
         "health" => Field::Text(listed.health.map_or("none", Health::as_str)),
         "network" => Field::Answer(network(listed) == value),
+        "pod" => Field::Answer(summary.options.pod.as_ref().is_some_and(|pod| {
+            pod.pod.starts_with(value) || engine.pod_name(&pod.pod).as_deref() == Some(value)
+        })),
         "restart-policy" => {
             let policy = summary.options.restart.to_string();
             Field::Answer(policy.split(':').next() == Some(value) || policy == value)

@@ -10,6 +10,7 @@ use kelp_engine::container::config::{Config, Notify, Systemd};
 use kelp_engine::container::health::{Check, HealthConfig, LogDestination};
 use kelp_engine::container::inspect::Inspection;
 use kelp_engine::network::{Mode, PublishedPort};
+use kelp_engine::pod::Role;
 use kelp_engine::{Engine, Status};
 use kelp_format::units;
 use serde_json::{Map, Value, json};
@@ -68,7 +69,7 @@ fn container(engine: &Engine, inspection: &Inspection) -> Value {
         "ImageDigest": "",
         "ImageName": config.image_name,
         "Rootfs": config.options.rootfs.as_deref().map(text).unwrap_or_default(),
-        "Pod": "",
+        "Pod": config.options.pod.as_ref().map(|pod| pod.pod.as_str()).unwrap_or_default(),
         "ResolvConfPath": file("resolv.conf"),
         "HostnamePath": file("hostname"),
         "HostsPath": file("hosts"),
@@ -91,7 +92,7 @@ fn container(engine: &Engine, inspection: &Inspection) -> Value {
         "Dependencies": config.options.needed().into_iter().map(|it| it.container).collect::<Vec<_>>(),
         "NetworkSettings": network_settings(inspection),
         "Namespace": "",
-        "IsInfra": false,
+        "IsInfra": config.options.pod.as_ref().is_some_and(|pod| pod.role == Role::Infra),
         "IsService": false,
         "KubeExitCodePropagation": "invalid",
         "UseImageHosts": config.options.no_hosts,

@@ -5,6 +5,7 @@ pub mod defaults;
 pub mod health;
 mod isolation;
 pub mod limits;
+pub mod pod;
 mod process;
 mod resources;
 mod storage;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::{Context, bail};
+use clap::{Args as _, FromArgMatches};
 use kelp_args::DetachKeys;
 use kelp_config::Conf;
 use kelp_engine::container::CreateOptions;
@@ -28,6 +30,7 @@ pub use process::{host_variables, variables};
 
 use super::pull_flags::{AccessFlags, PlatformFlags, RetryFlags, keep_storage};
 use super::runtime_flags::RuntimeFlags;
+use super::usage_error;
 
 /// The flags.
 #[derive(clap::Args, Debug)]
@@ -56,6 +59,8 @@ pub struct CreateFlags {
     compatible: compatible::CompatibleFlags,
     #[command(flatten)]
     system: system::SystemFlags,
+    #[command(flatten)]
+    pod: pod::PodFlags,
     /// Remove the container, and volumes without a name, when it has ended
     #[arg(long)]
     pub rm: bool,
@@ -133,6 +138,17 @@ impl FromStr for Stream {
 }
 
 impl CreateFlags {
+    /// Reads the words of a command line that nobody wrote; the first one is the command.
+    pub fn read(words: Vec<String>) -> anyhow::Result<Self> {
+        // Nothing but the arguments has a short name then.
+        let command = Self::augment_args(clap::Command::new("create").disable_help_flag(true));
+        let read = command
+            .args_override_self(true)
+            .try_get_matches_from(words)
+            .and_then(|matches| Self::from_arg_matches(&matches));
+        read.map_err(|error| anyhow::Error::msg(usage_error::line(&error)))
+    }
+
     /// Whether `run` connects its own stream.
     pub fn attaches(&self, stream: Stream) -> bool {
         self.attach.is_empty() || self.attach.contains(&stream)
@@ -196,6 +212,7 @@ impl CreateFlags {
         self.storage.apply(&mut options)?;
         self.system.apply(&mut options);
         self.resources.apply_to_processes(&mut options)?;
+        options.pod = self.pod.membership(self)?;
         defaults::fill(self, conf, &mut options)?;
         isolation::discard_ports(&mut options);
         self.resources.apply(&mut options, conf)?;

@@ -129,6 +129,9 @@ fn human(event: &Event, whole_ids: bool) -> String {
     match event.kind.as_str() {
         "container" | "pod" => {
             let mut line = format!("{head} {id} (image={}, name={}", event.image, event.name);
+            if !event.pod.is_empty() {
+                line.push_str(&[", pod_id=", &event.pod].concat());
+            }
             if !event.health_status.is_empty() {
                 let streak = event.health_failing_streak.to_string();
                 for (key, value) in [
@@ -172,6 +175,8 @@ struct Row<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     image: &'a str,
     name: &'a str,
+    #[serde(rename = "PodID", skip_serializing_if = "str::is_empty")]
+    pod: &'a str,
     status: &'a str,
     time: String,
     #[serde(rename = "time")]
@@ -195,6 +200,7 @@ impl<'a> Row<'a> {
             id: &event.id,
             image: &event.image,
             name: &event.name,
+            pod: &event.pod,
             status: &event.action,
             time: units::rfc3339_local(event.time),
             seconds: since.as_secs(),

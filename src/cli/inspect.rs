@@ -1,12 +1,12 @@
-//! `kelp inspect`: everything about a container, an image or a volume, as JSON or by a template.
+//! `kelp inspect`: everything about a container, an image, a volume or a pod, as JSON or by a template.
 
 use kelp_engine::{Engine, Error, Kind};
 use kelp_format::render::{json, object};
 use serde_json::Value;
 
-use super::{container_inspect, exit, image_inspect, output, volume_inspect};
+use super::{container_inspect, exit, image_inspect, output, pod_inspect, volume_inspect};
 
-/// Show everything about containers, images and volumes
+/// Show everything about containers, images, volumes and pods
 #[derive(clap::Args)]
 pub struct Args {
     /// json, or a Go template
@@ -48,6 +48,7 @@ enum ObjectKind {
     All,
     Container,
     Image,
+    Pod,
     Volume,
 }
 
@@ -101,12 +102,15 @@ fn describe(engine: &Engine, name: &str, kind: ObjectKind, size: bool) -> anyhow
     let container = || container_inspect::describe(engine, name, size);
     let image = || image_inspect::describe(engine, name);
     let volume = || volume(engine, name);
+    let pod = || pod_inspect::describe(engine, name);
     match kind {
         ObjectKind::Container => container(),
         ObjectKind::Image => image(),
+        ObjectKind::Pod => pod(),
         ObjectKind::Volume => volume(),
         ObjectKind::All => {
-            let kinds: [&dyn Fn() -> anyhow::Result<Value>; 3] = [&container, &image, &volume];
+            let kinds: [&dyn Fn() -> anyhow::Result<Value>; 4] =
+                [&container, &image, &volume, &pod];
             for describe in kinds {
                 match describe() {
                     Err(error) if is_absent(&error) => {}

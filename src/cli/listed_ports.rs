@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use kelp_engine::Engine;
 use kelp_engine::container::list::Summary;
 use kelp_engine::network::PublishedPort;
+use kelp_engine::pod::{Membership, Shared};
 use serde::Serialize;
 
 /// Ports of one protocol: `80`, `80/udp`, `8000-8010/tcp`.
@@ -46,6 +48,12 @@ impl fmt::Display for Ports {
             write!(formatter, "{}-{}/{}", self.first, self.last, self.protocol)
         }
     }
+}
+
+/// The ports of a container that has the network of its pod: those of the infra container.
+pub fn of_pod(engine: &Engine, pod: Option<&Membership>) -> Option<Vec<PublishedPort>> {
+    let infra = pod?.infra_with(Shared::Net)?;
+    Some(engine.config(infra).ok()?.options.publish)
 }
 
 /// The ports that are published.

@@ -13,6 +13,19 @@ use super::time_argument;
 /// Show the output of containers
 #[derive(clap::Args)]
 pub struct Args {
+    #[command(flatten)]
+    flags: LogFlags,
+    /// Use the container that was created last
+    #[arg(short, long, conflicts_with = "containers")]
+    latest: bool,
+    /// Names or IDs of containers
+    #[arg(value_name = "CONTAINER", required_unless_present = "latest")]
+    containers: Vec<String>,
+}
+
+/// What is shown, and how.
+#[derive(clap::Args)]
+pub struct LogFlags {
     /// Go on until the container has ended
     #[arg(short, long)]
     follow: bool,
@@ -39,16 +52,23 @@ pub struct Args {
     /// Show the names of containers in colors
     #[arg(long)]
     color: bool,
-    /// Use the container that was created last
-    #[arg(short, long, conflicts_with = "containers")]
-    latest: bool,
-    /// Names or IDs of containers
-    #[arg(value_name = "CONTAINER", required_unless_present = "latest")]
-    containers: Vec<String>,
 }
 
 /// Runs it; the exit code.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    let mut ids = args
+        .containers
+        .iter()
+        .map(|name| engine.find_container(name))
+        .collect::<Result<Vec<_>, _>>()?;
+    if args.latest {
+        ids.push(engine.latest_container()?);
+    }
+    show(engine, &args.flags, &ids)
+}
+
+/// Shows what these containers wrote; the exit code.
+pub fn show(engine: &Engine, args: &LogFlags, ids: &[ContainerId]) -> anyhow::Result<i32> {
     let time = |text: &Option<String>| {
         text.as_deref()
             .map(time_argument::parse)
@@ -61,14 +81,6 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         since: time(&args.since)?,
         until: time(&args.until)?,
     };
-    let mut ids = args
-        .containers
-        .iter()
-        .map(|name| engine.find_container(name))
-        .collect::<Result<Vec<_>, _>>()?;
-    if args.latest {
-        ids.push(engine.latest_container()?);
-    }
     let is_many = ids.len() > 1;
     let mut outputs = Vec::new();
     for (number, id) in ids.iter().enumerate() {

@@ -59,6 +59,18 @@ mod mount;
 mod outline;
 pub mod output;
 mod pause;
+mod pod;
+mod pod_create;
+mod pod_inspect;
+mod pod_logs;
+mod pod_prune;
+mod pod_ps;
+mod pod_rm;
+mod pod_selection;
+mod pod_signal;
+mod pod_start;
+mod pod_stats;
+mod pod_top;
 mod port;
 mod ps;
 mod ps_row;
@@ -149,6 +161,7 @@ enum Command {
     Login(login::LoginArgs),
     Logout(login::LogoutArgs),
     Manifest(manifest::Args),
+    Pod(pod::Args),
     Pull(pull::Args),
     Push(push::Args),
     Quadlet(quadlet::Args),
@@ -242,6 +255,7 @@ fn dispatch(
         Command::Login(args) => login::login(engine, args),
         Command::Logout(args) => login::logout(engine, &args),
         Command::Manifest(args) => manifest::run(engine, args),
+        Command::Pod(args) => pod::run(engine, before, args),
         Command::Pull(args) => pull::run(engine, args),
         Command::Push(args) => push::run(engine, &args),
         Command::Quadlet(args) => quadlet::run(engine, &Kelp::command(), args),

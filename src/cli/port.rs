@@ -1,9 +1,10 @@
 //! `kelp port`: the published ports of containers.
 
+use kelp_engine::container::Config;
 use kelp_engine::network::ports::{Protocol, PublishedPort};
 use kelp_engine::{Engine, Status};
 
-use super::output;
+use super::{listed_ports, output};
 
 /// List port mappings of a container
 #[derive(clap::Args)]
@@ -28,7 +29,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         );
         for config in engine.containers() {
             if engine.status(&config.id)? == Status::Running {
-                for line in lines(&config.options.publish) {
+                for line in lines(&published(engine, &config)) {
                     output::line(format_args!("{}\t{line}", config.id.short()))?;
                 }
             }
@@ -44,7 +45,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
             name.ok_or_else(|| anyhow::anyhow!("you must supply a running container name or id"))?;
         engine.find_container(name)?
     };
-    let published = engine.config(&id)?.options.publish;
+    let published = published(engine, &engine.config(&id)?);
     let Some(wanted) = words.next() else {
         for line in lines(&published) {
             output::line(line)?;
@@ -59,6 +60,12 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         output::line(place)?;
     }
     Ok(0)
+}
+
+/// The ports of a container; of one that has its pod's network, those of that.
+fn published(engine: &Engine, config: &Config) -> Vec<PublishedPort> {
+    let options = &config.options;
+    listed_ports::of_pod(engine, options.pod.as_ref()).unwrap_or_else(|| options.publish.clone())
 }
 
 /// Every port with its place on the host: `80/tcp -> 0.0.0.0:8080`.

@@ -3,15 +3,15 @@
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use anyhow::bail;
 use kelp_engine::Engine;
 use kelp_engine::container::list::Listed;
 use kelp_format::render::json;
 use kelp_format::{Format, render};
 
 use super::container_filter;
+use super::listed_ports;
 use super::output;
-use super::ps_row::{Json, Row};
+use super::ps_row::{Json, PodNames, Row};
 
 /// List containers
 #[derive(clap::Args)]
@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(short, long)]
     all: bool,
     /// Show containers that fit: id, name, label, status, ancestor, before, since, until, exited,
-    /// command, volume, network, publish, expose, restart-policy or should-start-on-boot, as KEY=VALUE
+    /// command, volume, network, pod, publish, expose, restart-policy or should-start-on-boot, as KEY=VALUE
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<String>,
     /// json, table, or a Go template
@@ -89,7 +89,8 @@ const HEADERS: &[(&str, &str)] = &[
     ("StartedAt", "STARTED"),
     ("ExitedAt", "EXITED"),
     ("ExitCode", "EXIT CODE"),
-    ("PodName", "POD NAME"),
+    ("Pod", "POD ID"),
+    ("PodName", "PODNAME"),
     ("RunningFor", "CREATED"),
     ("CGROUPNS", "CGROUPNS"),
     ("PIDNS", "PIDNS"),
@@ -102,9 +103,6 @@ const HEADERS: &[(&str, &str)] = &[
 /// Prints the list.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let _ = (args.sync, args.external);
-    if args.pod {
-        bail!("kelp has no pods yet: leave --pod out");
-    }
     let Some(seconds) = args.watch else {
         output::text(text(engine, args)?)?;
         return Ok(0);
@@ -133,24 +131,31 @@ fn text(engine: &Engine, args: &Args) -> anyhow::Result<String> {
         }
         return Ok(text);
     }
-    let with_size = format!("{COLUMNS}\t{{{{.Size}}}}");
-    let columns = match (args.ns, args.size) {
-        (true, _) => NAMESPACE_COLUMNS,
-        (false, true) => &with_size,
-        (false, false) => COLUMNS,
+    let mut columns = if args.ns {
+        NAMESPACE_COLUMNS.to_owned()
+    } else {
+        COLUMNS.to_owned()
     };
+    if args.pod {
+        columns.push_str("\t{{.Pod}}\t{{.PodName}}");
+    }
+    if args.size && !args.ns {
+        columns.push_str("\t{{.Size}}");
+    }
+    let pods = PodNames::look_up(engine, &list);
     let sizes = |listed: &Listed| args.size.then(|| engine.listed_sizes(&listed.summary));
-    let format = Format::parse(args.format.as_deref().unwrap_or_default(), columns);
+    let format = Format::parse(args.format.as_deref().unwrap_or_default(), &columns);
     if format == Format::Json {
         let rows: Vec<_> = list
             .iter()
-            .map(|listed| Json::new(listed, now, sizes(listed)))
+            .map(|listed| Json::new(listed, now, sizes(listed), &pods))
             .collect();
         return Ok(json(&rows)? + "\n");
     }
     if is_json_of_row(&format) {
         let lines = list.iter().map(|listed| {
-            serde_json::to_string(&Json::new(listed, now, sizes(listed))).map(|line| line + "\n")
+            serde_json::to_string(&Json::new(listed, now, sizes(listed), &pods))
+                .map(|line| line + "\n")
         });
         return Ok(lines.collect::<Result<_, _>>()?);
     }
@@ -158,7 +163,7 @@ fn text(engine: &Engine, args: &Args) -> anyhow::Result<String> {
     let namespaces = args.ns || args.format.is_some();
     let rows: Vec<_> = list
         .iter()
-        .map(|listed| Row::new(listed, now, args.no_trunc, namespaces, sizes(listed)))
+        .map(|listed| Row::new(listed, now, args.no_trunc, namespaces, sizes(listed), &pods))
         .collect();
     Ok(render(&rows, &format, HEADERS, !args.noheading)?)
 }
@@ -175,11 +180,22 @@ fn chosen(engine: &Engine, args: &Args, now: SystemTime) -> anyhow::Result<Vec<L
     let all = args.all || last.is_some() || filters.has("status") || filters.has("exited");
     let mut list = engine.list_containers(all);
     container_filter::retain(engine, &filters, &mut list, now)?;
+    show_ports_of_pods(engine, &mut list);
     if let Some(last) = last {
         list.drain(..list.len().saturating_sub(last));
     }
     sort(engine, &mut list, args.sort);
     Ok(list)
+}
+
+/// What a container that has its pod's network serves is where the infra container's ports are.
+fn show_ports_of_pods(engine: &Engine, list: &mut [Listed]) {
+    for listed in list {
+        let options = &mut listed.summary.options;
+        if let Some(ports) = listed_ports::of_pod(engine, options.pod.as_ref()) {
+            options.publish = ports;
+        }
+    }
 }
 
 fn sort(engine: &Engine, list: &mut [Listed], by: Sort) {

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::SystemTime;
 
-use kelp_engine::Status;
 use kelp_engine::container::inspect::Sizes;
 use kelp_engine::container::list::Listed;
 use kelp_engine::network::Mode;
+use kelp_engine::pod::Role;
+use kelp_engine::{Engine, Status};
 use kelp_format::units;
 use serde::Serialize;
 
@@ -120,13 +121,20 @@ impl Row {
         whole: bool,
         with_namespaces: bool,
         sizes: Option<Sizes>,
+        pods: &PodNames,
     ) -> Self {
         let summary = &listed.summary;
+        let (pod, pod_name) = pods.of(listed);
         let (created, ago) = (
             units::go_time(summary.created),
             units::ago(summary.created, now),
         );
-        let mut command = summary.command.join(" ");
+        // That of an infra container is nobody's, and podman shows none.
+        let mut command = if is_infra(listed) {
+            String::new()
+        } else {
+            summary.command.join(" ")
+        };
         let mut mounts = mounts(listed).join(",");
         if !whole {
             cut(&mut command, COMMAND);
@@ -162,11 +170,11 @@ impl Row {
             exited_at: exited_at(listed),
             started_at: started_at(listed),
             auto_remove: summary.options.remove,
-            is_infra: false,
+            is_infra: is_infra(listed),
             restarts: restarts(listed),
             size: sizes.map(size).unwrap_or_default(),
-            pod: String::new(),
-            pod_name: String::new(),
+            pod: pod.get(..12).filter(|_| !whole).unwrap_or(pod).to_owned(),
+            pod_name: pod_name.to_owned(),
             cid_file: cid_file(listed),
             all_namespaces: namespaces.clone(),
             namespaces,
@@ -176,8 +184,9 @@ impl Row {
 
 impl Json {
     /// From the engine's.
-    pub fn new(listed: &Listed, now: SystemTime, sizes: Option<Sizes>) -> Self {
+    pub fn new(listed: &Listed, now: SystemTime, sizes: Option<Sizes>, pods: &PodNames) -> Self {
         let summary = &listed.summary;
+        let (pod, pod_name) = pods.of(listed);
         let networks = match network(listed) {
             "host" | "none" | "" => Vec::new(),
             name => vec![name.to_owned()],
@@ -195,15 +204,15 @@ impl Json {
             id: summary.id.to_string(),
             image: summary.image_name.clone(),
             image_id: summary.image_id.clone(),
-            is_infra: false,
+            is_infra: is_infra(listed),
             labels: (!summary.labels.is_empty()).then(|| summary.labels.clone()),
             mounts: mounts(listed),
             names: vec![summary.name.clone()],
             namespaces: BTreeMap::new(),
             networks,
             pid: pid(listed),
-            pod: String::new(),
-            pod_name: String::new(),
+            pod: pod.to_owned(),
+            pod_name: pod_name.to_owned(),
             ports: listed_ports::objects(&summary.options.publish),
             restarts: restarts(listed),
             size: sizes.map(SizeObject::from),
@@ -224,7 +233,37 @@ fn size(sizes: Sizes) -> String {
     format!("{written} (virtual {total})")
 }
 
-fn restarts(listed: &Listed) -> u32 {
+fn is_infra(listed: &Listed) -> bool {
+    let pod = listed.summary.options.pod.as_ref();
+    pod.is_some_and(|pod| pod.role == Role::Infra)
+}
+
+/// The names of the pods that containers are in.
+#[derive(Default)]
+pub struct PodNames(BTreeMap<String, String>);
+
+impl PodNames {
+    /// Looks for those of a list.
+    pub fn look_up(engine: &Engine, list: &[Listed]) -> Self {
+        let mut names = BTreeMap::new();
+        for pod in list.iter().filter_map(|it| it.summary.options.pod.as_ref()) {
+            names
+                .entry(pod.pod.clone())
+                .or_insert_with(|| engine.pod_name(&pod.pod).unwrap_or_default());
+        }
+        Self(names)
+    }
+
+    /// The id and the name of a container's pod; nothing for one that is in none.
+    fn of(&self, listed: &Listed) -> (&str, &str) {
+        let pod = listed.summary.options.pod.as_ref();
+        let found = pod.and_then(|pod| self.0.get_key_value(&pod.pod));
+        found.map_or(("", ""), |(id, name)| (id, name))
+    }
+}
+
+/// How often it was started again by its restart policy.
+pub fn restarts(listed: &Listed) -> u32 {
     let run = listed.run.as_ref().map(|run| run.restarts);
     let exit = listed.exit.as_ref().map(|exit| exit.restarts);
     run.or(exit).unwrap_or(0)

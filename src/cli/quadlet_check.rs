@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Command, FromArgMatches};
 use kelp_quadlet::{DropIns, Finding, Grammar, Set, Source, check, load, load_file, unit_name};
 
-use super::{Kelp, command_line, container, exit, output, quadlet, usage_error};
+use super::{Kelp, command_line, container, exit, output, pod, quadlet, usage_error};
 
 /// Tell what is wrong in Quadlet files, each with its line; 1 if anything is
 #[derive(clap::Args)]
@@ -131,6 +131,9 @@ fn refusal(kelp: &Command, command: &[&str], words: &[String]) -> Option<String>
         super::Command::Pull(args) => args.check(),
         super::Command::Artifact(args) => args.check(),
         super::Command::Volume(args) => args.check(),
+        super::Command::Pod(pod::Args {
+            command: pod::Command::Create(args),
+        }) => args.check(),
         _ => Ok(()),
     };
     // A file that is to be read may be there when the service starts.
@@ -252,6 +255,14 @@ mod tests {
                 Some("there is no volume driver nfs"),
             ),
             (&["volume", "create"], &["--label", "a=b"], None),
+            (&["pod", "create"], &["--replace", "--name", "crew"], None),
+            (
+                &["pod", "create"],
+                &["--name", "crew", "--publish", "x"],
+                Some(
+                    "invalid port \"x\": a port is [[IP:][HOST]:]CONTAINER[/tcp|/udp], each one or FIRST-LAST",
+                ),
+            ),
         ] {
             let words: Vec<_> = words.iter().map(|&word| word.to_owned()).collect();
             let found = refusal(&kelp, command, &words);

@@ -1,6 +1,7 @@
 //! `kelp rm`: containers are removed.
 
 use kelp_engine::container::remove::RemoveOptions;
+use kelp_engine::pod::remove::RemovePod;
 use kelp_engine::{ContainerId, Engine, Error, Kind};
 
 use super::selection::{Selection, report};
@@ -65,6 +66,14 @@ fn remove(engine: &Engine, id: &ContainerId, args: &Args) -> Result<(), Error> {
         timeout: args.time.map(timeout),
         volumes: args.volumes,
         needed: false,
+        with_pod: false,
     };
+    if let Some(pod) = engine.pod_at_its_end(id).filter(|_| args.all) {
+        let options = RemovePod {
+            force: options.force,
+            timeout: options.timeout,
+        };
+        return engine.remove_pod(&pod, &options);
+    }
     engine.remove_container(id, &options)
 }

@@ -5,7 +5,7 @@ use kelp_engine::sockets::Sockets;
 use kelp_engine::terminal::{End, Options, Other, Session};
 use kelp_engine::{Engine, Kind};
 
-use super::create_flags::{CreateFlags, Stream};
+use super::create_flags::{CreateFlags, Stream, pod};
 use super::output;
 use super::runtime_flags::RuntimeFlags;
 
@@ -79,6 +79,7 @@ pub fn run(engine: &Engine, runtime: &RuntimeFlags, args: &Args) -> anyhow::Resu
     if options.rootfs.is_none() {
         engine.ensure_image(&options.image, &pull)?;
     }
+    pod::make_new(engine, runtime, &mut options)?;
     let (session, mut pipes) = Session::new(attach)?;
     pipes.preserved_fds = args.preserve_fds;
     pipes.sockets = Sockets::of_this_process();

@@ -6,7 +6,7 @@ use kelp_engine::runtime::{Foreign, find, flag};
 const ENGINE: &str = "engine";
 
 /// The flags.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Debug, Default)]
 pub struct RuntimeFlags {
     /// The OCI runtime that makes containers: kelp, a name such as crun, or a path
     #[arg(long, value_name = "NAME|PATH")]

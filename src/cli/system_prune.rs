@@ -44,16 +44,24 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
         return Ok(0);
     }
     let before = sizes(engine)?;
+    let mut errors = Vec::new();
+    let mut pods = Vec::new();
+    if args.filter.is_empty() {
+        let pruned = engine.prune_pods();
+        pods.extend(pruned.removed.iter().map(ToString::to_string));
+        errors.extend(pruned.errors);
+    }
     let pruned = engine.prune_containers(&filter);
     let containers: Vec<_> = pruned.removed.iter().map(ToString::to_string).collect();
     let images = engine.prune_images(args.all, &|image| image_filter.holds(image))?;
-    let mut errors = pruned.errors;
+    errors.extend(pruned.errors);
     let volumes = if args.volumes {
         prune_volumes(engine, &args.filter, &mut errors)?
     } else {
         Vec::new()
     };
     for (title, names) in [
+        ("Deleted Pods", &pods),
         ("Deleted Containers", &containers),
         ("Deleted Images", &images),
         ("Deleted Volumes", &volumes),

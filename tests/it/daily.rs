@@ -223,8 +223,8 @@ fn help_is_a_command_and_what_is_missing_is_said_to_be() {
     }
     for (words, said) in [
         (
-            &["pod", "ps"][..],
-            "Error: pod is not supported by kelp yet",
+            &["pod", "clone", "x"][..],
+            "Error: pod clone is not supported by kelp yet",
         ),
         (
             &["image", "scp", "x"],

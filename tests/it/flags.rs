@@ -62,8 +62,8 @@ fn a_flag_that_is_none_is_named() {
             "invalid argument \"perhaps\" for \"--rm\" flag: use true or false\nSee 'kelp run --help'",
         ),
         (
-            &["run", "--pod", "p", &image],
-            "--pod is not supported by kelp yet: there are no pods",
+            &["pod", "create", "--memory=1g"],
+            "--memory is not supported by kelp yet: a pod has no cgroup of its own; give the limit to its containers",
         ),
         (
             &["create", "--secret=x", &image],

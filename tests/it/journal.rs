@@ -105,6 +105,45 @@ pub(crate) fn numbers(count: u32) -> String {
 }
 
 #[test]
+fn a_units_output_is_in_the_journal_where_nothing_else_is_said() {
+    let Some(mut journal) = Journal::new() else {
+        return;
+    };
+    let image = journal.image.clone();
+    let unit = "PODMAN_SYSTEMD_UNIT=web.service";
+    for (unit, flags, driver) in [
+        (unit, "", "journald"),
+        (unit, "--log-opt=tag=web", "journald"),
+        (unit, "--log-driver=k8s-file", "k8s-file"),
+        (unit, "--log-opt=max-size=1m", "k8s-file"),
+        ("", "", "k8s-file"),
+    ] {
+        let create = format!("env {unit} $kelp create --name=web {flags} {image} echo said");
+        journal.ask(&create);
+        let seen = journal.ask("$kelp inspect -f {{.HostConfig.LogConfig.Type}} web");
+        assert_eq!(seen.trim(), driver, "{unit} {flags}");
+        journal.ask("$kelp start web && $kelp wait web");
+        assert_eq!(journal.text("web"), "said\n", "{unit} {flags}");
+        journal.ask("$kelp rm web");
+    }
+    journal.end();
+}
+
+#[test]
+fn without_a_journal_a_units_output_is_in_a_file() {
+    let Some(mut journal) = Journal::without() else {
+        return;
+    };
+    let image = journal.image.clone();
+    journal.ask(&format!(
+        "PODMAN_SYSTEMD_UNIT=web.service $kelp run --name=web {image} echo said"
+    ));
+    assert_eq!(journal.text("web"), "said\n");
+    journal.ask("$kelp rm web");
+    journal.session.end();
+}
+
+#[test]
 fn entries_have_the_fields_that_other_engines_give_theirs() {
     let Some(mut journal) = Journal::new() else {
         return;

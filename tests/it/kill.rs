@@ -245,6 +245,7 @@ impl Scene {
             (data.join("blobs/partial"), 0),
             (data.join("trash"), 0),
             (data.join("volumes"), 0),
+            (data.join("pods"), 0),
             (data.join("containers"), keepers.len()),
             (data.join("names"), keepers.len()),
             (runtime.join("c"), keepers.len()),
@@ -318,6 +319,7 @@ mod artifacts;
 pub(crate) mod combination;
 mod image;
 mod lists;
+mod pods;
 mod remover;
 mod repair;
 mod run;

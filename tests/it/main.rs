@@ -56,6 +56,7 @@ mod network;
 mod notify;
 mod oci;
 mod podman;
+mod pods;
 mod probe;
 mod pull;
 mod quadlet;

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::{Value, json};
+
 use crate::env::Env;
 use crate::kill::combination::kill_all;
 
@@ -226,4 +228,39 @@ fn requirements_that_can_not_be_met_are_refused() {
         assert!(line.contains(part), "{flag}: {line}");
     }
     assert_eq!(env.kelp(&["rm", "plain"]).succeeds(), "plain\n");
+}
+
+/// No command makes such records.
+#[test]
+fn a_circle_in_damaged_records_is_refused_and_can_be_removed() {
+    let Some(env) = Env::new() else { return };
+    create(&env, "one", &[], SLEEP);
+    create(&env, "two", &["--requires=one"], SLEEP);
+    let id = |name: &str| {
+        let shown = env.kelp(&["inspect", "-f", "{{.Id}}", name]).succeeds();
+        shown.trim_end().to_owned()
+    };
+    let (one, two) = (id("one"), id("two"));
+    let path = |id: &str| env.path(&format!("d/kelp/containers/{id}"));
+    let file = path(&one).join("config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    config["options"]["requires"] = json!([{"container": two, "until": "service_started"}]);
+    fs::write(&file, config.to_string()).unwrap();
+    fs::create_dir(path(&two).join("needed")).unwrap();
+    fs::write(path(&two).join("needed").join(&one), "").unwrap();
+    for words in [&["start", "one"][..], &["start", "-a", "two"]] {
+        let line = env.kelp(words).fails(125);
+        assert!(
+            line.starts_with("Error: damaged records: containers need each other in a circle: "),
+            "{line}"
+        );
+    }
+    for words in [
+        &["ps", "-a"][..],
+        &["stop", "-a"],
+        &["rm", "-f", "--depend", "one"],
+    ] {
+        env.kelp(words).succeeds();
+    }
+    assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
 }

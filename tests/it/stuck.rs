@@ -9,6 +9,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::SocketAddrUnix;
@@ -52,26 +53,61 @@ impl Server {
         }
     }
 
-    /// Reads a request; its number.
-    fn request(&mut self) -> [u8; 8] {
+    /// Reads a request: what it is, and its number.
+    fn request(&mut self) -> (u32, [u8; 8]) {
         let mut request = [0; 8 << 10];
         let length = self.device.read(&mut request).unwrap();
         assert!(length >= 40, "fuse_in_header of linux/fuse.h");
-        request[8..16].try_into().unwrap()
+        let what = u32::from_ne_bytes(request[4..8].try_into().unwrap());
+        (what, request[8..16].try_into().unwrap())
     }
 
     /// Answers the first request, FUSE_INIT, and then reads one that it does not answer.
     fn holds_a_request(&mut self) {
-        let unique = self.request();
-        // fuse_out_header and fuse_init_out of linux/fuse.h: protocol 7.31, and writes of a page.
-        let mut answer = [0; 16 + 64];
-        answer[0..4].copy_from_slice(&80_u32.to_ne_bytes());
-        answer[8..16].copy_from_slice(&unique);
-        answer[16..20].copy_from_slice(&7_u32.to_ne_bytes());
-        answer[20..24].copy_from_slice(&31_u32.to_ne_bytes());
-        answer[36..40].copy_from_slice(&4096_u32.to_ne_bytes());
-        self.device.write_all(&answer).unwrap();
+        let (_, unique) = self.request();
+        self.answer_init(unique);
         self.request();
+    }
+
+    /// Answers a request: fuse_out_header of linux/fuse.h, and what follows that.
+    fn answer(&mut self, unique: [u8; 8], body: &[u8]) {
+        let length = u32::try_from(16 + body.len()).unwrap();
+        let header = [&length.to_ne_bytes()[..], &[0; 4], &unique].concat();
+        self.device.write_all(&[&header, body].concat()).unwrap();
+    }
+
+    /// fuse_init_out: protocol 7.31, and writes of a page.
+    fn answer_init(&mut self, unique: [u8; 8]) {
+        let mut body = [0; 64];
+        body[0..4].copy_from_slice(&7_u32.to_ne_bytes());
+        body[4..8].copy_from_slice(&31_u32.to_ne_bytes());
+        body[20..24].copy_from_slice(&4096_u32.to_ne_bytes());
+        self.answer(unique, &body);
+    }
+
+    /// Serves a file until who has it open gives it up; the request that tells of that is not answered.
+    fn serves_until_a_flush(&mut self) -> [u8; 8] {
+        loop {
+            let (what, unique) = self.request();
+            match what {
+                // FUSE_LOOKUP and fuse_entry_out: a regular file, number 2.
+                1 => {
+                    let mut body = [0; 128];
+                    body[0..8].copy_from_slice(&2_u64.to_ne_bytes());
+                    body[40..48].copy_from_slice(&2_u64.to_ne_bytes());
+                    body[100..104].copy_from_slice(&0o100_644_u32.to_ne_bytes());
+                    body[104..108].copy_from_slice(&1_u32.to_ne_bytes());
+                    self.answer(unique, &body);
+                }
+                // FUSE_FORGET has no answer.
+                2 => {}
+                // FUSE_OPEN and fuse_open_out.
+                14 => self.answer(unique, &[0; 16]),
+                25 => return unique,
+                26 => self.answer_init(unique),
+                other => panic!("request {other}"),
+            }
+        }
     }
 }
 
@@ -85,23 +121,7 @@ struct Stuck {
 impl Stuck {
     /// Starts one with these flags. In a file system that was never served, a fatal signal ends it.
     fn start(env: &Env, name: &str, flags: &[&str], looks: &str, is_served: bool) -> Self {
-        let shared = env.path(&format!("h/{name}"));
-        fs::create_dir(&shared).unwrap();
-        make_fifo(&shared.join("mounted"));
-        make_fifo(&shared.join("go"));
-        let volume = format!("{}:/shared", shared.display());
-        let image = env.busybox();
-        let run = ["run", "-d", "--network=none", "--name", name, "-v", &volume];
-        let rights = ["--device=/dev/fuse", "--cap-add=SYS_ADMIN"];
-        let script = format!("{HANGS}; {looks}");
-        let program = [image.as_str(), "sh", "-c", &script];
-        env.kelp(&[&run[..], &rights, flags, &program].concat())
-            .succeeds();
-        let said = fs::read_to_string(shared.join("mounted")).unwrap();
-        assert_eq!(said, "mounted\n");
-        let first = show(env, "{{.State.Pid}}", name).parse().unwrap();
-        let mut server = Server::of(first);
-        fs::write(shared.join("go"), "go\n").unwrap();
+        let (first, mut server) = serve(env, name, flags, looks);
         if is_served {
             server.holds_a_request();
         }
@@ -125,6 +145,29 @@ impl Stuck {
         drop(self.server);
         wait_until("it has ended", || state_of(self.process).is_none());
     }
+}
+
+/// Starts a container that has mounted a file system and does something with it then; its first process, and the
+/// other end.
+fn serve(env: &Env, name: &str, flags: &[&str], does: &str) -> (u32, Server) {
+    let shared = env.path(&format!("h/{name}"));
+    fs::create_dir(&shared).unwrap();
+    make_fifo(&shared.join("mounted"));
+    make_fifo(&shared.join("go"));
+    let volume = format!("{}:/shared", shared.display());
+    let image = env.busybox();
+    let run = ["run", "-d", "--network=none", "--name", name, "-v", &volume];
+    let rights = ["--device=/dev/fuse", "--cap-add=SYS_ADMIN"];
+    let script = format!("{HANGS}; {does}");
+    let program = [image.as_str(), "sh", "-c", &script];
+    env.kelp(&[&run[..], &rights, flags, &program].concat())
+        .succeeds();
+    let said = fs::read_to_string(shared.join("mounted")).unwrap();
+    assert_eq!(said, "mounted\n");
+    let first = show(env, "{{.State.Pid}}", name).parse().unwrap();
+    let server = Server::of(first);
+    fs::write(shared.join("go"), "go\n").unwrap();
+    (first, server)
 }
 
 fn signal(process: u32, signal: Signal) {
@@ -262,6 +305,41 @@ fn a_program_that_hangs_in_the_kernel_holds_up_nobody_and_is_told_of() {
     });
     env.kelp(&["rm", "first"]).succeeds();
     env.kelp(&["rm", "-f", "-t0", "other"]).succeeds();
+}
+
+/// Who gives a file up waits until the file system has taken notice, in state D, also on its way out.
+#[test]
+fn a_program_that_takes_long_to_end_is_waited_for() {
+    let Some(env) = Env::new() else { return };
+    if no_fuse() {
+        return;
+    }
+    for (end, said) in [
+        (&["stop", "-t0", "slow"][..], "slow\n"),
+        (&["kill", "slow"], "slow\n"),
+        (&["rm", "-f", "-t0", "slow"], "slow\n"),
+    ] {
+        // The first free number: another one would be a copy, and the first would be given up at once.
+        let does = "exec 3</mnt/file; exec sleep 100000";
+        let (_, mut server) = serve(&env, "slow", &[], does);
+        let served = thread::spawn(move || {
+            let unique = server.serves_until_a_flush();
+            // Longer than what does not hang is given.
+            thread::sleep(Duration::from_secs(6));
+            server.answer(unique, &[]);
+            server
+        });
+        wait_until("it has the file open", || {
+            quick(&env, &["top", "slow", "comm"]).contains("sleep")
+        });
+        assert_eq!(env.kelp(end).succeeds(), said);
+        served.join().unwrap();
+        if end[0] != "rm" {
+            assert_eq!(states(&env), "slow exited 137");
+            env.kelp(&["rm", "slow"]).succeeds();
+        }
+        fs::remove_dir_all(env.path("h/slow")).unwrap();
+    }
 }
 
 #[test]

@@ -89,6 +89,14 @@ impl Error {
         }
     }
 
+    /// The same error with what it was in the way of before it.
+    pub(crate) fn before(self, what: &str) -> Self {
+        Self {
+            text: format!("{what}: {}", self.text),
+            ..self
+        }
+    }
+
     fn with(kind: Kind, error: impl std::error::Error + Send + Sync + 'static) -> Self {
         let text = error.to_string();
         Self {
@@ -117,8 +125,8 @@ impl From<kelp_state::Error> for Error {
     fn from(error: kelp_state::Error) -> Self {
         use kelp_state::Error as E;
         let kind = match &error {
-            E::NotFound(_) => Kind::NotFound,
-            E::NameInUse { .. } | E::Busy => Kind::Conflict,
+            E::NotFound(_) | E::NoSuchPod(_) => Kind::NotFound,
+            E::NameInUse { .. } | E::NameOfPod { .. } | E::Busy => Kind::Conflict,
             E::Ambiguous(_) | E::InvalidName(_) => Kind::Invalid,
             E::Insecure { .. } | E::Io { .. } | E::Json { .. } => Kind::Failed,
         };

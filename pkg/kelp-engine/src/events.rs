@@ -11,6 +11,7 @@ pub use kelp_state::events::{Event, append};
 use rustix::fs::inotify::WatchFlags;
 
 use crate::container::Config;
+use crate::pod::PodConfig;
 use crate::watch::{Watch, Woken};
 use crate::{Engine, Error};
 
@@ -35,6 +36,8 @@ impl Engine {
     pub(crate) fn note_code(&self, action: &str, config: &Config, exit_code: Option<i32>) {
         let mut event = Event::now("container", action, config.id.as_str(), &config.name);
         config.image_name.clone_into(&mut event.image);
+        let pod = config.options.pod.as_ref();
+        event.pod = pod.map(|pod| pod.pod.clone()).unwrap_or_default();
         event.attributes.clone_from(&config.labels);
         event.exit_code = exit_code;
         append(&self.paths, &event);
@@ -50,6 +53,13 @@ impl Engine {
     /// Notes that something happened to an image, or to one of its names.
     pub(crate) fn note_image(&self, action: &str, id: &str, name: &str) {
         append(&self.paths, &Event::now("image", action, id, name));
+    }
+
+    /// Notes that something happened to a pod.
+    pub(crate) fn note_pod(&self, action: &str, pod: &PodConfig) {
+        let mut event = Event::now("pod", action, pod.id.as_str(), &pod.name);
+        event.attributes.clone_from(&pod.labels);
+        append(&self.paths, &event);
     }
 
     /// Notes that something happened to a volume.

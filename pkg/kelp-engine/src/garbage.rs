@@ -31,6 +31,7 @@ impl Engine {
                 self.forget_half_made(&directory, &name);
             }
         }
+        self.forget_half_made_pods();
         name::forget_stale(&self.paths);
         for id in names_in(&self.paths.runtime.join("c")) {
             let Ok(id) = id.parse() else { continue };

@@ -20,7 +20,7 @@ use kelp_userns::UserNamespace;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
-use crate::{ContainerId, Engine, Error, container, doctor_overlay, garbage, host, unshare};
+use crate::{ContainerId, Engine, Error, container, doctor_overlay, garbage, host, pod, unshare};
 
 /// Runs the hidden role that `args` name; the exit code.
 pub fn run(args: &[String]) -> i32 {
@@ -35,6 +35,7 @@ pub fn run(args: &[String]) -> i32 {
         ["exec", id] => on_container(id, container::exec::keeper::run),
         ["empty", ..] => garbage::empty_role(&words[1..]),
         ["own", ..] => host::own_role(&words[1..]),
+        ["pause"] => pod::pause::run(),
         ["pack", id, what] => {
             on_container(id, |engine, id| container::pack::role(engine, id, what))
         }

@@ -24,6 +24,7 @@ pub mod info;
 pub mod internal;
 mod layered;
 mod own_terminal;
+pub mod pod;
 mod relay;
 mod reset;
 pub mod runtime;

@@ -18,6 +18,7 @@ use kelp_network::Mode;
 use crate::container::config::{CreateOptions, Namespace};
 use crate::container::environment::environment;
 use crate::container::system;
+use crate::pod::Shared;
 
 /// Namespaces that are joined, and their files.
 pub type Joined = HashMap<LinuxNamespaceType, PathBuf>;
@@ -343,6 +344,20 @@ pub(crate) fn mount(target: &str, kind: &str, source: &Path, options: &[&str]) -
     mount
 }
 
+/// The record whose file it is: what tells of a network or a host's name that is the pod's is the infra container's.
+fn owner_of(name: &str, options: &CreateOptions, record: &Path) -> PathBuf {
+    let what = match name {
+        "hosts" | "resolv.conf" => Shared::Net,
+        "hostname" => Shared::Uts,
+        _ => return record.to_owned(),
+    };
+    let pod = options.pod.as_ref();
+    match pod.and_then(|pod| pod.infra_with(what)) {
+        Some(infra) => record.with_file_name(infra.as_str()),
+        None => record.to_owned(),
+    }
+}
+
 /// The files of the record, at their places in the root and in every other root that is named.
 fn own_files(options: &CreateOptions, record: &Path) -> Vec<Mount> {
     let is_wanted = |name: &str| match name {
@@ -363,7 +378,7 @@ fn own_files(options: &CreateOptions, record: &Path) -> Vec<Mount> {
                 list.push(mount(
                     &place.to_string_lossy(),
                     "bind",
-                    &record.join(name),
+                    &owner_of(name, options, record).join(name),
                     &["bind", "nosuid", "nodev", writes],
                 ));
             }

@@ -82,6 +82,9 @@ fn remove(
     if let Some(file) = &launch.cid_file {
         let _ = fs::remove_file(file);
     }
+    if let Some(pod) = &launch.pod {
+        kelp_state::pod::forget(paths, &pod.id, &record.id);
+    }
     trash
 }
 
@@ -96,6 +99,11 @@ pub(crate) fn current_name(paths: &Paths, record: &Record, launch: &Launch) -> S
     launch.name.clone()
 }
 
+fn pod_of(launch: &Launch) -> String {
+    let pod = launch.pod.as_ref();
+    pod.map(|pod| pod.id.to_string()).unwrap_or_default()
+}
+
 /// Notes what happened to the container.
 pub(crate) fn note(
     paths: &Paths,
@@ -107,6 +115,7 @@ pub(crate) fn note(
 ) {
     let event = Event {
         image: launch.image.clone(),
+        pod: pod_of(launch),
         attributes: launch.labels.clone(),
         exit_code,
         ..Event::now("container", action, record.id.as_str(), name)
@@ -126,6 +135,7 @@ pub(crate) fn note_health(
     let last = health.log.last().filter(|_| is_logged);
     let event = Event {
         image: launch.image.clone(),
+        pod: pod_of(launch),
         attributes: launch.labels.clone(),
         health_status: health.status.to_string(),
         health_failing_streak: health.failing_streak,

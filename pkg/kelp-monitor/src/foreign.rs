@@ -19,7 +19,7 @@ use crate::guard::Guard;
 use crate::launch::Launch;
 use crate::life::Starter;
 use crate::protocol::FailureKind;
-use crate::start::{Ends, OwnCgroup, Running, ends, surround};
+use crate::start::{Ends, OwnCgroup, Ready, ends, set_up_network};
 
 /// How long one of the runtime's processes may live on without the container.
 const HELPERS_END: Duration = Duration::from_secs(2);
@@ -62,15 +62,33 @@ impl Drop for Kept {
     }
 }
 
-/// Starts it as [`crate::start::start`] does.
-pub(crate) fn start(
+/// A container that another runtime has created. It is gone with this, unless that one starts it.
+#[derive(Debug)]
+pub(crate) struct Created {
+    pub(crate) child: Guarded,
+    kept: Kept,
+    program: String,
+}
+
+impl Created {
+    /// Has it started.
+    pub(crate) fn start(self) -> Result<(Guarded, Kept), Error> {
+        // What ends the process, where it fails, comes before what has the rest removed.
+        let (kept, child) = (self.kept, self.child);
+        kept.stage.start(&kept.runtime, &kept.id, &self.program)?;
+        Ok((child, kept))
+    }
+}
+
+/// Has it created, as [`crate::start::prepare`] does.
+pub(crate) fn prepare(
     config: &Launch,
     (spec, plan): (&Spec, &Plan),
     runtime: &Foreign,
     record: &Record,
     cgroup: OwnCgroup,
     starter: Option<&Starter>,
-) -> Result<Running, Error> {
+) -> Result<Ready, Error> {
     let place = match cgroup.get() {
         Some(cgroup) => make_way(cgroup, runtime, config.unmapped_user)?,
         None => Place::Callers,
@@ -115,17 +133,13 @@ pub(crate) fn start(
     guard.watch(child.pidfd.as_fd());
     limit(config, runtime, cgroup.get())?;
     let streams = ends.streams(config, terminal, starter)?;
-    let network = surround(config, &child, starter)?;
-    kept.stage.start(runtime, &kept.id, &program)?;
-    Ok(Running {
+    let network = set_up_network(config, &child)?;
+    let created = Created {
         child,
-        cgroup,
-        outputs: streams.outputs,
-        input: streams.input,
-        terminal: streams.terminal,
-        network,
-        kept: Some(kept),
-    })
+        kept,
+        program,
+    };
+    Ok(Ready::new(created, network, streams, cgroup))
 }
 
 /// This process's children (proc_pid_task(5), "children"); none where the kernel does not tell.

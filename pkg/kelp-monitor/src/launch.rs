@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::HealthConfig;
 use crate::notify::Notify;
+use crate::pod::Pod;
 use crate::restart::Restart;
 
 /// Everything about a container that its monitor acts on.
@@ -72,6 +73,9 @@ pub struct Launch {
     pub timeout: Option<u64>,
     /// The signal that asks it to stop, for whoever stops it.
     pub stop_signal: i32,
+    /// The pod that it is in.
+    #[serde(default)]
+    pub pod: Option<Pod>,
     /// Anonymous volumes that are removed with a `--rm` container.
     pub anonymous_volumes: Vec<PathBuf>,
 }

@@ -21,6 +21,7 @@ pub mod log;
 pub mod notify;
 pub mod overlays;
 pub mod place;
+pub mod pod;
 pub mod protocol;
 pub mod restart;
 pub mod role;

@@ -12,15 +12,16 @@ use kelp_state::{ExitRecord, HealthRecord, Paths, Record, RunRecord, record};
 
 use crate::error::Error;
 use crate::finish::{self, exit_record, finish, note};
+use crate::launch::Launch;
 use crate::launch_file::LaunchFile;
 use crate::log::LogWriter;
 use crate::notify::Notify;
 use crate::notify::proxy::Proxy;
 use crate::place::{Choice, Place};
 use crate::protocol::{FailureKind, Reply, Streams, send};
-use crate::restart::{self, Backoff, Over};
+use crate::restart::{self, Backoff, Over, Pause};
 use crate::role::{Handed, failure_kind};
-use crate::start::{Running, start};
+use crate::start::{Ready, Running, prepare};
 use crate::watch::{Asked, Subject, Watch};
 use crate::{joined, overlays};
 
@@ -34,9 +35,9 @@ pub(crate) struct Life<'a> {
     /// What is to be done, which others may change meanwhile.
     pub(crate) file: LaunchFile,
     pub(crate) log: LogWriter,
-    pub(crate) listener: OwnedFd,
+    pub(crate) listener: &'a OwnedFd,
     /// Where the request to end arrives.
-    pub(crate) signals: OwnedFd,
+    pub(crate) signals: &'a OwnedFd,
     /// What the program gets that the monitor was started with.
     pub(crate) handed: Handed,
     /// Through which the program speaks to the service manager.
@@ -59,8 +60,25 @@ pub(crate) struct Starter {
     pub(crate) fds: Vec<OwnedFd>,
 }
 
+/// The next run, but for its program.
+struct Prepared {
+    ready: Ready,
+    /// By what it was made.
+    launch: Rc<Launch>,
+}
+
+/// What comes after a pause.
+enum Next {
+    /// Another run; a failure to make it is that run's.
+    Run(Box<Result<Prepared, Error>>),
+    /// None, for this reason.
+    None(Over),
+}
+
 /// How one run ended.
 struct End {
+    /// When its program did.
+    at: Instant,
     exit: ExitRecord,
     cgroup: Option<Cgroup>,
     clients: Vec<OwnedFd>,
@@ -79,12 +97,11 @@ impl Life<'_> {
     pub(crate) fn live(mut self, starter: Starter, alive: Alive) -> Result<i32, Error> {
         let mut first = Some(starter);
         let mut backoff = Backoff::default();
+        let mut next = self.prepare(first.as_ref());
         loop {
             let begun = Instant::now();
             let is_first = first.is_some();
-            let end = self.run(&mut first);
-            let ended = Instant::now();
-            let end = match end {
+            let end = match next.and_then(|prepared| self.run(prepared, &mut first)) {
                 Err(error) if is_first => {
                     let exit = self.failure(&error);
                     let trash = finish(
@@ -99,6 +116,7 @@ impl Life<'_> {
                     return Err(error);
                 }
                 Err(error) => End {
+                    at: Instant::now(),
                     exit: self.failure(&error),
                     cgroup: None,
                     clients: Vec::new(),
@@ -135,17 +153,17 @@ impl Life<'_> {
             }
             tell(&end.clients, code);
             finish::empty(&trash);
-            // From the end on: what it takes to record that is no part of the pause.
-            let due = ended + backoff.next(ended - begun);
-            let over = restart::pause(&self.listener, &self.signals, due);
-            match over.map_err(Error::io("wait to start the container again"))? {
-                Over::Time => {}
-                _ if self.file.launch.remove => {
+            // From one program to the next: what it takes to record the end, and to make all else of the next run, is
+            // part of the pause.
+            let pause = backoff.next(end.at.saturating_duration_since(begun));
+            next = match self.next_run(end.at + pause, restart::lead(pause))? {
+                Next::Run(prepared) => *prepared,
+                Next::None(_) if self.file.launch.remove => {
                     let launch = &self.file.launch;
                     finish::empty(&finish::give_up(self.paths, self.record, launch));
                     return Ok(0);
                 }
-                over => {
+                Next::None(over) => {
                     let exit = ExitRecord {
                         stopped: over == Over::Stopped,
                         interrupted: over == Over::Ends,
@@ -154,36 +172,64 @@ impl Life<'_> {
                     self.record.write_exit(&exit, Durability::Synced)?;
                     return Ok(0);
                 }
-            }
-            // On disk once it runs: a power cut before that is one in the pause.
-            self.record.begin(Durability::None)?;
+            };
             self.refresh();
             self.restarts += 1;
         }
     }
 
-    /// One run of the program.
-    fn run(&mut self, first: &mut Option<Starter>) -> Result<End, Error> {
+    /// Waits until the next run is due, and has it made by then.
+    fn next_run(&mut self, due: Instant, lead: Duration) -> Result<Next, Error> {
+        let what = "wait to start the container again";
+        let mut pause = Pause::new(self.listener, self.signals);
+        let early = due.checked_sub(lead).unwrap_or(due);
+        let over = pause.wait(early).map_err(Error::io(what))?;
+        if over != Over::Time {
+            return Ok(Next::None(over));
+        }
+        // On disk once it runs: a power cut before that is one in the pause.
+        self.record.begin(Durability::None)?;
+        self.refresh();
+        let prepared = self.prepare(None);
+        let over = pause.wait(due).map_err(Error::io(what))?;
+        if over == Over::Time {
+            return Ok(Next::Run(Box::new(prepared)));
+        }
+        drop(prepared);
+        let left = overlays::put_away(self.paths, self.record);
+        finish::empty(left.ok().flatten().as_slice());
+        Ok(Next::None(over))
+    }
+
+    /// Makes all of a run but its program.
+    fn prepare(&mut self, starter: Option<&Starter>) -> Result<Prepared, Error> {
         let (record, launch) = (self.record, Rc::clone(&self.file.launch));
-        let launch = &*launch;
-        let started = SystemTime::now();
         // What a monitor that was killed has left would be seen by this run.
         let left = overlays::put_away(self.paths, record);
         let left = left.map_err(Error::io("empty the container's overlays"))?;
         finish::empty(left.as_slice());
         if let Some(choice) = self.choice.take() {
-            self.place = choice.finish(record, launch, self.paths.session())?;
+            self.place = choice.finish(record, &launch, self.paths.session())?;
         }
         let joined = joined::resolve(self.paths, &launch.spec)?;
         let spec = joined.as_ref().unwrap_or(&launch.spec);
-        let running = start(self, launch, spec, first.as_ref())?;
-        drop(joined);
+        let ready = prepare(self, &launch, spec, starter)?;
+        Ok(Prepared { ready, launch })
+    }
+
+    /// One run of the program.
+    fn run(&mut self, prepared: Prepared, first: &mut Option<Starter>) -> Result<End, Error> {
+        let (record, launch) = (self.record, Rc::clone(&self.file.launch));
+        let launch = &*launch;
+        let started = SystemTime::now();
+        let running = prepared.ready.run(launch, first.as_ref())?;
         if launch.health.is_some() {
             // What the last run came to is not what this one is, as soon as anybody can see that it runs.
             record.write_health(&HealthRecord::default())?;
         }
         let run = self.write_run(&running, started)?;
-        self.catch_up(&running)?;
+        self.catch_up(&running, &prepared.launch)?;
+        drop(prepared.launch);
         let pid = run.pid;
         // Here and not by the starter: it must come before the end.
         for action in ["init", "start"] {
@@ -197,7 +243,7 @@ impl Life<'_> {
         // Perhaps it was changed a moment ago.
         let health = self.file.launch.health.clone();
         let asked = Asked {
-            signals: &self.signals,
+            signals: self.signals,
             signal: launch.stop_signal,
             timeout: Duration::from_secs(launch.stop_timeout),
         };
@@ -207,7 +253,7 @@ impl Life<'_> {
             launch,
             proxy: self.proxy.as_ref(),
         };
-        let mut watch = Watch::new(running, &mut self.log, of, run, &self.listener, asked);
+        let mut watch = Watch::new(running, &mut self.log, of, run, self.listener, asked);
         watch.end_after(launch.timeout.map(Duration::from_secs));
         watch.tell_when_healthy(self.unready);
         watch.check(health.as_ref());
@@ -251,6 +297,7 @@ impl Life<'_> {
         drop(kept);
         let _ = network.tear_down();
         Ok(End {
+            at: seen.ended,
             exit: ExitRecord {
                 restarts: self.restarts,
                 stopped: seen.stopped,
@@ -289,12 +336,11 @@ impl Life<'_> {
         self.file.refresh().unwrap_or(false)
     }
 
-    /// Sets limits that were changed while the container was being started: whoever changed them found
-    /// nothing that runs.
-    fn catch_up(&mut self, running: &Running) -> Result<(), Error> {
-        let before = Rc::clone(&self.file.launch);
-        if self.refresh()
-            && before.resources != self.file.launch.resources
+    /// Sets limits that were changed since the container was made `by` what was asked for: whoever changed them
+    /// found nothing that runs.
+    fn catch_up(&mut self, running: &Running, by: &Launch) -> Result<(), Error> {
+        self.refresh();
+        if by.resources != self.file.launch.resources
             && let Some(cgroup) = running.cgroup.get()
         {
             cgroup.change(&self.file.launch.resources)?;

@@ -49,6 +49,12 @@ impl Backoff {
     }
 }
 
+/// How long before the end of a pause the next run is made, but for its program: longer than that takes, and
+/// than ports are missed that nobody serves.
+pub(crate) fn lead(pause: Duration) -> Duration {
+    (pause / 2).min(Backoff::FIRST)
+}
+
 /// Why a pause is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Over {
@@ -60,58 +66,73 @@ pub(crate) enum Over {
     Ends,
 }
 
-/// Waits until a time, or until somebody has said something else.
-pub(crate) fn pause(listener: &OwnedFd, signals: &OwnedFd, deadline: Instant) -> io::Result<Over> {
-    let mut door = Door::new(listener);
-    let mut clients: Vec<OwnedFd> = Vec::new();
-    loop {
-        let due = door.opens_at().map_or(deadline, |time| time.min(deadline));
-        let left = timespec(due.saturating_duration_since(Instant::now()));
-        let mut fds: Vec<_> = [signals]
-            .into_iter()
-            .chain(&clients)
-            .map(|socket| PollFd::new(socket, PollFlags::IN))
-            .collect();
-        let listening = door.awaited();
-        fds.extend(listening.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
-        match poll(&mut fds, Some(&left)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
+/// The time between two runs: who comes to the socket meanwhile is heard.
+pub(crate) struct Pause<'a> {
+    signals: &'a OwnedFd,
+    door: Door<'a>,
+    clients: Vec<OwnedFd>,
+}
+
+impl<'a> Pause<'a> {
+    pub(crate) fn new(listener: &'a OwnedFd, signals: &'a OwnedFd) -> Self {
+        Self {
+            signals,
+            door: Door::new(listener),
+            clients: Vec::new(),
         }
-        let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        if ready[0] {
-            return Ok(Over::Ends);
-        }
-        let mut heard = ready[1..].iter();
-        let before = clients.len();
-        let mut stopped = false;
-        clients.retain(|client| {
-            if !heard.next().is_some_and(|ready| *ready) {
-                return true;
+    }
+
+    /// Waits until a time, or until somebody has said something else.
+    pub(crate) fn wait(&mut self, until: Instant) -> io::Result<Over> {
+        loop {
+            let due = self.door.opens_at().map_or(until, |time| time.min(until));
+            let left = timespec(due.saturating_duration_since(Instant::now()));
+            let mut fds: Vec<_> = [self.signals]
+                .into_iter()
+                .chain(&self.clients)
+                .map(|socket| PollFd::new(socket, PollFlags::IN))
+                .collect();
+            let listening = self.door.awaited();
+            fds.extend(listening.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+            match poll(&mut fds, Some(&left)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
-            match receive::<Request>(client.as_fd(), RecvFlags::DONTWAIT) {
-                Ok(Some((Request::Stop, _))) => {
-                    let _ = send(client.as_fd(), &Reply::Done, &[]);
-                    stopped = true;
-                    true
+            let ready: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            if ready[0] {
+                return Ok(Over::Ends);
+            }
+            let mut heard = ready[1..].iter();
+            let before = self.clients.len();
+            let mut stopped = false;
+            self.clients.retain(|client| {
+                if !heard.next().is_some_and(|ready| *ready) {
+                    return true;
                 }
-                // There is nothing to attach to.
-                _ => false,
+                match receive::<Request>(client.as_fd(), RecvFlags::DONTWAIT) {
+                    Ok(Some((Request::Stop, _))) => {
+                        let _ = send(client.as_fd(), &Reply::Done, &[]);
+                        stopped = true;
+                        true
+                    }
+                    // There is nothing to attach to.
+                    _ => false,
+                }
+            });
+            if stopped {
+                return Ok(Over::Stopped);
             }
-        });
-        if stopped {
-            return Ok(Over::Stopped);
-        }
-        if clients.len() < before {
-            door.open();
-        }
-        if listening.is_some() && heard.next().is_some_and(|ready| *ready) {
-            clients.extend(door.accept());
-            // What it says counts, also where the time is over.
-            continue;
-        }
-        if deadline <= Instant::now() {
-            return Ok(Over::Time);
+            if self.clients.len() < before {
+                self.door.open();
+            }
+            if listening.is_some() && heard.next().is_some_and(|ready| *ready) {
+                self.clients.extend(self.door.accept());
+                // What it says counts, also where the time is over.
+                continue;
+            }
+            if until <= Instant::now() {
+                return Ok(Over::Time);
+            }
         }
     }
 }

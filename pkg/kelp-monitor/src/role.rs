@@ -21,6 +21,7 @@ use crate::log::{JOURNAL, LogWriter};
 use crate::notify::proxy::Proxy;
 use crate::notify::{self, Notify};
 use crate::place::{self, Choice};
+use crate::pod::{self, Pod};
 use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
 
 const SIGTERM: i32 = 15;
@@ -63,7 +64,8 @@ pub fn run(paths: &Paths, id: ContainerId, handed: &Handed) -> i32 {
     else {
         return 125;
     };
-    match watch(paths, &record, &starter, (streams, fds), handed) {
+    let mut pod = None;
+    let code = match watch(paths, &record, &starter, (streams, fds), handed, &mut pod) {
         Ok(code) => code,
         Err(error) => {
             let _ = send(
@@ -76,7 +78,13 @@ pub fn run(paths: &Paths, id: ContainerId, handed: &Handed) -> i32 {
             );
             125
         }
+    };
+    if let Some(pod) = pod {
+        // Who waits for an answer has it.
+        drop(starter);
+        pod::leave(paths, &pod);
     }
+    code
 }
 
 fn watch(
@@ -85,6 +93,7 @@ fn watch(
     starter: &OwnedFd,
     streams: (Streams, Vec<OwnedFd>),
     handed: &Handed,
+    pod: &mut Option<Pod>,
 ) -> Result<i32, Error> {
     let mut handed = handed.clone();
     if handed.is_main {
@@ -102,6 +111,7 @@ fn watch(
         let _ = std::fs::remove_dir_all(&record.runtime);
         return Err(kelp_state::Error::NotFound(record.id.to_string()).into());
     };
+    pod.clone_from(&file.launch.pod);
     record.begin(if file.launch.remove {
         Durability::None
     } else {
@@ -148,8 +158,8 @@ fn live(
         record,
         file,
         log,
-        listener,
-        signals,
+        listener: &listener,
+        signals: &signals,
         handed,
         unready: None,
         proxy,

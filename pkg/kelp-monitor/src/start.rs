@@ -1,4 +1,4 @@
-//! Starting the container: cgroup, pipes, init, network, program.
+//! Starting the container: all but its program ([`prepare`]: cgroup, pipes, init, network), and that ([`Ready::run`]).
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -15,7 +15,7 @@ use rustix::io::ioctl_fionbio;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 use crate::error::Error;
-use crate::foreign::{self, Kept};
+use crate::foreign::{self, Created, Kept};
 use crate::input::Input;
 use crate::launch::Launch;
 use crate::life::{Life, Starter};
@@ -63,13 +63,31 @@ impl Drop for OwnCgroup {
     }
 }
 
-/// Starts it, by its specification as it is today, for `starter` if that is not a restart.
-pub(crate) fn start(
+/// A container that is all but its program. Dropping it takes it away again.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    first: First,
+    network: Network,
+    streams: Streams,
+    cgroup: OwnCgroup,
+}
+
+/// What becomes the program.
+#[derive(Debug)]
+pub(crate) enum First {
+    /// kelp's own init.
+    Own(Starting),
+    /// What another runtime has created.
+    Foreign(Created),
+}
+
+/// Makes it, by its specification as it is today, for `starter` if that is not a restart.
+pub(crate) fn prepare(
     life: &Life<'_>,
     launch_config: &Launch,
     spec: &Spec,
     starter: Option<&Starter>,
-) -> Result<Running, Error> {
+) -> Result<Ready, Error> {
     let Life { paths, record, .. } = life;
     let place = life.place.as_ref();
     // The overlay has its scratch directory open by the time the root is attached over it.
@@ -96,7 +114,7 @@ pub(crate) fn start(
     };
     let cgroup = OwnCgroup(cgroup);
     if let Some(runtime) = &launch_config.runtime {
-        return foreign::start(
+        return foreign::prepare(
             launch_config,
             (spec, &plan),
             runtime,
@@ -114,16 +132,73 @@ pub(crate) fn start(
     };
     let payload = payload.as_ref().map(AsFd::as_fd);
     let inner = payload.or_else(|| cgroup.get().map(AsFd::as_fd));
-    let (child, streams, network) = start_in(launch_config, &plan, inner, starter)?;
-    Ok(Running {
-        network,
-        child,
-        cgroup,
-        outputs: streams.outputs,
-        input: streams.input,
-        terminal: streams.terminal,
-        kept: None,
-    })
+    let (starting, streams) = launch_in(launch_config, &plan, inner, starter)?;
+    match set_up_network(launch_config, &starting.child) {
+        Ok(network) => Ok(Ready {
+            first: First::Own(starting),
+            network,
+            streams,
+            cgroup,
+        }),
+        // An init that has failed meanwhile has no namespace left to set up: its own reason counts.
+        Err(error) => Err(starting.failure().map_or(error, Error::from)),
+    }
+}
+
+impl Ready {
+    /// What is still to be made of it.
+    pub(crate) fn new(
+        created: Created,
+        network: Network,
+        streams: Streams,
+        cgroup: OwnCgroup,
+    ) -> Self {
+        Self {
+            first: First::Foreign(created),
+            network,
+            streams,
+            cgroup,
+        }
+    }
+
+    /// Runs the program, unless whoever waits for that has given up.
+    pub(crate) fn run(self, config: &Launch, starter: Option<&Starter>) -> Result<Running, Error> {
+        let child = match &self.first {
+            First::Own(starting) => &starting.child,
+            First::Foreign(created) => &created.child,
+        };
+        let pid = child.pid.as_raw_nonzero().get().unsigned_abs();
+        for (path, pid) in [
+            (&config.pid_file, pid),
+            (&config.monitor_pid_file, std::process::id()),
+        ] {
+            if let Some(path) = path {
+                kelp_state::file::write_pid(path, pid)?;
+            }
+        }
+        if starter.is_some_and(|starter| has_gone(starter.socket.as_fd())) {
+            return Err(Error::Failed {
+                kind: FailureKind::Setup,
+                text: "whoever started the container has gone before it ran".to_owned(),
+            });
+        }
+        let (child, kept) = match self.first {
+            First::Own(starting) => (starting.execute()?, None),
+            First::Foreign(created) => {
+                let (child, kept) = created.start()?;
+                (child, Some(kept))
+            }
+        };
+        Ok(Running {
+            child,
+            cgroup: self.cgroup,
+            outputs: self.streams.outputs,
+            input: self.streams.input,
+            terminal: self.streams.terminal,
+            network: self.network,
+            kept,
+        })
+    }
 }
 
 /// The program's ends of its streams, and the monitor's.
@@ -145,6 +220,7 @@ pub(crate) struct Pipes {
 }
 
 /// The monitor's ends.
+#[derive(Debug)]
 pub(crate) struct Streams {
     pub(crate) outputs: Vec<Output>,
     pub(crate) input: Input,
@@ -243,12 +319,12 @@ impl Ends {
     }
 }
 
-fn start_in(
+fn launch_in(
     config: &Launch,
     plan: &Plan,
     cgroup: Option<BorrowedFd<'_>>,
     starter: Option<&Starter>,
-) -> Result<(Guarded, Streams, Network), Error> {
+) -> Result<(Starting, Streams), Error> {
     let ends = ends(config)?;
     let around = Surroundings {
         stdio: ends.stdio(),
@@ -258,8 +334,7 @@ fn start_in(
     let mut starting = launch(plan, around)?;
     let terminal = starting.terminal.take();
     let streams = ends.streams(config, terminal, starter)?;
-    let (child, network) = go(config, starting, starter)?;
-    Ok((child, streams, network))
+    Ok((starting, streams))
 }
 
 /// A pipe whose reading end does not block, with room for a burst.
@@ -295,49 +370,8 @@ fn no_streams() -> Streams {
     }
 }
 
-/// Does what has to be done before the program runs, and lets it run.
-fn go(
-    config: &Launch,
-    starting: Starting,
-    starter: Option<&Starter>,
-) -> Result<(Guarded, Network), Error> {
-    match surround(config, &starting.child, starter) {
-        Ok(network) => Ok((starting.execute()?, network)),
-        // An init that has failed meanwhile has no namespace left to set up: its own reason counts.
-        Err(error @ (Error::Network(_) | Error::Io { .. })) => {
-            Err(starting.failure().map_or(error, Error::from))
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Does what has to be done before the program runs, unless whoever waits for that has given up.
-pub(crate) fn surround(
-    config: &Launch,
-    child: &Child,
-    starter: Option<&Starter>,
-) -> Result<Network, Error> {
-    let network = set_up_network(config, child)?;
-    let pid = child.pid.as_raw_nonzero().get().unsigned_abs();
-    for (path, pid) in [
-        (&config.pid_file, pid),
-        (&config.monitor_pid_file, std::process::id()),
-    ] {
-        if let Some(path) = path {
-            kelp_state::file::write_pid(path, pid)?;
-        }
-    }
-    if starter.is_some_and(|starter| has_gone(starter.socket.as_fd())) {
-        return Err(Error::Failed {
-            kind: FailureKind::Setup,
-            text: "whoever started the container has gone before it ran".to_owned(),
-        });
-    }
-    Ok(network)
-}
-
 /// The init waits for the word to go on: what it runs finds its network ready.
-fn set_up_network(config: &Launch, child: &Child) -> Result<Network, Error> {
+pub(crate) fn set_up_network(config: &Launch, child: &Child) -> Result<Network, Error> {
     let path = format!("/proc/{}/ns/net", child.pid.as_raw_nonzero());
     let namespace = open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(Error::io(format!("open {path}")))?;

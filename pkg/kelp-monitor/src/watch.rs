@@ -4,6 +4,7 @@
 //! and the time are attended to.
 
 mod checks;
+mod exiting;
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -31,6 +32,7 @@ use crate::protocol::{FailureKind, Reply, Request, Streams, receive, send};
 use crate::restart::timespec;
 use crate::start::Running;
 use crate::stream::{CHUNK, Reader, Turn};
+use exiting::is_exiting;
 
 /// For how long a client may hold up a program that it has not started.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -73,6 +75,8 @@ pub(crate) struct Watch<'a> {
     /// How the service manager is to be told, once, that the container is healthy.
     unready: Option<Notify>,
     asked: Asked<'a>,
+    /// When the program was seen to be on its way out.
+    exits_since: Option<Instant>,
     /// How the program has ended, once the log alone is waited for.
     exit: Option<Exit>,
 }
@@ -103,6 +107,8 @@ pub(crate) struct Asked<'a> {
 pub(crate) struct Seen {
     pub(crate) running: Running,
     pub(crate) clients: Vec<OwnedFd>,
+    /// When the program ended.
+    pub(crate) ended: Instant,
     /// Whether it was killed because its time was over.
     pub(crate) timed_out: bool,
     /// Whether somebody wants it to stay ended.
@@ -169,6 +175,7 @@ impl<'a> Watch<'a> {
             checks: None,
             unready: None,
             asked,
+            exits_since: None,
             exit: None,
         }
     }
@@ -199,6 +206,7 @@ impl<'a> Watch<'a> {
                         self.drain()?;
                         self.end_checks();
                         self.exit = Some(exit);
+                        self.exits_since.get_or_insert_with(Instant::now);
                         // It has ended in time, however long its log takes.
                         self.deadline = None;
                     }
@@ -232,6 +240,7 @@ impl<'a> Watch<'a> {
         Seen {
             running: self.running,
             clients: sockets.collect(),
+            ended: self.exits_since.unwrap_or_else(Instant::now),
             timed_out: self.timed_out,
             stopped: self.stopped,
             ends: self.ends,
@@ -412,9 +421,23 @@ impl<'a> Watch<'a> {
             Turn::Moved(CHUNK..) => self.burst = true,
             Turn::Moved(_) if std::mem::take(&mut self.burst) => self.rest(),
             Turn::Moved(_) | Turn::Idle => {}
-            Turn::Ended => output.ended = true,
+            Turn::Ended => {
+                output.ended = true;
+                self.look_whether_it_exits();
+            }
         }
         Ok(())
+    }
+
+    /// Notes when the program's end begins, for the pause before a restart. It gives its files up first; until it
+    /// can be waited for, the kernel takes its namespaces apart, and to unmount its root syncs the file system below.
+    fn look_whether_it_exits(&mut self) {
+        if self.of.launch.restart.is_some()
+            && self.exits_since.is_none()
+            && is_exiting(self.run.pid)
+        {
+            self.exits_since = Some(Instant::now());
+        }
     }
 
     /// Gives the memory of a burst back.

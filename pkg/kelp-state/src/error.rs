@@ -22,6 +22,20 @@ pub enum Error {
         /// Whose it is.
         id: String,
     },
+    /// No pod has this name or id.
+    #[error("no pod with name or ID {0} found: no such pod")]
+    NoSuchPod(String),
+    /// The name belongs to a pod.
+    #[error(
+        "name \"{name}\" is in use: pod {id} already exists; remove that pod first (kelp pod rm), or choose \
+         another name"
+    )]
+    NameOfPod {
+        /// The name.
+        name: String,
+        /// Whose it is.
+        id: String,
+    },
     /// A name that is not `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
     #[error("names must match [a-zA-Z0-9][a-zA-Z0-9_.-]*: invalid name \"{0}\"")]
     InvalidName(String),

@@ -24,7 +24,7 @@ const LARGE: u64 = 4 << 20;
 pub struct Event {
     /// When.
     pub time: SystemTime,
-    /// `container`, `image`, `volume`, `system`.
+    /// `container`, `image`, `pod`, `volume`, `system`.
     #[serde(rename = "type")]
     pub kind: String,
     /// podman's word: create, start, died, remove, pull, …
@@ -40,6 +40,9 @@ pub struct Event {
     /// The exit code, of `died` and `exec_died`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
+    /// The id of the pod that a container is in.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pod: String,
     /// What went wrong, of `pull-error`.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub error: String,
@@ -72,6 +75,7 @@ impl Event {
             id: id.to_owned(),
             name: name.to_owned(),
             image: String::new(),
+            pod: String::new(),
             exit_code: None,
             error: String::new(),
             health_status: String::new(),

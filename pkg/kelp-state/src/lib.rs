@@ -15,6 +15,7 @@ pub mod id;
 pub mod liveness;
 pub mod name;
 pub mod paths;
+pub mod pod;
 pub mod record;
 pub mod shown;
 pub mod status;

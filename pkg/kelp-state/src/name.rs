@@ -1,4 +1,6 @@
-//! Container names: one symbolic link each, whose creation is the reservation.
+//! Names of containers and pods: one symbolic link each, whose creation is the reservation.
+//!
+//! Both are in one name space, as in podman. The link's text is a container's id, or says that it is a pod's.
 //!
 //! A link is removed only by who holds the lock on their directory, and has looked whose it is since:
 //! else it could be another container's by the time it is unlinked. Making one takes no lock.
@@ -7,6 +9,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
@@ -14,7 +17,7 @@ use rustix::io::Errno;
 use crate::error::Error;
 use crate::id::ContainerId;
 use crate::paths::Paths;
-use crate::record::Record;
+use crate::record::{self, Record};
 
 /// Checks `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
 pub fn validate(name: &str) -> Result<(), Error> {
@@ -29,23 +32,77 @@ pub fn validate(name: &str) -> Result<(), Error> {
     Err(Error::InvalidName(name.to_owned()))
 }
 
-/// Reserves `name` for `id`. A link whose container is gone is taken over.
+/// What the link of a pod's name has before the id.
+const POD: &str = "pod:";
+
+/// Whose a name is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owner {
+    Container(ContainerId),
+    Pod(ContainerId),
+}
+
+impl Owner {
+    fn of(paths: &Paths, name: &str) -> Option<Self> {
+        validate(name).ok()?;
+        let target = fs::read_link(paths.names().join(name)).ok()?;
+        let text = target.to_str()?;
+        match text.strip_prefix(POD) {
+            Some(id) => Some(Self::Pod(id.parse().ok()?)),
+            None => Some(Self::Container(text.parse().ok()?)),
+        }
+    }
+
+    /// Whether it was given up while it was being made, or is gone.
+    fn is_abandoned(&self, paths: &Paths) -> bool {
+        match self {
+            Self::Container(id) => Record::new(paths, id.clone()).is_abandoned(),
+            Self::Pod(id) => {
+                let record = paths.pod(id);
+                // In this order, as for a container.
+                !record::is_being_made(&record) && !record::is_finished(&record)
+            }
+        }
+    }
+
+    fn in_the_way(self, name: &str) -> Error {
+        let name = name.to_owned();
+        match self {
+            Self::Container(id) => Error::NameInUse {
+                name,
+                id: id.to_string(),
+            },
+            Self::Pod(id) => Error::NameOfPod {
+                name,
+                id: id.to_string(),
+            },
+        }
+    }
+}
+
+/// Reserves `name` for a container. A link whose owner is gone is taken over.
 pub fn reserve(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), Error> {
+    reserve_as(paths, name, id.as_str())
+}
+
+/// The same for a pod.
+pub fn reserve_for_pod(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), Error> {
+    reserve_as(paths, name, &format!("{POD}{id}"))
+}
+
+fn reserve_as(paths: &Paths, name: &str, text: &str) -> Result<(), Error> {
     validate(name)?;
     let link = paths.names().join(name);
     let what = || format!("create {}", link.display());
     for _ in 0..16 {
-        match symlink(id.as_str(), &link) {
+        match symlink(text, &link) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 fs::create_dir_all(paths.names()).map_err(Error::io(what()))?;
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                if let Some(id) = take_over(paths, name)? {
-                    return Err(Error::NameInUse {
-                        name: name.to_owned(),
-                        id: id.to_string(),
-                    });
+                if let Some(owner) = take_over(paths, name)? {
+                    return Err(owner.in_the_way(name));
                 }
             }
             Err(error) => return Err(Error::io(what())(error)),
@@ -57,16 +114,16 @@ pub fn reserve(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), Error>
     })
 }
 
-/// Removes a link whose container is gone or was never made; else tells whose it is.
-fn take_over(paths: &Paths, name: &str) -> Result<Option<ContainerId>, Error> {
+/// Removes a link whose owner is gone or was never made; else tells whose it is.
+fn take_over(paths: &Paths, name: &str) -> Result<Option<Owner>, Error> {
     let _lock = lock(paths)?;
     let link = paths.names().join(name);
     // One that is gone is left to who is about to make it: that takes no lock.
     if fs::symlink_metadata(&link).is_err() {
         return Ok(None);
     }
-    match owner(paths, name) {
-        Some(owner) if !Record::new(paths, owner.clone()).is_abandoned() => Ok(Some(owner)),
+    match Owner::of(paths, name) {
+        Some(owner) if !owner.is_abandoned(paths) => Ok(Some(owner)),
         // Left by a kill: while the record was made, or between its removal and the name's.
         _ => {
             fs::remove_file(&link).map_err(Error::io(format!("remove {}", link.display())))?;
@@ -75,15 +132,24 @@ fn take_over(paths: &Paths, name: &str) -> Result<Option<ContainerId>, Error> {
     }
 }
 
-/// Gives `name` up, if it is `id`'s. One that can't be given up is taken over by who wants it.
+/// Gives `name` up, if it is that container's. One that can't be given up is taken over by who wants it.
 pub fn release(paths: &Paths, name: &str, id: &ContainerId) {
+    release_as(paths, name, &Owner::Container(id.clone()));
+}
+
+/// The same for a pod's.
+pub fn release_of_pod(paths: &Paths, name: &str, id: &ContainerId) {
+    release_as(paths, name, &Owner::Pod(id.clone()));
+}
+
+fn release_as(paths: &Paths, name: &str, owner: &Owner) {
     let Ok(_lock) = lock(paths) else { return };
-    if owner(paths, name).as_ref() == Some(id) {
+    if Owner::of(paths, name).as_ref() == Some(owner) {
         let _ = fs::remove_file(paths.names().join(name));
     }
 }
 
-/// Removes the names whose container is gone or was never made.
+/// Removes the names whose owner is gone or was never made.
 pub fn forget_stale(paths: &Paths) {
     let names = fs::read_dir(paths.names());
     for entry in names.into_iter().flatten().flatten() {
@@ -108,53 +174,78 @@ fn lock(paths: &Paths) -> Result<OwnedFd, Error> {
     }
 }
 
-/// Whose `name` is.
+/// The container whose name it is.
 pub fn owner(paths: &Paths, name: &str) -> Option<ContainerId> {
-    validate(name).ok()?;
-    let target = fs::read_link(paths.names().join(name)).ok()?;
-    target.to_str()?.parse().ok()
+    match Owner::of(paths, name)? {
+        Owner::Container(id) => Some(id),
+        Owner::Pod(_) => None,
+    }
+}
+
+/// The pod whose name it is.
+pub fn owning_pod(paths: &Paths, name: &str) -> Option<ContainerId> {
+    match Owner::of(paths, name)? {
+        Owner::Pod(id) => Some(id),
+        Owner::Container(_) => None,
+    }
 }
 
 /// The container that a user means by a name, an id, or the beginning of one.
 pub fn find(paths: &Paths, text: &str) -> Result<ContainerId, Error> {
-    if let Some(id) = owner(paths, text)
-        && paths.container(&id).is_dir()
-    {
-        return Ok(id);
+    let named = owner(paths, text);
+    match find_in(&paths.containers(), named, text)? {
+        Some(id) => Ok(id),
+        None => Err(Error::NotFound(text.to_owned())),
     }
-    if let Ok(id) = text.parse::<ContainerId>()
-        && paths.container(&id).is_dir()
-    {
-        return Ok(id);
+}
+
+/// The pod that a user means by a name, an id, or the beginning of one.
+pub fn find_pod(paths: &Paths, text: &str) -> Result<ContainerId, Error> {
+    let named = owning_pod(paths, text);
+    match find_in(&paths.pods(), named, text)? {
+        Some(id) => Ok(id),
+        None => Err(Error::NoSuchPod(text.to_owned())),
+    }
+}
+
+/// Finds a record among the others of its kind.
+fn find_in(
+    records: &Path,
+    named: Option<ContainerId>,
+    text: &str,
+) -> Result<Option<ContainerId>, Error> {
+    let is_there = |id: &ContainerId| records.join(id.as_str()).is_dir();
+    if let Some(id) = named.filter(is_there) {
+        return Ok(Some(id));
+    }
+    if let Some(id) = text.parse().ok().filter(is_there) {
+        return Ok(Some(id));
+    }
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if !digits || text.len() >= 64 {
+        return Ok(None);
     }
     let mut found = None;
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if digits && text.len() < 64 {
-        for entry in fs::read_dir(paths.containers())
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let name = entry.file_name();
-            let Some(name) = name.to_str().filter(|name| name.starts_with(text)) else {
-                continue;
-            };
-            let Ok(id) = name.parse::<ContainerId>() else {
-                continue;
-            };
-            if found.replace(id).is_some() {
-                return Err(Error::Ambiguous(text.to_owned()));
-            }
+    for entry in fs::read_dir(records).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| name.starts_with(text)) else {
+            continue;
+        };
+        let Ok(id) = name.parse::<ContainerId>() else {
+            continue;
+        };
+        if found.replace(id).is_some() {
+            return Err(Error::Ambiguous(text.to_owned()));
         }
     }
-    found.ok_or_else(|| Error::NotFound(text.to_owned()))
+    Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn paths(root: &std::path::Path) -> Paths {
+    fn paths(root: &Path) -> Paths {
         Paths {
             data: root.join("data"),
             runtime: root.join("run"),
@@ -178,7 +269,7 @@ mod tests {
         let paths = paths(root.path());
         let (first, second) = (ContainerId::random(), ContainerId::random());
         fs::create_dir_all(paths.container(&first)).unwrap();
-        let making = crate::record::making(&paths.container(&first)).unwrap();
+        let making = record::making(&paths.container(&first)).unwrap();
         assert!(making.is_some());
         reserve(&paths, "web", &first).unwrap();
         let error = reserve(&paths, "web", &second).unwrap_err();
@@ -192,12 +283,47 @@ mod tests {
         assert_eq!(owner(&paths, "web"), Some(second));
     }
 
+    #[test]
+    fn pods_and_containers_share_names_and_are_found_apart() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = paths(root.path());
+        let (pod, container) = (ContainerId::random(), ContainerId::random());
+        for place in [paths.pod(&pod), paths.container(&container)] {
+            fs::create_dir_all(&place).unwrap();
+            fs::write(place.join("config.json"), "{}").unwrap();
+        }
+        reserve_for_pod(&paths, "web", &pod).unwrap();
+        let error = reserve(&paths, "web", &container).unwrap_err();
+        assert!(matches!(error, Error::NameOfPod { .. }), "{error}");
+        reserve(&paths, "db", &container).unwrap();
+        let error = reserve_for_pod(&paths, "db", &pod).unwrap_err();
+        assert!(matches!(error, Error::NameInUse { .. }), "{error}");
+        for (text, is_pod) in [
+            ("web", true),
+            (pod.short(), true),
+            ("db", false),
+            (container.as_str(), false),
+        ] {
+            assert_eq!(find_pod(&paths, text).is_ok(), is_pod, "{text}");
+            assert_eq!(find(&paths, text).is_ok(), !is_pod, "{text}");
+        }
+        // What is removed by another kind's hand stays.
+        release(&paths, "web", &pod);
+        release_of_pod(&paths, "db", &container);
+        forget_stale(&paths);
+        assert_eq!(owning_pod(&paths, "web"), Some(pod.clone()));
+        assert_eq!(owner(&paths, "db"), Some(container.clone()));
+        fs::remove_dir_all(paths.pod(&pod)).unwrap();
+        reserve(&paths, "web", &container).unwrap();
+        assert_eq!(owner(&paths, "web"), Some(container));
+    }
+
     /// Containers that are being made, with what says so.
     fn makers(paths: &Paths, count: usize) -> Vec<(ContainerId, OwnedFd)> {
         let make = |_| {
             let id = ContainerId::random();
             fs::create_dir_all(paths.container(&id)).unwrap();
-            let lock = crate::record::making(&paths.container(&id)).unwrap();
+            let lock = record::making(&paths.container(&id)).unwrap();
             (id, lock.unwrap())
         };
         (0..count).map(make).collect()

@@ -56,6 +56,16 @@ impl Paths {
         self.runtime.join("c").join(id.as_str())
     }
 
+    /// The parent of the pods' records.
+    pub fn pods(&self) -> PathBuf {
+        self.data.join("pods")
+    }
+
+    /// A pod's record.
+    pub fn pod(&self, id: &ContainerId) -> PathBuf {
+        self.data.join("pods").join(id.as_str())
+    }
+
     /// Where compiled seccomp filters are kept.
     pub fn seccomp(&self) -> PathBuf {
         self.runtime.join("seccomp")

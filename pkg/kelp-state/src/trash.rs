@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::file;
+use crate::id::ContainerId;
 use crate::paths::Paths;
 use crate::record::Record;
 
@@ -36,6 +37,16 @@ pub fn put_record(paths: &Paths, record: &Record) -> Result<PathBuf, Error> {
     let place = place.map_err(Error::io(format!("remove {}", data.display())))?;
     let _ = fs::remove_dir_all(&record.runtime);
     Ok(place)
+}
+
+/// Takes a pod's record away. What is returned is no longer a pod, and is to be given to [`empty`].
+pub fn put_pod(paths: &Paths, id: &ContainerId) -> Result<PathBuf, Error> {
+    let data = paths.pod(id);
+    let place = match put(paths, &data, &format!("pod.{id}")) {
+        Err(error) if file::is_full(&error) => unfinish(&data).map(|()| data.clone()),
+        put => put,
+    };
+    place.map_err(Error::io(format!("remove {}", data.display())))
 }
 
 /// Takes away what makes a directory a record, and then what a monitor would start it by.

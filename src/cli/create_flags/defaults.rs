@@ -9,10 +9,12 @@ use kelp_args::mount::{self, Mount};
 use kelp_args::{DetachKeys, Device, Sysctl, size, sysctl, ulimit};
 use kelp_config::{Conf, Setting, Sources};
 use kelp_engine::Error;
-use kelp_engine::container::CreateOptions;
+use kelp_engine::auto_update::UNIT;
 use kelp_engine::container::config::{LogDriver, Namespace};
+use kelp_engine::container::{CreateOptions, has_journal};
 use kelp_engine::network::hosts::Base;
 use kelp_engine::network::{Mode, PastaOptions};
+use kelp_engine::pod::{Membership, Said, Shared};
 
 use super::{CreateFlags, isolation, process, storage};
 use crate::cli::output;
@@ -222,6 +224,13 @@ fn program(flags: &CreateFlags, conf: &Conf, options: &mut CreateOptions) -> any
     if let (None, Some(driver)) = (&flags.process.log_driver, text("log_driver")) {
         options.log_driver = driver.read(|driver| process::log_driver(driver))?;
     }
+    let is_left_open = !flags.process.says_how_to_log()
+        && text("log_driver").is_none()
+        && conf.number(CONTAINERS, "log_size_max").is_none();
+    // Where people look for what a service says. Elsewhere it is a file: journald takes so much and no more.
+    if is_left_open && options.labels.contains_key(UNIT) && has_journal() {
+        options.log_driver = Some(LogDriver::Journald);
+    }
     if options.log_driver == Some(LogDriver::Journald)
         && let (None, Some(tag)) = (&options.log_tag, text("log_tag"))
         && !tag.value.is_empty()
@@ -282,12 +291,15 @@ fn privileges(conf: &Conf, options: &mut CreateOptions) -> anyhow::Result<()> {
     for text in list(conf, "default_sysctls") {
         let default = text.read(|text| text.parse::<Sysctl>())?;
         let names = &options.namespaces;
-        let has_own = match default.namespace() {
-            Some(sysctl::Namespace::Network) => names.network != Some(Mode::Host),
-            Some(sysctl::Namespace::Ipc) => names.ipc == Namespace::Private,
-            Some(sysctl::Namespace::Uts) => names.uts == Namespace::Private,
-            None => false,
+        let (is_private, shared) = match default.namespace() {
+            Some(sysctl::Namespace::Network) => (names.network != Some(Mode::Host), Shared::Net),
+            Some(sysctl::Namespace::Ipc) => (names.ipc == Namespace::Private, Shared::Ipc),
+            Some(sysctl::Namespace::Uts) => (names.uts == Namespace::Private, Shared::Uts),
+            None => continue,
         };
+        // Or it is the pod's, to which the same was said.
+        let is_own = |pod: &Membership| pod.said.contains(&Said::Namespace(shared));
+        let has_own = is_private && options.pod.as_ref().is_none_or(is_own);
         if has_own {
             let entry = options.sysctl.entry(default.name);
             entry.or_insert(default.value);

@@ -13,6 +13,7 @@ use kelp_engine::host::{self, Ids};
 use kelp_engine::network::hosts::Base;
 use kelp_engine::network::ports::exposed;
 use kelp_engine::network::{Mode, PastaOptions, Protocol, PublishedPort};
+use kelp_engine::pod::{Said, Shared};
 use serde_json::Value;
 
 use super::each;
@@ -144,6 +145,29 @@ impl IsolationFlags {
             .map(|sysctl| (sysctl.name.clone(), sysctl.value.clone()))
             .collect();
         self.security(options)
+    }
+
+    /// What they say of what a pod has for its containers.
+    pub(super) fn said(&self) -> Vec<Said> {
+        let hosts = !self.add_host.is_empty() || self.hosts_file.is_some();
+        let dns = [&self.dns, &self.dns_search, &self.dns_option];
+        let ports = self.publish_all || !self.publish.is_empty() || !self.expose.is_empty();
+        let user = [!self.uidmap.is_empty(), !self.gidmap.is_empty()];
+        let all = [
+            (Said::Namespace(Shared::Net), !self.network.is_empty()),
+            (Said::Namespace(Shared::Pid), self.pid.is_some()),
+            (Said::Namespace(Shared::Ipc), self.ipc.is_some()),
+            (Said::Namespace(Shared::Uts), self.uts.is_some()),
+            (Said::Namespace(Shared::Cgroup), self.cgroupns.is_some()),
+            (Said::User, self.userns.is_some() || user.contains(&true)),
+            (Said::Hostname, self.hostname.is_some()),
+            (Said::Ports, ports),
+            (Said::Hosts, hosts),
+            (Said::Dns, dns.iter().any(|list| !list.is_empty())),
+        ];
+        all.into_iter()
+            .filter_map(|(said, is)| is.then_some(said))
+            .collect()
     }
 
     fn user(&self) -> anyhow::Result<UserMode> {

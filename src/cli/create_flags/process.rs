@@ -67,7 +67,7 @@ pub struct ProcessFlags {
     umask: Option<String>,
     /// What happens when the container has ended: no, on-failure[:RETRIES], always, unless-stopped
     #[arg(long, value_name = "POLICY")]
-    restart: Option<RestartPolicy>,
+    pub(super) restart: Option<RestartPolicy>,
     /// Seconds after which the container is killed; 0 for never
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u32>,
@@ -174,15 +174,23 @@ impl ProcessFlags {
         Ok(())
     }
 
-    /// Refuses options of files where there is none: once the driver is settled.
-    pub(super) fn check_log(&self, options: &CreateOptions) -> anyhow::Result<()> {
-        let unused = self.log_opt.iter().find_map(|option| match option {
+    /// Whether something is said that tells what keeps the output.
+    pub(super) fn says_how_to_log(&self) -> bool {
+        self.log_driver.is_some() || self.log_file_option().is_some()
+    }
+
+    fn log_file_option(&self) -> Option<&'static str> {
+        self.log_opt.iter().find_map(|option| match option {
             LogOption::Path(_) => Some("path"),
             LogOption::MaxSize(_) => Some("max-size"),
             LogOption::MaxFile(_) => Some("max-file"),
             LogOption::Tag(_) | LogOption::Label { .. } => None,
-        });
-        match unused {
+        })
+    }
+
+    /// Refuses options of files where there is none: once the driver is settled.
+    pub(super) fn check_log(&self, options: &CreateOptions) -> anyhow::Result<()> {
+        match self.log_file_option() {
             Some(name) if options.log_driver == Some(LogDriver::Journald) => bail!(
                 "--log-opt {name} is of a file, and the log driver journald has none: leave it away, \
                  journald.conf(5) says how much the journal keeps"

@@ -44,7 +44,7 @@ pub struct StorageFlags {
     read_only_tmpfs: bool,
     /// The size of /dev/shm
     #[arg(long, value_name = "SIZE")]
-    shm_size: Option<String>,
+    pub(super) shm_size: Option<String>,
 }
 
 impl StorageFlags {

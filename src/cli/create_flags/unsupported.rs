@@ -21,8 +21,6 @@ const CREATE: &[(&str, &str)] = &[
     ("--mac-address", ADDRESS),
     ("--network-alias", ADDRESS),
     ("--oom-kill-disable", V2),
-    ("--pod", PODS),
-    ("--pod-id-file", PODS),
     ("--rdt-class", "only root may set Intel's RDT up"),
     (
         "--secret",
@@ -39,8 +37,35 @@ const LIMITS: &[(&str, &str)] = &[
     ("--memory-swappiness", V2),
 ];
 
-/// Of create alone.
-const ONLY_CREATE: &[(&str, &str)] = &[("--init-ctr", PODS)];
+/// Of pod create.
+const POD: &[(&str, &str)] = &[
+    ("--blkio-weight", POD_LIMITS),
+    ("--blkio-weight-device", POD_LIMITS),
+    ("--cpu-shares", POD_LIMITS),
+    ("--cpus", POD_LIMITS),
+    ("--cpuset-cpus", POD_LIMITS),
+    ("--cpuset-mems", POD_LIMITS),
+    ("--device-read-bps", POD_LIMITS),
+    ("--device-write-bps", POD_LIMITS),
+    (
+        "--gpus",
+        "devices of the Container Device Interface are not known",
+    ),
+    ("--ip", ADDRESS),
+    ("--ip6", ADDRESS),
+    ("--mac-address", ADDRESS),
+    ("--memory", POD_LIMITS),
+    ("--memory-swap", POD_LIMITS),
+    ("--network-alias", ADDRESS),
+    (
+        "--shm-size-systemd",
+        "give it to the container in which systemd runs",
+    ),
+    ("--subgidname", "use --gidmap, or --userns=keep-id"),
+    ("--subuidname", "use --uidmap, or --userns=keep-id"),
+    ("-c", POD_LIMITS),
+    ("-m", POD_LIMITS),
+];
 
 /// Of run alone.
 const RUN: &[(&str, &str)] = &[("--preserve-fd", "use --preserve-fds")];
@@ -122,7 +147,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
         "kelp",
         &[
             "build", "buildx", "compose", "farm", "generate", "init", "kube", "machine", "network",
-            "pod", "secret",
+            "secret",
         ],
     ),
     (
@@ -137,6 +162,7 @@ const COMMANDS: &[(&str, &[&str])] = &[
         ],
     ),
     ("kelp image", &["build", "scp"]),
+    ("kelp pod", &["clone"]),
     (
         "kelp system",
         &["connection", "migrate", "renumber", "service"],
@@ -172,7 +198,7 @@ const VOLUME: &[(&str, &str)] = &[
 
 const V2: &str = "cgroup v2 has no such limit";
 const ADDRESS: &str = "it needs a network whose addresses kelp gives, and there is none";
-const PODS: &str = "there are no pods";
+const POD_LIMITS: &str = "a pod has no cgroup of its own; give the limit to its containers";
 
 type List = &'static [(&'static str, &'static str)];
 
@@ -184,7 +210,8 @@ fn of(path: &str) -> &'static [List] {
     match command {
         "kelp" => &[GLOBAL],
         "volume create" => &[VOLUME],
-        "create" => &[CREATE, LIMITS, ONLY_CREATE],
+        "create" => &[CREATE, LIMITS],
+        "pod create" => &[POD],
         "run" => &[CREATE, LIMITS, RUN],
         "update" => &[LIMITS],
         "exec" => &[EXEC],
@@ -247,8 +274,12 @@ mod tests {
             }
         }
         assert_eq!(
-            missing_command("kelp", "pod", None).unwrap(),
-            "pod is not supported by kelp yet"
+            missing_command("kelp", "secret", None).unwrap(),
+            "secret is not supported by kelp yet"
+        );
+        assert_eq!(
+            missing_command("kelp pod", "clone", None).unwrap(),
+            "pod clone is not supported by kelp yet"
         );
         assert_eq!(
             missing_command("kelp image", "scp", None).unwrap(),
@@ -260,24 +291,15 @@ mod tests {
     #[test]
     fn lists_are_sorted_and_belong_to_their_commands() {
         for list in [
-            CREATE,
-            LIMITS,
-            ONLY_CREATE,
-            RUN,
-            EXEC,
-            GLOBAL,
-            PULL,
-            IMAGES,
-            LOGIN,
-            UNSHARE,
-            VOLUME,
+            CREATE, LIMITS, POD, RUN, EXEC, GLOBAL, PULL, IMAGES, LOGIN, UNSHARE, VOLUME,
         ] {
             assert!(list.is_sorted(), "{list:?}");
         }
         assert_eq!(refusal("ps", "--pod"), None);
         assert_eq!(
-            refusal("run", "--pod").unwrap(),
-            "--pod is not supported by kelp yet: there are no pods"
+            refusal("kelp pod create", "--memory").unwrap(),
+            "--memory is not supported by kelp yet: a pod has no cgroup of its own; give the limit to its \
+             containers"
         );
     }
 }

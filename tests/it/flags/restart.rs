@@ -1,12 +1,13 @@
 //! Flags about the end of a container: when it comes, and what comes after it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::env::Env;
+use crate::kelp::wait_until;
 
 /// A fifo that containers write a line to each time they are started.
 pub(crate) struct Starts {
@@ -180,6 +181,83 @@ fn a_container_that_starts_again_and_again_can_be_removed() {
     assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
 }
 
+/// The next run is made before its pause is over, and its program waits until it is.
+#[test]
+fn no_program_runs_before_its_pause_is_over() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let flags = ["run", "-d", "--name=web", "--restart=on-failure:3"];
+    let script = "read up _ </proc/uptime; echo $up; exit 3";
+    env.kelp(&[&flags[..], &[&image, "sh", "-c", script]].concat())
+        .succeeds();
+    wait_until("it has failed for good", || {
+        shown(&env, "web").contains("exited 3 3")
+    });
+    let said = env.kelp(&["logs", "web"]).succeeds();
+    let times: Vec<f64> = said.lines().map(|time| time.parse().unwrap()).collect();
+    let pauses: Vec<_> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // The kernel's uptime has hundredths.
+    for (pause, least) in pauses.iter().zip([0.09, 0.19, 0.39]) {
+        assert!(*pause >= least, "{pauses:?}");
+    }
+    assert_eq!(pauses.len(), 3);
+    env.kelp(&["rm", "web"]).succeeds();
+}
+
+/// What the monitor has as a child in a pause is the next run.
+#[test]
+fn a_run_that_is_made_and_not_begun_leaves_nothing() {
+    let Some(env) = Env::new() else { return };
+    let image = env.busybox();
+    let mut starts = Starts::new(&env);
+    let volume = starts.volume();
+    for then in ["stop", "rm", "kill the monitor", "kill it"] {
+        let flags = ["run", "-d", "--name=web", "--restart=always", "-v", &volume];
+        let script = "echo started >/starts; exit 4";
+        env.kelp(&[&flags[..], &[&image, "sh", "-c", script]].concat())
+            .succeeds();
+        let monitor = env.kelp(&["inspect", "-f", "{{.State.ConmonPid}}", "web"]);
+        let monitor = monitor.succeeds();
+        let monitor = monitor.trim();
+        // Of 800 ms, in the last 100 of which the next run is there.
+        starts.wait(4);
+        env.kelp(&["wait", "web"]).succeeds();
+        let children = format!("/proc/{monitor}/task/{monitor}/children");
+        let children = || fs::read_to_string(&children).unwrap();
+        wait_until("the next run is made", || !children().is_empty());
+        let next = children();
+        match then {
+            "stop" => {
+                env.kelp(&["stop", "web"]).succeeds();
+                assert!(shown(&env, "web").starts_with("exited 4 "));
+            }
+            "rm" => {
+                env.kelp(&["rm", "-f", "web"]).succeeds();
+                assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
+            }
+            "kill the monitor" => {
+                kill_process(pid(monitor), Signal::KILL).unwrap();
+                env.kelp(&["wait", "web"]).succeeds();
+            }
+            _ => {
+                // Its network is there after it.
+                let init = next.split_ascii_whitespace().next().unwrap();
+                kill_process(pid(init), Signal::KILL).unwrap();
+                // As a run that ended at once: another one comes.
+                starts.wait(1);
+                env.kelp(&["stop", "-t", "0", "web"]).succeeds();
+            }
+        }
+        if then != "rm" {
+            env.kelp(&["rm", "-f", "-t", "0", "web"]).succeeds();
+        }
+    }
+}
+
+fn pid(text: &str) -> Pid {
+    Pid::from_raw(text.trim().parse().unwrap()).unwrap()
+}
+
 #[test]
 fn a_policy_needs_a_container_that_stays() {
     let Some(env) = Env::new() else { return };
@@ -234,8 +312,7 @@ fn the_end_of_a_session_is_no_stop_of_somebodys() {
         .succeeds();
     // As systemd ends whatever runs.
     let monitor = env.kelp(&["inspect", "-f", "{{.State.ConmonPid}}", "web"]);
-    let monitor = Pid::from_raw(monitor.succeeds().trim().parse().unwrap());
-    kill_process(monitor.unwrap(), Signal::TERM).unwrap();
+    kill_process(pid(&monitor.succeeds()), Signal::TERM).unwrap();
     env.kelp(&["wait", "web"]).succeeds();
     assert_eq!(due(), "web exited\n");
     env.kelp(&["start", "--all", "--filter=should-start-on-boot=true"])

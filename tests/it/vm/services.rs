@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 
@@ -93,6 +94,14 @@ fn inspect(env: &Env, format: &str, name: &str) -> String {
     shown.succeeds().trim().to_owned()
 }
 
+/// What `journalctl --user -u` has of a unit, without times.
+fn journal_of(unit: &str) -> String {
+    let words = ["--user", "--output=cat", "--unit", unit];
+    let mut command = Command::new("journalctl");
+    let output = command.args(words).stdin(Stdio::null()).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
 /// Starts a unit, which has to go well.
 fn start(unit: &str) {
     systemctl(&["start", unit]);
@@ -136,6 +145,13 @@ fn an_image_a_volume_and_a_container_become_a_service() {
     );
     let monitor = inspect(&env, "{{.State.ConmonPid}}", "kelpweb");
     assert_eq!(property("kelpweb.service", "MainPID"), monitor);
+    // What it says is the unit's in the journal, and the container's.
+    wait_until("its output is in its journal", || {
+        journal_of("kelpweb.service")
+            .lines()
+            .any(|line| line == "serving")
+    });
+    assert_eq!(env.kelp(&["logs", "kelpweb"]).succeeds(), "serving\n");
     // The container is below its unit, and so within what that may use.
     let cgroup = inspect(&env, "{{.State.CgroupPath}}", "kelpweb");
     let unit = property("kelpweb.service", "ControlGroup");
@@ -255,6 +271,83 @@ fn what_ends_a_container_ends_its_service_in_the_same_way() {
     wait_for("kelpends.service", "ActiveState", "inactive");
     assert_eq!(property("kelpends.service", "Result"), "success");
     drop(units);
+}
+
+#[test]
+fn a_pod_is_a_service_that_lives_and_ends_with_its_containers() {
+    let Some(env) = Env::of_session() else { return };
+    let image = env.busybox();
+    env.kelp(&["pull", "-q", "--tls-verify=false", &image])
+        .succeeds();
+    let container = |name: &str| {
+        format!(
+            "[Container]\nImage={image}\nPull=never\nContainerName={name}\nPod=kelpcrew.pod\nExec={SERVES}\n"
+        )
+    };
+    let units = Units::install(
+        &env,
+        &[
+            (
+                "kelpcrew.pod",
+                "[Pod]\nPodName=kelpcrew\nNetwork=none\n".to_owned(),
+            ),
+            ("kelpone.container", container("kelpone")),
+            ("kelptwo.container", container("kelptwo")),
+        ],
+    );
+    let services = ["kelpcrew-pod.service", "kelpone.service", "kelptwo.service"];
+    let all = |state: &str| {
+        for service in services {
+            wait_for(service, "ActiveState", state);
+        }
+    };
+    let status = || {
+        let list = env.kelp(&["pod", "ps", "--format={{.Name}} {{.Status}}"]);
+        list.succeeds()
+    };
+    start("kelpcrew-pod.service");
+    all("active");
+    assert_eq!(status(), "kelpcrew Running\n");
+    // systemd has taken the infra container's monitor for the main process, which is within the unit.
+    let main = property("kelpcrew-pod.service", "MainPID");
+    assert_eq!(
+        inspect(&env, "{{.State.ConmonPid}}", "kelpcrew-infra"),
+        main
+    );
+    let unit = property("kelpcrew-pod.service", "ControlGroup");
+    let cgroup = inspect(&env, "{{.State.CgroupPath}}", "kelpcrew-infra");
+    assert!(cgroup.starts_with(&format!("{unit}/")), "{cgroup} {unit}");
+    // A stop takes all along, and is no failure.
+    systemctl(&["stop", "kelpcrew-pod.service"]);
+    all("inactive");
+    assert_eq!(property("kelpcrew-pod.service", "Result"), "success");
+    assert_eq!(status(), "");
+    assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
+    assert!(!PathBuf::from(format!("/sys/fs/cgroup{unit}")).exists());
+    // Where the last container has ended, the pod has, and there is nothing to start again.
+    start("kelpcrew-pod.service");
+    all("active");
+    env.kelp(&["stop", "kelpone", "kelptwo"]).succeeds();
+    all("inactive");
+    assert_eq!(property("kelpcrew-pod.service", "Result"), "success");
+    assert_eq!(status(), "");
+    // One whose main process is killed is made anew.
+    start("kelpcrew-pod.service");
+    all("active");
+    systemctl(&[
+        "kill",
+        "--kill-whom=main",
+        "--signal=KILL",
+        "kelpcrew-pod.service",
+    ]);
+    wait_for("kelpcrew-pod.service", "NRestarts", "1");
+    all("active");
+    assert_eq!(status(), "kelpcrew Running\n");
+    systemctl(&["stop", "kelpcrew-pod.service"]);
+    all("inactive");
+    drop(units);
+    env.kelp(&["system", "prune", "-f"]).succeeds();
+    assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub use crate::container::health::{HealthConfig, HealthOptions};
 pub use crate::container::limits::Limits;
 pub use crate::container::requires::Requirement;
 pub use crate::container::system::Systemd;
+use crate::pod::Membership;
 use kelp_network::{Mode, PublishedPort};
 use kelp_runtime::foreign::Foreign;
 use kelp_state::file;
@@ -111,6 +112,8 @@ pub struct CreateOptions {
     pub runtime: Option<Foreign>,
     /// Namespaces.
     pub namespaces: Namespaces,
+    /// The pod that it is in.
+    pub pod: Option<Membership>,
     /// Bind mounts, volumes and tmpfs that are asked for; part of [`CreateOptions::mounts`] once the
     /// container is made.
     #[serde(skip)]
@@ -250,6 +253,11 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
+    /// Whether it has a host name of its own, and not the host's.
+    pub fn has_own_name(&self) -> bool {
+        self.uts == Namespace::Private && self.network != Some(Mode::Host)
+    }
+
     /// The containers that have a namespace of this one, other than the user's.
     pub fn of_containers(&self) -> Vec<&str> {
         let mut list = Vec::new();

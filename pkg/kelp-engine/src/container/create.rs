@@ -27,6 +27,7 @@ use crate::container::remove::RemoveOptions;
 use crate::container::{accounts, health, limits, log, network, notify, system};
 use crate::image::{Base, BaseRoot, Held};
 use crate::layered::Mounting;
+use crate::pod::Membership;
 use crate::spec;
 use crate::storage::Storage;
 use crate::{Engine, Error, host, volume};
@@ -46,6 +47,7 @@ impl Engine {
     ) -> Result<(ContainerId, OwnedFd), Error> {
         let id = ContainerId::random();
         options.check_words()?;
+        let _pod = self.settle_pod(&mut options)?;
         log::check(&options)?;
         network::choose(&mut options)?;
         policy::check(&options.labels, &options.image)?;
@@ -74,6 +76,7 @@ impl Engine {
         let record = Record::new(&self.paths, id.clone());
         let mut made = Making::begin(self, &record)?;
         self.check_requirements(&options)?;
+        self.note_member(&options, &id)?;
         // Before anything is copied.
         let name = self.reserve_name(&options, &id)?;
         made.name = Some(name.clone());
@@ -145,7 +148,7 @@ impl Engine {
             attempt += 1;
             match name::reserve(&self.paths, &name, id) {
                 Ok(()) => return Ok(name),
-                Err(kelp_state::Error::NameInUse { .. }) => {}
+                Err(kelp_state::Error::NameInUse { .. } | kelp_state::Error::NameOfPod { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -272,6 +275,7 @@ impl Engine {
             timeout: options.timeout,
             stop_signal: system::stop_signal(options, image),
             health,
+            pod: options.pod.as_ref().and_then(Membership::place),
             anonymous_volumes,
         })
     }
@@ -334,9 +338,11 @@ impl Engine {
             return name.clone();
         }
         // In the host's network the host's name is the one that resolves.
-        let in_host_network = options.namespaces.network == Some(Mode::Host);
-        if options.namespaces.uts == Namespace::Private && !in_host_network {
+        if options.namespaces.has_own_name() {
             return id.short().to_owned();
+        }
+        if let Some(name) = self.hostname_of_pod(options) {
+            return name;
         }
         rustix::system::uname()
             .nodename()
@@ -401,7 +407,8 @@ fn check_image_volume(target: &str, kind: ImageVolumes) -> Result<(), Error> {
 
 /// Who keeps an id runs as itself, unless the request or the image says otherwise.
 fn kept_user(options: &CreateOptions, map: &kelp_userns::IdMap) -> Option<String> {
-    if !matches!(options.namespaces.user, UserMode::KeepId { .. }) {
+    let keeps = matches!(options.namespaces.user, UserMode::KeepId { .. });
+    if !keeps && !options.pod.as_ref().is_some_and(|pod| pod.keeps_ids) {
         return None;
     }
     let (uid, gid) = host::user_inside(map);

@@ -102,9 +102,14 @@ impl Engine {
         self.note_id("died", &record.id, Some(KILLED));
         let launch: Option<Launch> =
             file::read_json(&record.data.join("launch.json")).unwrap_or_default();
+        let pod = launch.as_ref().and_then(|launch| launch.pod.clone());
         if launch.is_some_and(|launch| launch.remove) {
             // What the monitor would have done.
-            return self.remove_offline(record, true, true).map(|()| None);
+            self.remove_offline(record, true, true)?;
+            if let Some(pod) = &pod {
+                kelp_monitor::pod::leave(&self.paths, pod);
+            }
+            return Ok(None);
         }
         // What can't be removed now goes before the next start.
         let _ = self.empty_trees(&overlays::directories(&record.data).unwrap_or_default());
@@ -129,6 +134,9 @@ impl Engine {
             restarts,
         };
         record.write_exit(&exit, Durability::None)?;
+        if let Some(pod) = &pod {
+            kelp_monitor::pod::leave(&self.paths, pod);
+        }
         Ok(None)
     }
 }

@@ -4,17 +4,39 @@
 //! proc_pid_stat(5)), and process 1 of a pid namespace ends after all others in it. Nobody can do anything about that
 //! from here. The container stays as it is, and its monitor finishes the record when the program ends after all: a
 //! record that was removed would leave a process, mounts and a cgroup of which nobody knows.
+//!
+//! Who is on its way out may be in that state as well: the kernel writes what it had not written, its last file
+//! system is unmounted and so synced, memory is given back. That is given more time.
 
-use std::time::Duration;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use kelp_state::{ContainerId, RunRecord};
 use kelp_sys::stat::Stat;
 
+use crate::container::signal::ends_within;
 use crate::container::top::pids;
 use crate::{Error, Kind};
 
-/// How long a program that was killed may take to end: a large one has much memory to give back.
+/// How long a program that was killed may take to end.
 pub(crate) const KILL_TIME: Duration = Duration::from_secs(5);
+
+/// How much longer it may where nothing of it hangs: a slow disk has much to write.
+const LAST_WORK: Duration = Duration::from_mins(1);
+
+/// Whether a program that was killed, and has not ended in [`KILL_TIME`], ends after all.
+pub(crate) fn ends_late(run: &RunRecord, init: &OwnedFd) -> Result<bool, Error> {
+    let end = Instant::now() + LAST_WORK;
+    while Instant::now() < end {
+        if ends_within(init, Duration::from_millis(100))? {
+            return Ok(true);
+        }
+        if pids(run).unwrap_or_default().into_iter().any(hangs_on) {
+            return Ok(false);
+        }
+    }
+    Ok(false)
+}
 
 /// The error of a container that was killed and has not ended, with the process that it waits for.
 pub(crate) fn hangs(id: &ContainerId, run: &RunRecord) -> Error {
@@ -31,6 +53,14 @@ pub(crate) fn hangs(id: &ContainerId, run: &RunRecord) -> Error {
         ),
     };
     Error::new(Kind::Failed, text)
+}
+
+/// Whether a process waits in the kernel, and is not on its way out (`PF_EXITING`, field 9 of proc_pid_stat(5)).
+fn hangs_on(pid: u32) -> bool {
+    const PF_EXITING: u64 = 0x4;
+    Stat::of(pid).is_ok_and(|stat| {
+        stat.state() == Some('D') && stat.flags().is_none_or(|flags| flags & PF_EXITING == 0)
+    })
 }
 
 fn is_uninterruptible(pid: u32) -> bool {

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::container::find::{KILLED, is_lost};
+use crate::pod::Membership;
 use crate::{Engine, Error};
 
 /// What a list shows of a container's `config.json`.
@@ -62,6 +63,8 @@ pub struct SummaryOptions {
     pub namespaces: SummaryNamespaces,
     /// What happens when it has ended.
     pub restart: RestartPolicy,
+    /// The pod that it is in.
+    pub pod: Option<Membership>,
     /// A file with its id.
     pub cid_file: Option<PathBuf>,
 }

@@ -1,12 +1,14 @@
 //! How a container's output is to be kept: what was asked for, and whether it can be.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::Path;
 
 use kelp_args::log_tag::Tagged;
 use kelp_monitor::launch::{LogConfig, LogDriver};
 use kelp_monitor::log::{JOURNAL, is_there};
 use kelp_state::Record;
+use rustix::fs::{Access, access};
 
 use crate::Error;
 use crate::container::config::CreateOptions;
@@ -40,6 +42,22 @@ pub(crate) fn check_options(options: &CreateOptions) -> Result<(), Error> {
     Err(Error::invalid(format!(
         "the log option {unused} is for the log driver journald alone: add --log-driver=journald"
     )))
+}
+
+/// Whether there is a journal in which the user finds what they write to it: one on the disk, of which journald
+/// gives everybody their own part, or one that they may read as a whole (systemd-journald.service(8), "Access
+/// control").
+pub fn has_journal() -> bool {
+    if is_there(Path::new(JOURNAL)).is_err() {
+        return false;
+    }
+    let Ok(machine) = fs::read_to_string("/etc/machine-id") else {
+        return false;
+    };
+    let machine = machine.trim();
+    let is_readable = |path: String| access(path, Access::READ_OK).is_ok();
+    is_readable(format!("/var/log/journal/{machine}"))
+        || is_readable(format!("/run/log/journal/{machine}/system.journal"))
 }
 
 /// What the monitor is told; `name` is the container's, and `labels` are its.

@@ -22,7 +22,7 @@ mod log;
 pub mod logs;
 mod making;
 pub mod mount;
-mod names;
+pub(crate) mod names;
 mod network;
 mod notify;
 pub(crate) mod pack;
@@ -42,3 +42,4 @@ mod user_namespace;
 pub mod wait;
 
 pub use config::{Config, CreateOptions};
+pub use log::has_journal;

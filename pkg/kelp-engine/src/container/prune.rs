@@ -6,6 +6,7 @@ use kelp_state::ContainerId;
 
 use crate::container::Config;
 use crate::container::remove::RemoveOptions;
+use crate::pod::signal::is_infra;
 use crate::{Engine, Error, Kind};
 
 /// Which containers are removed; an empty one means all that do not run.
@@ -73,7 +74,9 @@ impl Engine {
         let mut pruned = Pruned::default();
         // Those that need others were made after them.
         for config in self.containers().into_iter().rev() {
-            if !filter.takes(&config) {
+            // What a pod is made of goes with the pod.
+            let is_infra = is_infra(&config) && self.infra_of(&config.id).is_some();
+            if is_infra || !filter.takes(&config) {
                 continue;
             }
             match self.remove_container(&config.id, &RemoveOptions::default()) {

@@ -20,7 +20,7 @@ use crate::container::hang::hangs;
 use crate::container::signal::{StopRequest, Stopped, may_start_again};
 use crate::container::wait::CHANGES;
 use crate::watch::{Watch, Woken};
-use crate::{Engine, Error};
+use crate::{Engine, Error, Kind};
 
 /// How a container is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct RemoveOptions {
     pub volumes: bool,
     /// Also if other containers need it.
     pub needed: bool,
+    /// Also if it is the infra container of a pod.
+    pub with_pod: bool,
 }
 
 /// For how long somebody else who works on the container is waited for.
@@ -49,12 +51,14 @@ impl RemoveOptions {
         timeout: None,
         volumes: false,
         needed: false,
+        with_pod: false,
     };
 
     /// Whatever it does, and without waiting for it.
     pub const KILL: Self = Self {
         timeout: Some(Duration::ZERO),
         needed: true,
+        with_pod: true,
         ..Self::FORCE
     };
 }
@@ -62,6 +66,18 @@ impl RemoveOptions {
 impl Engine {
     /// Removes a container.
     pub fn remove_container(&self, id: &ContainerId, options: &RemoveOptions) -> Result<(), Error> {
+        if !options.with_pod
+            && let Some(pod) = self.infra_of(id)
+        {
+            return Err(Error::new(
+                Kind::Failed,
+                format!(
+                    "container {id} is the infra container of pod {pod} and cannot be removed without removing \
+                     the pod: kelp pod rm {}",
+                    pod.short()
+                ),
+            ));
+        }
         if !options.needed {
             self.check_unneeded(id)?;
         }
@@ -225,6 +241,14 @@ impl Engine {
             self.note("remove", config);
             if let Some(file) = &config.options.cid_file {
                 let _ = fs::remove_file(file);
+            }
+            if let Some(pod) = config
+                .options
+                .pod
+                .as_ref()
+                .and_then(|it| it.pod.parse().ok())
+            {
+                kelp_state::pod::forget(&self.paths, &pod, &record.id);
             }
         }
         match launch {

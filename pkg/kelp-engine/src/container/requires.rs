@@ -1,11 +1,11 @@
 //! What a container needs others for: they are started before it, and removed after it.
 //!
 //! A requirement names a container that is there already and never changes, so that none needs itself by way of
-//! others. Whose namespaces a container joins it needs too. Whom others need has their ids in its record,
+//! others; a damaged record that says so is refused. Whose namespaces a container joins it needs too. Whom others need has their ids in its record,
 //! `needed/<id>`, which is written before the other one's own record is; an id whose record is not there counts for
 //! nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::path::Path;
 use std::str::FromStr;
@@ -169,6 +169,14 @@ impl Engine {
 
     /// Whether a container's start waits for more than that others run.
     pub fn waits_for_others(&self, id: &ContainerId) -> bool {
+        self.waits_beyond(id, &mut BTreeSet::new())
+    }
+
+    /// The same, for those that were not looked at yet.
+    fn waits_beyond(&self, id: &ContainerId, seen: &mut BTreeSet<ContainerId>) -> bool {
+        if !seen.insert(id.clone()) {
+            return false;
+        }
         let config = self.config(id);
         let list = config
             .map(|config| config.options.needed())
@@ -178,7 +186,7 @@ impl Engine {
                 || required
                     .container
                     .parse()
-                    .is_ok_and(|id| self.waits_for_others(&id))
+                    .is_ok_and(|id| self.waits_beyond(&id, seen))
         })
     }
 
@@ -193,13 +201,29 @@ impl Engine {
             .collect()
     }
 
+    /// The containers that this one needs, and those that these need.
+    fn all_dependencies(&self, id: &ContainerId) -> BTreeSet<ContainerId> {
+        let mut all = BTreeSet::new();
+        let mut left = vec![id.clone()];
+        while let Some(next) = left.pop() {
+            let dependencies = self.dependencies(&next).into_iter();
+            left.extend(dependencies.filter(|other| all.insert(other.clone())));
+        }
+        all
+    }
+
     /// Refuses to take away what others need.
     pub(crate) fn check_unneeded(&self, id: &ContainerId) -> Result<(), Error> {
         for other in self.dependents(id) {
             // One that goes with its end may have ended with its boot, and nobody has looked at it since.
             let _ = self.status(&other);
         }
-        let dependents = self.dependents(id);
+        let mut dependents = self.dependents(id);
+        if !dependents.is_empty() {
+            // In a circle, which only damaged records make, one has to be the first.
+            let needed = self.all_dependencies(id);
+            dependents.retain(|other| !needed.contains(other));
+        }
         if dependents.is_empty() {
             return Ok(());
         }
@@ -218,8 +242,16 @@ impl Engine {
     }
 
     /// Starts what a container needs, and waits until all of it is as it is to be.
-    pub(crate) fn start_required(&self, options: &CreateOptions) -> Result<(), Error> {
-        for required in options.needed() {
+    pub(crate) fn start_required(
+        &self,
+        id: &ContainerId,
+        options: &CreateOptions,
+    ) -> Result<(), Error> {
+        let needed = options.needed();
+        if !needed.is_empty() {
+            self.check_for_circles(id, &mut Vec::new(), &mut BTreeSet::new())?;
+        }
+        for required in needed {
             let id: ContainerId = required
                 .container
                 .parse()
@@ -227,6 +259,43 @@ impl Engine {
             self.start_one_required(&id, required.until)?;
         }
         Ok(())
+    }
+
+    /// Refuses what needs itself by way of others. `path` leads to `id`, and what is in `sound` does not.
+    fn check_for_circles(
+        &self,
+        id: &ContainerId,
+        path: &mut Vec<ContainerId>,
+        sound: &mut BTreeSet<ContainerId>,
+    ) -> Result<(), Error> {
+        if path.contains(id) {
+            let names: Vec<_> = path.iter().map(|id| self.name_of(id)).collect();
+            return Err(Error::new(
+                Kind::Failed,
+                format!(
+                    "damaged records: containers need each other in a circle: {}: remove them with kelp rm -f",
+                    names.join(", ")
+                ),
+            ));
+        }
+        if sound.contains(id) {
+            return Ok(());
+        }
+        path.push(id.clone());
+        for other in self.dependencies(id) {
+            self.check_for_circles(&other, path, sound)?;
+        }
+        path.pop();
+        sound.insert(id.clone());
+        Ok(())
+    }
+
+    /// Starts what the pod of a container is made of.
+    pub(crate) fn start_infra(&self, options: &CreateOptions) -> Result<(), Error> {
+        match options.pod.as_ref().and_then(|pod| pod.infra.as_ref()) {
+            Some(infra) => self.start_one_required(infra, Until::ServiceStarted),
+            None => Ok(()),
+        }
     }
 
     fn start_one_required(&self, id: &ContainerId, until: Until) -> Result<(), Error> {
@@ -302,14 +371,17 @@ impl Engine {
 }
 
 impl CreateOptions {
-    /// What the container needs: what it was said to, and those whose namespaces it joins.
+    /// What the container needs: what it was said to, those whose namespaces it joins, and what its pod is made of.
     pub fn needed(&self) -> Vec<Requirement> {
         let user = match &self.namespaces.user {
             UserMode::Container(id) => Some(id.as_str()),
             _ => None,
         };
         let mut list = self.requires.clone();
-        for container in self.namespaces.of_containers().into_iter().chain(user) {
+        let infra = self.pod.as_ref().and_then(|pod| pod.infra.as_ref());
+        let infra = infra.map(ContainerId::as_str);
+        let joined = self.namespaces.of_containers().into_iter().chain(user);
+        for container in joined.chain(infra) {
             if list.iter().all(|other| other.container != container) {
                 list.push(Requirement {
                     container: container.to_owned(),

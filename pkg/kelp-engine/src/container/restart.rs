@@ -15,12 +15,18 @@ impl Engine {
         request: StopRequest,
         tell: impl FnOnce(&Stopped),
     ) -> Result<(), Error> {
+        // Its end is not that of its pod.
+        let config = self.config(id)?;
+        let in_pod = self.enter_pod_of(&config)?;
         tell(&self.stop_to_restart(id, request)?);
         let pipes = Pipes {
             is_main: true,
             ..Pipes::default()
         };
-        self.start_container(id, pipes)?;
+        let started = self.start_container(id, pipes);
+        drop(in_pod);
+        self.leave_pod_of(&config);
+        started?;
         self.note_id("restart", id, None);
         Ok(())
     }

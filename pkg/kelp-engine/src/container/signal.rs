@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::container::config::{Config, Notify};
 use crate::container::deaf::is_deaf;
 use crate::container::find::KILLED;
-use crate::container::hang::{KILL_TIME, hangs};
+use crate::container::hang::{KILL_TIME, ends_late, hangs};
 use crate::container::health;
 use crate::{Engine, Error, Kind};
 
@@ -79,7 +79,7 @@ impl Engine {
             .map_err(Error::io(format!("signal container {}", id.short())))?;
         if signal == SIGKILL {
             // Nothing prevents it, but it takes a moment, and whoever asks next should see it.
-            if !ends_within(&pidfd, KILL_TIME)? {
+            if !ends_within(&pidfd, KILL_TIME)? && !ends_late(&run, &pidfd)? {
                 return Err(hangs(id, &run));
             }
             if config.is_none_or(|config| config.options.restart == RestartPolicy::No) {
@@ -178,7 +178,7 @@ impl Engine {
             return Ok(true);
         }
         if let Ok((run, pidfd)) = self.init_of(&record.id)
-            && !ends_within(&pidfd, Duration::ZERO)?
+            && !ends_late(&run, &pidfd)?
         {
             return Err(hangs(&record.id, &run));
         }

@@ -110,7 +110,12 @@ impl Engine {
                 id.short()
             )));
         }
-        self.start_required(&config.options)?;
+        self.start_required(id, &config.options)?;
+        let in_pod = self.enter_pod_of(&config)?;
+        if in_pod.is_some() {
+            // It may have ended with the last of the others just now.
+            self.start_infra(&config.options)?;
+        }
         let userns = match userns {
             Some(coming) => coming.finish()?,
             None => self.userns_of(&config.options)?,
@@ -143,9 +148,12 @@ impl Engine {
         let words = ["monitor", id.as_str(), &preserved, &count, whose];
         internal::spawn(&words, &userns, fds)?;
         drop(theirs);
-        let (pid, untold) = connection
-            .started()
-            .map_err(|error| self.explained(&config, error.into()))?;
+        let started = connection.started();
+        if in_pod.is_some() {
+            drop(in_pod);
+            self.leave_pod_of(&config);
+        }
+        let (pid, untold) = started.map_err(|error| self.explained(&config, error.into()))?;
         if let Some(why) = untold {
             // Nobody may read it.
             let _ = writeln!(
@@ -215,5 +223,5 @@ fn is_any_with_its_map(options: &CreateOptions) -> bool {
         names.user,
         UserMode::Auto { .. } | UserMode::Container(_) | UserMode::Path(_)
     );
-    !settled_later && names.of_containers().is_empty()
+    !settled_later && names.of_containers().is_empty() && options.pod.is_none()
 }

@@ -6,6 +6,7 @@
 //! comes from there and from command lines is shown without control characters.
 
 mod column;
+mod patient;
 mod process;
 mod ps;
 
@@ -25,7 +26,8 @@ use rustix::fs::{Mode, OFlags};
 use crate::container::signal::ends_within;
 use crate::{Engine, Error};
 use column::Column;
-use process::Process;
+use patient::Reader;
+use process::{MAX_ARGS, Process};
 
 /// What is shown where nothing is asked for.
 const DEFAULT: &[&str] = &[
@@ -44,9 +46,10 @@ impl Engine {
             Error::conflict("top can only be used on running containers: container state improper")
         })?;
         let inside = Inside::new(&run)?;
+        let mut reader = Reader::new(MAX_ARGS);
         let mut processes: Vec<_> = pids(&run)?
             .into_iter()
-            .filter_map(|pid| Process::read(pid, inside.depth))
+            .filter_map(|pid| Process::read(pid, inside.depth, &mut reader))
             .collect();
         // A number that was handed on meanwhile is another process's: only while the init lives can
         // what was read through its number be its own.

@@ -25,6 +25,11 @@ pub const NAME: &str = "localhost/hello:latest";
 
 /// Writes the blobs of the embedded image; the digest of its manifest.
 pub(crate) fn write_blobs(blobs: &BlobStore) -> Result<Digest, Error> {
+    write_image(blobs, "hello")
+}
+
+/// Writes the blobs of an image whose only file is kelp, and whose program is this hidden role.
+pub(super) fn write_image(blobs: &BlobStore, role: &str) -> Result<Digest, Error> {
     let (layer, size) = write_layer(blobs)?;
     // Deterministic but for the binary itself: no date of making.
     let config = json!({
@@ -32,10 +37,10 @@ pub(crate) fn write_blobs(blobs: &BlobStore) -> Result<Digest, Error> {
         "architecture": architecture(),
         "os": "linux",
         "config": {
-            "Entrypoint": ["/kelp", "internal", "hello"],
+            "Entrypoint": ["/kelp", "internal", role],
             "Env": ["PATH=/"],
             "Labels": {
-                "org.opencontainers.image.title": "hello",
+                "org.opencontainers.image.title": role,
                 "org.opencontainers.image.version": env!("CARGO_PKG_VERSION"),
             },
         },

@@ -12,6 +12,7 @@ pub mod load;
 pub mod make;
 pub mod manifest;
 pub mod mount;
+pub mod pause;
 pub mod pull;
 mod pull_all;
 pub mod push;

@@ -10,10 +10,10 @@ pub use kelp_image::pull::PullPolicy;
 
 use crate::container::config::UserMode;
 use crate::events::{Event, append};
-use crate::image::hello;
 use crate::image::registry::AccessRequest;
 use crate::image::told::Told;
 use crate::image::workshop::Workshop;
+use crate::image::{hello, pause};
 use crate::{Engine, Error, own_terminal};
 
 /// How an image is pulled.
@@ -133,9 +133,11 @@ impl Engine {
         self.pull_image(name, request).map(drop)
     }
 
-    /// The embedded image, if it is what `name` means and no other image has the name.
+    /// An embedded image, if it is what `name` means and no other image has the name.
     fn embedded(&self, name: &str, request: &PullRequest) -> Result<Option<Pulled>, Error> {
-        if !hello::NAMES.contains(&name) || request.policy == PullPolicy::Never {
+        let is_hello = hello::NAMES.contains(&name);
+        let is_embedded = is_hello || name == pause::NAME;
+        if !is_embedded || request.policy == PullPolicy::Never {
             return Ok(None);
         }
         let store = self.store()?;
@@ -143,8 +145,12 @@ impl Engine {
             return Ok(Some(Pulled::Here(record.id)));
         }
         let (lease, blobs) = store.lease()?;
-        let parts = hello::write_blobs(&blobs)?;
-        let full = Reference::parse(hello::NAME).map_err(kelp_image::Error::from)?;
+        let (parts, full) = if is_hello {
+            (hello::write_blobs(&blobs)?, hello::NAME)
+        } else {
+            (pause::write_blobs(&blobs)?, pause::NAME)
+        };
+        let full = Reference::parse(full).map_err(kelp_image::Error::from)?;
         let record = store.add(&NewImage {
             manifest: &parts,
             index: None,

@@ -1,15 +1,14 @@
 //! Health checks in the poll loop: what a result changes, and whom it is told.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::os::fd::AsFd;
 
 use kelp_state::Health;
 use kelp_state::file::{self, Durability};
 use kelp_sys::fd::has_input;
-use kelp_sys::stat::Stat;
 
 use super::Watch;
+use super::exiting::is_exiting;
 use crate::finish::{current_name, note_health};
 use crate::health::{Checks, HealthConfig, LogDestination, OnFailure, Outcome, Subject};
 use crate::launch::Launch;
@@ -196,35 +195,5 @@ impl Watch<'_> {
             let path = directory.join(format!("{}-healthcheck.log", record.id));
             let _ = file::write_json(&path, found, Durability::None);
         }
-    }
-}
-
-/// Whether a process is on its way out: its flag `PF_EXITING` (proc_pid_stat(5), field 9). What it takes along ends
-/// before it can be waited for itself (pid_namespaces(7)). A first thread that has ended alone has the flag too.
-fn is_exiting(pid: u32) -> bool {
-    const PF_EXITING: u64 = 0x4;
-    let stat = match Stat::of(pid) {
-        Ok(stat) => stat,
-        Err(error) => return error.kind() == ErrorKind::NotFound,
-    };
-    let threads = stat.field::<u32>(20);
-    let is_alone = stat.state() != Some('Z') || threads.is_none_or(|threads| threads < 2);
-    is_alone && stat.flags().is_none_or(|flags| flags & PF_EXITING != 0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_that_is_gone_or_a_zombie_is_on_its_way_out() {
-        assert!(!is_exiting(std::process::id()));
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let pid = child.id();
-        while !is_exiting(pid) {
-            std::thread::yield_now();
-        }
-        child.wait().unwrap();
-        assert!(is_exiting(pid));
     }
 }

@@ -1,10 +1,11 @@
 //! A process, from its files in /proc (proc(5)).
 
 use std::fs;
-use std::io::Read;
 
-/// The most that is shown of a command line, in bytes.
-const MAX_ARGS: u64 = 64 << 10;
+use super::patient::Reader;
+
+/// The most that is shown of a command line, in bytes: a container can make its own as long as its memory allows.
+pub(super) const MAX_ARGS: u64 = 64 << 10;
 
 /// What /proc tells of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub(super) struct Process {
 
 impl Process {
     /// Reads a process's; `None` if it is gone, or not in a namespace of this depth.
-    pub(super) fn read(pid: u32, depth: usize) -> Option<Self> {
+    pub(super) fn read(pid: u32, depth: usize, reader: &mut Reader) -> Option<Self> {
         let file = |name: &str| fs::read(format!("/proc/{pid}/{name}"));
         let stat = file("stat").ok()?;
         let status = String::from_utf8_lossy(&file("status").ok()?).into_owned();
@@ -54,10 +55,7 @@ impl Process {
         };
         process.parse_stat(&stat)?;
         process.parse_status(&status, depth)?;
-        // A container can make its command line as long as its memory allows.
-        if let Ok(file) = fs::File::open(format!("/proc/{pid}/cmdline")) {
-            let _ = file.take(MAX_ARGS).read_to_end(&mut process.args);
-        }
+        process.args = reader.read(format!("/proc/{pid}/cmdline").into());
         let label = file("attr/current").unwrap_or_default();
         let label = String::from_utf8_lossy(&label);
         label

@@ -1,0 +1,114 @@
+//! Flags about the pod that a container is made in.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use kelp_engine::Engine;
+use kelp_engine::container::CreateOptions;
+use kelp_engine::pod::{ExitPolicy, Membership, PodOptions, Said, Shared};
+
+use super::CreateFlags;
+use crate::cli::pod_create::infra_options;
+use crate::cli::pod_selection::read_id;
+use crate::cli::runtime_flags::RuntimeFlags;
+
+/// The flags.
+#[derive(clap::Args, Debug)]
+pub struct PodFlags {
+    /// Make the container in this pod; new:NAME makes the pod first
+    #[arg(long, value_name = "POD", conflicts_with = "pod_id_file")]
+    pod: Option<String>,
+    /// Make the container in the pod whose ID is in this file
+    #[arg(long, value_name = "FILE")]
+    pod_id_file: Option<PathBuf>,
+}
+
+/// What stands before the name of a pod that is to be made.
+const NEW: &str = "new:";
+
+impl PodFlags {
+    /// The part in a pod that is asked for.
+    pub(super) fn membership(&self, flags: &CreateFlags) -> anyhow::Result<Option<Membership>> {
+        let pod = match (&self.pod, &self.pod_id_file) {
+            (None, None) => return Ok(None),
+            (Some(pod), _) => pod.clone(),
+            (None, Some(path)) => read_id(path)?,
+        };
+        if pod.is_empty() {
+            bail!(
+                "a pod has to be named: --pod NAME, or --pod new:NAME for one that is made first"
+            );
+        }
+        let mut said = flags.isolation.said();
+        if flags.storage.shm_size.is_some() {
+            said.push(Said::SharedMemory);
+        }
+        if flags.process.restart.is_some() {
+            said.push(Said::Restart);
+        }
+        Ok(Some(Membership {
+            said,
+            ..Membership::of(pod)
+        }))
+    }
+}
+
+/// Makes the pod of a container that asks for a new one. What it says of the network, the host's name and its ids is
+/// the pod's then.
+pub fn make_new(
+    engine: &Engine,
+    runtime: &RuntimeFlags,
+    options: &mut CreateOptions,
+) -> anyhow::Result<()> {
+    let Some(membership) = &mut options.pod else {
+        return Ok(());
+    };
+    let Some(name) = membership.pod.strip_prefix(NEW) else {
+        return Ok(());
+    };
+    if options.publish_all {
+        bail!(
+            "--publish-all and --pod new:NAME exclude each other: ports are the pod's, which does not know the \
+             image; name them with --publish"
+        );
+    }
+    let (mut infra, _) = infra_options(&[], runtime)?;
+    let says = |what: Said| membership.said.contains(&what);
+    infra.image.clear();
+    if says(Said::Namespace(Shared::Net)) {
+        infra.namespaces.network = options.namespaces.network.take();
+    }
+    if says(Said::User) {
+        infra.namespaces.user = std::mem::take(&mut options.namespaces.user);
+    }
+    infra.publish = std::mem::take(&mut options.publish);
+    options.expose.clear();
+    infra.add_hosts = std::mem::take(&mut options.add_hosts);
+    infra.hosts_base = std::mem::take(&mut options.hosts_base);
+    infra.dns = std::mem::take(&mut options.dns);
+    infra.dns_search = std::mem::take(&mut options.dns_search);
+    infra.dns_options = std::mem::take(&mut options.dns_options);
+    infra.hostname = options.hostname.take();
+    infra.shm_size = options.shm_size.take();
+    let moved = [
+        Said::Namespace(Shared::Net),
+        Said::User,
+        Said::Ports,
+        Said::Hosts,
+        Said::Dns,
+        Said::Hostname,
+        Said::SharedMemory,
+    ];
+    membership.said.retain(|said| !moved.contains(said));
+    let pod = engine.create_pod(PodOptions {
+        name: Some(name.to_owned()).filter(|name| !name.is_empty()),
+        shared: Shared::USUAL.to_vec(),
+        share_parent: true,
+        exit_policy: ExitPolicy::Continue,
+        infra: Some(Box::new(infra)),
+        create_command: options.create_command.clone(),
+        ..PodOptions::default()
+    })?;
+    membership.pod = pod.to_string();
+    Ok(())
+}
