@@ -457,8 +457,13 @@ fn hangs_without_monitor(flags: &[&str], looks: &str) {
 fn many_who_ask_a_monitor_that_is_stopped_end_as_well() {
     let Some(env) = Env::new() else { return };
     let mut monitors = Vec::new();
-    for name in ["asked", "removed"] {
-        let id = env.waiting(name, &["--health-cmd=true", "--restart=always"]);
+    for (name, flags) in [
+        ("asked", &[][..]),
+        ("removed", &[]),
+        ("joined", &["--pid=container:asked"]),
+    ] {
+        let usual = ["--health-cmd=true", "--restart=always"];
+        let id = env.waiting(name, &[&usual[..], flags].concat());
         let monitor = show(&env, "{{.State.ConmonPid}}", name).parse().unwrap();
         signal(monitor, Signal::STOP);
         let socket = env.runtime().join(format!("kelp/c/{id}/sock"));
@@ -467,7 +472,7 @@ fn many_who_ask_a_monitor_that_is_stopped_end_as_well() {
         assert!(waiting > 10, "{waiting} wait");
         monitors.push(monitor);
     }
-    let mut remove = env.kelp(&["rm", "-f", "-t0", "removed"]).start();
+    let mut remove = env.kelp(&["rm", "-f", "-t0", "removed", "joined"]).start();
     let mut inspect = env.kelp(&["inspect", "asked"]).start();
     let inspected = collect(inspect.stdout.take().unwrap());
     let too_many = "it does not answer, and too many wait for that already";

@@ -26,7 +26,10 @@ use crate::{ContainerId, Engine, Error, container, doctor_overlay, garbage, host
 pub fn run(args: &[String]) -> i32 {
     let words: Vec<_> = args.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["monitor", id, preserved, sockets, whose] => monitor(id, preserved, sockets, whose),
+        ["monitor", id, preserved, sockets, whose] => monitor(id, preserved, sockets, whose, false),
+        ["monitor", id, preserved, sockets, whose, "enters"] => {
+            monitor(id, preserved, sockets, whose, true)
+        }
         ["copy", id, request] => on_container(id, |engine, id| {
             container::copy::role::run(engine, id, request)
         }),
@@ -42,6 +45,7 @@ pub fn run(args: &[String]) -> i32 {
         ["podman-layer", ..] => kelp_image::transport::podman::assemble::main(&args[1..]),
         ["populate", ..] => kelp_image::populate::main(&args[1..]),
         ["probe-overlay", path] => doctor_overlay::role(path),
+        ["reap", child] => kelp_runtime::reaper::run(child),
         ["sibling", ..] => kelp_image::sibling::main(&args[1..]),
         ["unshare", "--", ..] => unshare::role(&args[2..]),
         ["unpack", ..] => kelp_image::role::unpack_main(&args[1..]),
@@ -52,13 +56,13 @@ pub fn run(args: &[String]) -> i32 {
     }
 }
 
-/// With so many descriptors for the program, of which so many are sockets that it is told of.
-fn monitor(id: &str, preserved: &str, sockets: &str, whose: &str) -> i32 {
-    let (Ok(id), Ok(preserved), Ok(sockets), Ok(engine)) = (
+/// With so many descriptors for the program, of which so many are sockets that it is told of. One that `enters` the
+/// user namespace does so before all else.
+fn monitor(id: &str, preserved: &str, sockets: &str, whose: &str, enters: bool) -> i32 {
+    let (Ok(id), Ok(preserved), Ok(sockets)) = (
         id.parse::<ContainerId>(),
         preserved.parse(),
         sockets.parse(),
-        Engine::open(),
     ) else {
         return 125;
     };
@@ -66,7 +70,14 @@ fn monitor(id: &str, preserved: &str, sockets: &str, whose: &str) -> i32 {
         preserved,
         sockets: Sockets::named(sockets),
         is_main: whose == "main",
+        enters,
         ..Handed::default()
+    };
+    if enters && !kelp_monitor::role::enter_user(&handed) {
+        return 125;
+    }
+    let Ok(engine) = Engine::open() else {
+        return 125;
     };
     kelp_monitor::role::run(&engine.paths, id, &handed)
 }

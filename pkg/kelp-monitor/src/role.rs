@@ -40,6 +40,9 @@ pub struct Handed {
     /// In how many microseconds that one wants to hear, again and again, that the service lives. The monitor finds it
     /// in its environment.
     pub watchdog: Option<u64>,
+    /// Whether the monitor was executed outside of the container's user namespace, and has entered that itself
+    /// ([`enter_user`]).
+    pub enters: bool,
 }
 
 impl Handed {
@@ -51,6 +54,33 @@ impl Handed {
 
 /// The name of the monitor's socket in the container's runtime directory.
 pub const SOCKET_NAME: &str = "sock";
+
+/// Enters the user namespace whose descriptor comes after the starter's socket. Its memory stays the outer one's, and
+/// so does that of the container's first process before it is the program: nothing that is in the pid namespace that
+/// the container joins can look into it, whatever its capabilities are. `false` where that failed, which the starter
+/// is told.
+pub fn enter_user(handed: &Handed) -> bool {
+    // What it lets nobody see from here on.
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let entered = kelp_sys::fd::inherited(handed.socket() + 1).and_then(|user| {
+        kelp_sys::namespace::enter_user(user.as_fd())?;
+        kelp_sys::spawn::keep_capabilities()
+    });
+    let Err(error) = entered else { return true };
+    if let Ok(starter) = kelp_sys::fd::inherited(handed.socket()) {
+        let error = Error::io("enter the container's user namespace")(error);
+        refuse(&starter, &error);
+    }
+    false
+}
+
+fn refuse(starter: &OwnedFd, error: &Error) {
+    let reply = Reply::Failed {
+        kind: failure_kind(error),
+        text: kelp_runtime::error::one_line(error),
+    };
+    let _ = send(starter.as_fd(), &reply, &[]);
+}
 
 /// Watches the container `id`: the whole life of the process. Failures go to the starter.
 pub fn run(paths: &Paths, id: ContainerId, handed: &Handed) -> i32 {
@@ -69,14 +99,7 @@ pub fn run(paths: &Paths, id: ContainerId, handed: &Handed) -> i32 {
     let code = match watch(paths, &record, &starter, (streams, fds), handed, &mut after) {
         Ok(code) => code,
         Err(error) => {
-            let _ = send(
-                starter.as_fd(),
-                &Reply::Failed {
-                    kind: failure_kind(&error),
-                    text: kelp_runtime::error::one_line(&error),
-                },
-                &[],
-            );
+            refuse(&starter, &error);
             125
         }
     };
@@ -148,8 +171,11 @@ fn live(
     let launch = &file.launch;
     place::clear(record);
     let choice = Choice::begin(record, launch, paths.session())?;
-    let _registration =
-        kelp_userns::shared::register(&paths.runtime, &launch.map_key, std::process::id())?;
+    // Nobody can open the namespace of one that has entered it.
+    let registration = (!handed.enters).then(|| {
+        kelp_userns::shared::register(&paths.runtime, &launch.map_key, std::process::id())
+    });
+    let _registration = registration.transpose()?;
     let what = match launch.log.driver {
         LogDriver::Journald => format!("connect to the journal at {JOURNAL}"),
         _ => format!("open log {}", launch.log.path.display()),

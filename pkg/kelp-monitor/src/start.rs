@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use kelp_network::Network;
 use kelp_runtime::cgroup::{Cgroup, Parent};
 use kelp_runtime::delegation;
-use kelp_runtime::launch::{Guarded, Starting, Stdio, Surroundings, launch};
+use kelp_runtime::launch::{Guarded, Starting, Stdio, Surroundings, User, launch};
 use kelp_runtime::plan::{Extras, Plan};
 use kelp_sys::clone::Child;
 use kelp_sys::fd::has_gone;
@@ -104,6 +104,7 @@ pub(crate) fn prepare(
             seccomp_cache: Some(paths.seccomp()),
             preserved_fds: life.handed.preserved,
             sockets: life.handed.sockets.clone(),
+            executes_init: life.handed.enters,
             watchdog: life.proxy.as_ref().and(life.handed.watchdog),
             ..launch_config.extras.clone()
         },
@@ -132,8 +133,17 @@ pub(crate) fn prepare(
     };
     let payload = payload.as_ref().map(AsFd::as_fd);
     let inner = payload.or_else(|| cgroup.get().map(AsFd::as_fd));
-    let (starting, streams) = launch_in(launch_config, &plan, inner, starter)?;
-    match set_up_network(launch_config, &starting.child) {
+    let around = Surroundings {
+        cgroup: inner,
+        user: life.handed.enters.then_some(User::Entered),
+        ..Surroundings::default()
+    };
+    let (mut starting, streams) = launch_in(launch_config, &plan, around, starter)?;
+    let network = match starting.network.take() {
+        Some(namespace) => (launch_config.network.set_up(namespace.as_fd())).map_err(Error::from),
+        None => set_up_network(launch_config, &starting.child),
+    };
+    match network {
         Ok(network) => Ok(Ready {
             first: First::Own(starting),
             network,
@@ -322,14 +332,13 @@ impl Ends {
 fn launch_in(
     config: &Launch,
     plan: &Plan,
-    cgroup: Option<BorrowedFd<'_>>,
+    around: Surroundings<'_>,
     starter: Option<&Starter>,
 ) -> Result<(Starting, Streams), Error> {
     let ends = ends(config)?;
     let around = Surroundings {
         stdio: ends.stdio(),
-        cgroup,
-        ..Surroundings::default()
+        ..around
     };
     let mut starting = launch(plan, around)?;
     let terminal = starting.terminal.take();

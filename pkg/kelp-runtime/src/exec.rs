@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use kelp_sys::clone::{Child, CloneFlags, clone3_sibling};
-use kelp_sys::fd::has_input;
+use kelp_sys::fd::{close_but, has_input};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::process::{
@@ -113,10 +113,11 @@ pub fn exec(
         cgroup: target.cgroup,
         before: target.enter_cgroup,
     };
-    let child = through_joiner(&plan.program(), beginning, || {
+    let child = through_joiner(&plan.program(), beginning, |teller| {
         // Its copy, and the one of its child, would keep that from seeing that the parent's is closed.
         drop(parent_end.take());
-        join(plan, (target, kinds, root.as_ref()), stdio, &child_end)
+        let kept = [teller, child_end.as_fd()];
+        join(plan, (target, kinds, root.as_ref()), stdio, kept)
     })?;
     drop(child_end);
     let parent_end = parent_end.expect("the joiner took its own copy");
@@ -127,7 +128,7 @@ fn join(
     plan: &ProcessPlan,
     (target, kinds, root): (&Target<'_>, ThreadNameSpaceType, Option<&OwnedFd>),
     stdio: Option<Stdio<'_>>,
-    parent: &OwnedFd,
+    [teller, parent]: [BorrowedFd<'_>; 2],
 ) -> Result<Child, Failure> {
     // Before it is undumpable: what /proc has of an undumpable process is the host's root's.
     process::set_by_proc(plan)?;
@@ -137,15 +138,20 @@ fn join(
     if let Some(root) = root {
         rootfs::enter(root.as_fd()).step(|| "enter the container's root".to_owned())?;
     }
+    // A health check comes from a monitor whose memory belongs to the container's user namespace: whoever has the
+    // capability to look into others there would find the host's directories in what this process has open.
+    let mut kept = vec![teller, parent];
+    kept.extend(stdio.iter().flat_map(|it| [it.stdin, it.stdout, it.stderr]));
+    close_but(3 + plan.extras.preserved_fds, &kept).step(|| "close descriptors".to_owned())?;
     clone3_sibling(CloneFlags::empty(), None, || {
         let tie = Tie::Exec {
             lasts: target.lasts,
         };
-        let failure = match prepare(plan, stdio, parent.as_fd()) {
-            Ok(identity) => process::execute(plan, &identity, parent.as_fd(), tie),
+        let failure = match prepare(plan, stdio, parent) {
+            Ok(identity) => process::execute(plan, &identity, parent, tie),
             Err(failure) => failure,
         };
-        let _ = send(parent.as_fd(), &failure.to_bytes(), &[]);
+        let _ = send(parent, &failure.to_bytes(), &[]);
         1
     })
     .step(|| "fork inside the container".to_owned())

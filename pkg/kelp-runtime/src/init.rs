@@ -17,7 +17,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::console::Console;
 use crate::error::{Failure, Step};
-use crate::launch::{MOUNTED, READY, Surroundings, User};
+use crate::launch::{MOUNTED, NETWORK, READY, Surroundings, User};
 use crate::message::send;
 use crate::mount_plan::{MountPlan, Source};
 use crate::mounts::Made;
@@ -51,7 +51,7 @@ fn prepare(
     }
     set_dumpable_behavior(DumpableBehavior::NotDumpable).step(|| "become undumpable".to_owned())?;
     process::usual_umask();
-    // Whoever has entered a user namespace has done this before.
+    // Where a user namespace is entered this has been done before.
     if around.user.is_none() {
         process::set_by_proc(&plan.process)?;
     }
@@ -69,6 +69,10 @@ fn prepare(
     if plan.creates_network() {
         kelp_sys::net::bring_up(c"lo").step(|| "bring the loopback interface up".to_owned())?;
     }
+    let network = match around.user {
+        Some(User::Entered) => Some(own_network()?),
+        _ => None,
+    };
 
     let Opened {
         root,
@@ -157,12 +161,7 @@ fn prepare(
             .step(|| format!("set the domain name {name}"))?;
     }
 
-    if let Some(console) = &console {
-        let outer = [console.master.as_fd()];
-        send(parent, &[READY], &outer).step(|| "send the terminal".to_owned())?;
-    } else {
-        send(parent, &[READY], &[]).step(|| "report to the parent".to_owned())?;
-    }
+    report(parent, network.as_ref(), console.as_ref())?;
     if let Some(console) = console.filter(|_| has_terminal) {
         console.adopt(identity.uid)?;
     } else {
@@ -172,6 +171,33 @@ fn prepare(
         }
     }
     Ok(identity)
+}
+
+/// What this process has for its network. Nobody outside may open it by the process's number.
+fn own_network() -> Result<OwnedFd, Failure> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    rustix::fs::open("/proc/self/ns/net", flags, Mode::empty())
+        .step(|| "open /proc/self/ns/net".to_owned())
+}
+
+/// Tells the parent that all is set up, and hands over what it needs of it.
+fn report(
+    parent: BorrowedFd<'_>,
+    network: Option<&OwnedFd>,
+    console: Option<&Console>,
+) -> Result<(), Failure> {
+    let what = || "report to the parent".to_owned();
+    let terminal = console.map(|console| console.master.as_fd());
+    match (network, terminal) {
+        (Some(network), Some(terminal)) => {
+            send(parent, &[READY, NETWORK], &[network.as_fd(), terminal]).step(what)
+        }
+        (Some(network), None) => send(parent, &[READY, NETWORK], &[network.as_fd()]).step(what),
+        (None, Some(terminal)) => {
+            send(parent, &[READY], &[terminal]).step(|| "send the terminal".to_owned())
+        }
+        (None, None) => send(parent, &[READY], &[]).step(what),
+    }
 }
 
 /// The root, and what is to be mounted in it.

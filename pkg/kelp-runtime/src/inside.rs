@@ -55,7 +55,7 @@ pub(crate) fn run_hooks(
     let others = others(namespaces).map_err(Error::io("look at the container's namespaces"))?;
     let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let (told, teller) = pair()?;
-    let child = through_joiner("", Beginning::default(), || {
+    let child = through_joiner("", Beginning::default(), |_| {
         set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .step(|| "become undumpable".to_owned())?;
         for namespace in others {

@@ -8,8 +8,9 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use kelp_sys::clone::{Child, CloneFlags, clone3};
-use kelp_sys::process::{pid_of, wait_pidfd};
+use kelp_sys::process::wait_pidfd;
 use rustix::net::RecvFlags;
+use rustix::process::Pid;
 
 use crate::error::{Error, Failure};
 use crate::launch::{GO, Guarded, pair};
@@ -25,13 +26,14 @@ pub(crate) struct Beginning<'a> {
     pub(crate) before: Option<&'a dyn Fn(u32) -> Result<(), String>>,
 }
 
-/// Runs `join` in a joiner; the process that it has cloned. `program` is what errors are about.
+/// Runs `join` in a joiner, which speaks to the caller by the descriptor that it gets; the process that it has
+/// cloned. `program` is what errors are about.
 ///
 /// The caller must have one thread.
 pub(crate) fn through_joiner(
     program: &str,
     beginning: Beginning<'_>,
-    join: impl FnOnce() -> Result<Child, Failure>,
+    join: impl FnOnce(BorrowedFd<'_>) -> Result<Child, Failure>,
 ) -> Result<Child, Error> {
     // The joiner has a socket of its own: the process may speak before the joiner does.
     let (told, teller) = pair()?;
@@ -40,11 +42,16 @@ pub(crate) fn through_joiner(
         // Its copy would keep it from seeing that the caller's is closed.
         drop(told.take());
         let joined = match beginning.before {
-            Some(_) => wait_for_go(teller.as_fd()).and_then(|_| join()),
-            None => join(),
+            Some(_) => wait_for_go(teller.as_fd()).and_then(|_| join(teller.as_fd())),
+            None => join(teller.as_fd()),
         };
         match joined {
-            Ok(child) => i32::from(send(teller.as_fd(), b"p", &[child.pidfd.as_fd()]).is_err()),
+            // The joiner itself has stayed among the caller's process numbers. What tells a pidfd's number is a
+            // file in /proc that a caller which has entered a user namespace may not read before Linux 5.14.
+            Ok(child) => {
+                let number = child.pid.as_raw_nonzero().get().to_ne_bytes();
+                i32::from(send(teller.as_fd(), &number, &[child.pidfd.as_fd()]).is_err())
+            }
             Err(failure) => {
                 let _ = send(teller.as_fd(), &failure.to_bytes(), &[]);
                 1
@@ -66,13 +73,10 @@ pub(crate) fn through_joiner(
     // may have cloned holds the other end open.
     let (length, mut fds) =
         receive(told.as_fd(), &mut buffer, RecvFlags::DONTWAIT).unwrap_or_default();
-    match fds.pop() {
-        Some(pidfd) => Ok(Child {
-            pid: pid_of(pidfd.as_fd())
-                .ok_or_else(|| Error::Init("the new process is not in /proc".to_owned()))?,
-            pidfd,
-        }),
-        None if length == 0 => Err(Error::Init("the joiner was killed".to_owned())),
-        None => Err(Failure::to_error(&buffer[..length], program)),
+    let number = buffer.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes));
+    match (fds.pop(), number.and_then(Pid::from_raw)) {
+        (Some(pidfd), Some(pid)) => Ok(Child { pid, pidfd }),
+        _ if length == 0 => Err(Error::Init("the joiner was killed".to_owned())),
+        _ => Err(Failure::to_error(&buffer[..length], program)),
     }
 }

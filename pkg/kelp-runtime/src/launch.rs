@@ -91,6 +91,8 @@ pub struct Starting {
     pub child: Guarded,
     /// The outer end of its terminal, where it has one.
     pub terminal: Option<OwnedFd>,
+    /// Its network namespace, where the caller can't open that by number ([`User::Entered`]).
+    pub network: Option<OwnedFd>,
     /// Its namespaces, where hooks are to be run in them.
     namespaces: Vec<OwnedFd>,
     socket: OwnedFd,
@@ -98,6 +100,8 @@ pub struct Starting {
 }
 
 pub(crate) const READY: u8 = 0x10;
+/// Behind [`READY`]: the first descriptor that comes along is of the network namespace.
+pub(crate) const NETWORK: u8 = 0x01;
 pub(crate) const GO: u8 = 0x11;
 /// The process is all but the program: it is about to wait at its gate, and once more when it does.
 pub(crate) const HELD: u8 = 0x12;
@@ -129,6 +133,10 @@ pub enum User<'a> {
     Joined(BorrowedFd<'a>),
     /// A new one with this map, which is made together with the others: no process has to hold it meanwhile.
     New(&'a IdMap),
+    /// The caller's, which has entered it and executed nothing since: its memory belongs to the outer one, and so
+    /// does that of the first process until that is the program. No capability in the container's user namespace
+    /// looks into it (ptrace(2), "Ptrace access mode checking"), whoever is in its pid namespace already.
+    Entered,
 }
 
 /// Who is asked about the calls that a seccomp filter does not decide (runtime-spec, config-linux.md, "The
@@ -189,7 +197,7 @@ pub fn launch(plan: &Plan, around: Surroundings<'_>) -> Result<Starting, Error> 
                 error => clone_error(error),
             })?
         }
-        _ => through_joiner(&plan.process.program(), Beginning::default(), || {
+        _ => through_joiner(&plan.process.program(), Beginning::default(), |_| {
             clone_among(plan, around, init)
         })?,
     };
@@ -240,15 +248,21 @@ fn clone_among(
     around: Surroundings<'_>,
     init: impl FnOnce() -> i32,
 ) -> Result<Child, Failure> {
+    if let Some(User::Entered) = around.user {
+        // Its files in /proc are its own for as long as it takes to write them; nobody in the container sees it.
+        set_dumpable_behavior(DumpableBehavior::Dumpable).step(|| "become dumpable".to_owned())?;
+    }
     let time = plan.namespaces.time.as_deref();
     let clocks = time.map(|_| open_clocks()).transpose()?;
-    if let Some(User::Joined(user)) = around.user {
+    if let Some(User::Joined(_) | User::Entered) = around.user {
         // In another user namespace this process is undumpable, and what /proc has of it is the host's
         // root's.
         process::set_by_proc(&plan.process)?;
         // Whoever is in there already must not look into this process, nor into the init.
         set_dumpable_behavior(DumpableBehavior::NotDumpable)
             .step(|| "become undumpable".to_owned())?;
+    }
+    if let Some(User::Joined(user)) = around.user {
         move_into_link_name_space(user, Some(LinkNameSpaceType::User))
             .step(|| "join the user namespace".to_owned())?;
     }
@@ -303,6 +317,7 @@ impl Starting {
         Self {
             child: Guarded::new(child),
             terminal: None,
+            network: None,
             namespaces: Vec::new(),
             socket,
             program,
@@ -311,11 +326,15 @@ impl Starting {
 
     /// Waits for the init's word that all is set up.
     pub(crate) fn ready(mut self) -> Result<Self, Error> {
-        let (message, mut fds) = self.receive()?;
+        let (message, fds) = self.receive()?;
         if message.first() != Some(&READY) {
             return Err(self.fail(&message));
         }
-        self.terminal = fds.pop();
+        let mut fds = fds.into_iter();
+        if message.get(1) == Some(&NETWORK) {
+            self.network = fds.next();
+        }
+        self.terminal = fds.next();
         Ok(self)
     }
 

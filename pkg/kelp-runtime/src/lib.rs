@@ -34,7 +34,7 @@ pub mod overlay;
 pub mod plan;
 mod process;
 pub mod program;
-mod reaper;
+pub mod reaper;
 pub mod resctrl;
 pub mod resources;
 pub mod rootfd;

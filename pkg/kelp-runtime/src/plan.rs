@@ -4,7 +4,7 @@
 //! exists; a specification that can't work is refused here.
 
 use std::ffi::CString;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use kelp_sys::clone::CloneFlags;
@@ -25,6 +25,7 @@ use crate::error::Error;
 use crate::hooks::HookPlan;
 use crate::mount_plan::{MountPlan, cstring, propagation};
 use crate::namespace_plan::Namespaces;
+use crate::program;
 use crate::scheduling::Scheduling;
 use crate::seccomp::{self, Program};
 use crate::sockets::Sockets;
@@ -73,6 +74,10 @@ pub struct Extras {
     pub set_home: bool,
     /// Whether process 1 is kelp's reaper, with the program as its child.
     pub init: bool,
+    /// Whether that reaper is executed anew, since its memory would be an outer user namespace's otherwise, and nobody
+    /// could look into process 1 who is to enter the container; whoever starts it knows.
+    #[serde(skip)]
+    pub executes_init: bool,
     /// Whether only one id is mapped, so that chown-like calls are answered with success.
     pub single_id: bool,
     /// Whether a specification without a seccomp profile gets the default one.
@@ -151,6 +156,8 @@ pub struct ProcessPlan {
     /// As personality(2) has it.
     pub(crate) personality: Option<u32>,
     pub(crate) extras: Extras,
+    /// What the reaper is executed from.
+    pub(crate) reaper: Option<OwnedFd>,
     /// Programs that are run last.
     pub(crate) start_hooks: Vec<Hook>,
 }
@@ -316,6 +323,9 @@ impl ProcessPlan {
             umask: process.user().umask(),
             capabilities,
             seccomp,
+            reaper: (extras.init && extras.executes_init)
+                .then(program::open)
+                .transpose()?,
             personality: None,
             scheduling: Scheduling::new(process)?,
             terminal_size: process.console_size().as_ref().map(|size| {

@@ -478,7 +478,7 @@ fn become_program(
     }
     reset_signals();
     if plan.extras.init
-        && let Err(failure) = crate::reaper::fork_program(plan.terminal)
+        && let Err(failure) = crate::reaper::fork_program(plan.terminal, plan.reaper.as_ref())
     {
         return failure;
     }

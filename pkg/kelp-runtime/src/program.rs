@@ -16,7 +16,7 @@ use kelp_sys::exec::{CStringArray, fexecve};
 use kelp_sys::mount_attr::{MountAttr, RDONLY, mount_setattr};
 use kelp_sys::process::{Exit, wait_pidfd};
 use rustix::fs::{
-    Access, AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, accessat, fstat, fstatvfs, open, stat,
+    Access, AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, accessat, fstat, fstatvfs, stat,
 };
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::net::RecvFlags;
@@ -37,8 +37,14 @@ pub fn protect(holder: Option<u32>) -> Result<(), Error> {
     replace(holder).map_err(Error::io("keep containers from writing this program"))
 }
 
+/// The file that this process was executed from, to be executed and not read.
+pub(crate) fn open() -> Result<OwnedFd, Error> {
+    rustix::fs::open(ITSELF, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|error| Error::io(format!("open {ITSELF}"))(error.into()))
+}
+
 fn replace(holder: Option<u32>) -> io::Result<()> {
-    let program = open(ITSELF, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let program = rustix::fs::open(ITSELF, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
     let own = fstat(&program)?;
     // An owner can make it writable.
     let is_reachable = own.st_uid == geteuid().as_raw()

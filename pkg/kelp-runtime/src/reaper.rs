@@ -2,21 +2,45 @@
 //!
 //! It is this very process, not another program: after the fork the child becomes the program and
 //! the parent stays, undumpable, so that nothing inside can open the file it was executed from
-//! through /proc/1/exe.
+//! through /proc/1/exe. Where its memory belongs to an outer user namespace
+//! ([`crate::launch::User::Entered`]) the parent executes itself anew ([`run`]): whoever enters the
+//! container has to look into its first process.
 
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use kelp_sys::exec::{CStringArray, fexecve, may_execute};
 use kelp_sys::signal::{SignalSet, set_mask};
-use rustix::process::{Pid, Signal, WaitOptions, set_parent_process_death_signal};
+use rustix::process::{
+    DumpableBehavior, Pid, Signal, WaitOptions, set_dumpable_behavior,
+    set_parent_process_death_signal,
+};
 
-use crate::error::Failure;
+use crate::error::{Failure, plain};
 
 /// Forks: returns in the child, which goes on to the program; the parent reaps until the child has
 /// ended and exits with its code. `terminal` says that standard input is the terminal of the session
-/// that this process leads.
-pub(crate) fn fork_program(terminal: bool) -> Result<(), Failure> {
+/// that this process leads; the parent executes `program` to reap, if there is one.
+pub(crate) fn fork_program(terminal: bool, program: Option<&OwnedFd>) -> Result<(), Failure> {
+    if let Some(program) = program {
+        may_execute(program.as_fd()).map_err(|error| {
+            Failure::setup(format!(
+                "--init in a pid namespace that is joined: the container's user can't execute kelp's own program: \
+                 let others execute it (chmod o+x): {}",
+                plain(&error)
+            ))
+        })?;
+    }
     let failed = |error| Failure::setup(format!("fork the program: {error}"));
     // Before the fork: a SIGCHLD that is not blocked is discarded, and the child may end at once.
     let signals = kelp_sys::signal::wait_set().map_err(failed)?;
-    kelp_sys::clone::fork_and(|child| reap(child, &signals)).map_err(failed)?;
+    let parent = |child| {
+        if let Some(program) = program {
+            become_reaper(program, child);
+        }
+        reap(child, &signals)
+    };
+    kelp_sys::clone::fork_and(parent).map_err(failed)?;
     // In the host's pid namespace nothing else ends it with process 1.
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
     lead_group(terminal);
@@ -33,6 +57,29 @@ fn lead_group(terminal: bool) {
         // Done from the background, which SIGTTOU would stop if it were not blocked (tcsetpgrp(3)).
         let own = rustix::process::getpid();
         let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), own);
+    }
+}
+
+/// Executes `kelp internal reap`; returns only if a seccomp filter, say, does not let it. The signals stay blocked.
+fn become_reaper(program: &OwnedFd, child: Pid) {
+    let number = child.as_raw_nonzero().to_string();
+    let words = ["kelp", "internal", "reap", &number].map(CString::new);
+    let Ok(words) = words.into_iter().collect::<Result<_, _>>() else {
+        return;
+    };
+    let argv = CStringArray::new(words);
+    let _ = fexecve(program.as_fd(), &argv, &CStringArray::new(Vec::new()));
+}
+
+/// `kelp internal reap`: reaps until the child of this number has ended; its exit code.
+pub fn run(child: &str) -> i32 {
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    // After the execution of a descriptor it is the descriptor's number.
+    let _ = rustix::thread::set_name(c"kelp");
+    let child = child.parse().ok().and_then(Pid::from_raw);
+    match (child, kelp_sys::signal::wait_set()) {
+        (Some(child), Ok(signals)) => reap(child, &signals),
+        _ => 125,
     }
 }
 

@@ -57,6 +57,24 @@ pub fn fexecve(fd: BorrowedFd<'_>, argv: &CStringArray, envp: &CStringArray) -> 
     io::Error::last_os_error()
 }
 
+/// Whether the calling process, with the ids and capabilities that it has now, may execute the file that `fd` names.
+///
+/// # Errors
+/// `EACCES` if it may not.
+pub fn may_execute(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the path is an empty C string, which AT_EMPTY_PATH allows.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_faccessat2,
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            libc::X_OK,
+            libc::AT_EMPTY_PATH | libc::AT_EACCESS,
+        )
+    };
+    crate::fd::check(result)
+}
+
 /// Sets every signal to its default action and unblocks all of them: ignored signals and the mask
 /// survive execve(2), and the Rust runtime ignores SIGPIPE.
 pub fn reset_signals() {

@@ -1,6 +1,7 @@
 //! `rm`: a container that does not run, or with force one that does, is taken away.
 
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -310,7 +311,8 @@ pub(crate) fn kill_monitor(record: &Record) -> Result<(), Error> {
 }
 
 /// A monitor that lets nobody in, by the number in the record: that is its own if the process has the file open of
-/// which a monitor has the lock.
+/// which a monitor has the lock. One that has entered the user namespace itself shows nobody what it has open: it is
+/// known by what it was asked to do.
 fn recorded_monitor(record: &Record) -> Option<OwnedFd> {
     let run = record.run().ok()??;
     let pidfd = pidfd_open(Pid::from_raw(run.monitor as i32)?, PidfdFlags::empty()).ok()?;
@@ -320,10 +322,18 @@ fn recorded_monitor(record: &Record) -> Option<OwnedFd> {
     };
     let lock = identity(&record.runtime.join("alive"))?;
     // Looked at after the pidfd was opened: it is the process that has the number, or one that has ended.
-    let mut descriptors = fs::read_dir(format!("/proc/{}/fd", run.monitor)).ok()?;
-    let has_it =
-        descriptors.any(|entry| entry.is_ok_and(|entry| identity(&entry.path()) == Some(lock)));
-    has_it.then_some(pidfd)
+    let is_its = match fs::read_dir(format!("/proc/{}/fd", run.monitor)) {
+        Ok(mut descriptors) => {
+            descriptors.any(|entry| entry.is_ok_and(|entry| identity(&entry.path()) == Some(lock)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            let line = fs::read(format!("/proc/{}/cmdline", run.monitor)).ok()?;
+            let words: Vec<_> = line.split(|&byte| byte == 0).collect();
+            words.get(1..4) == Some(&[b"internal", b"monitor", record.id.as_str().as_bytes()])
+        }
+        Err(_) => false,
+    };
+    is_its.then_some(pidfd)
 }
 
 fn runs(id: &ContainerId, status: Status) -> Error {

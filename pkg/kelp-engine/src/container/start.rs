@@ -16,7 +16,7 @@ use kelp_state::{ContainerId, ExitRecord, Record, Status, liveness};
 use kelp_userns::shared::{self, Coming};
 use rustix::termios::isatty;
 
-use crate::container::config::{Config, CreateOptions, UserMode};
+use crate::container::config::{Config, CreateOptions, Namespace, UserMode};
 use crate::container::remove::RemoveOptions;
 use crate::container::signal::{MONITORS_TIME, ends_within, may_start_again};
 use crate::container::wait::Condition;
@@ -177,11 +177,20 @@ impl Engine {
         if !passes_streams {
             fds.extend((0..3).map(|number| (null.as_fd(), number)));
         }
+        let user = handed.socket() + 1;
         let count = handed.sockets.map_or(0, |sockets| sockets.count);
         let (preserved, count) = (handed.preserved.to_string(), count.to_string());
         let whose = if handed.is_main { "main" } else { "needed" };
-        let words = ["monitor", id.as_str(), &preserved, &count, whose];
-        internal::spawn(&words, &userns, fds)?;
+        let mut words = vec!["monitor", id.as_str(), &preserved, &count, whose];
+        if joins_pids(&config, &launch) {
+            // What is in that pid namespace already could look into the container's first process otherwise, while
+            // that has the host's files.
+            words.push("enters");
+            fds.push((userns.as_fd(), user));
+            internal::spawn_outside(&words, fds, None)?;
+        } else {
+            internal::spawn(&words, &userns, fds)?;
+        }
         drop(theirs);
         let started = connection.started();
         drop(in_pod);
@@ -205,6 +214,12 @@ impl Engine {
             )
         })
     }
+}
+
+/// Whether kelp itself starts it among processes that are there already, and are not the host's.
+fn joins_pids(config: &Config, launch: &Launch) -> bool {
+    let pids = &config.options.namespaces.pid;
+    launch.runtime.is_none() && matches!(pids, Namespace::Container(_) | Namespace::Path(_))
 }
 
 /// What the program gets of this process's descriptors: those that were asked for, and sockets that somebody has
