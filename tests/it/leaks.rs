@@ -79,8 +79,12 @@ pub(crate) fn runtime_files(directory: &Path) -> Vec<String> {
                 found.push(format!("directory {}", path.display()));
             }
             found.extend(runtime_files(&path));
-        } else if !path.ends_with("kelp/overlay") && !directory.ends_with("kelp/seccomp") {
-            // What the host can do, and compiled filters, which stay until the boot.
+        } else if !["kelp/overlay", "kelp/pause"]
+            .iter()
+            .any(|end| path.ends_with(end))
+            && !directory.ends_with("kelp/seccomp")
+        {
+            // What the host can do, what kelp's image is, and compiled filters, which stay until the boot.
             found.push(format!("file {}", path.display()));
         }
     }
