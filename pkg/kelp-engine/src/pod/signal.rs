@@ -114,6 +114,8 @@ impl Engine {
                 // It has ended meanwhile, as with the one that has its process namespace.
                 Err(error) if matches!(error.kind(), Kind::NotFound) => {}
                 Err(_) if !self.status(&config.id).is_ok_and(&is_meant) => {}
+                // Its monitor is about to write that: the last member that ends takes the infra container along.
+                Err(_) if self.init_of(&config.id).is_err() => {}
                 Err(error) => failed.push((config.id, error)),
                 Ok(()) => {}
             }
