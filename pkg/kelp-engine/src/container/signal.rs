@@ -134,8 +134,12 @@ impl Engine {
                 Stopped::AtRest
             });
         };
-        if status == Status::Paused {
-            self.pause_container(id, false)?;
+        if status == Status::Paused
+            && let Err(error) = self.pause_container(id, false)
+            // Else it went on and has ended, before its monitor could be told that it goes on.
+            && !ends_within(&pidfd, Duration::ZERO)?
+        {
+            return Err(error);
         }
         let signal = config.stop_signal;
         let mut time = Duration::from_secs(config.stop_timeout);
