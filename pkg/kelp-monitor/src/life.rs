@@ -177,7 +177,6 @@ impl Life<'_> {
                     return Ok(0);
                 }
             };
-            self.refresh();
             self.restarts += 1;
         }
     }

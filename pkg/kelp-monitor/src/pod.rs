@@ -72,9 +72,9 @@ fn is_over(paths: &Paths, pod: &Pod) -> bool {
     !others.any(|id| Some(&id) != pod.ends.as_ref() && Record::new(paths, id).is_alive())
 }
 
-/// Has the monitor end its program, as at the end of a session, but for good; its process.
-fn end(infra: &Record) -> Option<OwnedFd> {
-    let monitor = Connection::open(&infra.runtime).ok()?;
+/// Has a monitor end its program, as at the end of a session, but for good; its process, if it has heard.
+pub(crate) fn end(record: &Record) -> Option<OwnedFd> {
+    let monitor = Connection::open(&record.runtime).ok()?;
     if !monitor.stop() {
         return None;
     }
@@ -150,9 +150,4 @@ impl Drop for Entered<'_> {
             look(self.paths, &self.pod);
         }
     }
-}
-
-/// The same; whether that was heard.
-pub(crate) fn ask_to_end(record: &Record) -> bool {
-    end(record).is_some()
 }

@@ -107,7 +107,7 @@ pub(crate) fn stop(paths: &Paths, container: &ContainerId) -> bool {
             .into_iter()
             .filter(|id| pod.infra.as_ref() != Some(id))
         {
-            runs |= crate::pod::ask_to_end(&Record::new(paths, id));
+            runs |= crate::pod::end(&Record::new(paths, id)).is_some();
         }
     }
     runs

@@ -186,18 +186,18 @@ fn report(
     network: Option<&OwnedFd>,
     console: Option<&Console>,
 ) -> Result<(), Failure> {
-    let what = || "report to the parent".to_owned();
+    let message: &[u8] = if network.is_some() {
+        &[READY, NETWORK]
+    } else {
+        &[READY]
+    };
     let terminal = console.map(|console| console.master.as_fd());
-    match (network, terminal) {
-        (Some(network), Some(terminal)) => {
-            send(parent, &[READY, NETWORK], &[network.as_fd(), terminal]).step(what)
-        }
-        (Some(network), None) => send(parent, &[READY, NETWORK], &[network.as_fd()]).step(what),
-        (None, Some(terminal)) => {
-            send(parent, &[READY], &[terminal]).step(|| "send the terminal".to_owned())
-        }
-        (None, None) => send(parent, &[READY], &[]).step(what),
-    }
+    let given: Vec<_> = network
+        .map(AsFd::as_fd)
+        .into_iter()
+        .chain(terminal)
+        .collect();
+    send(parent, message, &given).step(|| "report to the parent".to_owned())
 }
 
 /// The root, and what is to be mounted in it.

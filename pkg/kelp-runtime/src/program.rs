@@ -39,12 +39,16 @@ pub fn protect(holder: Option<u32>) -> Result<(), Error> {
 
 /// The file that this process was executed from, to be executed and not read.
 pub(crate) fn open() -> Result<OwnedFd, Error> {
-    rustix::fs::open(ITSELF, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|error| Error::io(format!("open {ITSELF}"))(error.into()))
+    open_itself().map_err(Error::io(format!("open {ITSELF}")))
+}
+
+fn open_itself() -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(ITSELF, flags, Mode::empty())?)
 }
 
 fn replace(holder: Option<u32>) -> io::Result<()> {
-    let program = rustix::fs::open(ITSELF, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    let program = open_itself()?;
     let own = fstat(&program)?;
     // An owner can make it writable.
     let is_reachable = own.st_uid == geteuid().as_raw()

@@ -11,8 +11,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
-use rustix::io::Errno;
+use rustix::fs::FlockOperation;
 
 use crate::error::Error;
 use crate::id::ContainerId;
@@ -164,17 +163,8 @@ pub fn forget_stale(paths: &Paths) {
 
 /// The lock on the links, for as long as it is held: a few system calls.
 fn lock(paths: &Paths) -> Result<OwnedFd, Error> {
-    let what = || format!("lock {}", paths.names().display());
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let lock = rustix::fs::open(paths.names(), flags, Mode::empty())
-        .map_err(|error| Error::io(what())(error.into()))?;
-    loop {
-        match flock(&lock, FlockOperation::LockExclusive) {
-            Ok(()) => return Ok(lock),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(Error::io(what())(error.into())),
-        }
-    }
+    let lock = record::lock_directory(&paths.names(), FlockOperation::LockExclusive)?;
+    Ok(lock.expect("who waits has it in the end"))
 }
 
 /// The container whose name it is.

@@ -6,14 +6,12 @@
 //! makes or starts a member, and exclusive for who takes the pod away, ends it, or looks whether it has to end. Who
 //! waits for it alone is in nobody's way who shares it.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::PathBuf;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock};
-use rustix::io::Errno;
+use rustix::fs::FlockOperation;
 
 use crate::error::Error;
 use crate::file::{self, Durability};
@@ -87,7 +85,7 @@ pub fn members(paths: &Paths, pod: &ContainerId) -> Vec<ContainerId> {
         let record = paths.container(&id);
         if record::is_finished(&record) || record::is_being_made(&record) {
             members.push(id);
-        } else if !record.is_dir() && entry.metadata().is_ok_and(|data| is_old(&data)) {
+        } else if !record.is_dir() && entry.metadata().is_ok_and(|data| record::is_old(&data)) {
             // Its maker was killed, or its remover.
             let _ = fs::remove_file(entry.path());
         }
@@ -95,18 +93,12 @@ pub fn members(paths: &Paths, pod: &ContainerId) -> Vec<ContainerId> {
     members
 }
 
-/// Whether a file was made longer ago than a record takes to be begun.
-fn is_old(data: &Metadata) -> bool {
-    let age = data.modified().ok().and_then(|made| made.elapsed().ok());
-    age.is_some_and(|age| age > Duration::from_mins(1))
-}
-
 /// Keeps the pod from being removed or ended while a member is made or started. Waits for who does that.
 ///
 /// # Errors
 /// [`Error::NoSuchPod`] if there is none.
 pub fn enter(paths: &Paths, pod: &ContainerId) -> Result<PodLock, Error> {
-    let lock = lock(&paths.pod(pod), pod, FlockOperation::LockShared)?;
+    let lock = lock(paths, pod, FlockOperation::LockShared)?;
     let lock = lock.expect("who waits has it in the end");
     if record::is_finished(&paths.pod(pod)) {
         return Ok(lock);
@@ -116,43 +108,30 @@ pub fn enter(paths: &Paths, pod: &ContainerId) -> Result<PodLock, Error> {
 
 /// Keeps members from being made or started. Waits for those that are.
 pub fn close(paths: &Paths, pod: &ContainerId) -> Result<PodLock, Error> {
-    let lock = lock(&paths.pod(pod), pod, FlockOperation::LockExclusive)?;
+    let lock = lock(paths, pod, FlockOperation::LockExclusive)?;
     Ok(lock.expect("who waits has it in the end"))
 }
 
 /// The same; `None` if one is being made or started.
 pub fn try_close(paths: &Paths, pod: &ContainerId) -> Result<Option<PodLock>, Error> {
     let how = FlockOperation::NonBlockingLockExclusive;
-    lock(&paths.pod(pod), pod, how)
+    lock(paths, pod, how)
 }
 
-fn lock(
-    directory: &Path,
-    pod: &ContainerId,
-    how: FlockOperation,
-) -> Result<Option<PodLock>, Error> {
-    let what = || format!("lock {}", directory.display());
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory_fd = match rustix::fs::open(directory, flags, Mode::empty()) {
-        Err(Errno::NOENT) => return Err(Error::NoSuchPod(pod.to_string())),
-        opened => opened.map_err(|error| Error::io(what())(error.into()))?,
-    };
-    loop {
-        match flock(&directory_fd, how) {
-            Ok(()) => {
-                return Ok(Some(PodLock {
-                    directory: directory_fd,
-                }));
-            }
-            Err(Errno::WOULDBLOCK) => return Ok(None),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(Error::io(what())(error.into())),
+fn lock(paths: &Paths, pod: &ContainerId, how: FlockOperation) -> Result<Option<PodLock>, Error> {
+    let lock = record::lock_directory(&paths.pod(pod), how).map_err(|error| match error {
+        Error::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            Error::NoSuchPod(pod.to_string())
         }
-    }
+        error => error,
+    });
+    Ok(lock?.map(|directory| PodLock { directory }))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn paths(root: &Path) -> Paths {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use kelp_sys::stat::Stat;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
@@ -251,15 +251,30 @@ pub fn is_finished(directory: &Path) -> bool {
 
 /// Locks a record's directory while the record is being made; `None` if somebody else does.
 pub fn making(directory: &Path) -> Result<Option<OwnedFd>, Error> {
-    let what = || format!("lock {}", directory.display());
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let lock = rustix::fs::open(directory, flags, Mode::empty())
-        .map_err(|error| Error::io(what())(error.into()))?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(lock)),
-        Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(Error::io(what())(error.into())),
-    }
+    lock_directory(directory, FlockOperation::NonBlockingLockExclusive)
+}
+
+/// Locks a directory (flock(2)), for as long as what is returned is open; `None` if that would have to be waited for.
+pub(crate) fn lock_directory(
+    directory: &Path,
+    how: FlockOperation,
+) -> Result<Option<OwnedFd>, Error> {
+    let lock = || {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let lock = rustix::fs::open(directory, flags, Mode::empty())?;
+        match rustix::io::retry_on_intr(|| flock(&lock, how)) {
+            Ok(()) => Ok(Some(lock)),
+            Err(Errno::WOULDBLOCK) => Ok(None),
+            Err(error) => Err(std::io::Error::from(error)),
+        }
+    };
+    lock().map_err(Error::io(format!("lock {}", directory.display())))
+}
+
+/// Whether a file was made longer ago than it takes from a note of a container to that container's record.
+pub fn is_old(file: &fs::Metadata) -> bool {
+    let age = file.modified().ok().and_then(|made| made.elapsed().ok());
+    age.is_some_and(|age| age > Duration::from_mins(1))
 }
 
 /// Waits until nobody holds the lock of a record's directory, or there is no directory.

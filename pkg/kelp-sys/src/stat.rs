@@ -39,6 +39,12 @@ impl Stat {
         self.field(9)
     }
 
+    /// Whether it is on its way out, by its flag `PF_EXITING`. A first thread that has ended alone has it too.
+    pub fn is_exiting(&self) -> Option<bool> {
+        const PF_EXITING: u64 = 0x4;
+        self.flags().map(|flags| flags & PF_EXITING != 0)
+    }
+
     /// Field 22, in clock ticks since boot: with it a number is one process's.
     pub fn start_time(&self) -> Option<u64> {
         self.field(22)

@@ -153,7 +153,7 @@ impl Engine {
     ) -> Result<Entered, Error> {
         let (run, pidfd) = target;
         let mut wanted = self.wanted(id, options)?;
-        let scope = Delegated::of(&run.cgroup).filter(|_| !cgroup::may_enter(&run.cgroup));
+        let delegated = Delegated::of(&run.cgroup).filter(|_| !cgroup::may_enter(&run.cgroup));
         let (place, cgroup) = if run.cgroup.is_empty() {
             (String::new(), None)
         } else {
@@ -176,25 +176,25 @@ impl Engine {
             if let Some(size) = size {
                 foreign::set_size(&mut wanted.process, size);
             }
-            let place = (own.filter(|_| scope.is_none()), scope);
+            let place = (own.filter(|_| delegated.is_none()), delegated);
             let made = self.enter_by(&runtime, id, wanted, target, place, stdio)?;
             return Ok(Entered::Running(made));
         }
         let plan = ProcessPlan::new(&wanted.process, wanted.seccomp.as_ref(), wanted.extras)?;
-        let attach = scope.map(|scope| {
+        let attach = delegated.map(|delegated| {
             let below = match place.strip_prefix(&run.cgroup) {
-                Some(rest) if others.is_none() => format!("{}{rest}", scope.below),
-                _ => cgroup::beside(&run.cgroup, scope.below).to_owned(),
+                Some(rest) if others.is_none() => format!("{}{rest}", delegated.below),
+                _ => cgroup::beside(&run.cgroup, delegated.below).to_owned(),
             };
             move |pid| {
-                self.attach(scope.unit, &below, pid)
+                self.attach(delegated.unit, &below, pid)
                     .map_err(|error| error.line())
             }
         });
         let target = Target {
             init: pidfd.as_fd(),
             pid: run.pid,
-            cgroup: own.filter(|_| scope.is_none()).map(AsFd::as_fd),
+            cgroup: own.filter(|_| delegated.is_none()).map(AsFd::as_fd),
             enter_cgroup: attach.as_ref().map(|attach| attach as _),
             joins_mounts: false,
             lasts: true,
@@ -296,22 +296,14 @@ struct Delegated<'a> {
 
 impl<'a> Delegated<'a> {
     fn of(cgroup: &'a str) -> Option<Self> {
-        let mut found = None;
-        let mut is_users = false;
-        let mut start = 0;
-        for part in cgroup.split_inclusive('/') {
-            let end = start + part.len();
-            if let Some(unit) = part.strip_suffix('/') {
-                let is_service = is_users && unit.strip_suffix(".service").is_some();
-                if unit.strip_suffix(".scope").is_some() || is_service {
-                    let below = &cgroup[end - 1..];
-                    found = Some(Self { unit, below });
-                }
-                is_users |= unit.starts_with("user@");
-            }
-            start = end;
-        }
-        found
+        let end_of = |kind: &str| cgroup.rfind(kind).map(|at| at + kind.len() - 1);
+        // The manager itself is a service of another one.
+        let (_, units) = cgroup.split_once("/user@").unwrap_or_default();
+        let is_users = units.matches(".service/").count() > 1;
+        let service = end_of(".service/").filter(|_| is_users);
+        let (path, below) = cgroup.split_at(end_of(".scope/").max(service)?);
+        let unit = path.rsplit('/').next()?;
+        Some(Self { unit, below })
     }
 }
 

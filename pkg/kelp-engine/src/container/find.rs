@@ -106,15 +106,26 @@ impl Engine {
         if launch.is_some_and(|launch| launch.remove) {
             // What the monitor would have done.
             self.remove_offline(record, true, true)?;
-            if let Some(pod) = &pod {
-                kelp_monitor::pod::look(&self.paths, pod);
-            }
-            return Ok(None);
+        } else {
+            self.write_lost_exit(record, run.as_ref(), started)?;
         }
+        if let Some(pod) = &pod {
+            kelp_monitor::pod::look(&self.paths, pod);
+        }
+        Ok(None)
+    }
+
+    /// Writes the end of what was lost.
+    fn write_lost_exit(
+        &self,
+        record: &Record,
+        run: Option<&RunRecord>,
+        started: SystemTime,
+    ) -> Result<(), Error> {
         // What can't be removed now goes before the next start.
         let _ = self.empty_trees(&overlays::directories(&record.data).unwrap_or_default());
-        let restarts = run.as_ref().map_or(0, |run| run.restarts);
-        let is_this_boot = run.as_ref().map_or_else(
+        let restarts = run.map_or(0, |run| run.restarts);
+        let is_this_boot = run.map_or_else(
             || record.began_in_this_boot(),
             |run| run.boot_id == record::boot_id(),
         );
@@ -125,7 +136,7 @@ impl Engine {
         };
         let exit = ExitRecord {
             code: KILLED,
-            oom_killed: run.as_ref().is_some_and(|run| run.oom_killed),
+            oom_killed: run.is_some_and(|run| run.oom_killed),
             started: Some(started),
             finished: SystemTime::now(),
             error: error.to_owned(),
@@ -133,11 +144,7 @@ impl Engine {
             interrupted: !is_this_boot,
             restarts,
         };
-        record.write_exit(&exit, Durability::None)?;
-        if let Some(pod) = &pod {
-            kelp_monitor::pod::look(&self.paths, pod);
-        }
-        Ok(None)
+        Ok(record.write_exit(&exit, Durability::None)?)
     }
 }
 

@@ -66,12 +66,9 @@ pub(crate) fn hangs(id: &ContainerId, run: &RunRecord) -> Error {
     Error::new(Kind::Failed, text)
 }
 
-/// Whether a process waits in the kernel, and is not on its way out (`PF_EXITING`, field 9 of proc_pid_stat(5)).
+/// Whether a process waits in the kernel, and is not on its way out.
 fn hangs_on(pid: u32) -> bool {
-    const PF_EXITING: u64 = 0x4;
-    Stat::of(pid).is_ok_and(|stat| {
-        stat.state() == Some('D') && stat.flags().is_none_or(|flags| flags & PF_EXITING == 0)
-    })
+    Stat::of(pid).is_ok_and(|stat| stat.state() == Some('D') && stat.is_exiting() != Some(true))
 }
 
 fn is_uninterruptible(pid: u32) -> bool {

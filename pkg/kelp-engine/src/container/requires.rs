@@ -1,15 +1,14 @@
 //! What a container needs others for: they are started before it, and removed after it.
 //!
 //! A requirement names a container that is there already and never changes, so that none needs itself by way of
-//! others; a damaged record that says so is refused. Whose namespaces a container joins it needs too. Whom others need has their ids in its record,
-//! `needed/<id>`, which is written before the other one's own record is; an id whose record is not there counts for
-//! nothing.
+//! others; a damaged record that says so is refused. Whose namespaces a container joins it needs too. Whom others need
+//! has their ids in its record, `needed/<id>`, which is written before the other one's own record is; an id whose
+//! record is not there counts for nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::path::Path;
 use std::str::FromStr;
-use std::time::Duration;
 
 use kelp_monitor::attach::Pipes;
 use kelp_state::file;
@@ -136,7 +135,7 @@ impl Engine {
             let is_gone = id.is_some_and(|id: ContainerId| {
                 let record = self.paths.container(&id);
                 // One that is about to be made has noted its needs before.
-                !record.is_dir() && entry.metadata().is_ok_and(|data| is_old(&data))
+                !record.is_dir() && entry.metadata().is_ok_and(|data| record::is_old(&data))
             });
             if is_gone {
                 let _ = fs::remove_file(entry.path());
@@ -384,12 +383,6 @@ impl CreateOptions {
         }
         list
     }
-}
-
-/// Whether a file was made longer ago than a record takes to be begun.
-fn is_old(data: &Metadata) -> bool {
-    let age = data.modified().ok().and_then(|made| made.elapsed().ok());
-    age.is_some_and(|age| age > Duration::from_mins(1))
 }
 
 #[cfg(test)]

@@ -4,17 +4,16 @@ use std::io::ErrorKind;
 
 use kelp_sys::stat::Stat;
 
-/// Whether a process is on its way out: its flag `PF_EXITING` (proc_pid_stat(5), field 9). What it takes along ends
-/// before it can be waited for itself (pid_namespaces(7)). A first thread that has ended alone has the flag too.
+/// Whether a process is on its way out, and not its first thread alone. What it takes along ends before it can be
+/// waited for itself (pid_namespaces(7)).
 pub(super) fn is_exiting(pid: u32) -> bool {
-    const PF_EXITING: u64 = 0x4;
     let stat = match Stat::of(pid) {
         Ok(stat) => stat,
         Err(error) => return error.kind() == ErrorKind::NotFound,
     };
     let threads = stat.field::<u32>(20);
     let is_alone = stat.state() != Some('Z') || threads.is_none_or(|threads| threads < 2);
-    is_alone && stat.flags().is_none_or(|flags| flags & PF_EXITING != 0)
+    is_alone && stat.is_exiting().unwrap_or(true)
 }
 
 #[cfg(test)]

@@ -48,15 +48,15 @@ impl Engine {
         id: &ContainerId,
         wanted: Wanted,
         (run, pidfd): &(RunRecord, OwnedFd),
-        (cgroup, scope): (Option<&Cgroup>, Option<Delegated<'_>>),
+        (cgroup, delegated): (Option<&Cgroup>, Option<Delegated<'_>>),
         stdio: Option<Stdio<'_>>,
     ) -> Result<Made, Error> {
         let record = Record::new(&self.paths, id.clone());
         let monitor = Connection::open(&record.runtime).map_err(Error::io("ask the monitor"))?;
         let (stage, user) = monitor.stage()?;
-        let attach = |pid| match scope {
-            Some(scope) => self
-                .attach(scope.unit, scope.below, pid)
+        let attach = |pid| match delegated {
+            Some(delegated) => self
+                .attach(delegated.unit, delegated.below, pid)
                 .map_err(|error| error.line()),
             None => Ok(()),
         };
