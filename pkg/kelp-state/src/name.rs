@@ -293,13 +293,14 @@ mod tests {
         reserve_for_pod(&paths, "web", &pod).unwrap();
         let error = reserve(&paths, "web", &container).unwrap_err();
         assert!(matches!(error, Error::NameOfPod { .. }), "{error}");
-        reserve(&paths, "db", &container).unwrap();
-        let error = reserve_for_pod(&paths, "db", &pod).unwrap_err();
+        // No name of hexadecimal digits alone: the pod's id could begin with it.
+        reserve(&paths, "store", &container).unwrap();
+        let error = reserve_for_pod(&paths, "store", &pod).unwrap_err();
         assert!(matches!(error, Error::NameInUse { .. }), "{error}");
         for (text, is_pod) in [
             ("web", true),
             (pod.short(), true),
-            ("db", false),
+            ("store", false),
             (container.as_str(), false),
         ] {
             assert_eq!(find_pod(&paths, text).is_ok(), is_pod, "{text}");
@@ -312,10 +313,10 @@ mod tests {
         assert!(matches!(found, Err(Error::AmbiguousPod(_))), "{found:?}");
         // What is removed by another kind's hand stays.
         release(&paths, "web", &pod);
-        release_of_pod(&paths, "db", &container);
+        release_of_pod(&paths, "store", &container);
         forget_stale(&paths);
         assert_eq!(owning_pod(&paths, "web"), Some(pod.clone()));
-        assert_eq!(owner(&paths, "db"), Some(container.clone()));
+        assert_eq!(owner(&paths, "store"), Some(container.clone()));
         fs::remove_dir_all(paths.pod(&pod)).unwrap();
         reserve(&paths, "web", &container).unwrap();
         assert_eq!(owner(&paths, "web"), Some(container));
