@@ -24,7 +24,7 @@ use crate::container::config::{
 };
 use crate::container::making::Making;
 use crate::container::remove::RemoveOptions;
-use crate::container::{accounts, health, limits, log, network, notify, system};
+use crate::container::{accounts, health, limits, log, names, network, notify, system};
 use crate::image::{Base, BaseRoot, Held};
 use crate::layered::Mounting;
 use crate::pod::Membership;
@@ -142,16 +142,7 @@ impl Engine {
             name::reserve(&self.paths, name, id)?;
             return Ok(name.clone());
         }
-        let mut attempt = 0;
-        loop {
-            let name = crate::container::names::generate(attempt);
-            attempt += 1;
-            match name::reserve(&self.paths, &name, id) {
-                Ok(()) => return Ok(name),
-                Err(kelp_state::Error::NameInUse { .. } | kelp_state::Error::NameOfPod { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        names::reserve_generated(|name| name::reserve(&self.paths, name, id))
     }
 
     fn prepare(

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use kelp_state::{Record, name, trash};
+use kelp_state::{ContainerId, Record, name, record, trash};
 
 use crate::{Engine, Error};
 
@@ -26,33 +26,7 @@ pub(crate) struct Making<'a> {
 impl<'a> Making<'a> {
     /// Makes the record's directory.
     pub(super) fn begin(engine: &'a Engine, record: &'a Record) -> Result<Self, Error> {
-        let create = |path: &Path| {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(path)
-        };
-        let what = || format!("create {}", record.data.display());
-        let parent = record.data.parent().unwrap_or(Path::new("/"));
-        let unlocked = parent.join(format!(".{}", record.id));
-        let mut attempts = 0;
-        let lock = loop {
-            create(&unlocked).map_err(Error::io(what()))?;
-            // Under its own name only when it is locked: a collector that came first has it. One that
-            // comes a hundred times is none: the file system has no locks or no renames.
-            attempts += 1;
-            let last = attempts >= 100;
-            match kelp_state::record::making(&unlocked) {
-                Ok(Some(lock)) => match fs::rename(&unlocked, &record.data) {
-                    Ok(()) => break lock,
-                    Err(error) if last => return Err(Error::io(what())(error)),
-                    Err(_) => {}
-                },
-                Err(error) if last => return Err(error.into()),
-                Ok(None) => kelp_state::record::wait_until_unlocked(&unlocked),
-                Err(_) => {}
-            }
-        };
+        let lock = begin(&record.data, &record.id)?;
         let made = Self {
             engine,
             record,
@@ -75,6 +49,35 @@ impl<'a> Making<'a> {
     /// It is made: the lock that its maker holds.
     pub(super) fn end(mut self) -> OwnedFd {
         self.lock.take().expect("only this, the end, takes it")
+    }
+}
+
+/// Makes the directory of a container's or a pod's record; the lock of who makes it.
+pub(crate) fn begin(directory: &Path, id: &ContainerId) -> Result<OwnedFd, Error> {
+    let what = || format!("create {}", directory.display());
+    let parent = directory.parent().unwrap_or(Path::new("/"));
+    let unlocked = parent.join(format!(".{id}"));
+    let mut attempts = 0;
+    loop {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&unlocked)
+            .map_err(Error::io(what()))?;
+        // Under its own name only when it is locked: a collector that came first has it. One that
+        // comes a hundred times is none: the file system has no locks or no renames.
+        attempts += 1;
+        let last = attempts >= 100;
+        match record::making(&unlocked) {
+            Ok(Some(lock)) => match fs::rename(&unlocked, directory) {
+                Ok(()) => return Ok(lock),
+                Err(error) if last => return Err(Error::io(what())(error)),
+                Err(_) => {}
+            },
+            Err(error) if last => return Err(error.into()),
+            Ok(None) => record::wait_until_unlocked(&unlocked),
+            Err(_) => {}
+        }
     }
 }
 

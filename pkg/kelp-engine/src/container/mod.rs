@@ -20,7 +20,7 @@ pub mod limits;
 pub mod list;
 mod log;
 pub mod logs;
-mod making;
+pub(crate) mod making;
 pub mod mount;
 pub(crate) mod names;
 mod network;

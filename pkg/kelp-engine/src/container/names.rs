@@ -3,8 +3,26 @@
 use kelp_args::names;
 use kelp_state::ContainerId;
 
+use crate::Error;
+
+/// Reserves a new name; those that are taken are passed over.
+pub(crate) fn reserve_generated(
+    reserve: impl Fn(&str) -> Result<(), kelp_state::Error>,
+) -> Result<String, Error> {
+    let mut attempt = 0;
+    loop {
+        let name = generate(attempt);
+        attempt += 1;
+        match reserve(&name) {
+            Ok(()) => return Ok(name),
+            Err(kelp_state::Error::NameInUse { .. } | kelp_state::Error::NameOfPod { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// A new name, after `attempt` others that were taken.
-pub(crate) fn generate(attempt: u32) -> String {
+fn generate(attempt: u32) -> String {
     let id = ContainerId::random();
     let number = u64::from_str_radix(&id.as_str()[..16], 16).unwrap_or_default();
     names::attempt(number, attempt)

@@ -5,15 +5,13 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::time::SystemTime;
 
 use kelp_state::file::{self, Durability};
 use kelp_state::{ContainerId, Record, name, pod, record, trash};
 
-use crate::container::CreateOptions;
 use crate::container::remove::RemoveOptions;
+use crate::container::{CreateOptions, making, names};
 use crate::image::pause::NAME as PAUSE_IMAGE;
 use crate::pod::remove::RemovePod;
 use crate::pod::{Membership, PodConfig, PodOptions, Role};
@@ -122,16 +120,7 @@ impl Engine {
                 reserved => Ok(reserved.map(|()| name.to_owned())?),
             };
         }
-        let mut attempt = 0;
-        loop {
-            let name = crate::container::names::generate(attempt);
-            attempt += 1;
-            match name::reserve_for_pod(&self.paths, &name, id) {
-                Ok(()) => return Ok(name),
-                Err(kelp_state::Error::NameInUse { .. } | kelp_state::Error::NameOfPod { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
+        names::reserve_generated(|name| name::reserve_for_pod(&self.paths, name, id))
     }
 
     /// Removes what killed commands have left of pods that never were.
@@ -193,37 +182,15 @@ struct MakingPod<'a> {
 }
 
 impl<'a> MakingPod<'a> {
-    /// Makes the record's directory, which has its name only once it is locked.
     fn begin(engine: &'a Engine, id: &'a ContainerId) -> Result<Self, Error> {
-        let directory = engine.paths.pod(id);
-        let what = || format!("create {}", directory.display());
-        let parent = directory.parent().unwrap_or(Path::new("/"));
-        let unlocked = parent.join(format!(".{id}"));
-        let create = || {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&unlocked)
-        };
-        // A collector that comes in between takes it away, and not a hundred times.
-        for _ in 0..100 {
-            create().map_err(Error::io(what()))?;
-            if let Ok(Some(lock)) = record::making(&unlocked)
-                && fs::rename(&unlocked, &directory).is_ok()
-            {
-                return Ok(Self {
-                    engine,
-                    id,
-                    name: None,
-                    infra: None,
-                    lock: Some(lock),
-                });
-            }
-        }
-        Err(Error::new(
-            Kind::Failed,
-            format!("{}: it is taken away again and again", what()),
-        ))
+        let lock = making::begin(&engine.paths.pod(id), id)?;
+        Ok(Self {
+            engine,
+            id,
+            name: None,
+            infra: None,
+            lock: Some(lock),
+        })
     }
 
     fn end(mut self) {
