@@ -1,12 +1,11 @@
 //! `kelp pod rm`: pods are removed, and their containers with them.
 
 use std::fs;
-use std::path::PathBuf;
 
 use kelp_engine::pod::remove::RemovePod;
 use kelp_engine::{Engine, Kind};
 
-use super::pod_selection::{PodIdFiles, PodSelection, read_id};
+use super::pod_selection::{PodIdFiles, PodSelection};
 use super::stop::timeout;
 
 /// Remove pods and their containers
@@ -42,8 +41,8 @@ const MISSING: i32 = 1;
 /// Runs it; the exit code.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let ignore = args.ignore || args.force;
-    let files = &args.files.files;
-    let mut chosen = args.selection.find(engine, files, args.all, ignore)?;
+    let selection = &args.selection;
+    let mut chosen = selection.find(engine, &args.files.files, args.all, ignore)?;
     if args.all && args.force {
         // Force is for broken records as well.
         for id in engine.pod_ids() {
@@ -52,11 +51,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
             }
         }
     }
-    let told = files.iter().filter_map(|path| {
-        let id = engine.find_pod(&read_id(path).ok()?).ok()?;
-        Some((path.clone(), id))
-    });
-    let told: Vec<(PathBuf, _)> = told.collect();
+    let told = std::mem::take(&mut chosen.told);
     let options = RemovePod {
         force: args.force,
         timeout: args.time.map(timeout),

@@ -1,12 +1,11 @@
 //! Which pods a command is about, and doing something to each.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use kelp_engine::pod::signal::Failed;
 use kelp_engine::{ContainerId, Engine, Error, Kind};
 
-use super::{exit, output};
+use super::{exit, output, selection};
 
 /// Pods named on the command line, or chosen by a flag.
 #[derive(clap::Args, Debug, Default)]
@@ -32,6 +31,8 @@ pub struct PodIdFiles {
 pub struct ChosenPods {
     /// What to act on.
     pub ids: Vec<ContainerId>,
+    /// The files that told of them.
+    pub told: Vec<(PathBuf, ContainerId)>,
     /// What could not be found.
     pub errors: Vec<Error>,
 }
@@ -46,17 +47,9 @@ impl PodSelection {
         ignore: bool,
     ) -> anyhow::Result<ChosenPods> {
         let named = !self.pods.is_empty() || !files.is_empty();
-        if all && self.latest {
-            anyhow::bail!("--all and --latest cannot be used together");
-        }
-        if all && named {
-            anyhow::bail!("no arguments are needed with --all");
-        }
+        selection::check(all, self.latest, named, &[])?;
         if self.latest && !files.is_empty() {
             anyhow::bail!("--latest and --pod-id-file cannot be used together");
-        }
-        if !all && !self.latest && !named {
-            anyhow::bail!("you must provide at least one name or id");
         }
         let mut chosen = ChosenPods::default();
         if all {
@@ -68,16 +61,21 @@ impl PodSelection {
         let given = files.iter().filter_map(|path| match read_id(path) {
             // Its pod was never made, or is gone.
             Err(_) if ignore => None,
-            read => Some(read),
+            read => Some(read.map(|id| (Some(path), id))),
         });
         let names = given
             .collect::<anyhow::Result<Vec<_>>>()?
             .into_iter()
-            .chain(self.pods.iter().cloned());
-        for name in names {
+            .chain(self.pods.iter().map(|name| (None, name.clone())));
+        for (path, name) in names {
             match engine.find_pod(&name) {
-                Ok(id) if chosen.ids.contains(&id) => {}
-                Ok(id) => chosen.ids.push(id),
+                Ok(id) => {
+                    let told = path.map(|path| (path.clone(), id.clone()));
+                    chosen.told.extend(told);
+                    if !chosen.ids.contains(&id) {
+                        chosen.ids.push(id);
+                    }
+                }
                 Err(error) if ignore && error.kind() == Kind::NotFound => {}
                 Err(error) => chosen.errors.push(error),
             }
@@ -125,9 +123,5 @@ impl ChosenPods {
 
 /// Reads the id of a pod.
 pub fn read_id(path: &Path) -> anyhow::Result<String> {
-    let text = fs::read_to_string(path).map_err(|error| {
-        let cause = Error::io(format!("reading pod ID file {}", path.display()))(error);
-        anyhow::Error::from(cause)
-    })?;
-    Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+    selection::read_id(path, "pod ID file")
 }

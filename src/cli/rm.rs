@@ -68,7 +68,9 @@ fn remove(engine: &Engine, id: &ContainerId, args: &Args) -> Result<(), Error> {
         needed: false,
         with_pod: false,
     };
-    if let Some(pod) = engine.pod_at_its_end(id).filter(|_| args.all) {
+    if args.all
+        && let Some(pod) = engine.pod_at_its_end(id)
+    {
         let options = RemovePod {
             force: options.force,
             timeout: options.timeout,

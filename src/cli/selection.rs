@@ -63,18 +63,7 @@ impl Selection {
         is_meant: impl Fn(&ContainerId) -> bool,
     ) -> anyhow::Result<Chosen> {
         let named = !self.containers.is_empty() || !self.cidfile.is_empty();
-        if all && self.latest {
-            anyhow::bail!("--all and --latest cannot be used together");
-        }
-        if all && named {
-            anyhow::bail!("no arguments are needed with --all");
-        }
-        if !filters.is_empty() && (named || self.latest) {
-            anyhow::bail!("--filter leaves no room for names or --latest");
-        }
-        if !all && !self.latest && !named && filters.is_empty() {
-            anyhow::bail!("you must provide at least one name or id");
-        }
+        check(all, self.latest, named, filters)?;
         let mut chosen = Chosen::default();
         if !filters.is_empty() {
             let mut list = engine.list_containers(true);
@@ -101,10 +90,13 @@ impl Selection {
                 id,
             });
         }
-        let files = self.cidfile.iter().filter_map(|path| match read_id(path) {
-            Err(_) if ignore => None,
-            result => Some(result),
-        });
+        let files = self
+            .cidfile
+            .iter()
+            .filter_map(|path| match read_id(path, "CIDFile") {
+                Err(_) if ignore => None,
+                result => Some(result),
+            });
         let names = files
             .collect::<anyhow::Result<Vec<_>>>()?
             .into_iter()
@@ -159,47 +151,22 @@ impl Chosen {
         act: impl Fn(&ContainerId) -> Result<(), Error> + Sync,
     ) -> Result<Vec<Error>, output::Failure> {
         let mut errors = self.errors;
-        if let [target] = self.targets.as_slice() {
-            match act(&target.id) {
-                Ok(()) => output::line(&target.given)?,
+        let mut left = self.targets;
+        let ids: Vec<_> = left.iter().map(|target| target.id.clone()).collect();
+        let mut printed = Ok(());
+        engine.each_dependent_first(&ids, act, |id, done| {
+            // One that was named twice is acted on twice.
+            let at = left.iter().position(|target| target.id == *id);
+            let given = at.map_or_else(|| id.to_string(), |at| left.remove(at).given);
+            match done {
+                Ok(()) if printed.is_ok() => printed = output::line(given),
+                Ok(()) => {}
                 Err(error) => errors.push(error),
             }
-            return Ok(errors);
-        }
-        let ids: Vec<_> = self
-            .targets
-            .iter()
-            .map(|target| target.id.clone())
-            .collect();
-        let groups = engine.dependents_first(&ids);
-        let in_order = groups.iter().flat_map(|group| group.chunks(AT_ONCE));
-        for ids in in_order {
-            let targets: Vec<_> = self
-                .targets
-                .iter()
-                .filter(|it| ids.contains(&it.id))
-                .collect();
-            std::thread::scope(|scope| -> Result<(), output::Failure> {
-                let running: Vec<_> = targets
-                    .into_iter()
-                    .map(|target| (target, scope.spawn(|| act(&target.id))))
-                    .collect();
-                for (target, thread) in running {
-                    match thread.join() {
-                        Ok(Ok(())) => output::line(&target.given)?,
-                        Ok(Err(error)) => errors.push(error),
-                        Err(panic) => std::panic::resume_unwind(panic),
-                    }
-                }
-                Ok(())
-            })?;
-        }
-        Ok(errors)
+        });
+        printed.map(|()| errors)
     }
 }
-
-/// More threads than this would only wait for each other.
-const AT_ONCE: usize = 64;
 
 /// Prints all errors; the exit code.
 pub fn report(engine: &Engine, errors: Vec<Error>) -> i32 {
@@ -210,9 +177,27 @@ pub fn report(engine: &Engine, errors: Vec<Error>) -> i32 {
     code
 }
 
-fn read_id(path: &Path) -> anyhow::Result<String> {
+/// Refuses what names nothing, or says twice what is meant.
+pub fn check(all: bool, latest: bool, named: bool, filters: &[String]) -> anyhow::Result<()> {
+    if all && latest {
+        anyhow::bail!("--all and --latest cannot be used together");
+    }
+    if all && named {
+        anyhow::bail!("no arguments are needed with --all");
+    }
+    if !filters.is_empty() && (named || latest) {
+        anyhow::bail!("--filter leaves no room for names or --latest");
+    }
+    if !all && !latest && !named && filters.is_empty() {
+        anyhow::bail!("you must provide at least one name or id");
+    }
+    Ok(())
+}
+
+/// Reads the id in a file, which errors call `what`.
+pub fn read_id(path: &Path, what: &str) -> anyhow::Result<String> {
     let text = fs::read_to_string(path).map_err(|error| {
-        let cause = Error::io(format!("reading CIDFile {}", path.display()))(error);
+        let cause = Error::io(format!("reading {what} {}", path.display()))(error);
         anyhow::Error::from(cause)
     })?;
     Ok(text.lines().next().unwrap_or_default().trim().to_owned())

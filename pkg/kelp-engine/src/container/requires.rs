@@ -22,6 +22,9 @@ use crate::{Engine, Error, Kind};
 /// The directory of a record with the ids of those that need it.
 const NEEDED: &str = "needed";
 
+/// More threads than this would only wait for each other.
+const AT_ONCE: usize = 64;
+
 /// A container that another one needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requirement {
@@ -335,6 +338,31 @@ impl Engine {
             Kind::Failed,
             format!("container {name}, which has to come first, is not as it has to be: {why}"),
         )
+    }
+
+    /// Does something to containers, several at the same time, since each may take its seconds, but to those first that
+    /// need others of them; `done` hears how it went with each.
+    pub fn each_dependent_first(
+        &self,
+        ids: &[ContainerId],
+        act: impl Fn(&ContainerId) -> Result<(), Error> + Sync,
+        mut done: impl FnMut(&ContainerId, Result<(), Error>),
+    ) {
+        if let [id] = ids {
+            return done(id, act(id));
+        }
+        let groups = self.dependents_first(ids);
+        for ids in groups.iter().flat_map(|group| group.chunks(AT_ONCE)) {
+            std::thread::scope(|scope| {
+                let running: Vec<_> = ids.iter().map(|id| (id, scope.spawn(|| act(id)))).collect();
+                for (id, thread) in running {
+                    match thread.join() {
+                        Ok(result) => done(id, result),
+                        Err(panic) => std::panic::resume_unwind(panic),
+                    }
+                }
+            });
+        }
     }
 
     /// Containers in groups, of which each comes after those that need one of it: in this order they are stopped

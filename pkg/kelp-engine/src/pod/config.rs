@@ -222,6 +222,11 @@ impl Membership {
         }
     }
 
+    /// Whether it is the infra container.
+    pub fn is_infra(&self) -> bool {
+        self.role == Role::Infra
+    }
+
     /// The infra container, where this one has something of it.
     pub fn infra_with(&self, shared: Shared) -> Option<&ContainerId> {
         self.infra
@@ -231,7 +236,7 @@ impl Membership {
 
     /// What its monitor has to know.
     pub(crate) fn place(&self) -> Option<kelp_monitor::pod::Pod> {
-        let is_last = self.role != Role::Infra && self.exit_policy == ExitPolicy::Stop;
+        let is_last = !self.is_infra() && self.exit_policy == ExitPolicy::Stop;
         Some(kelp_monitor::pod::Pod {
             id: self.pod.parse().ok()?,
             ends: self.infra.clone().filter(|_| is_last),

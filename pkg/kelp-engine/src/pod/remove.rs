@@ -33,7 +33,10 @@ impl Engine {
             Err(_) if options.force => None,
             read => Some(read?.ok_or_else(|| kelp_state::Error::NoSuchPod(id.to_string()))?),
         };
-        let is_infra = |member: &ContainerId| self.infra_of(member).as_ref() == Some(id);
+        let is_infra = |member: &ContainerId| match &config {
+            Some(config) => config.infra.as_ref() == Some(member),
+            None => self.infra_of(member).as_ref() == Some(id),
+        };
         loop {
             self.remove_members(id, options, is_infra)?;
             // Whoever makes or starts one just now is waited for.
@@ -86,14 +89,19 @@ impl Engine {
                 }
             }
         }
-        self.each_dependent_first(&others, |member| {
-            match self.remove_container(member, &of_member(options)) {
-                // It has ended, and was a --rm one; or it is being made.
-                Err(error) if error.kind() == Kind::NotFound => Ok(()),
-                removed => removed,
+        let remove = |member: &ContainerId| match self.remove_container(member, &of_member(options))
+        {
+            // It has ended, and was a --rm one; or it is being made.
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            removed => removed,
+        };
+        let mut first = Ok(());
+        self.each_dependent_first(&others, remove, |_, removed| {
+            if first.is_ok() {
+                first = removed;
             }
-        })
-        .map_err(|error| {
+        });
+        first.map_err(|error| {
             error.before(&format!(
                 "not all containers could be removed from pod {}",
                 id.short()
@@ -144,30 +152,6 @@ impl Engine {
         }
         Ok(())
     }
-
-    /// Does something to containers, those that need others of them first, several at the same time; the first error.
-    pub(crate) fn each_dependent_first(
-        &self,
-        ids: &[ContainerId],
-        act: impl Fn(&ContainerId) -> Result<(), Error> + Sync,
-    ) -> Result<(), Error> {
-        let mut failed = Ok(());
-        for group in self.dependents_first(ids) {
-            for some in group.chunks(AT_ONCE) {
-                std::thread::scope(|scope| {
-                    let running: Vec<_> = some.iter().map(|id| scope.spawn(|| act(id))).collect();
-                    for thread in running {
-                        match thread.join() {
-                            Ok(done) if failed.is_ok() => failed = done,
-                            Ok(_) => {}
-                            Err(panic) => std::panic::resume_unwind(panic),
-                        }
-                    }
-                });
-            }
-        }
-        failed
-    }
 }
 
 /// How a container of the pod is removed.
@@ -180,6 +164,3 @@ fn of_member(options: &RemovePod) -> RemoveOptions {
         with_pod: true,
     }
 }
-
-/// More threads than this would only wait for each other.
-const AT_ONCE: usize = 32;

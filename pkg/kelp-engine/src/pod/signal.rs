@@ -1,13 +1,12 @@
 //! `pod stop`, `kill`, `pause` and `unpause`: what is done to a pod is done to each of its containers.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use kelp_state::{ContainerId, Status};
 
 use crate::container::Config;
 use crate::container::signal::{StopRequest, Stopped};
-use crate::pod::{PodConfig, Role};
+use crate::pod::{Membership, PodConfig};
 use crate::{Engine, Error, Kind};
 
 /// A container of a pod, and why something could not be done to it.
@@ -41,30 +40,21 @@ impl Engine {
             timeout,
             ..StopRequest::default()
         };
-        let failed = Mutex::new(Vec::new());
-        let fail = |id: &ContainerId, error: Error| {
-            let mut failed = failed
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
-            failed.push((id.clone(), error));
+        let stop = |id: &ContainerId| match self.stop_container(id, request) {
+            // One that goes with its end has ended.
+            Err(error) if error.kind() == Kind::NotFound => Ok(()),
+            stopped => stopped.map(|stopped| tell(id, &stopped)),
         };
+        let mut failed = Vec::new();
         let members = self.members_of_pod(&pod.id);
         let (infra, others): (Vec<_>, Vec<_>) = members.into_iter().partition(is_infra);
         for group in [others, infra] {
             let ids: Vec<_> = group.into_iter().map(|config| config.id).collect();
-            let _ = self.each_dependent_first(&ids, |id| {
-                match self.stop_container(id, request) {
-                    Ok(stopped) => tell(id, &stopped),
-                    // One that goes with its end has ended.
-                    Err(error) if error.kind() == Kind::NotFound => {}
-                    Err(error) => fail(id, error),
-                }
-                Ok(())
+            self.each_dependent_first(&ids, stop, |id, stopped| {
+                failed.extend(stopped.err().map(|error| (id.clone(), error)));
             });
         }
         failed
-            .into_inner()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Sends a signal to all that runs in a pod.
@@ -125,6 +115,9 @@ impl Engine {
 }
 
 pub(crate) fn is_infra(config: &Config) -> bool {
-    let membership = config.options.pod.as_ref();
-    membership.is_some_and(|membership| membership.role == Role::Infra)
+    config
+        .options
+        .pod
+        .as_ref()
+        .is_some_and(Membership::is_infra)
 }
