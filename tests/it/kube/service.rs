@@ -62,6 +62,32 @@ fn the_main_process_of_a_unit_lives_as_long_as_its_pods() {
 }
 
 #[test]
+fn whatever_has_the_name_of_its_image_the_main_process_is_kelps_own() {
+    let Some(env) = Env::new() else { return };
+    let socket = UnixDatagram::bind(env.path("notify")).unwrap();
+    let file = env.word("app.yaml");
+    fs::write(&file, pod(&env, "app", "", &[("a", SLEEPS)])).unwrap();
+    let name = format!("localhost/kelp-pause:{}", env!("CARGO_PKG_VERSION"));
+    env.kelp(&["tag", &env.busybox(), &name]).succeeds();
+    of_unit(&env, &[PLAY, &[&file]].concat()).succeeds();
+    assert!(state_of(told(&socket)).is_some());
+    let infra = ["pod", "inspect", "-f", "{{.InfraContainerID}}", "app"];
+    let infra = env.kelp(&infra).succeeds();
+    let words = [
+        "inspect",
+        "-f",
+        "{{.Image}}",
+        "app-service",
+        infra.trim_end(),
+    ];
+    let images = env.kelp(&words).succeeds();
+    let images: Vec<_> = images.lines().collect();
+    assert_eq!(images[0], images[1]);
+    of_unit(&env, &["kube", "down", &file]).succeeds();
+    assert_eq!(all(&env), "");
+}
+
+#[test]
 fn what_the_main_process_exits_with_is_as_propagated() {
     let Some(env) = Env::new() else { return };
     let socket = UnixDatagram::bind(env.path("notify")).unwrap();

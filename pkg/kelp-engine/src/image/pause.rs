@@ -1,4 +1,4 @@
-//! The image of infra containers: kelp itself as the only file, as in the embedded image.
+//! The image of infra and service containers: kelp itself as the only file, as in the embedded image.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -138,8 +138,8 @@ impl Engine {
         self.pull_image(name, request).map(drop)
     }
 
-    /// Makes sure that the image of infra containers is what this kelp is, whatever has its name: that of another build
-    /// of the same version, or anybody's who has given it away.
+    /// Makes sure that the image of infra and service containers is what this kelp is, whatever has its name: that of
+    /// another build of the same version, or anybody's who has given it away.
     pub(crate) fn ensure_pause_image(&self) -> Result<(), Error> {
         let store = self.store()?;
         // Of which file it was made, and what came of that: to find that out anew takes reading all of this program.
@@ -163,11 +163,9 @@ impl Engine {
         Ok(())
     }
 
-    /// An embedded image, if it is what `name` means and no other image has the name.
+    /// The embedded image, if it is what `name` means and no other image has the name.
     fn embedded(&self, name: &str, request: &PullRequest) -> Result<Option<Pulled>, Error> {
-        let is_hello = hello::NAMES.contains(&name);
-        let is_embedded = is_hello || name == pause::NAME;
-        if !is_embedded || request.policy == PullPolicy::Never {
+        if !hello::NAMES.contains(&name) || request.policy == PullPolicy::Never {
             return Ok(None);
         }
         let store = self.store()?;
@@ -175,12 +173,8 @@ impl Engine {
             return Ok(Some(Pulled::Here(record.id)));
         }
         let (lease, blobs) = store.lease()?;
-        let (parts, full) = if is_hello {
-            (hello::write_blobs(&blobs)?, hello::NAME)
-        } else {
-            (pause::write_blobs(&blobs)?, pause::NAME)
-        };
-        let id = add_embedded(&store, &parts, full, Retag::Refuse)?;
+        let manifest = hello::write_blobs(&blobs)?;
+        let id = add_embedded(&store, &manifest, hello::NAME, Retag::Refuse)?;
         drop(lease);
         Ok(Some(Pulled::New(id)))
     }

@@ -7,7 +7,6 @@ use crate::container::CreateOptions;
 use crate::container::config::Notify;
 use crate::container::remove::RemoveOptions;
 use crate::image::pause::NAME as PAUSE_IMAGE;
-use crate::image::pull::PullRequest;
 use crate::pod::Service;
 use crate::{Engine, Error, Kind};
 
@@ -15,11 +14,7 @@ impl Engine {
     /// Makes a service container, which is removed once it has ended.
     pub fn create_service(&self, mut options: CreateOptions) -> Result<ContainerId, Error> {
         PAUSE_IMAGE.clone_into(&mut options.image);
-        let request = PullRequest {
-            quiet: true,
-            ..PullRequest::default()
-        };
-        self.ensure_image(PAUSE_IMAGE, &request)?;
+        self.ensure_pause_image()?;
         options.notify = Some(Notify::Conmon);
         options.remove = true;
         options.serves_pods = true;
