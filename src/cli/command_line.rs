@@ -32,6 +32,13 @@ impl fmt::Display for Fault {
     }
 }
 
+/// The command line as it was given, for inspect.
+pub fn given() -> Vec<String> {
+    std::env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect()
+}
+
 /// `kelp help run` is `kelp run --help`.
 pub fn as_help_flag(mut words: Vec<OsString>) -> Vec<OsString> {
     if words.get(1).is_some_and(|word| word == "help") {

@@ -30,7 +30,7 @@ pub use process::{host_variables, variables};
 
 use super::pull_flags::{AccessFlags, PlatformFlags, RetryFlags, keep_storage};
 use super::runtime_flags::RuntimeFlags;
-use super::usage_error;
+use super::{command_line, usage_error};
 
 /// The flags.
 #[derive(clap::Args, Debug)]
@@ -198,9 +198,7 @@ impl CreateFlags {
             pid_file: self.pidfile.as_deref().map(absolute).transpose()?,
             monitor_pid_file: self.conmon_pidfile.as_deref().map(absolute).transpose()?,
             detach_keys: self.detach_keys.as_ref().map(ToString::to_string),
-            create_command: std::env::args_os()
-                .map(|word| word.to_string_lossy().into_owned())
-                .collect(),
+            create_command: command_line::given(),
             health: self.health.options()?,
             requires: self.requirements(),
             ..CreateOptions::default()

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use kelp_engine::auto_update::UNIT;
-use kelp_engine::container::config::CgroupMode;
 use kelp_engine::image::pull::{PullPolicy, PullRequest};
 use kelp_engine::pod::remove::RemovePod;
 use kelp_engine::pod::whole::{MadePod, WholePod};
@@ -19,7 +18,7 @@ use kelp_kube::Documents;
 use super::create_flags::{CreateFlags, defaults};
 use super::kube_down::take_down;
 use super::kube_pod::{Wanted, request};
-use super::pod_create::infra_options;
+use super::pod_create::{infra_options, stay_in_unit};
 use super::pull_flags::{AccessFlags, RetryFlags, keep_storage};
 use super::runtime_flags::RuntimeFlags;
 use super::{exit, kube_input, output};
@@ -124,7 +123,7 @@ pub fn run(engine: &Engine, runtime: &RuntimeFlags, args: &Args) -> anyhow::Resu
         .iter()
         .map(|pod| request(pod, &wanted, runtime))
         .collect::<anyhow::Result<_>>()?;
-    args.pull(engine, &documents)?;
+    args.pull(engine, &documents, &requests)?;
     if args.replace {
         let code = take_down(engine, &documents, false).check();
         if code != 0 {
@@ -159,7 +158,7 @@ impl Args {
         words.extend(self.publish.iter().map(|it| format!("--publish={it}")));
         words.extend(self.userns.iter().map(|it| format!("--userns={it}")));
         words.extend(wanted.flags);
-        infra_options(&words, &RuntimeFlags::default()).map(drop)
+        infra_options(&words, None, &RuntimeFlags::default()).map(drop)
     }
 
     fn wanted(&self) -> anyhow::Result<Wanted> {
@@ -192,16 +191,27 @@ impl Args {
     }
 
     /// Makes sure that the images are here.
-    fn pull(&self, engine: &Engine, documents: &Documents) -> anyhow::Result<()> {
+    fn pull(
+        &self,
+        engine: &Engine,
+        documents: &Documents,
+        requests: &[WholePod],
+    ) -> anyhow::Result<()> {
         let conf = defaults::load()?;
         let mut request = PullRequest {
             access: self.registry.request(),
             quiet: self.quiet,
             keep_storage: keep_storage(conf)?,
+            policy: PullPolicy::Missing,
             ..PullRequest::default()
         };
         RetryFlags::default().apply(&mut request.access, conf)?;
         request.access.credentials.clone_from(&self.creds);
+        for infra in requests.iter().filter_map(|it| it.options.infra.as_ref()) {
+            if !infra.image.is_empty() {
+                engine.ensure_image(&infra.image, &request)?;
+            }
+        }
         for pod in &documents.pods {
             for (image, policy) in pod.images() {
                 request.policy = match policy {
@@ -333,10 +343,7 @@ fn make_service(
     let (mut options, _) = flags.requests(runtime)?;
     // Who restarts the unit makes the pods anew, and not this.
     options.labels.remove(UNIT);
-    if std::env::var_os(UNIT).is_some() && options.cgroups.mode == CgroupMode::Enabled {
-        // systemd takes no process for the main one of a unit that is not in the unit's cgroup.
-        options.cgroups.mode = CgroupMode::Cgroupfs;
-    }
+    stay_in_unit(&mut options);
     Ok(engine.create_service(options)?)
 }
 

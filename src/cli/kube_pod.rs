@@ -14,6 +14,7 @@ use kelp_engine::pod::whole::{Member, PodVolume, VolumeFile, WholePod};
 use kelp_engine::pod::{ExitPolicy, InitKind, PodOptions, Role, Said, Service, Shared};
 use kelp_kube::{Check, Container, Pod, Port, Probe, Profile, Restart, Security, Source};
 
+use super::command_line;
 use super::create_flags::CreateFlags;
 use super::kube_annotations::Annotations;
 use super::kube_volume;
@@ -62,9 +63,7 @@ pub fn request(pod: &Pod, wanted: &Wanted, runtime: &RuntimeFlags) -> anyhow::Re
         share_parent: true,
         exit_policy: ExitPolicy::Stop,
         infra: Some(Box::new(infra)),
-        create_command: std::env::args_os()
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect(),
+        create_command: command_line::given(),
         service: wanted.service.clone(),
         ..PodOptions::default()
     };
@@ -192,8 +191,7 @@ fn infra(
     }
     // Who is told that the unit is ready is the service container's.
     add("--sdnotify", "ignore");
-    let (mut options, _) = infra_options(&words, runtime)?;
-    options.image.clear();
+    let (mut options, _) = infra_options(&words, None, runtime)?;
     options.name.clone_from(&known.infra_name);
     Ok(options)
 }

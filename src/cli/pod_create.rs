@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use kelp_args::RestartPolicy;
-use kelp_config::Conf;
 use kelp_engine::auto_update::UNIT;
 use kelp_engine::container::CreateOptions;
 use kelp_engine::container::config::CgroupMode;
@@ -18,8 +17,8 @@ use kelp_engine::pod::{ExitPolicy, PodOptions, Shared};
 use kelp_engine::{ContainerId, Engine};
 
 use super::create_flags::{CreateFlags, defaults};
-use super::output;
 use super::runtime_flags::RuntimeFlags;
+use super::{command_line, output};
 
 /// Create a pod without starting it
 #[derive(clap::Args)]
@@ -237,7 +236,9 @@ impl Args {
             self.check_without_infra()?;
         }
         let conf = defaults::load()?;
-        let (infra, pull) = infra_options(&self.words(), runtime)?;
+        let (mut infra, pull) = infra_options(&self.words(), self.infra_image.as_deref(), runtime)?;
+        infra.name.clone_from(&self.infra_name);
+        stay_in_unit(&mut infra);
         let labels = infra.labels.clone().into_iter();
         Ok((
             PodOptions {
@@ -253,10 +254,8 @@ impl Args {
                     (None, None) => ExitPolicy::default(),
                 },
                 restart: self.restart,
-                infra: has_infra.then(|| Box::new(self.infra(infra, conf))),
-                create_command: std::env::args_os()
-                    .map(|word| word.to_string_lossy().into_owned())
-                    .collect(),
+                infra: has_infra.then(|| Box::new(infra)),
+                create_command: command_line::given(),
                 service: None,
             },
             pull,
@@ -319,30 +318,6 @@ impl Args {
         Ok(())
     }
 
-    /// What is left to say of the infra container.
-    fn infra(&self, mut options: CreateOptions, conf: &Conf) -> CreateOptions {
-        let usual = |key| conf.text("engine", key).map(|text| text.value);
-        options.image = self
-            .infra_image
-            .clone()
-            .or_else(|| usual("infra_image"))
-            .unwrap_or_default();
-        if !options.image.is_empty()
-            && options.entrypoint.is_none()
-            && let Some(command) = usual("infra_command")
-        {
-            options.entrypoint = Some(vec![command]);
-        }
-        options.name.clone_from(&self.infra_name);
-        let is_usual =
-            options.cgroups.mode == CgroupMode::Enabled && options.cgroups.parent.is_empty();
-        if std::env::var_os(UNIT).is_some() && is_usual {
-            // systemd takes no process for the main one of a unit that is not in the unit's cgroup.
-            options.cgroups.mode = CgroupMode::Cgroupfs;
-        }
-        options
-    }
-
     /// The flags that `kelp create` has too, as it has them.
     fn words(&self) -> Vec<String> {
         let mut words = Vec::new();
@@ -391,15 +366,33 @@ impl Args {
     }
 }
 
-/// The request for an infra container, and for its image.
+/// The request for an infra container, and for its image, which is kelp's own where nobody names one.
 pub fn infra_options(
     words: &[String],
+    image: Option<&str>,
     runtime: &RuntimeFlags,
 ) -> anyhow::Result<(CreateOptions, PullRequest)> {
+    let conf = defaults::load()?;
+    let usual = |key| conf.text("engine", key).map(|text| text.value);
+    let image = image.map(str::to_owned).or_else(|| usual("infra_image"));
     // An infra container has no output, and one without a log driver of its own could have none to keep it.
     let first = ["create", "--log-driver=k8s-file"].map(str::to_owned);
-    let last = ["--", "infra"].map(str::to_owned);
+    let last = ["--".to_owned(), image.unwrap_or_default()];
     let all = first.iter().chain(words).chain(&last);
     let flags = CreateFlags::read(all.cloned().collect())?;
-    flags.requests(runtime)
+    let (mut options, pull) = flags.requests(runtime)?;
+    if !options.image.is_empty() && options.entrypoint.is_none() {
+        options.entrypoint = usual("infra_command").map(|command| vec![command]);
+    }
+    Ok((options, pull))
+}
+
+/// Has a container be in the cgroup of the unit of systemd's that makes it, if one does and nothing else is asked for:
+/// systemd takes no process for the main one that is not there.
+pub fn stay_in_unit(options: &mut CreateOptions) {
+    let cgroups = &mut options.cgroups;
+    let is_usual = cgroups.mode == CgroupMode::Enabled && cgroups.parent.is_empty();
+    if is_usual && std::env::var_os(UNIT).is_some() {
+        cgroups.mode = CgroupMode::Cgroupfs;
+    }
 }

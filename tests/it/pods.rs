@@ -530,4 +530,17 @@ fn what_containers_conf_says_of_pods_counts() {
     create(&env, "other", &["--exit-policy=continue"]);
     assert_eq!(inspect(&env, "{{.ExitPolicy}}", "other"), "continue");
     env.kelp(&["pod", "rm", "-a"]).succeeds();
+    // The infra container is the same however the pod is made.
+    let new = ["create", "--network=none", "--pod=new:crew", &image, "true"];
+    env.kelp(&new).succeeds();
+    let text = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: played}}\nspec:\n  containers: [{{name: a, image: '{image}', imagePullPolicy: IfNotPresent}}]\n"
+    );
+    let play = ["kube", "play", "--network=none", "--start=false", "-"];
+    env.kelp(&play).input(text.as_bytes()).succeeds();
+    for name in ["crew", "played"] {
+        let shown = env.kelp(&["inspect", "-f", format, &infra(&env, name)]);
+        assert_eq!(shown.succeeds(), format!("{image} /bin/cat\n"), "{name}");
+    }
+    env.kelp(&["pod", "rm", "-a"]).succeeds();
 }

@@ -100,9 +100,11 @@ pub fn make_new<'a>(
              image; name them with --publish"
         );
     }
-    let (mut infra, _) = infra_options(&[], runtime)?;
+    let (mut infra, pull) = infra_options(&[], None, runtime)?;
+    if !infra.image.is_empty() {
+        engine.ensure_image(&infra.image, &pull)?;
+    }
     let says = |what: Said| membership.said.contains(&what);
-    infra.image.clear();
     if says(Said::Namespace(Shared::Net)) {
         infra.namespaces.network = options.namespaces.network.take();
     }
