@@ -1,8 +1,8 @@
 //! `kelp pod stop`, `kill`, `pause` and `unpause`.
 
 use kelp_args::Signal;
-use kelp_engine::Engine;
 use kelp_engine::pod::list::PodStatus;
+use kelp_engine::{Engine, Status};
 
 use super::pod_selection::{PodIdFiles, PodSelection};
 use super::stop::{self, timeout};
@@ -83,16 +83,14 @@ pub fn pause(engine: &Engine, args: &PauseArgs) -> anyhow::Result<i32> {
     chosen.each(engine, "pausing", |id| engine.pause_pod(id, true))
 }
 
-/// Runs `pod unpause`, which passes over pods of which nothing is paused; the exit code.
+/// Runs `pod unpause`, which passes over pods of which nothing is paused, but for those that run in part: podman
+/// names them as well; the exit code.
 pub fn unpause(engine: &Engine, args: &UnpauseArgs) -> anyhow::Result<i32> {
     let mut chosen = args.selection.find(engine, &[], args.all, false)?;
     chosen.ids.retain(|id| {
-        let status = engine.inspect_pod(id).map(|pod| pod.status);
-        status.is_ok_and(|it| {
-            matches!(
-                it,
-                PodStatus::Paused | PodStatus::Degraded | PodStatus::Stopped
-            )
+        engine.inspect_pod(id).is_ok_and(|pod| {
+            let mut containers = pod.containers.iter();
+            pod.status == PodStatus::Degraded || containers.any(|it| it.status == Status::Paused)
         })
     });
     chosen.each(engine, "unpausing", |id| engine.pause_pod(id, false))

@@ -1,20 +1,17 @@
 //! `kelp pod stats`: what the containers of pods use, again and again or once.
 
 use std::collections::HashMap;
-use std::thread;
 use std::time::Duration;
 
 use anyhow::bail;
 use kelp_engine::container::statistics::Usage;
-use kelp_engine::pod::list::PodStatus;
+use kelp_engine::pod::list::{ListedPod, PodStatus};
 use kelp_engine::{ContainerId, Engine, Kind};
 use kelp_format::render::json;
 use kelp_format::{Format, render};
-use rustix::termios::isatty;
 use serde::Serialize;
-use serde_json::Value;
 
-use super::output;
+use super::stats::StreamFlags;
 use super::stats_row;
 
 /// Show what the containers of pods use
@@ -29,12 +26,8 @@ pub struct Args {
     /// Use the pod that was created last
     #[arg(short, long)]
     latest: bool,
-    /// Leave what was shown before on the screen
-    #[arg(long)]
-    no_reset: bool,
-    /// Look once, and end
-    #[arg(long)]
-    no_stream: bool,
+    #[command(flatten)]
+    stream: StreamFlags,
     /// Names or ids of pods; without any, those that run
     #[arg(value_name = "POD")]
     pods: Vec<String>,
@@ -62,19 +55,19 @@ const INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Serialize)]
 struct Row {
     #[serde(rename = "CPU")]
-    processor: Value,
+    processor: String,
     #[serde(rename = "MemUsage")]
-    memory: Value,
+    memory: String,
     #[serde(rename = "MemUsageBytes")]
-    memory_bytes: Value,
+    memory_bytes: String,
     #[serde(rename = "Mem")]
-    memory_percent: Value,
+    memory_percent: String,
     #[serde(rename = "NetIO")]
-    network: Value,
+    network: String,
     #[serde(rename = "BlockIO")]
-    block: Value,
+    block: String,
     #[serde(rename = "PIDS")]
-    tasks: Value,
+    tasks: String,
     #[serde(rename = "Pod")]
     pod: String,
     #[serde(rename = "CID")]
@@ -90,63 +83,74 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     }
     let mut named = Vec::new();
     for name in &args.pods {
-        named.push(engine.find_pod(name)?);
+        let id = engine.find_pod(name)?;
+        if !named.contains(&id) {
+            named.push(id);
+        }
     }
     if args.latest {
         named.push(engine.latest_pod()?);
     }
+    let mut named = (!named.is_empty()).then_some(named);
     let format = Format::parse(args.format.as_deref().unwrap_or_default(), COLUMNS);
-    let clears = !args.no_stream && !args.no_reset && isatty(rustix::stdio::stdout());
     let mut before = HashMap::new();
-    loop {
-        let rows = look(engine, args.all, &named, &mut before)?;
+    args.stream.show(INTERVAL, || {
+        let pods = pods(engine, args.all, &mut named)?;
+        let rows = look(engine, &pods, &mut before)?;
         let text = match &format {
             Format::Json => json(&rows)? + "\n",
             format => render(&rows, format, HEADERS, true)?,
         };
-        // Clears the screen and goes to its corner (console_codes(4)).
-        let corner = if clears { "\x1b[2J\x1b[H" } else { "" };
-        output::text(format!("{corner}{text}"))?;
-        if args.no_stream {
-            return Ok(0);
+        Ok((text, named.as_ref().is_some_and(Vec::is_empty)))
+    })
+}
+
+/// The pods that are looked at; one of the named that has been removed is looked at no more.
+fn pods(
+    engine: &Engine,
+    all: bool,
+    named: &mut Option<Vec<ContainerId>>,
+) -> anyhow::Result<Vec<ListedPod>> {
+    let Some(ids) = named else {
+        let mut pods = engine.list_pods();
+        pods.retain(|pod| all || matches!(pod.status, PodStatus::Running | PodStatus::Degraded));
+        return Ok(pods);
+    };
+    let mut pods = Vec::new();
+    for id in std::mem::take(ids) {
+        match engine.inspect_pod(&id) {
+            Ok(pod) => {
+                pods.push(pod);
+                ids.push(id);
+            }
+            Err(error) if error.kind() == Kind::NotFound => {}
+            Err(error) => return Err(error.into()),
         }
-        thread::sleep(INTERVAL);
     }
+    Ok(pods)
 }
 
 fn look(
     engine: &Engine,
-    all: bool,
-    named: &[ContainerId],
+    pods: &[ListedPod],
     before: &mut HashMap<ContainerId, Usage>,
 ) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
-    for pod in engine.list_pods() {
-        let runs = matches!(pod.status, PodStatus::Running | PodStatus::Degraded);
-        let is_meant = if named.is_empty() {
-            all || runs
-        } else {
-            named.contains(&pod.config.id)
-        };
-        if !is_meant {
-            continue;
-        }
+    for pod in pods {
         for listed in &pod.containers {
             let sample = match engine.sample_container(&listed.summary.id) {
                 Err(error) if error.kind() == Kind::NotFound => continue,
                 sample => sample?,
             };
             let shown = stats_row::Row::new(&sample, before.get(&sample.id), false);
-            let mut shown = serde_json::to_value(shown)?;
-            let mut field = |name: &str| shown[name].take();
             rows.push(Row {
-                processor: field("CPUPerc"),
-                memory: field("MemUsage"),
-                memory_bytes: field("MemUsageBytes"),
-                memory_percent: field("MemPerc"),
-                network: field("NetIO"),
-                block: field("BlockIO"),
-                tasks: field("PIDS"),
+                processor: shown.processor,
+                memory: shown.mem_usage,
+                memory_bytes: shown.mem_usage_bytes,
+                memory_percent: shown.mem_perc,
+                network: shown.network,
+                block: shown.block,
+                tasks: shown.tasks,
                 pod: pod.config.id.short().to_owned(),
                 container: sample.id.short().to_owned(),
                 name: sample.name.clone(),

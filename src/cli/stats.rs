@@ -29,18 +29,46 @@ pub struct Args {
     /// Use the container that was created last
     #[arg(short, long)]
     latest: bool,
-    /// Leave what was shown before on the screen
-    #[arg(long)]
-    no_reset: bool,
-    /// Look once, and end
-    #[arg(long)]
-    no_stream: bool,
+    #[command(flatten)]
+    stream: StreamFlags,
     /// Show whole ids
     #[arg(long)]
     no_trunc: bool,
     /// Names or ids of containers; without any, those that run
     #[arg(value_name = "CONTAINER")]
     containers: Vec<String>,
+}
+
+/// Whether it is looked again, and what becomes of what was shown.
+#[derive(clap::Args)]
+pub struct StreamFlags {
+    /// Leave what was shown before on the screen
+    #[arg(long)]
+    no_reset: bool,
+    /// Look once, and end
+    #[arg(long)]
+    no_stream: bool,
+}
+
+impl StreamFlags {
+    /// Shows what `look` makes, again and again or once, until it says that there is no more to come.
+    pub fn show(
+        &self,
+        interval: Duration,
+        mut look: impl FnMut() -> anyhow::Result<(String, bool)>,
+    ) -> anyhow::Result<i32> {
+        let clears = !self.no_stream && !self.no_reset && isatty(rustix::stdio::stdout());
+        loop {
+            let (text, is_last) = look()?;
+            // Clears the screen and goes to its corner (console_codes(4)).
+            let corner = if clears { "\x1b[2J\x1b[H" } else { "" };
+            output::text(format!("{corner}{text}"))?;
+            if self.no_stream || is_last {
+                return Ok(0);
+            }
+            thread::sleep(interval);
+        }
+    }
 }
 
 const COLUMNS: &str = "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDS}}\t{{.UpTime}}\t{{.AVGCPU}}";
@@ -73,21 +101,16 @@ enum Chosen {
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let mut chosen = choose(engine, args)?;
     let format = Format::parse(args.format.as_deref().unwrap_or_default(), COLUMNS);
-    let clears = !args.no_stream && !args.no_reset && isatty(rustix::stdio::stdout());
     let mut before: HashMap<ContainerId, Usage> = HashMap::new();
-    loop {
+    let interval = Duration::from_secs(args.interval.max(1).into());
+    args.stream.show(interval, || {
         let samples = look(engine, &mut chosen)?;
         let text = text(args, &format, &samples, &before)?;
-        // Clears the screen and goes to its corner (console_codes(4)).
-        let corner = if clears { "\x1b[2J\x1b[H" } else { "" };
-        output::text(format!("{corner}{text}"))?;
-        if args.no_stream || matches!(&chosen, Chosen::Named(ids) if ids.is_empty()) {
-            return Ok(0);
-        }
         let used = samples.into_iter();
         before = used.filter_map(|it| Some((it.id, it.usage?))).collect();
-        thread::sleep(Duration::from_secs(args.interval.max(1).into()));
-    }
+        let is_last = matches!(&chosen, Chosen::Named(ids) if ids.is_empty());
+        Ok((text, is_last))
+    })
 }
 
 fn choose(engine: &Engine, args: &Args) -> anyhow::Result<Chosen> {

@@ -17,18 +17,18 @@ pub struct Row {
     container_id: String,
     name: String,
     #[serde(rename = "CPUPerc")]
-    processor: String,
+    pub(super) processor: String,
     #[serde(rename = "AVGCPU")]
     average: String,
-    mem_usage: String,
-    mem_usage_bytes: String,
-    mem_perc: String,
+    pub(super) mem_usage: String,
+    pub(super) mem_usage_bytes: String,
+    pub(super) mem_perc: String,
     #[serde(rename = "NetIO")]
-    network: String,
+    pub(super) network: String,
     #[serde(rename = "BlockIO")]
-    block: String,
+    pub(super) block: String,
     #[serde(rename = "PIDS")]
-    tasks: String,
+    pub(super) tasks: String,
     up_time: String,
     up: String,
     #[serde(rename = "CPUPressureSome")]

@@ -1,8 +1,10 @@
 //! What is printed of pods: podman's columns, keys, words and codes.
 
+use std::io::{BufRead, BufReader};
+
 use serde_json::{Value, json};
 
-use super::{SLEEP, create, exec, infra, inspect, member, states};
+use super::{SLEEP, create, exec, infra, inspect, member, states, status};
 use crate::env::Env;
 
 /// The cells of a table's lines.
@@ -304,6 +306,47 @@ fn processes_output_and_use_of_all_containers_are_shown() {
     ];
     assert_eq!(stats[0], heading);
     assert_eq!((stats.len(), stats[1][2].as_str()), (4, "first"));
+    env.kelp(&["pod", "rm", "-f", "crew"]).succeeds();
+}
+
+#[test]
+fn a_stream_of_what_pods_use_ends_with_the_last_of_them() {
+    let Some(env) = Env::new() else { return };
+    create(&env, "crew", &["--infra-name=base"]);
+    env.kelp(&["pod", "start", "crew"]).succeeds();
+    let words = ["pod", "stats", "--format={{.Name}} {{.PIDS}}", "crew"];
+    let mut child = env.kelp(&words).start();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert!(line.starts_with("base "), "{line:?}");
+    env.kelp(&["pod", "rm", "-f", "crew"]).succeeds();
+    assert_eq!(crate::kelp::wait(&mut child, "kelp pod stats"), 0);
+}
+
+#[test]
+fn pods_of_which_all_has_ended_are_not_told_of_by_an_unpause() {
+    let Some(env) = Env::new() else { return };
+    let id = create(&env, "crew", &[]);
+    member(&env, &["run", "-d"], "crew", "one", SLEEP);
+    let unpaused = || env.kelp(&["pod", "unpause", "crew"]).succeeds();
+    assert_eq!(unpaused(), "");
+    // As with podman, one that runs in part may have been paused in part.
+    env.kelp(&["kill", "one"]).succeeds();
+    env.kelp(&["wait", "one"]).succeeds();
+    assert_eq!(status(&env, "crew"), "Degraded");
+    assert_eq!(unpaused(), format!("{id}\n"));
+    member(&env, &["create"], "crew", "two", SLEEP);
+    env.kelp(&["pod", "kill", "crew"]).succeeds();
+    env.kelp(&["wait", &infra(&env, "crew")]).succeeds();
+    assert_eq!(status(&env, "crew"), "Stopped");
+    assert_eq!(unpaused(), "");
+    // What is paused next to what has ended goes on.
+    env.kelp(&["start", "two"]).succeeds();
+    env.kelp(&["pod", "pause", "crew"]).succeeds();
+    assert_eq!(status(&env, "crew"), "Stopped");
+    assert_eq!(unpaused(), format!("{id}\n"));
+    assert_eq!(states(&env), "one exited, two running");
     env.kelp(&["pod", "rm", "-f", "crew"]).succeeds();
 }
 
