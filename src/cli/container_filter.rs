@@ -1,11 +1,12 @@
 //! `--filter` of containers, which `ps` has and every command that acts on several.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::SystemTime;
 
 use kelp_args::RestartPolicy;
 use kelp_engine::container::list::Listed;
-use kelp_engine::{Engine, Health, Status};
+use kelp_engine::{ContainerId, Engine, Health, Status};
 use kelp_format::filter::{Field, Filters, Key, Match};
 use kelp_format::units;
 
@@ -88,14 +89,14 @@ pub fn retain(
     now: SystemTime,
 ) -> anyhow::Result<()> {
     if !filters.is_empty() {
-        let limits = Limits::of(filters, engine, now)?;
+        let meant = Meant::of(filters, engine, now)?;
         list.retain(|listed| {
             filters.matches(|key, value| {
                 let mut ports = published(&listed.summary.options.publish);
                 match key {
                     "publish" => {}
                     "expose" => ports.extend(exposed(&listed.summary.exposed)),
-                    _ => return field(engine, listed, &limits, key, value),
+                    _ => return field(engine, listed, &meant, key, value),
                 }
                 let wanted = Ports::parse(value);
                 Field::Answer(
@@ -107,15 +108,16 @@ pub fn retain(
     Ok(())
 }
 
-/// The times that `before`, `since` and `until` mean.
+/// The times that `before`, `since` and `until` mean, and the pods that have the names of `pod`.
 #[derive(Default)]
-struct Limits {
+struct Meant {
     before: Option<SystemTime>,
     since: Option<SystemTime>,
     until: Option<SystemTime>,
+    pods: HashMap<String, ContainerId>,
 }
 
-impl Limits {
+impl Meant {
     fn of(filters: &Filters, engine: &Engine, now: SystemTime) -> anyhow::Result<Self> {
         let created = |name: &str| -> anyhow::Result<SystemTime> {
             let id = engine.find_container(name)?;
@@ -134,6 +136,11 @@ impl Limits {
                 .max(),
             since: since.collect::<anyhow::Result<Vec<_>>>()?.into_iter().min(),
             until: until.into_iter().max(),
+            // What is the name of none may be the beginning of ids.
+            pods: filters
+                .values("pod")
+                .filter_map(|name| Some((name.to_owned(), engine.find_pod(name).ok()?)))
+                .collect(),
         })
     }
 }
@@ -141,7 +148,7 @@ impl Limits {
 fn field<'a>(
     engine: &Engine,
     listed: &'a Listed,
-    limits: &Limits,
+    meant: &Meant,
     key: &str,
     value: &str,
 ) -> Field<'a> {
@@ -178,7 +185,8 @@ fn field<'a>(
         "health" => Field::Text(listed.health.map_or("none", Health::as_str)),
         "network" => Field::Answer(network(listed) == value),
         "pod" => Field::Answer(summary.options.pod.as_ref().is_some_and(|pod| {
-            pod.pod.starts_with(value) || engine.pod_name(&pod.pod).as_deref() == Some(value)
+            let named = meant.pods.get(value).map(ContainerId::as_str);
+            pod.pod.starts_with(value) || named == Some(&pod.pod)
         })),
         "restart-policy" => {
             let policy = summary.options.restart.to_string();
@@ -188,9 +196,9 @@ fn field<'a>(
             Field::Answer(Some(starts_on_boot(listed)) == kelp_args::boolean(value))
         }
         "ancestor" => Field::Answer(is_ancestor(&summary.image_name, &summary.image_id, value)),
-        "before" => Field::Answer(limits.before.is_some_and(|limit| created < limit)),
-        "since" => Field::Answer(limits.since.is_some_and(|limit| created > limit)),
-        _ => Field::Answer(limits.until.is_some_and(|limit| created < limit)),
+        "before" => Field::Answer(meant.before.is_some_and(|limit| created < limit)),
+        "since" => Field::Answer(meant.since.is_some_and(|limit| created > limit)),
+        _ => Field::Answer(meant.until.is_some_and(|limit| created < limit)),
     }
 }
 

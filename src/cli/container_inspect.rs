@@ -10,7 +10,7 @@ use kelp_engine::container::config::{Config, Notify, Systemd};
 use kelp_engine::container::health::{Check, HealthConfig, LogDestination};
 use kelp_engine::container::inspect::Inspection;
 use kelp_engine::network::{Mode, PublishedPort};
-use kelp_engine::pod::Role;
+use kelp_engine::pod::Membership;
 use kelp_engine::{Engine, Status};
 use kelp_format::units;
 use serde_json::{Map, Value, json};
@@ -92,7 +92,7 @@ fn container(engine: &Engine, inspection: &Inspection) -> Value {
         "Dependencies": config.options.needed().into_iter().map(|it| it.container).collect::<Vec<_>>(),
         "NetworkSettings": network_settings(inspection),
         "Namespace": "",
-        "IsInfra": config.options.pod.as_ref().is_some_and(|pod| pod.role == Role::Infra),
+        "IsInfra": config.options.pod.as_ref().is_some_and(Membership::is_infra),
         "IsService": false,
         "KubeExitCodePropagation": "invalid",
         "UseImageHosts": config.options.no_hosts,

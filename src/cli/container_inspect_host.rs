@@ -1,6 +1,7 @@
 //! The part of a container's `inspect` that is about its host: limits, namespaces and mounts.
 
 use std::fs;
+use std::path::PathBuf;
 
 use kelp_args::{LogTag, RestartPolicy};
 use kelp_engine::Engine;
@@ -22,14 +23,6 @@ pub fn host_config(engine: &Engine, inspection: &Inspection) -> Value {
         .iter()
         .map(|(name, soft, hard)| {
             json!({ "Name": format!("RLIMIT_{}", name.to_uppercase()), "Soft": soft, "Hard": hard })
-        })
-        .collect();
-    let devices: Vec<_> = options
-        .devices
-        .iter()
-        .map(|path| {
-            let path = text(path);
-            json!({ "PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "" })
         })
         .collect();
     let in_scope = inspection
@@ -75,7 +68,7 @@ pub fn host_config(engine: &Engine, inspection: &Inspection) -> Value {
         "UsernsMode": user_namespace(&names.user),
         "ShmSize": options.shm_size.unwrap_or(64_000 << 10),
         "Runtime": kelp_engine::runtime::name(options.runtime.as_ref()),
-        "Devices": devices,
+        "Devices": devices(&options.devices),
         "Cgroup": "",
         "Cgroups": if options.cgroups.mode == CgroupMode::Disabled { "disabled" } else { "default" },
         "CgroupParent": options.cgroups.parent,
@@ -221,7 +214,17 @@ fn restart_policy(policy: RestartPolicy) -> Value {
     json!({ "Name": name, "MaximumRetryCount": retries.parse().unwrap_or(0) })
 }
 
-fn namespace(namespace: &Namespace) -> String {
+/// Devices of the host that a container has where they are.
+pub(super) fn devices(devices: &[PathBuf]) -> Vec<Value> {
+    let devices = devices.iter().map(|path| {
+        let path = text(path);
+        json!({ "PathOnHost": path, "PathInContainer": path, "CgroupPermissions": "" })
+    });
+    devices.collect()
+}
+
+/// A namespace, as the flag of it takes it.
+pub(super) fn namespace(namespace: &Namespace) -> String {
     match namespace {
         Namespace::Private => "private".to_owned(),
         Namespace::Host => "host".to_owned(),

@@ -2,7 +2,7 @@
 
 use kelp_args::RestartPolicy;
 use kelp_engine::container::Config;
-use kelp_engine::container::config::{Namespace, UserMode};
+use kelp_engine::container::config::UserMode;
 use kelp_engine::network::Mode;
 use kelp_engine::pod::list::ListedPod;
 use kelp_engine::{ContainerId, Engine};
@@ -10,6 +10,7 @@ use kelp_format::units;
 use serde_json::{Value, json};
 
 use super::container_inspect::{mounts, port_bindings};
+use super::container_inspect_host::{devices, namespace};
 use super::{exit, inspect, output};
 
 /// Show everything about pods
@@ -104,15 +105,7 @@ fn shown(engine: &Engine, pod: &ListedPod, infra: Option<&Config>) -> Value {
             }
         }
         if !infra.options.devices.is_empty() {
-            let devices = infra.options.devices.iter();
-            let devices = devices.map(|device| {
-                json!({
-                    "PathOnHost": device.display().to_string(),
-                    "PathInContainer": device.display().to_string(),
-                    "CgroupPermissions": "",
-                })
-            });
-            value["devices"] = devices.collect::<Vec<_>>().into();
+            value["devices"] = devices(&infra.options.devices).into();
         }
     }
     value
@@ -121,12 +114,6 @@ fn shown(engine: &Engine, pod: &ListedPod, infra: Option<&Config>) -> Value {
 fn infra_config(infra: &Config) -> Value {
     let options = &infra.options;
     let names = &options.namespaces;
-    let of = |namespace: &Namespace| match namespace {
-        Namespace::Private => "private".to_owned(),
-        Namespace::Host => "host".to_owned(),
-        Namespace::Container(id) => format!("container:{id}"),
-        Namespace::Path(path) => format!("ns:{}", path.display()),
-    };
     let user = match &names.user {
         UserMode::Host => "host",
         UserMode::KeepId { .. } => "keep-id",
@@ -152,8 +139,8 @@ fn infra_config(infra: &Config) -> Value {
         "HostsFile": "",
         "Networks": null,
         "NetworkOptions": null,
-        "pid_ns": of(&names.pid),
+        "pid_ns": namespace(&names.pid),
         "userns": user,
-        "uts_ns": of(&names.uts),
+        "uts_ns": namespace(&names.uts),
     })
 }

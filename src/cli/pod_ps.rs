@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use anyhow::bail;
-use kelp_engine::Engine;
 use kelp_engine::container::list::Listed;
 use kelp_engine::pod::list::ListedPod;
+use kelp_engine::{ContainerId, Engine};
 use kelp_format::filter::{Field, Filters, Key, Match};
 use kelp_format::render::json;
 use kelp_format::{Format, render, units};
@@ -159,7 +159,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let pods = chosen(engine, args, now)?;
     if args.quiet {
         for pod in &pods {
-            output::line(short(pod.config.id.as_str(), args.no_trunc))?;
+            output::line(shown(&pod.config.id, args.no_trunc))?;
         }
         return Ok(0);
     }
@@ -273,19 +273,15 @@ fn networks(pod: &ListedPod) -> Vec<&str> {
     vec![name]
 }
 
-fn short(id: &str, whole: bool) -> &str {
-    if whole {
-        id
-    } else {
-        id.get(..12).unwrap_or(id)
-    }
+fn shown(id: &ContainerId, whole: bool) -> &str {
+    if whole { id.as_str() } else { id.short() }
 }
 
 fn row(pod: &ListedPod, now: SystemTime, whole: bool) -> Row {
     let config = &pod.config;
-    let id = short(config.id.as_str(), whole).to_owned();
-    let infra_id = config.infra.as_ref().map_or("", |id| id.as_str());
-    let infra_id = short(infra_id, whole).to_owned();
+    let id = shown(&config.id, whole).to_owned();
+    let infra_id = config.infra.as_ref().map_or("", |id| shown(id, whole));
+    let infra_id = infra_id.to_owned();
     let joined = |each: &dyn Fn(&Listed) -> String| {
         let texts: Vec<_> = pod.containers.iter().map(each).collect();
         texts.join(",")
@@ -300,7 +296,7 @@ fn row(pod: &ListedPod, now: SystemTime, whole: bool) -> Row {
         infra_id,
         labels: config.labels.clone(),
         number_of_containers: pod.containers.len(),
-        container_ids: joined(&|it| short(it.summary.id.as_str(), whole).to_owned()),
+        container_ids: joined(&|it| shown(&it.summary.id, whole).to_owned()),
         container_names: joined(&|it| it.summary.name.clone()),
         container_statuses: joined(&|it| it.status.to_string()),
         cgroup: String::new(),

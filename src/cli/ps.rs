@@ -1,10 +1,12 @@
 //! `kelp ps`: the list of containers.
 
+use std::collections::HashMap;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
 use kelp_engine::Engine;
 use kelp_engine::container::list::Listed;
+use kelp_engine::pod::Shared;
 use kelp_format::render::json;
 use kelp_format::{Format, render};
 
@@ -116,7 +118,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
 
 fn text(engine: &Engine, args: &Args) -> anyhow::Result<String> {
     let now = SystemTime::now();
-    let list = chosen(engine, args, now)?;
+    let mut list = chosen(engine, args, now)?;
     // A template shows what it says.
     if args.quiet && args.format.is_none() {
         let mut text = String::new();
@@ -131,6 +133,7 @@ fn text(engine: &Engine, args: &Args) -> anyhow::Result<String> {
         }
         return Ok(text);
     }
+    show_ports_of_pods(engine, &mut list);
     let mut columns = if args.ns {
         NAMESPACE_COLUMNS.to_owned()
     } else {
@@ -180,7 +183,6 @@ fn chosen(engine: &Engine, args: &Args, now: SystemTime) -> anyhow::Result<Vec<L
     let all = args.all || last.is_some() || filters.has("status") || filters.has("exited");
     let mut list = engine.list_containers(all);
     container_filter::retain(engine, &filters, &mut list, now)?;
-    show_ports_of_pods(engine, &mut list);
     if let Some(last) = last {
         list.drain(..list.len().saturating_sub(last));
     }
@@ -190,10 +192,18 @@ fn chosen(engine: &Engine, args: &Args, now: SystemTime) -> anyhow::Result<Vec<L
 
 /// What a container that has its pod's network serves is where the infra container's ports are.
 fn show_ports_of_pods(engine: &Engine, list: &mut [Listed]) {
+    let mut known = HashMap::new();
     for listed in list {
         let options = &mut listed.summary.options;
-        if let Some(ports) = listed_ports::of_pod(engine, options.pod.as_ref()) {
-            options.publish = ports;
+        let pod = options.pod.as_ref();
+        let Some(infra) = pod.and_then(|pod| pod.infra_with(Shared::Net)) else {
+            continue;
+        };
+        let ports = known
+            .entry(infra.clone())
+            .or_insert_with(|| listed_ports::of_pod(engine, pod));
+        if let Some(ports) = ports {
+            options.publish.clone_from(ports);
         }
     }
 }

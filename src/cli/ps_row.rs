@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use kelp_engine::container::inspect::Sizes;
 use kelp_engine::container::list::Listed;
 use kelp_engine::network::Mode;
-use kelp_engine::pod::Role;
+use kelp_engine::pod::Membership;
 use kelp_engine::{Engine, Status};
 use kelp_format::units;
 use serde::Serialize;
@@ -235,7 +235,7 @@ fn size(sizes: Sizes) -> String {
 
 fn is_infra(listed: &Listed) -> bool {
     let pod = listed.summary.options.pod.as_ref();
-    pod.is_some_and(|pod| pod.role == Role::Infra)
+    pod.is_some_and(Membership::is_infra)
 }
 
 /// The names of the pods that containers are in.

@@ -7,7 +7,7 @@ use kelp_state::{ContainerId, Record, file, name, pod, record};
 
 use crate::container::Config;
 use crate::container::list::Summary;
-use crate::pod::{Membership, PodConfig, Role};
+use crate::pod::{Membership, PodConfig};
 use crate::{Engine, Error, Kind};
 
 impl Engine {
@@ -79,7 +79,7 @@ impl Engine {
             .flatten()?;
         let membership = summary.options.pod?;
         let pod: ContainerId = membership.pod.parse().ok()?;
-        let is_infra = membership.role == Role::Infra && record::is_finished(&self.paths.pod(&pod));
+        let is_infra = membership.is_infra() && record::is_finished(&self.paths.pod(&pod));
         is_infra.then_some(pod)
     }
 
@@ -95,7 +95,7 @@ impl Engine {
     pub(crate) fn begin_in_pod_of(&self, config: &Config) -> Option<Entered<'_>> {
         let membership = config.options.pod.as_ref();
         let place = membership
-            .filter(|it| it.role != Role::Infra)
+            .filter(|it| !it.is_infra())
             .and_then(Membership::place)?;
         Some(Entered::begin(&self.paths, place))
     }

@@ -21,7 +21,7 @@ impl Engine {
         let Some(membership) = options.pod.clone() else {
             return Ok(None);
         };
-        if membership.role == Role::Infra {
+        if membership.is_infra() {
             return Ok(None);
         }
         let id = self.find_pod(&membership.pod)?;

@@ -1,4 +1,5 @@
-//! Pods: containers that share namespaces and are started, stopped and removed together. One file a verb.
+//! Pods: containers that share namespaces and are started, stopped and removed together. One file for verbs that
+//! are alike.
 //!
 //! A pod is a record, `pods/<id>/` in the data directory, and a container that has the namespaces: the infra
 //! container, an ordinary one that runs `kelp internal pause` and is marked in its record. What a pod does is never

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kelp_monitor::attach::Pipes;
 use kelp_monitor::pod::Entered;
-use kelp_state::{ContainerId, pod};
+use kelp_state::{ContainerId, pod, record};
 
 use crate::container::Config;
 use crate::container::remove::RemoveOptions;
@@ -77,8 +77,11 @@ impl Engine {
     /// Keeps a pod until all of it is started, and looks then whether it has to end; one that has no members runs on.
     fn enter_pod(&self, pod: &PodConfig) -> Result<Entered<'_>, Error> {
         let place = pod.place();
-        let has_members = self.members_of_pod(&pod.id).iter().any(|it| !is_infra(it));
-        if has_members {
+        // One that is being made is its maker's.
+        let is_member = |id: &ContainerId| {
+            pod.infra.as_ref() != Some(id) && record::is_finished(&self.paths.container(id))
+        };
+        if pod::members(&self.paths, &pod.id).iter().any(is_member) {
             let mut entered = Entered::begin(&self.paths, place);
             entered.enter()?;
             return Ok(entered);
