@@ -1,6 +1,6 @@
 //! Containers that need others: what is started, waited for, stopped and removed, and in which order.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 
 use serde_json::{Value, json};
 
@@ -168,6 +168,23 @@ fn what_is_needed_is_started_first_and_goes_last() {
     create(&env, "two", &["--requires=one"], SLEEP);
     env.kelp(&["container", "prune", "-f"]).succeeds();
     assert_eq!(env.kelp(&["ps", "-aq"]).succeeds(), "");
+}
+
+#[test]
+fn what_can_not_be_told_is_done_all_the_same() {
+    let Some(env) = Env::new() else { return };
+    create(&env, "db", &[], &["true"]);
+    create(&env, "web", &["--requires=db"], &["true"]);
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    // The one that goes first can not be told of already.
+    let mut command = env.kelp(&["rm", "db", "web"]).into_command();
+    let output = command.stdout(full).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(
+        (output.status.code(), &*said),
+        (Some(125), "Error: write: no space left on device\n")
+    );
+    assert_eq!(told(&env, "remove"), "web db");
 }
 
 #[test]

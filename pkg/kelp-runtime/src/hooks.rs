@@ -1,8 +1,8 @@
 //! Hooks: programs that are told of a container's steps (runtime-spec, config.md, "POSIX-platform Hooks").
 //!
 //! Some run beside the runtime; createContainer hooks are run in the container's namespaces by a child of the
-//! runtime's, and startContainer hooks by the init. What a hook reads and writes are files in memory, so that one that does not read
-//! the state, or writes much, holds up nobody.
+//! runtime's, and startContainer hooks by the init. What a hook reads and writes are files in memory, so that one that
+//! does not read the state, or writes much, holds up nobody.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};

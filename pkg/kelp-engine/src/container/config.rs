@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// A request for a new container, also as records of older versions have it. What is left out comes from the image, then from the defaults.
+/// A request for a new container, also as records of older versions have it. What is left out comes from the image,
+/// then from the defaults.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CreateOptions {

@@ -247,7 +247,8 @@ impl Store {
     }
 
     /// Removes what a user wrote: a name, and with its last name the artifact; or an artifact by its digest, which
-    /// must have no other name then. What is short enough to be a name of something else is no digest here. One that somebody uses stays.
+    /// must have no other name then. What is short enough to be a name of something else is no digest here. One that
+    /// somebody uses stays.
     pub fn remove_artifact(
         &self,
         text: &str,
