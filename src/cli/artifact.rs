@@ -14,11 +14,12 @@ use super::{
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    command: Command,
+    pub command: Command,
 }
 
+/// What `kelp artifact` has.
 #[derive(Subcommand)]
-enum Command {
+pub enum Command {
     Add(artifact_add::Args),
     /// Write the files of an artifact to a file or into a directory
     Extract {
@@ -40,16 +41,6 @@ enum Command {
     Push(artifact_push::Args),
     #[command(visible_alias = "remove")]
     Rm(artifact_rm::Args),
-}
-
-impl Args {
-    /// Whether the flags can be meant, as far as that is known before anything is done.
-    pub fn check(&self) -> anyhow::Result<()> {
-        match &self.command {
-            Command::Pull(args) => args.check(),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// Runs the command of the group.

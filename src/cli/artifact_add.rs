@@ -48,7 +48,6 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
         annotations: annotations(&args.annotation)?.into_iter().collect(),
         append: args.append,
         replace: args.replace,
-        ..ArtifactAddition::default()
     };
     let digest = engine.add_artifact(&args.artifact, &args.paths, &options)?;
     output::line(digest)?;

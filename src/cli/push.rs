@@ -1,12 +1,9 @@
 //! `kelp push`: an image to a registry, or into files.
 
-use std::path::PathBuf;
-
 use kelp_engine::Engine;
-use kelp_engine::image::trust::SignerOptions;
 
 use super::push_flags::PushFlags;
-use super::sign_flags::SignFlags;
+use super::sign_flags::PushSignFlags;
 
 /// Push an image to a registry
 #[derive(clap::Args)]
@@ -14,13 +11,7 @@ pub struct Args {
     #[command(flatten)]
     push: PushFlags,
     #[command(flatten)]
-    sign: SignFlags,
-    /// Sign with this sigstore private key, and keep the signature in the repository
-    #[arg(long, value_name = "FILE")]
-    sign_by_sigstore_private_key: Option<PathBuf>,
-    /// For podman's scripts: what is here may always leave
-    #[arg(long, value_name = "FILE", hide = true)]
-    signature_policy: Option<PathBuf>,
+    sign: PushSignFlags,
     /// Push the index that the image came by, with all its images
     #[arg(long)]
     all: bool,
@@ -43,10 +34,7 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let mut request = args
         .push
         .request((args.compress && is_dir).then_some("gzip"))?;
-    request.signer = SignerOptions {
-        sigstore_key: args.sign_by_sigstore_private_key.clone(),
-        ..args.sign.signer()
-    };
+    request.signer = args.sign.signer();
     let digest = if args.all && !engine.list_exists(&args.image)? {
         engine.push_index_of(&args.image, destination, &request)?
     } else {

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::{Command, FromArgMatches};
 use kelp_quadlet::{DropIns, Finding, Grammar, Set, Source, check, load, load_file, unit_name};
 
-use super::{Kelp, command_line, container, exit, kube, output, pod, quadlet, usage_error};
+use super::{
+    Kelp, artifact, command_line, container, exit, kube, output, pod, quadlet, usage_error, volume,
+};
 
 /// Tell what is wrong in Quadlet files, each with its line; 1 if anything is
 #[derive(clap::Args)]
@@ -129,8 +131,12 @@ fn refusal(kelp: &Command, command: &[&str], words: &[String]) -> Option<String>
     let checked = match read.command {
         super::Command::OnContainers(container::Command::Run(args)) => args.check(),
         super::Command::Pull(args) => args.check(),
-        super::Command::Artifact(args) => args.check(),
-        super::Command::Volume(args) => args.check(),
+        super::Command::Artifact(artifact::Args {
+            command: artifact::Command::Pull(args),
+        }) => args.check(),
+        super::Command::Volume(volume::Args {
+            command: volume::Command::Create(args),
+        }) => args.check(),
         super::Command::Pod(pod::Args {
             command: pod::Command::Create(args),
         }) => args.check(),

@@ -7,7 +7,7 @@ use anyhow::bail;
 use kelp_engine::Engine;
 use kelp_engine::units::Units;
 use kelp_quadlet::bundle::{self, Bundle, Input};
-use kelp_quadlet::{Kind, Set, load, store};
+use kelp_quadlet::{Kind, Set, store};
 
 use super::{output, quadlet, quadlet_rm};
 
@@ -35,8 +35,12 @@ pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let bundles = bundles(engine, &args.sources)?;
     // Where there is no systemd, nothing is left half done.
     let mut systemd = args.reload_systemd.then(|| connect(engine)).transpose()?;
-    let (directories, _) = quadlet::environment().directories();
-    let (before, _) = load(&directories);
+    // Nothing is deleted but what is replaced.
+    let before = if args.replace {
+        quadlet::units().0
+    } else {
+        Set::default()
+    };
     let installed = store::install(&directory, &bundles, args.replace)?;
     for path in &installed.written {
         output::line(path.display())?;
@@ -77,9 +81,7 @@ fn stop_deleted(
             Err(_) => return Ok(()),
         },
     };
-    let (directories, _) = quadlet::environment().directories();
-    let (after, _) = load(&directories);
-    let others: BTreeSet<_> = after.iter().map(quadlet_rm::service).collect();
+    let others: BTreeSet<_> = quadlet::units().0.iter().map(quadlet_rm::service).collect();
     for service in systemd.running(&services)? {
         // One that another file makes now goes on.
         if others.contains(&service) {

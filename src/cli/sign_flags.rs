@@ -4,6 +4,29 @@ use std::path::PathBuf;
 
 use kelp_engine::image::trust::SignerOptions;
 
+/// Who signs what is pushed.
+#[derive(clap::Args)]
+pub struct PushSignFlags {
+    #[command(flatten)]
+    sign: SignFlags,
+    /// Sign with this sigstore private key, and keep the signature in the repository
+    #[arg(long, value_name = "FILE")]
+    sign_by_sigstore_private_key: Option<PathBuf>,
+    /// For podman's scripts: what is here may always leave
+    #[arg(long, value_name = "FILE", hide = true)]
+    signature_policy: Option<PathBuf>,
+}
+
+impl PushSignFlags {
+    /// Who signs.
+    pub fn signer(&self) -> SignerOptions {
+        SignerOptions {
+            sigstore_key: self.sign_by_sigstore_private_key.clone(),
+            ..self.sign.signer()
+        }
+    }
+}
+
 /// The OpenPGP key that makes a simple signature.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct SignFlags {

@@ -17,10 +17,10 @@ pub struct Args {
     /// Make again what can be made again
     #[arg(short, long)]
     repair: bool,
-    /// Repair, and remove damaged images and the containers that use them and do not run
+    /// Repair, and remove damaged images and artifacts and the containers that use them and do not run
     #[arg(short, long)]
     force: bool,
-    /// Take blobs and layers that no image needs for damage once they are this old
+    /// Take blobs and layers that no image and no artifact needs for damage once they are this old
     #[arg(short, long, value_name = "AGE", value_parser = age)]
     max: Option<Duration>,
 }

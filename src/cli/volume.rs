@@ -9,11 +9,12 @@ use super::{volume_create, volume_inspect, volume_ls, volume_prune, volume_rm};
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
-    command: Command,
+    pub command: Command,
 }
 
+/// What `kelp volume` has.
 #[derive(Subcommand)]
-enum Command {
+pub enum Command {
     Create(volume_create::Args),
     /// Check whether a volume exists: 0 if so, 1 if not
     Exists {
@@ -26,16 +27,6 @@ enum Command {
     Prune(volume_prune::Args),
     #[command(visible_alias = "remove")]
     Rm(volume_rm::Args),
-}
-
-impl Args {
-    /// Whether the flags can be meant, as far as that is known before anything is done.
-    pub fn check(&self) -> anyhow::Result<()> {
-        match &self.command {
-            Command::Create(args) => args.check(),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// Runs the command of the group.

@@ -235,7 +235,7 @@ fn a_short_name_with_several_meanings_is_a_question() {
     let line = env.kelp(&["pull", "-q", "shorty"]).fails(125);
     assert!(line.contains("it could come from 127.0.0.1:1, "), "{line}");
     let mut terminal = Terminal::start(env.kelp(&["pull", "-q", "shorty"]));
-    terminal.expect("shorty is a short name. Which image is meant?\r\n");
+    terminal.expect("shorty is a short name. Which one is meant?\r\n");
     terminal.expect(&format!("  2. {full}\r\n"));
     terminal.expect("give up: ");
     terminal.send(b"3\n");

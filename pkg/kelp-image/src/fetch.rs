@@ -35,7 +35,8 @@ pub(crate) struct Resolved {
     pub(crate) digest: Digest,
     /// The manifest as it came.
     pub(crate) bytes: Vec<u8>,
-    manifest: Box<ImageManifest>,
+    /// The same, read.
+    pub(crate) manifest: Box<ImageManifest>,
 }
 
 /// What of a config matters here.
@@ -90,18 +91,36 @@ impl Resolved {
     }
 }
 
-/// Fetches the manifest of a name, for a platform where there is a choice.
+/// Fetches an image's manifest of a name, for a platform where there is a choice.
 pub(crate) async fn resolve(
     repository: &Repository,
     name: &str,
     platform: &Platform,
 ) -> Result<Resolved, Error> {
+    let choice = |index: &ImageIndex| choose(index, platform, &repository.name()).cloned();
+    let resolved = resolve_by(repository, name, choice).await?;
+    check(&resolved.manifest)?;
+    Ok(resolved)
+}
+
+/// Fetches the manifest of a name, whatever it is of; `choice` says which one of an index is meant.
+pub(crate) async fn resolve_by(
+    repository: &Repository,
+    name: &str,
+    choice: impl Fn(&ImageIndex) -> Result<Descriptor, Error>,
+) -> Result<Resolved, Error> {
+    let resolved = |index, fetched: Fetched, manifest| Resolved {
+        index,
+        digest: fetched.digest,
+        bytes: fetched.bytes,
+        manifest,
+    };
     let top = repository.manifest(name).await?;
     let index = match Document::parse(&top.bytes, top.media_type.as_deref())? {
-        Document::Manifest(manifest) => return resolved(None, top, manifest),
+        Document::Manifest(manifest) => return Ok(resolved(None, top, manifest)),
         Document::Index(index) => index,
     };
-    let chosen = choose(&index, platform, &repository.name())?;
+    let chosen = choice(&index)?;
     let digest = Digest::try_from(chosen.digest())?;
     let fetched = repository.manifest(&digest.to_string()).await?;
     if fetched.bytes.len() as u64 != chosen.size() {
@@ -112,7 +131,9 @@ pub(crate) async fn resolve(
         )));
     }
     match Document::parse(&fetched.bytes, fetched.media_type.as_deref())? {
-        Document::Manifest(manifest) => resolved(Some((top.digest, top.bytes)), fetched, manifest),
+        Document::Manifest(manifest) => {
+            Ok(resolved(Some((top.digest, top.bytes)), fetched, manifest))
+        }
         Document::Index(_) => Err(Error::Invalid(format!(
             "{}: an index leads to another index",
             repository.name()
@@ -158,20 +179,6 @@ pub(crate) fn check(manifest: &ImageManifest) -> Result<(), Error> {
         )));
     }
     Ok(())
-}
-
-fn resolved(
-    index: Option<(Digest, Vec<u8>)>,
-    fetched: Fetched,
-    manifest: Box<ImageManifest>,
-) -> Result<Resolved, Error> {
-    check(&manifest)?;
-    Ok(Resolved {
-        index,
-        digest: fetched.digest,
-        bytes: fetched.bytes,
-        manifest,
-    })
 }
 
 /// What is here already, and what brings more.

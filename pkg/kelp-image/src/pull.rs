@@ -150,14 +150,14 @@ pub fn pull(
         (PullPolicy::Never, None) => return Err(Error::NotFound(name.to_string())),
         _ => {}
     }
-    let chosen = short_name::settle(name, &mut candidates, &access.registries, options.ask)?;
-    short_name::check_credentials(name, &candidates, &options.access)?;
-    if let (ImageName::Short(short), Some(file)) = (name, &candidates.alias_file) {
-        progress.event(Event::Resolved {
-            name: short.path(),
-            file,
-        });
-    }
+    let chosen = short_name::choose(
+        name,
+        &mut candidates,
+        &access.registries,
+        &options.access,
+        options.ask,
+        progress,
+    )?;
     let pull = Pull {
         access: &access,
         trust: Trust::load(
@@ -184,9 +184,8 @@ pub fn pull(
         }
         (Err(error), _) => return Err(error),
     };
-    if chosen && let (ImageName::Short(short), [reference]) = (name, &*candidates.references) {
-        // An answer that can't be kept is asked for again.
-        let _ = short_name::remember(short.path(), &reference.name(), &options.access.paths);
+    if chosen {
+        short_name::keep_choice(name, &candidates, &options.access.paths);
     }
     Ok(pulled)
 }
@@ -321,7 +320,7 @@ pub(crate) fn from_any<T>(
         }
     }
     let all: Vec<String> = failures.iter().map(Error::to_string).collect();
-    let all = format!("no registry has the image: {}", all.join("; "));
+    let all = format!("no registry has it: {}", all.join("; "));
     Err(match failures.pop() {
         Some(Error::Denied(_)) => Error::Denied(all),
         Some(Error::NotInRegistry(_)) => Error::NotInRegistry(all),

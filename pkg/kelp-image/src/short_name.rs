@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use crate::Error;
 use crate::access::AccessOptions;
 use crate::config_paths::ConfigPaths;
+use crate::progress::{Event, Progress};
 use crate::reference::{ImageName, Reference};
 use crate::registries_conf::{RegistriesConf, ShortNameMode};
 
@@ -61,8 +62,29 @@ pub fn candidates(name: &ImageName, conf: &RegistriesConf) -> Result<Candidates,
     })
 }
 
+/// Makes one of several where the mode asks for that, and tells by which file a name stands for another;
+/// whether a person has chosen.
+pub(crate) fn choose(
+    name: &ImageName,
+    candidates: &mut Candidates,
+    conf: &RegistriesConf,
+    options: &AccessOptions,
+    ask: Option<Ask>,
+    progress: &dyn Progress,
+) -> Result<bool, Error> {
+    let chosen = settle(name, candidates, conf, ask)?;
+    check_credentials(name, candidates, options)?;
+    if let (ImageName::Short(short), Some(file)) = (name, &candidates.alias_file) {
+        progress.event(Event::Resolved {
+            name: short.path(),
+            file,
+        });
+    }
+    Ok(chosen)
+}
+
 /// Makes one of several where the mode asks for that; whether a person has chosen.
-pub fn settle(
+fn settle(
     name: &ImageName,
     candidates: &mut Candidates,
     conf: &RegistriesConf,
@@ -79,7 +101,7 @@ pub fn settle(
         .iter()
         .map(|reference| reference.clone().or_latest().to_string())
         .collect();
-    let question = format!("{name} is a short name. Which image is meant?");
+    let question = format!("{name} is a short name. Which one is meant?");
     match ask.and_then(|ask| ask(&question, &names)) {
         Some(place) if place < candidates.references.len() => {
             candidates.references = vec![candidates.references.swap_remove(place)];
@@ -110,7 +132,7 @@ pub(crate) fn to_ask(
 }
 
 /// `--creds` goes to one registry, and not to each that a short name may mean.
-pub(crate) fn check_credentials(
+fn check_credentials(
     name: &ImageName,
     candidates: &Candidates,
     options: &AccessOptions,
@@ -123,8 +145,16 @@ pub(crate) fn check_credentials(
     Ok(())
 }
 
-/// Keeps an answer for the next time, where podman keeps its own.
-pub fn remember(short: &str, full: &str, paths: &ConfigPaths) -> io::Result<()> {
+/// Keeps what a person has chosen for the next time.
+pub(crate) fn keep_choice(name: &ImageName, candidates: &Candidates, paths: &ConfigPaths) {
+    if let (ImageName::Short(short), [reference]) = (name, &*candidates.references) {
+        // An answer that can't be kept is asked for again.
+        let _ = remember(short.path(), &reference.name(), paths);
+    }
+}
+
+/// Writes a name and what it stands for where podman keeps its own.
+fn remember(short: &str, full: &str, paths: &ConfigPaths) -> io::Result<()> {
     let Some(file) = paths.short_name_aliases() else {
         return Ok(());
     };

@@ -20,11 +20,10 @@ impl Engine {
     ) -> Result<String, Error> {
         let store = self.store()?;
         let name = reference(name)?;
-        let mut options = options.clone();
-        options.created = jiff::Timestamp::now().to_string();
+        let created = jiff::Timestamp::now().to_string();
         self.prepare_space(&store)?;
         let (lease, blobs) = store.lease()?;
-        let added = add(&store, &blobs, &name, files, &options).map_err(|error| {
+        let added = add(&store, &blobs, &name, files, options, &created).map_err(|error| {
             let sizes = files.iter().filter_map(|path| fs::metadata(path).ok());
             let bytes: u64 = sizes.map(|found| found.len()).sum();
             let need = format!("what is added takes {}", amount(bytes));

@@ -2,13 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use kelp_image::Digest;
-use kelp_image::artifact::{CREATED, missing};
-use kelp_image::blob::DOCUMENT_LIMIT;
-use kelp_image::store::Store;
+use kelp_image::artifact::CREATED;
 use serde_json::Value;
 
-use super::Found;
 use crate::{Engine, Error};
 
 /// What a list shows of an artifact.
@@ -45,7 +41,7 @@ impl Engine {
         let mut artifacts = Vec::new();
         for artifact in store.artifacts()? {
             let digest = &artifact.record.manifest;
-            let manifest = document(&store, digest).unwrap_or_default();
+            let manifest = store.artifact_json(digest).unwrap_or_default();
             let created = manifest["annotations"][CREATED].as_str();
             artifacts.push(ArtifactSummary {
                 names: artifact.names,
@@ -61,9 +57,9 @@ impl Engine {
     pub fn artifact(&self, text: &str) -> Result<ArtifactDetails, Error> {
         let store = self.store()?;
         let _lock = store.lock()?;
-        let (artifact, meant): Found = self.find_artifact(&store, text)?;
+        let (artifact, meant) = self.find_artifact(&store, text)?;
         let digest = &artifact.record.manifest;
-        let manifest = document(&store, digest)?;
+        let manifest = store.artifact_json(digest)?;
         let name = meant.or_else(|| artifact.names.first().cloned());
         Ok(ArtifactDetails {
             name: name.unwrap_or_default(),
@@ -79,16 +75,6 @@ fn time(text: &str) -> Option<SystemTime> {
     let time: jiff::Timestamp = text.parse().ok()?;
     let since = Duration::try_from(time.as_duration()).ok()?;
     SystemTime::UNIX_EPOCH.checked_add(since)
-}
-
-fn document(store: &Store, digest: &Digest) -> Result<Value, Error> {
-    let bytes = store
-        .blobs()
-        .read(digest, DOCUMENT_LIMIT)
-        .map_err(missing)?;
-    let what = format!("read manifest {digest}");
-    let read = serde_json::from_slice(&bytes);
-    Ok(read.map_err(kelp_image::Error::json(what))?)
 }
 
 fn size(manifest: &Value) -> u64 {

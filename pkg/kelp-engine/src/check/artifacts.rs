@@ -71,8 +71,8 @@ pub(super) fn find_artifact_blobs(
     for record in records {
         let files = store
             .manifest(&record.manifest)
-            .map(|manifest| ArtifactFile::all(&manifest));
-        let files = files.unwrap_or_else(|_| Ok(Vec::new())).unwrap_or_default();
+            .and_then(|manifest| ArtifactFile::all(&manifest));
+        let files = files.unwrap_or_default();
         for digest in record.references() {
             if bad.contains_key(digest) || !looked_at.insert(digest.clone()) {
                 continue;

@@ -29,9 +29,9 @@ pub struct CheckOptions {
     pub quick: bool,
     /// Whether damage is mended.
     pub repair: bool,
-    /// Whether images that can't be mended go, and the containers that use them and do not run.
+    /// Whether images and artifacts that can't be mended go, and the containers that use them and do not run.
     pub force: bool,
-    /// How old something that no image refers to must be to be damage; it never is by default.
+    /// How old something that no image and no artifact refers to must be to be damage; it never is by default.
     pub max: Option<Duration>,
 }
 

@@ -83,27 +83,27 @@ impl Engine {
 
     /// What to call the containers that are made from an image, and who has it mounted.
     pub(crate) fn user_names(&self, id: &Digest) -> Result<Vec<String>, kelp_image::Error> {
-        let users = self
-            .users_of(id.hex())
-            .map_err(|error| kelp_image::Error::Conflict(error.line()))?;
-        let mut names: Vec<_> = users
-            .iter()
-            .map(|config| format!("container {}", config.id.short()))
-            .collect();
+        let mut names = container_names(self.users_of(id.hex()))?;
         names.extend(self.image_mounts(id.hex()));
         Ok(names)
     }
 
     /// The containers that are made from an image, or have it mounted.
     pub(crate) fn users_of(&self, image: &str) -> Result<Vec<Config>, Error> {
+        self.containers_that(&|config| {
+            config.image_id == image || config.options.mounted_images.iter().any(|id| id == image)
+        })
+    }
+
+    /// The containers that use something.
+    pub(crate) fn containers_that(
+        &self,
+        use_it: &dyn Fn(&Config) -> bool,
+    ) -> Result<Vec<Config>, Error> {
         let mut users = Vec::new();
         for record in Record::all(&self.paths) {
-            if let Some(config) = Config::read(&self.paths, &record.id)?
-                && (config.image_id == image
-                    || config.options.mounted_images.iter().any(|id| id == image))
-            {
-                users.push(config);
-            }
+            let config = Config::read(&self.paths, &record.id)?;
+            users.extend(config.filter(use_it));
         }
         Ok(users)
     }
@@ -148,6 +148,17 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// What to call the containers that use something, for the store, which keeps it then.
+pub(crate) fn container_names(
+    users: Result<Vec<Config>, Error>,
+) -> Result<Vec<String>, kelp_image::Error> {
+    let users = users.map_err(|error| kelp_image::Error::Conflict(error.line()))?;
+    let names = users.iter();
+    Ok(names
+        .map(|config| format!("container {}", config.id.short()))
+        .collect())
 }
 
 /// The full name of what a user calls an image of theirs: a short name is one of `localhost`.

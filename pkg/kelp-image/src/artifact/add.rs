@@ -13,13 +13,13 @@ use serde_json::Value;
 
 use super::content_type::{SNIFFED, content_type};
 use super::file::check_given_name;
-use super::{CREATED, TITLE, missing};
+use super::{CREATED, TITLE};
 use crate::Error;
-use crate::blob::{BlobStore, DOCUMENT_LIMIT};
+use crate::blob::BlobStore;
 use crate::digest::Digest;
 use crate::manifest::OCI_MANIFEST;
 use crate::reference::Reference;
-use crate::store::{Store, Taking};
+use crate::store::{ArtifactRecord, Store, Taking, check_taking};
 
 /// How much of a file is read at a time.
 const BUFFER: usize = 1 << 20;
@@ -37,8 +37,6 @@ pub struct ArtifactAddition {
     pub append: bool,
     /// Whether the artifact that has the name is replaced.
     pub replace: bool,
-    /// When the artifact is made (RFC 3339).
-    pub created: String,
 }
 
 /// A manifest in the order of fields that others write.
@@ -75,13 +73,14 @@ struct NewLayer {
 }
 
 /// Makes an artifact of files; the digest of its manifest, and what is to be deleted of the one before it.
-/// `blobs` keep what they make until they are dropped.
+/// `blobs` keep what they make until they are dropped; `created` is the time (RFC 3339).
 pub fn add(
     store: &Store,
     blobs: &BlobStore,
     name: &Reference,
     files: &[PathBuf],
     options: &ArtifactAddition,
+    created: &str,
 ) -> Result<(Digest, Vec<PathBuf>), Error> {
     let full = name.clone().or_latest();
     if full.digest().is_some() {
@@ -91,19 +90,20 @@ pub fn add(
     }
     // What it was is read before anybody replaces it.
     let lock = store.lock()?;
-    let before = store.artifact_named(&full)?.map(|record| record.manifest);
-    let older = match (&before, options) {
-        (None, ArtifactAddition { append: true, .. }) => {
+    let before = store.artifact_named(&full)?;
+    let taking = match &before {
+        Some(before) if options.append => Taking::This(&before.manifest),
+        None if options.append => {
             return Err(Error::Invalid(format!("{full}: artifact does not exist")));
         }
-        (Some(before), ArtifactAddition { append: true, .. }) => Some(read(blobs, before)?),
-        (Some(_), ArtifactAddition { replace: false, .. }) => {
-            return Err(Error::Conflict(format!(
-                "{full}: artifact already exists: use --replace, or --append"
-            )));
-        }
-        _ => None,
+        _ if options.replace => Taking::Any,
+        _ => Taking::None,
     };
+    let manifest = before.as_ref().map(|record| &record.manifest);
+    check_taking(&full.to_string(), manifest, taking)?;
+    let appended_to = before.as_ref().filter(|_| options.append);
+    let older = appended_to.map(|record| read(store, blobs, record));
+    let older = older.transpose()?;
     drop(lock);
     let titles = titles(older.as_ref(), files, options)?;
     let mut layers = Vec::with_capacity(files.len());
@@ -112,31 +112,20 @@ pub fn add(
     }
     let manifest = match older {
         Some(older) => appended(older, &layers)?,
-        None => made(blobs, layers, options)?,
+        None => made(blobs, layers, options, created)?,
     };
     let digest = blobs.put(&manifest, None)?;
-    let taking = match (&before, options.append, options.replace) {
-        (Some(before), true, _) => Taking::This(before),
-        (_, _, true) => Taking::Any,
-        _ => Taking::None,
-    };
     let trash = store.add_artifact(&digest, &full, taking)?;
     Ok((digest, trash))
 }
 
-/// The manifest that others are added to, whose blobs are kept from now on.
-fn read(blobs: &BlobStore, digest: &Digest) -> Result<Value, Error> {
-    let bytes = blobs.read(digest, DOCUMENT_LIMIT).map_err(missing)?;
-    let what = || format!("read manifest {digest}");
-    let manifest: Value = serde_json::from_slice(&bytes).map_err(Error::json(what()))?;
-    let layers = manifest["layers"].as_array().into_iter().flatten();
-    for descriptor in layers.chain([&manifest["config"]]) {
-        if let Some(digest) = descriptor["digest"].as_str() {
-            // Looking for it has the lease keep it.
-            blobs.contains(&digest.parse()?)?;
-        }
+/// The manifest that others are added to; what it names is kept from now on, and it itself is to go.
+fn read(store: &Store, blobs: &BlobStore, record: &ArtifactRecord) -> Result<Value, Error> {
+    for digest in &record.blobs {
+        // Looking for it has the lease keep it.
+        blobs.contains(digest)?;
     }
-    Ok(manifest)
+    store.artifact_json(&record.manifest)
 }
 
 /// What each file is called, which nothing else in the artifact is.
@@ -234,9 +223,10 @@ fn made(
     blobs: &BlobStore,
     layers: Vec<NewLayer>,
     options: &ArtifactAddition,
+    created: &str,
 ) -> Result<Vec<u8>, Error> {
     let mut annotations = options.annotations.clone();
-    annotations.insert(CREATED.to_owned(), options.created.clone());
+    annotations.insert(CREATED.to_owned(), created.to_owned());
     let manifest = NewManifest {
         schema_version: 2,
         media_type: OCI_MANIFEST,
@@ -272,6 +262,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::blob::DOCUMENT_LIMIT;
 
     struct Fixture {
         directory: tempfile::TempDir,
@@ -297,14 +288,12 @@ mod tests {
                 fs::write(&path, content).unwrap();
                 paths.push(path);
             }
-            let mut options = ArtifactAddition {
-                created: "2026-01-02T03:04:05.6Z".to_owned(),
-                ..ArtifactAddition::default()
-            };
+            let mut options = ArtifactAddition::default();
             change(&mut options);
             let (_lease, blobs) = self.store.lease().unwrap();
             let name = Reference::parse(name).unwrap();
-            let added = add(&self.store, &blobs, &name, &paths, &options);
+            let created = "2026-01-02T03:04:05.6Z";
+            let added = add(&self.store, &blobs, &name, &paths, &options, created);
             added
                 .map(|(digest, _)| digest)
                 .map_err(|error| error.to_string())
@@ -356,6 +345,8 @@ mod tests {
         assert_eq!(manifest["layers"].as_array().unwrap().len(), 2);
         assert_eq!(manifest["annotations"][CREATED], "2026-01-02T03:04:05.6Z");
         assert_eq!(fixture.store.artifact(&first).unwrap(), None);
+        // A manifest, an empty config and two files: the first manifest is not left behind.
+        assert_eq!(fixture.store.blobs().list().unwrap().len(), 4);
         let again = fixture.add("localhost/a", &[("b", "3")], |options| {
             options.append = true;
         });

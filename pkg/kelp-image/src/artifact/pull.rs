@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use oci_spec::image::{Descriptor, ImageManifest};
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
 
 use super::check;
 use crate::Error;
@@ -13,14 +13,13 @@ use crate::access::{Access, AccessOptions, runtime};
 use crate::blob::BlobStore;
 use crate::digest::Digest;
 use crate::download::Layer;
-use crate::fetch::{Here, bring};
-use crate::manifest::Document;
+use crate::fetch::{Here, Resolved, bring, resolve_by};
 use crate::platform::Platform;
 use crate::progress::{Event, Progress};
 use crate::pull::from_any;
 use crate::reference::{ImageName, Reference};
 use crate::registries_conf::Endpoint;
-use crate::registry::{Fetched, Repository};
+use crate::registry::Repository;
 use crate::short_name::{self, Ask};
 use crate::space;
 use crate::store::{ArtifactRecord, Store, Taking};
@@ -62,14 +61,14 @@ pub fn pull(
 ) -> Result<PulledArtifact, Error> {
     let access = Access::new(&options.access)?;
     let mut candidates = short_name::candidates(name, &access.registries)?;
-    let chosen = short_name::settle(name, &mut candidates, &access.registries, options.ask)?;
-    short_name::check_credentials(name, &candidates, &options.access)?;
-    if let (ImageName::Short(short), Some(file)) = (name, &candidates.alias_file) {
-        progress.event(Event::Resolved {
-            name: short.path(),
-            file,
-        });
-    }
+    let chosen = short_name::choose(
+        name,
+        &mut candidates,
+        &access.registries,
+        &options.access,
+        options.ask,
+        progress,
+    )?;
     let pull = Pull {
         store,
         access: &access,
@@ -84,9 +83,8 @@ pub fn pull(
     let pulled = from_any(&access, &candidates, progress, &|reference, endpoint| {
         pull.try_endpoint(reference, endpoint)
     })?;
-    if chosen && let (ImageName::Short(short), [reference]) = (name, &*candidates.references) {
-        // An answer that can't be kept is asked for again.
-        let _ = short_name::remember(short.path(), &reference.name(), &options.access.paths);
+    if chosen {
+        short_name::keep_choice(name, &candidates, &options.access.paths);
     }
     Ok(pulled)
 }
@@ -98,13 +96,6 @@ struct Pull<'a> {
     runtime: tokio::runtime::Runtime,
     with_blobs: &'a WithBlobs<'a>,
     progress: &'a dyn Progress,
-}
-
-/// What a registry has under a name, before its blobs are fetched.
-struct Found {
-    digest: Digest,
-    bytes: Vec<u8>,
-    manifest: Box<ImageManifest>,
 }
 
 impl Pull<'_> {
@@ -128,8 +119,12 @@ impl Pull<'_> {
         {
             return Ok(as_it_is(digest));
         }
-        let found = self.runtime.block_on(resolve(&repository, &name))?;
+        let choice = |index: &ImageIndex| choose(index, &repository.name());
+        let found = self
+            .runtime
+            .block_on(resolve_by(&repository, &name, choice))?;
         check(&reference.to_string(), &found.manifest)?;
+        let files = files(&found.manifest)?;
         // Before anything of it is written, and also for one that is here under another name.
         let origin = Origin {
             access: self.access,
@@ -146,14 +141,13 @@ impl Pull<'_> {
         }
         let mut trash = Vec::new();
         (self.with_blobs)(&mut |blobs| {
-            let missing = missing(&found.manifest, blobs);
-            let fetched = self.fetch(&repository, &found, blobs);
-            fetched.map_err(|error| explain_space(error, blobs, missing))?;
+            self.fetch(&repository, &found, &files, blobs)
+                .map_err(|error| explain_space(error, blobs, &files))?;
             self.progress.event(Event::Writing);
             trash = self
                 .store
                 .add_artifact(&found.digest, reference, Taking::Any)
-                .map_err(|error| explain_space(error, blobs, 0))?;
+                .map_err(|error| explain_space(error, blobs, &files))?;
             Ok(())
         })?;
         Ok(PulledArtifact {
@@ -176,13 +170,13 @@ impl Pull<'_> {
     fn fetch(
         &self,
         repository: &Repository,
-        found: &Found,
+        found: &Resolved,
+        files: &[Layer],
         blobs: &BlobStore,
     ) -> Result<(), Error> {
         self.progress.event(Event::Found);
         let here = Here::without_layers(self.store, blobs);
-        let files = files(&found.manifest)?;
-        bring(&self.runtime, repository, &files, &here, self.progress)?;
+        bring(&self.runtime, repository, files, &here, self.progress)?;
         let config = Digest::try_from(found.manifest.config().digest())?;
         if is_empty(found.manifest.config()) {
             blobs.put(EMPTY, Some(&config))?;
@@ -193,41 +187,18 @@ impl Pull<'_> {
     }
 }
 
-/// Fetches the manifest of a name; of an index the one for this host, or the only one.
-async fn resolve(repository: &Repository, name: &str) -> Result<Found, Error> {
-    let found = |fetched: Fetched, manifest| Found {
-        digest: fetched.digest,
-        bytes: fetched.bytes,
-        manifest,
-    };
-    let top = repository.manifest(name).await?;
-    let index = match Document::parse(&top.bytes, top.media_type.as_deref())? {
-        Document::Manifest(manifest) => return Ok(found(top, manifest)),
-        Document::Index(index) => index,
-    };
-    let chosen = match (
-        Platform::host().choose(&index),
-        index.manifests().as_slice(),
-    ) {
-        (Some(chosen), _) => chosen,
-        (None, [only]) => only,
+/// The manifest of an index for this host, or the only one; `name` is for the error that says what there is.
+fn choose(index: &ImageIndex, name: &str) -> Result<Descriptor, Error> {
+    match (Platform::host().choose(index), index.manifests().as_slice()) {
+        (Some(chosen), _) => Ok(chosen.clone()),
+        (None, [only]) => Ok(only.clone()),
         (None, several) => {
             let digests = several.iter().map(|entry| entry.digest().to_string());
-            return Err(Error::NotInRegistry(format!(
-                "{}: it is an index, and none of its manifests is for this host: pull one by its digest: {}",
-                repository.name(),
+            Err(Error::NotInRegistry(format!(
+                "{name}: it is an index, and none of its manifests is for this host: pull one by its digest: {}",
                 digests.collect::<Vec<_>>().join(", ")
-            )));
+            )))
         }
-    };
-    let digest = Digest::try_from(chosen.digest())?;
-    let fetched = repository.manifest(&digest.to_string()).await?;
-    match Document::parse(&fetched.bytes, fetched.media_type.as_deref())? {
-        Document::Manifest(manifest) => Ok(found(fetched, manifest)),
-        Document::Index(_) => Err(Error::Invalid(format!(
-            "{}: an index leads to another index",
-            repository.name()
-        ))),
     }
 }
 
@@ -261,20 +232,58 @@ fn files(manifest: &ImageManifest) -> Result<Vec<Layer>, Error> {
     Ok(files)
 }
 
-/// Bytes of the blobs that are not here yet.
-fn missing(manifest: &ImageManifest, blobs: &BlobStore) -> u64 {
-    let files = files(manifest).unwrap_or_default();
+/// Names the file system that is full, and what of the files it lacks.
+fn explain_space(error: Error, blobs: &BlobStore, files: &[Layer]) -> Error {
     let missing = files
         .iter()
         .filter(|file| !blobs.contains(&file.digest).unwrap_or(false));
-    missing.map(|file| file.size).fold(0, u64::saturating_add)
+    let need = match missing.map(|file| file.size).fold(0, u64::saturating_add) {
+        0 => "the artifact's files are here, and the little that names them does not fit; another pull goes on from \
+              here"
+            .to_owned(),
+        missing => format!(
+            "the artifact takes {} more; another pull goes on from here",
+            space::amount(missing)
+        ),
+    };
+    space::explain(error, &blobs.path(&Digest::of(b"")), &need)
 }
 
-/// Names the file system that is full, and what it lacks.
-fn explain_space(error: Error, blobs: &BlobStore, missing: u64) -> Error {
-    let need = format!(
-        "the artifact takes {} more; another pull goes on from here",
-        space::amount(missing)
-    );
-    space::explain(error, &blobs.path(&Digest::of(b"")), &need)
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_says_what_is_lacking() {
+        let directory = tempfile::tempdir().unwrap();
+        let blobs = BlobStore::open(directory.path()).unwrap();
+        let file = |content: &[u8], size| Layer {
+            digest: Digest::of(content),
+            diff_id: Digest::of(content),
+            size,
+            urls: Vec::new(),
+            table: None,
+        };
+        let (here, gone) = (file(b"here", 4), file(b"gone", 2_500_000));
+        blobs.put(b"here", None).unwrap();
+        for (files, said) in [
+            (
+                vec![here.clone(), gone],
+                "the artifact takes 2.5 MB more; another pull",
+            ),
+            (
+                vec![here],
+                "the artifact's files are here, and the little that names them does not fit; another pull",
+            ),
+        ] {
+            let full = Error::Io {
+                what: "write".to_owned(),
+                source: io::Error::from(io::ErrorKind::StorageFull),
+            };
+            let told = explain_space(full, &blobs, &files).to_string();
+            assert!(told.contains(said), "{told}");
+        }
+    }
 }

@@ -7,18 +7,23 @@
 //!
 //! A name of an artifact and one of an image have nothing to do with each other. An artifact without a name is
 //! garbage: a kill between its record and its name leaves one, or between the last name and the record. None of
-//! the directories is there before the first artifact is, so that who has none pays for one look that fails.
+//! the directories is there before the first artifact is, so that who has none pays no more than a look for them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use oci_spec::image::ImageManifest;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::check::discard;
 use super::tag::Tags;
-use super::{Part, Store, StoreLock, Tag, sync_directory, sync_removal, write_document};
+use super::{
+    Part, Store, StoreLock, Tag, digests_if_any, read_document, sync_directory, sync_removal,
+    write_document,
+};
 use crate::Error;
 use crate::artifact::missing;
 use crate::digest::Digest;
@@ -58,10 +63,10 @@ pub enum Taking<'a> {
 }
 
 /// What a removal of artifacts has done.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArtifactRemoval {
     /// The manifest of the artifact that was meant.
-    pub manifest: Option<Digest>,
+    pub manifest: Digest,
     /// Files that are to be deleted; see [`super::Removal::trash`].
     pub trash: Vec<PathBuf>,
 }
@@ -111,19 +116,17 @@ impl Store {
 
     /// The record of an artifact.
     pub fn artifact(&self, manifest: &Digest) -> Result<Option<ArtifactRecord>, Error> {
-        let path = self.artifact_path(manifest);
-        match fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text)
-                .map(Some)
-                .map_err(Error::json(format!("read {}", path.display()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io(format!("read {}", path.display()))(error)),
-        }
+        read_document(&self.artifact_path(manifest))
     }
 
     /// The manifest of an artifact.
     pub fn artifact_document(&self, manifest: &Digest) -> Result<ImageManifest, Error> {
         self.manifest(manifest).map_err(missing)
+    }
+
+    /// The same with all that it says, whatever the specification knows.
+    pub fn artifact_json(&self, manifest: &Digest) -> Result<Value, Error> {
+        self.document(manifest, "manifest").map_err(missing)
     }
 
     /// The artifact with exactly this name.
@@ -267,7 +270,7 @@ impl Store {
         }
         let names = self.artifact_names();
         let mut removal = ArtifactRemoval {
-            manifest: Some(manifest.clone()),
+            manifest: manifest.clone(),
             trash: Vec::new(),
         };
         if artifact.names.len() > 1 {
@@ -317,10 +320,12 @@ impl Store {
     /// exclusive lock, and collects the blobs.
     pub(super) fn forget_nameless_artifacts(&self) -> Result<(), Error> {
         let directory = self.data.join("artifacts");
+        if !directory.is_dir() {
+            return Ok(());
+        }
         let manifests = self.artifact_manifests()?;
-        let tags = self.artifact_names();
-        let names = tags.list()?;
-        if names.len() != tags.count()? {
+        let (names, unreadable) = self.artifact_names().read()?;
+        if unreadable > 0 {
             return Ok(());
         }
         let named: HashSet<Digest> = names.into_iter().map(|tag| tag.manifest).collect();
@@ -371,18 +376,7 @@ impl Store {
 
     /// The manifests of all records, by the names of their files.
     pub fn artifact_manifests(&self) -> Result<Vec<Digest>, Error> {
-        let directory = self.data.join("artifacts");
-        let failed = |error| Error::io(format!("read {}", directory.display()))(error);
-        let entries = match fs::read_dir(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(failed)?,
-        };
-        let mut manifests = Vec::new();
-        for entry in entries {
-            let name = entry.map_err(failed)?.file_name();
-            let hex = name.to_str().and_then(|name| name.strip_suffix(".json"));
-            manifests.extend(hex.and_then(Digest::from_hex));
-        }
+        let mut manifests = digests_if_any(&self.data.join("artifacts"))?;
         manifests.sort_unstable();
         Ok(manifests)
     }
@@ -398,7 +392,7 @@ impl Store {
         let _lock = StoreLock::exclusive(&self.data)?;
         let path = self.artifact_path(manifest);
         if path.is_dir() {
-            crate::remove::remove_tree(&path)?;
+            discard(&path)?;
         }
         write_document(&self.data, &path, &record)?;
         Ok(true)
@@ -408,15 +402,12 @@ impl Store {
     pub fn drop_artifact(&self, manifest: &Digest) -> Result<Vec<PathBuf>, Error> {
         let _lock = StoreLock::exclusive(&self.data)?;
         let names = self.artifact_names();
-        for tag in names.list()? {
-            if tag.manifest == *manifest {
-                names.remove(&tag.reference)?;
-            }
+        for name in self.names_of_artifact(manifest)? {
+            names.remove(&name)?;
         }
         names.sync()?;
-        let path = self.artifact_path(manifest);
         if self.artifact(manifest).is_err() {
-            crate::remove::remove_tree(&path)?;
+            discard(&self.artifact_path(manifest))?;
         }
         self.delete_artifact(manifest)
     }
@@ -438,7 +429,8 @@ impl Store {
     }
 
     pub(super) fn artifact_path(&self, manifest: &Digest) -> PathBuf {
-        artifact_path(&self.data, manifest)
+        let name = format!("{}.json", manifest.hex());
+        self.data.join("artifacts").join(name)
     }
 
     /// Makes what is missing of the directories, so that it outlives a power cut.
@@ -453,12 +445,12 @@ impl Store {
     }
 }
 
-fn artifact_path(data: &Path, manifest: &Digest) -> PathBuf {
-    data.join("artifacts")
-        .join(format!("{}.json", manifest.hex()))
-}
-
-fn check_taking(name: &str, before: Option<&Digest>, taking: Taking<'_>) -> Result<(), Error> {
+/// Refuses a name that stands for an artifact that may not lose it.
+pub(crate) fn check_taking(
+    name: &str,
+    before: Option<&Digest>,
+    taking: Taking<'_>,
+) -> Result<(), Error> {
     match (before, taking) {
         (_, Taking::Any) | (None, Taking::None) => Ok(()),
         (Some(_), Taking::None) => Err(Error::Conflict(format!(

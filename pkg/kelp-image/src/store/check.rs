@@ -30,7 +30,7 @@ pub struct BadName {
     pub what: String,
 }
 
-/// Something that no image refers to.
+/// Something that no image and no artifact refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unreferenced {
     /// A blob.
@@ -168,8 +168,8 @@ impl Store {
         self.blobs.discard(digest)
     }
 
-    /// Names that stand for no image, or are not what their file is called, and records of manifest lists
-    /// that can't be read.
+    /// Names that stand for no image and no artifact, or are not what their file is called, and records of
+    /// manifest lists that can't be read.
     pub fn check_names(&self) -> Result<Vec<BadName>, Error> {
         let mut bad = Vec::new();
         for directory in ["tags", "lists", "artifacts/names"].map(|name| self.data.join(name)) {
@@ -259,7 +259,7 @@ impl Store {
         discard(&bad.path)
     }
 
-    /// Blobs and layers that no image and no addition refers to and that are older than this.
+    /// Blobs and layers that no image, no artifact and no addition refers to and that are older than this.
     pub fn unreferenced(&self, age: Duration) -> Result<Vec<Unreferenced>, Error> {
         let kept: HashSet<Digest> = {
             let _lock = StoreLock::exclusive(&self.data)?;
@@ -291,6 +291,6 @@ impl Store {
 }
 
 /// Removes a small file, or whatever else has its name.
-fn discard(path: &Path) -> Result<(), Error> {
+pub(super) fn discard(path: &Path) -> Result<(), Error> {
     crate::remove::remove_tree(path).map(drop)
 }

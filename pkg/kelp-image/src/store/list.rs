@@ -19,9 +19,10 @@ use oci_spec::image::{ImageConfiguration, ImageManifest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Image, Removal, Retag, Store, StoreLock, Tag, sync_directory, write_document};
+use super::{
+    Image, Removal, Retag, Store, StoreLock, Tag, digests_if_any, sync_directory, write_document,
+};
 use crate::Error;
-use crate::blob::DOCUMENT_LIMIT;
 use crate::digest::Digest;
 use crate::manifest::OCI_INDEX;
 use crate::platform::Platform;
@@ -166,19 +167,9 @@ impl Store {
 
     /// All lists.
     fn lists(&self) -> Result<Vec<ListRecord>, Error> {
-        let directory = self.data.join("lists");
-        let failed = |error| Error::io(format!("read {}", directory.display()))(error);
         let mut lists = Vec::new();
-        let entries = match fs::read_dir(&directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(lists),
-            entries => entries.map_err(failed)?,
-        };
-        for entry in entries {
-            let name = entry.map_err(failed)?.file_name();
-            let hex = name.to_str().and_then(|name| name.strip_suffix(".json"));
-            if let Some(id) = hex.and_then(Digest::from_sha256_hex) {
-                lists.extend(self.list(&id)?);
-            }
+        for id in digests_if_any(&self.data.join("lists"))? {
+            lists.extend(self.list(&id)?);
         }
         Ok(lists)
     }
@@ -262,8 +253,7 @@ impl Store {
 
     /// An index that is here.
     pub fn index_document(&self, digest: &Digest) -> Result<Value, Error> {
-        let bytes = self.blobs.read(digest, DOCUMENT_LIMIT)?;
-        serde_json::from_slice(&bytes).map_err(Error::json(format!("read index {digest}")))
+        self.document(digest, "index")
     }
 
     /// Removes a list or one of its names. What it named stays where an image needs it.

@@ -4,6 +4,9 @@
 //! the opposite order. What a kill leaves in between is an image without a name, or blobs and layers
 //! without a record, which the next removal or [`Store::collect_garbage`] takes away; nothing needs
 //! repair. How additions and removals at the same time get along is told in [`lock`].
+//!
+//! Artifacts are kept in the same way, with records and names of their own: a name of an artifact and one of an
+//! image have nothing to do with each other.
 
 mod additional;
 mod artifact;
@@ -25,7 +28,9 @@ use std::sync::Arc;
 
 use oci_spec::image::{ImageConfiguration, ImageIndex, ImageManifest};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+pub(crate) use artifact::check_taking;
 pub use artifact::{Artifact, ArtifactRecord, ArtifactRemoval, ArtifactUsers, Taking};
 pub use check::{BadName, ReadRecord, Unreferenced};
 pub use garbage::Garbage;
@@ -447,10 +452,15 @@ impl Store {
         self.config_blob(&record.id)
     }
 
-    /// An image's manifest.
+    /// The manifest of an image or an artifact.
     pub fn manifest(&self, digest: &Digest) -> Result<ImageManifest, Error> {
+        self.document(digest, "manifest")
+    }
+
+    /// A small JSON blob; `kind` is for the error.
+    fn document<T: DeserializeOwned>(&self, digest: &Digest, kind: &str) -> Result<T, Error> {
         let bytes = self.blobs.read(digest, DOCUMENT_LIMIT)?;
-        serde_json::from_slice(&bytes).map_err(Error::json(format!("read manifest {digest}")))
+        serde_json::from_slice(&bytes).map_err(Error::json(format!("read {kind} {digest}")))
     }
 
     /// An image's config, and its text, which may say more than the specification knows.
@@ -546,9 +556,7 @@ impl Images for Store {
             return Ok(false);
         }
         // The index may have another image for this platform than the one that is here.
-        let bytes = self.blobs.read(digest, DOCUMENT_LIMIT)?;
-        let index: ImageIndex =
-            serde_json::from_slice(&bytes).map_err(Error::json(format!("read index {digest}")))?;
+        let index: ImageIndex = self.document(digest, "index")?;
         let chosen = crate::fetch::choose(&index, platform, "the index");
         Ok(chosen.is_ok_and(|chosen| {
             Digest::try_from(chosen.digest()).is_ok_and(|chosen| chosen == record.manifest)
@@ -581,8 +589,12 @@ fn record_path(data: &Path, id: &Digest) -> PathBuf {
 }
 
 fn read_record(data: &Path, id: &Digest) -> Result<Option<ImageRecord>, Error> {
-    let path = record_path(data, id);
-    match fs::read(&path) {
+    read_document(&record_path(data, id))
+}
+
+/// Reads a small JSON file, if it is there.
+fn read_document<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+    match fs::read(path) {
         Ok(text) => serde_json::from_slice(&text)
             .map(Some)
             .map_err(Error::json(format!("read {}", path.display()))),
@@ -593,15 +605,27 @@ fn read_record(data: &Path, id: &Digest) -> Result<Option<ImageRecord>, Error> {
 
 /// The ids of the images that a data directory has.
 fn ids_in(data: &Path) -> Result<Vec<Digest>, Error> {
-    let directory = data.join("images");
+    digests_in(&data.join("images"))
+}
+
+/// The digests by which the records of a directory are called.
+fn digests_in(directory: &Path) -> Result<Vec<Digest>, Error> {
     let failed = |error| Error::io(format!("read {}", directory.display()))(error);
-    let mut ids = Vec::new();
-    for entry in fs::read_dir(&directory).map_err(failed)? {
+    let mut digests = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         let hex = name.to_str().and_then(|name| name.strip_suffix(".json"));
-        ids.extend(hex.and_then(Digest::from_hex));
+        digests.extend(hex.and_then(Digest::from_hex));
     }
-    Ok(ids)
+    Ok(digests)
+}
+
+/// The same of a directory that need not be there.
+fn digests_if_any(directory: &Path) -> Result<Vec<Digest>, Error> {
+    match digests_in(directory) {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read,
+    }
 }
 
 fn no_image(id: &Digest) -> Error {

@@ -83,34 +83,27 @@ impl Tags {
 
     /// Every name, in order.
     pub(super) fn list(&self) -> Result<Vec<Tag>, Error> {
+        self.read().map(|(tags, _)| tags)
+    }
+
+    /// The same, and how many files are no names.
+    pub(super) fn read(&self) -> Result<(Vec<Tag>, usize), Error> {
         let failed = |error| Error::io(format!("read {}", self.directory.display()))(error);
-        let mut tags = Vec::new();
+        let (mut tags, mut others) = (Vec::new(), 0);
         let entries = match fs::read_dir(&self.directory) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(tags),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((tags, others)),
             entries => entries.map_err(failed)?,
         };
         for entry in entries {
             // One that went meanwhile, or that is none of ours, is not there.
-            if let Some(tag) = fs::read(entry.map_err(failed)?.path())
-                .ok()
-                .and_then(|text| parse(&text))
-            {
-                tags.push(tag);
+            let text = fs::read(entry.map_err(failed)?.path()).ok();
+            match text.and_then(|text| parse(&text)) {
+                Some(tag) => tags.push(tag),
+                None => others += 1,
             }
         }
         tags.sort_unstable_by(|one, other| one.reference.cmp(&other.reference));
-        Ok(tags)
-    }
-
-    /// How many files there are, be they names or not.
-    pub(super) fn count(&self) -> Result<usize, Error> {
-        match fs::read_dir(&self.directory) {
-            Ok(entries) => Ok(entries.count()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(error) => Err(Error::io(format!("read {}", self.directory.display()))(
-                error,
-            )),
-        }
+        Ok((tags, others))
     }
 }
 

@@ -100,15 +100,12 @@ impl Store {
         for name in ["images", "lists", "tags"] {
             everything.add_directory(&self.data.join(name), |_| None)?;
         }
-        let artifacts = self.artifact_names_directory();
-        if artifacts.is_dir() {
-            let records = artifacts.parent().unwrap_or(&self.data).to_owned();
-            everything.directories.push(records.clone());
-            let records = read(&records)?.into_iter();
-            everything
-                .paths
-                .extend(records.filter(|path| *path != artifacts));
-            everything.add_directory(&artifacts, |_| None)?;
+        let names = self.artifact_names_directory();
+        if names.is_dir() {
+            everything.add_directory(&self.data.join("artifacts"), |_| None)?;
+            everything.add_directory(&names, |_| None)?;
+            // It is one of the directories, and no record.
+            everything.paths.retain(|path| *path != names);
         }
         let blobs = self.data.join("blobs");
         everything.directories.push(blobs.clone());

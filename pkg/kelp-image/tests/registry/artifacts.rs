@@ -143,14 +143,15 @@ fn mirrors_come_first_and_the_artifact_keeps_its_name() {
 
 #[test]
 fn of_an_index_the_only_manifest_is_meant_or_none() {
-    for (count, said) in [
-        (1, None),
-        (2, Some("none of its manifests is for this host")),
+    for (count, more, said) in [
+        (1, 0, None),
+        (2, 0, Some("none of its manifests is for this host")),
+        (1, 1, Some("but its index says")),
     ] {
         let world = World::new();
         let usual = artifact("indexed", 1000);
         let entry = json!({
-            "mediaType": OCI_MANIFEST, "digest": usual.digest(), "size": usual.manifest.len(),
+            "mediaType": OCI_MANIFEST, "digest": usual.digest(), "size": usual.manifest.len() + more,
         });
         let entries = vec![entry; count];
         let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries});
@@ -168,6 +169,7 @@ fn of_an_index_the_only_manifest_is_meant_or_none() {
                 let error = pulled.unwrap_err().to_string();
                 let digest = usual.digest().to_string();
                 assert!(error.contains(said) && error.contains(&digest), "{error}");
+                assert_eq!(world.store.artifacts().unwrap(), []);
             }
         }
     }

@@ -36,6 +36,14 @@ fn reference(name: &str) -> Reference {
     Reference::parse(name).unwrap()
 }
 
+/// The same under a new name.
+fn added(store: &Store, content: &str, name: &str) -> Digest {
+    let manifest = manifest(store, content);
+    let trash = store.add_artifact(&manifest, &reference(name), Taking::None);
+    assert_eq!(trash.unwrap(), Vec::<PathBuf>::new());
+    manifest
+}
+
 #[expect(
     clippy::unnecessary_wraps,
     reason = "who uses an artifact may not be known"
@@ -59,10 +67,7 @@ fn nothing_is_made_before_the_first_artifact() {
 fn an_artifact_is_found_by_names_and_digits() {
     let held = fixture();
     let store = &held.store;
-    let one = manifest(store, "one");
-    store
-        .add_artifact(&one, &reference("h.example/a/one"), Taking::None)
-        .unwrap();
+    let one = added(store, "one", "h.example/a/one");
     let hex = one.hex();
     for text in [
         "h.example/a/one",
@@ -93,12 +98,8 @@ fn an_artifact_is_found_by_names_and_digits() {
 fn what_means_several_artifacts_or_too_little_removes_none() {
     let held = fixture();
     let store = &held.store;
-    let (one, two) = (manifest(store, "one"), manifest(store, "two"));
-    for (digest, name) in [(&one, "g.example/a/x"), (&two, "h.example/b/a/x")] {
-        store
-            .add_artifact(digest, &reference(name), Taking::None)
-            .unwrap();
-    }
+    let one = added(store, "one", "g.example/a/x");
+    let two = added(store, "two", "h.example/b/a/x");
     for text in ["x", "a/x", "x:latest"] {
         let error = store
             .remove_artifact(text, &nobody)
@@ -115,15 +116,9 @@ fn what_means_several_artifacts_or_too_little_removes_none() {
     assert_eq!(store.artifacts().unwrap().len(), 2);
     for (text, digest) in [("b/a/x", two), (enough, one.clone())] {
         let removal = store.remove_artifact(text, &nobody).unwrap().unwrap();
-        assert_eq!(removal.manifest, Some(digest), "{text}");
+        assert_eq!(removal.manifest, digest, "{text}");
     }
-    store
-        .add_artifact(
-            &manifest(store, "one"),
-            &reference("g.example/a/x"),
-            Taking::None,
-        )
-        .unwrap();
+    added(store, "one", "g.example/a/x");
     let text = format!("sha256:{short}");
     assert!(store.remove_artifact(&text, &nobody).unwrap().is_some());
 }
@@ -132,17 +127,12 @@ fn what_means_several_artifacts_or_too_little_removes_none() {
 fn blobs_stay_as_long_as_an_artifact_and_go_with_it() {
     let held = fixture();
     let store = &held.store;
-    let (one, two) = (manifest(store, "one"), manifest(store, "two"));
-    store
-        .add_artifact(&one, &reference("localhost/one"), Taking::None)
-        .unwrap();
-    store
-        .add_artifact(&two, &reference("localhost/two"), Taking::None)
-        .unwrap();
+    let one = added(store, "one", "localhost/one");
+    added(store, "two", "localhost/two");
     store.collect_garbage(true).unwrap();
     assert_eq!(store.blobs().list().unwrap().len(), 5);
     let removal = store.remove_artifact("one", &nobody).unwrap().unwrap();
-    assert_eq!(removal.manifest, Some(one));
+    assert_eq!(removal.manifest, one);
     // The empty config is the other one's as well.
     assert_eq!(removal.trash.len(), 2);
     assert_eq!(store.blobs().list().unwrap().len(), 3);
@@ -153,9 +143,8 @@ fn blobs_stay_as_long_as_an_artifact_and_go_with_it() {
 fn a_name_moves_only_as_it_is_said() {
     let held = fixture();
     let store = &held.store;
-    let (one, two) = (manifest(store, "one"), manifest(store, "two"));
+    let (one, two) = (added(store, "one", "localhost/a"), manifest(store, "two"));
     let name = reference("localhost/a");
-    store.add_artifact(&one, &name, Taking::None).unwrap();
     for taking in [Taking::None, Taking::This(&two)] {
         let error = store.add_artifact(&two, &name, taking).unwrap_err();
         assert!(matches!(error, Error::Conflict(_)), "{error}");
@@ -170,12 +159,8 @@ fn a_name_moves_only_as_it_is_said() {
 fn one_with_several_names_goes_with_the_last() {
     let held = fixture();
     let store = &held.store;
-    let one = manifest(store, "one");
-    for name in ["localhost/a", "localhost/b"] {
-        store
-            .add_artifact(&one, &reference(name), Taking::None)
-            .unwrap();
-    }
+    let one = added(store, "one", "localhost/a");
+    added(store, "one", "localhost/b");
     let error = store.remove_artifact(one.hex(), &nobody).unwrap_err();
     assert!(
         error.to_string().contains("has several names, localhost/a"),
@@ -213,13 +198,8 @@ fn one_with_several_names_goes_with_the_last() {
 fn one_that_a_kill_has_left_without_a_name_is_garbage() {
     let held = fixture();
     let store = &held.store;
-    let (one, two) = (manifest(store, "one"), manifest(store, "two"));
-    store
-        .add_artifact(&one, &reference("localhost/one"), Taking::None)
-        .unwrap();
-    store
-        .add_artifact(&two, &reference("localhost/two"), Taking::None)
-        .unwrap();
+    added(store, "one", "localhost/one");
+    let two = added(store, "two", "localhost/two");
     store
         .artifact_names()
         .remove("localhost/one:latest")
@@ -242,10 +222,7 @@ fn one_that_a_kill_has_left_without_a_name_is_garbage() {
 fn a_record_is_made_again_from_its_manifest() {
     let held = fixture();
     let store = &held.store;
-    let one = manifest(store, "one");
-    store
-        .add_artifact(&one, &reference("localhost/one"), Taking::None)
-        .unwrap();
+    let one = added(store, "one", "localhost/one");
     let good = store.artifact(&one).unwrap();
     fs::write(store.artifact_path(&one), "{").unwrap();
     assert!(store.artifact(&one).is_err());
