@@ -401,5 +401,7 @@ pub fn infra_options(
     let last = ["--", "infra"].map(str::to_owned);
     let all = first.iter().chain(words).chain(&last);
     let flags = CreateFlags::read(all.cloned().collect())?;
-    flags.requests(runtime)
+    let (options, pull) = flags.requests(runtime)?;
+    options.check()?;
+    Ok((options, pull))
 }

@@ -54,6 +54,18 @@ fn what_is_not_understood_is_refused_before_anything_is_made() {
             "",
         ),
         (
+            pod(
+                &env,
+                "web",
+                "  volumes: [{name: e, emptyDir: {}}]\n",
+                &[(
+                    "one",
+                    "    volumeMounts: [{name: e, mountPath: /m}, {name: e, mountPath: /m/}]\n",
+                )],
+            ),
+            "pod web, container one: /m/: duplicate mount destination",
+        ),
+        (
             String::new(),
             "YAML document does not contain any supported kube kind",
         ),
