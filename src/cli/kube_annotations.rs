@@ -166,9 +166,6 @@ impl Annotations {
 }
 
 fn truth(text: &str) -> anyhow::Result<bool> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "1" => Ok(true),
-        "false" | "0" => Ok(false),
-        _ => bail!("invalid boolean {text:?}: use true or false"),
-    }
+    let invalid = || format!("invalid boolean {text:?}: use true or false");
+    kelp_args::boolean(text).with_context(invalid)
 }

@@ -82,14 +82,13 @@ impl Removed {
     /// Removes volumes that are there.
     pub fn remove_volumes(&mut self, engine: &Engine, names: &[String]) {
         for name in names {
-            let Ok(volume) = engine.find_volume(name) else {
-                continue;
+            let removed = match engine.volume_named(name) {
+                Ok(Some(volume)) => engine.remove_volume(&volume, None),
+                Ok(None) => continue,
+                Err(error) => Err(error),
             };
-            if volume.name != *name {
-                continue;
-            }
-            match engine.remove_volume(&volume, None) {
-                Ok(()) => self.volumes.push(volume.name),
+            match removed {
+                Ok(()) => self.volumes.push(name.clone()),
                 Err(error) => self.errors.push(error),
             }
         }

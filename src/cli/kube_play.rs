@@ -157,8 +157,13 @@ impl Args {
         let mut words = wanted.infra;
         words.extend(self.publish.iter().map(|it| format!("--publish={it}")));
         words.extend(self.userns.iter().map(|it| format!("--userns={it}")));
+        let runtime = RuntimeFlags::default();
+        infra_options(&words, None, &runtime)?;
+        let mut words = vec!["create".to_owned()];
         words.extend(wanted.flags);
-        infra_options(&words, None, &RuntimeFlags::default()).map(drop)
+        words.extend(["--", "container"].map(str::to_owned));
+        let (options, _) = CreateFlags::read(words)?.requests(&runtime)?;
+        Ok(options.check()?)
     }
 
     fn wanted(&self) -> anyhow::Result<Wanted> {
@@ -250,19 +255,15 @@ impl Play<'_> {
                 labels: metadata.labels.clone(),
                 ..VolumeRecord::default()
             };
-            let is_new = self
-                .engine
-                .find_volume(&metadata.name)
-                .map_or(true, |volume| volume.name != metadata.name);
-            self.engine.create_volume(&metadata.name, &record, true)?;
-            if is_new {
+            if self.engine.create_volume(&metadata.name, &record, true)? {
                 self.volumes.push(metadata.name.clone());
             }
         }
         if args.service_container {
             let fails = args.service_exit_code_propagation.unwrap_or_default();
             let name = documents.pods.first().map(|pod| &*pod.metadata.name);
-            let container = make_service(self.engine, name.unwrap_or("kube"), runtime)?;
+            let name = name.unwrap_or("kube");
+            let container = make_service(self.engine, name, args.replace, runtime)?;
             self.service = Some(Service { container, fails });
         }
         for mut whole in requests {
@@ -315,8 +316,11 @@ impl Drop for Play<'_> {
         if let Some(service) = &self.service {
             let _ = self.engine.remove_service(service);
         }
+        for (pod, _) in self.pods.iter().rev() {
+            pod.places.take_away();
+        }
         for name in &self.volumes {
-            if let Ok(volume) = self.engine.find_volume(name) {
+            if let Ok(Some(volume)) = self.engine.volume_named(name) {
                 let _ = self.engine.remove_volume(&volume, None);
             }
         }
@@ -327,6 +331,7 @@ impl Drop for Play<'_> {
 fn make_service(
     engine: &Engine,
     name: &str,
+    replace: bool,
     runtime: &RuntimeFlags,
 ) -> anyhow::Result<ContainerId> {
     let name = format!("--name={name}-service");
@@ -335,12 +340,12 @@ fn make_service(
         "--network=none",
         "--log-driver=k8s-file",
         &name,
-        "--replace",
         "--",
         "service",
     ];
     let flags = CreateFlags::read(words.map(str::to_owned).to_vec())?;
     let (mut options, _) = flags.requests(runtime)?;
+    options.replace = replace;
     // Who restarts the unit makes the pods anew, and not this.
     options.labels.remove(UNIT);
     stay_in_unit(&mut options);

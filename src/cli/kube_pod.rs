@@ -1,7 +1,9 @@
 //! A pod of Kubernetes YAML as the engine's request for one.
 //!
-//! What the command line of `create` has a flag for is asked for by that flag, so that it means the same and is
-//! checked in the same way; the rest is filled in.
+//! What a pod has of the network, of namespaces and of the resolver, and what a container has of resources, rights,
+//! groups and its stop signal, is asked for by the flags of `create`, as is what annotations ask for, so that it means
+//! the same. Mounts are read as those of `--volume` and `--tmpfs`. The rest is filled in, and all of it is checked as
+//! `create` does.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +13,7 @@ use kelp_engine::container::CreateOptions;
 use kelp_engine::container::config::{HealthOptions, Namespace};
 use kelp_engine::container::health::{OnFailure, StartupOptions};
 use kelp_engine::pod::whole::{Member, PodVolume, VolumeFile, WholePod};
-use kelp_engine::pod::{ExitPolicy, InitKind, PodOptions, Role, Said, Service, Shared};
+use kelp_engine::pod::{ExitPolicy, InitKind, PodOptions, Role, Said, Shared};
 use kelp_kube::{Check, Container, Pod, Port, Probe, Profile, Restart, Security, Source};
 
 use super::command_line;
@@ -42,8 +44,6 @@ pub struct Wanted {
     pub annotations: Vec<(String, String)>,
     /// Where profiles of seccomp are.
     pub seccomp_root: PathBuf,
-    /// The service container.
-    pub service: Option<Service>,
 }
 
 /// Makes the request.
@@ -64,7 +64,6 @@ pub fn request(pod: &Pod, wanted: &Wanted, runtime: &RuntimeFlags) -> anyhow::Re
         exit_policy: ExitPolicy::Stop,
         infra: Some(Box::new(infra)),
         create_command: command_line::given(),
-        service: wanted.service.clone(),
         ..PodOptions::default()
     };
     let mut members = Vec::new();
@@ -97,6 +96,7 @@ pub fn request(pod: &Pod, wanted: &Wanted, runtime: &RuntimeFlags) -> anyhow::Re
     Ok(WholePod {
         members: members.collect::<anyhow::Result<_>>()?,
         volumes: volumes(pod),
+        places: kube_volume::places(pod).with_context(what)?,
         options,
     })
 }
@@ -128,6 +128,12 @@ fn volumes(pod: &Pod) -> Vec<PodVolume> {
 /// What a volume of a pod is called among all volumes.
 pub fn volume_name(pod: &Pod, volume: &str) -> String {
     format!("{}-{volume}", pod.metadata.name)
+}
+
+/// An engine's error without its kind: who prints one that has it says it as it is, and nothing of the pod that it is
+/// about.
+pub fn plain(error: &kelp_engine::Error) -> anyhow::Error {
+    anyhow::Error::msg(error.line())
 }
 
 fn infra(
@@ -284,6 +290,7 @@ fn options_of(
         options.health = health(liveness, container.startup.as_ref(), pod.restart);
     }
     kube_volume::add(pod, container, known, &mut options)?;
+    options.check().map_err(|error| plain(&error))?;
     Ok(options)
 }
 

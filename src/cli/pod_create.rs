@@ -384,6 +384,7 @@ pub fn infra_options(
     if !options.image.is_empty() && options.entrypoint.is_none() {
         options.entrypoint = usual("infra_command").map(|command| vec![command]);
     }
+    options.check()?;
     Ok((options, pull))
 }
 

@@ -272,6 +272,21 @@ mod tests {
                     "invalid port \"x\": a port is [[IP:][HOST]:]CONTAINER[/tcp|/udp], each one or FIRST-LAST",
                 ),
             ),
+            (
+                &["kube", "play"],
+                &["--log-driver", "journald", "--log-opt", "tag=x"],
+                None,
+            ),
+            (
+                &["kube", "play"],
+                &["--log-driver", "k8s-file", "--log-opt", "tag=x"],
+                Some("the log option tag is for the log driver journald alone"),
+            ),
+            (
+                &["pod", "create"],
+                &["--uts", "host", "--hostname", "x"],
+                Some("cannot set a hostname when the UTS namespace is not the container's own"),
+            ),
             (&["pod", "create"], &["--replace", "--name", "crew"], None),
             (
                 &["pod", "create"],

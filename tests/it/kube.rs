@@ -2,6 +2,7 @@
 
 mod fails;
 mod service;
+mod volumes;
 
 use std::fs;
 use std::os::unix::fs::symlink;

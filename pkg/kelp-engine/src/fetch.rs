@@ -1,4 +1,4 @@
-//! A text from an http or https URL.
+//! What is at an http or https URL.
 
 use std::io::Read;
 
@@ -9,26 +9,33 @@ pub use kelp_image::remote::is_url;
 
 use crate::{Engine, Error};
 
-/// No document is longer, in bytes.
-const LONGEST: u64 = 16 << 20;
+/// The largest file that is fetched; bytes.
+const LARGEST: u64 = 16 << 20;
 
 impl Engine {
-    /// Reads a text at a URL.
-    pub fn fetch_text(&self, url: &str) -> Result<String, Error> {
+    /// A file at a URL.
+    pub fn fetch(&self, url: &str) -> Result<Vec<u8>, Error> {
         let access = AccessOptions {
             paths: ConfigPaths::from_env(),
             ..AccessOptions::default()
         };
         let mut bytes = Vec::new();
-        Remote::open(url, &access)?
-            .take(LONGEST + 1)
+        let remote = Remote::open(url, &access)?;
+        remote
+            .take(LARGEST + 1)
             .read_to_end(&mut bytes)
             .map_err(Error::io(format!("read {url}")))?;
-        if bytes.len() as u64 > LONGEST {
+        if bytes.len() as u64 > LARGEST {
             return Err(Error::invalid(format!(
-                "{url}: it is longer than {LONGEST} bytes"
+                "{url} is larger than {LARGEST} bytes"
             )));
         }
-        String::from_utf8(bytes).map_err(|_| Error::invalid(format!("{url}: it is not text")))
+        Ok(bytes)
+    }
+
+    /// A text at a URL.
+    pub fn fetch_text(&self, url: &str) -> Result<String, Error> {
+        let text = String::from_utf8(self.fetch(url)?);
+        text.map_err(|_| Error::invalid(format!("{url} is not text")))
     }
 }

@@ -1,19 +1,12 @@
 //! Units of the user's systemd, or the system's for root: for those that are generated of Quadlet files.
 
-use std::io::Read;
 use std::time::Duration;
 
-use kelp_image::access::AccessOptions;
-use kelp_image::config_paths::ConfigPaths;
-use kelp_image::remote::Remote;
 use kelp_systemd::{JobResult, Manager};
 
 use crate::Engine;
 use crate::auto_update::UnitState;
 use crate::error::Error;
-
-/// The largest file that is fetched for a unit; bytes.
-const LARGEST: u64 = 16 << 20;
 
 /// A connection to the manager.
 #[derive(Debug)]
@@ -31,26 +24,6 @@ impl Engine {
     pub fn stop_unit(&self, unit: &str) -> Result<(), Error> {
         let stopped = self.units()?.0.stop(unit);
         stopped.map_err(|error| Error::caused_by(&format!("stop {unit}"), error))
-    }
-
-    /// A file at an http or https URL.
-    pub fn fetch(&self, url: &str) -> Result<Vec<u8>, Error> {
-        let access = AccessOptions {
-            paths: ConfigPaths::from_env(),
-            ..AccessOptions::default()
-        };
-        let mut bytes = Vec::new();
-        let remote = Remote::open(url, &access)?;
-        remote
-            .take(LARGEST + 1)
-            .read_to_end(&mut bytes)
-            .map_err(Error::io(format!("read {url}")))?;
-        if bytes.len() as u64 > LARGEST {
-            return Err(Error::invalid(format!(
-                "{url} is larger than {LARGEST} bytes"
-            )));
-        }
-        Ok(bytes)
     }
 }
 

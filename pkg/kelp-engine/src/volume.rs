@@ -58,12 +58,24 @@ impl Engine {
         record: &VolumeRecord,
         durability: Durability,
     ) -> Result<bool, Error> {
+        self.make_filled_volume(name, record, durability, &|_| Ok(()))
+    }
+
+    /// The same of one that has files from the beginning: `fill` puts them into its directory, and has them on disk
+    /// where that is wanted.
+    pub(crate) fn make_filled_volume(
+        &self,
+        name: &str,
+        record: &VolumeRecord,
+        durability: Durability,
+        fill: &dyn Fn(&Path) -> io::Result<()>,
+    ) -> Result<bool, Error> {
         let what = || format!("create volume {name}");
         let volumes = self.paths.volumes();
         fs::create_dir_all(&volumes).map_err(Error::io(what()))?;
         // A hundred times is no collector.
         for attempt in 1.. {
-            let made = make_in(&volumes, name, record, durability);
+            let made = make_in(&volumes, name, record, durability, fill);
             match made.map_err(Error::io(what())) {
                 Ok(Made::New) => break,
                 Ok(Made::Exists) if trash::is_closed(&volumes.join(name)) => {
@@ -241,6 +253,7 @@ fn make_in(
     name: &str,
     record: &VolumeRecord,
     durability: Durability,
+    fill: &dyn Fn(&Path) -> io::Result<()>,
 ) -> io::Result<Made> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -254,7 +267,8 @@ fn make_in(
     let Ok(Some(_lock)) = record::making(&new) else {
         return Ok(Made::TakenAway);
     };
-    let filled = make(&new.join("_data")).and_then(|()| {
+    let data = new.join("_data");
+    let filled = make(&data).and_then(|()| fill(&data)).and_then(|()| {
         if *record != VolumeRecord::default() {
             let path = new.join("volume.json");
             file::write_json(&path, record, durability).map_err(io::Error::other)?;
@@ -262,20 +276,25 @@ fn make_in(
         if durability == Durability::Synced {
             file::sync_directory(&new)?;
         }
-        fs::rename(&new, volumes.join(name))
+        Ok(())
     });
-    match filled {
-        Ok(()) => Ok(Made::New),
-        Err(error) => {
-            let is_gone = !new.exists();
-            let _ = fs::remove_dir_all(&new);
-            match error.kind() {
-                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists => Ok(Made::Exists),
-                _ if is_gone => Ok(Made::TakenAway),
-                _ => Err(error),
-            }
-        }
-    }
+    let made = match filled.map(|()| fs::rename(&new, volumes.join(name))) {
+        Ok(Ok(())) => return Ok(Made::New),
+        Ok(Err(error)) if is_taken_name(&error) => Ok(Made::Exists),
+        Ok(Err(error)) | Err(error) if new.exists() => Err(error),
+        _ => Ok(Made::TakenAway),
+    };
+    let _ = fs::remove_dir_all(&new);
+    made
+}
+
+/// Whether rename(2) says that there is a directory of the name that is not empty.
+fn is_taken_name(error: &io::Error) -> bool {
+    let kinds = [
+        io::ErrorKind::DirectoryNotEmpty,
+        io::ErrorKind::AlreadyExists,
+    ];
+    kinds.contains(&error.kind())
 }
 
 /// 64 digits that only this container and place have.
@@ -301,4 +320,37 @@ pub(crate) fn places(mount: &Mount) -> impl Iterator<Item = PathBuf> {
     let within = options.find_map(|option| option.strip_prefix(WITHIN));
     let within = within.map(|name| destination.join(name));
     [destination].into_iter().chain(within)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_is_filled_before_it_has_its_name() {
+        let volumes = tempfile::tempdir().unwrap();
+        let volumes = volumes.path();
+        let record = VolumeRecord::default();
+        let make = |fill: &dyn Fn(&Path) -> io::Result<()>| {
+            make_in(volumes, "v", &record, Durability::Synced, fill)
+        };
+        // What goes wrong with its files is no sign of another volume.
+        let error = make(&|data| {
+            fs::write(data.join("half"), "")?;
+            Err(io::ErrorKind::AlreadyExists.into())
+        });
+        let error = error.err().map(|error| error.kind());
+        assert_eq!(error, Some(io::ErrorKind::AlreadyExists));
+        assert_eq!(fs::read_dir(volumes).unwrap().count(), 0);
+        let made = make(&|data| {
+            assert!(!volumes.join("v").exists());
+            fs::write(data.join("file"), "x")
+        });
+        assert!(matches!(made, Ok(Made::New)));
+        let file = volumes.join("v/_data/file");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "x");
+        assert!(matches!(make(&|_| Ok(())), Ok(Made::Exists)));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "x");
+        assert_eq!(fs::read_dir(volumes).unwrap().count(), 1);
+    }
 }

@@ -43,18 +43,19 @@ pub struct VolumeRecord {
 }
 
 impl Engine {
-    /// Makes a volume that must not exist, or with `ignore` may.
+    /// Makes a volume that must not exist, or with `ignore` may; whether it was made.
     pub fn create_volume(
         &self,
         volume: &str,
         record: &VolumeRecord,
         ignore: bool,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         name::validate(volume)?;
         // One that is deleted where it is, is deleted by its name.
         let _lock = self.store()?.lock()?;
-        if self.make_volume(volume, record, Durability::Synced)? || ignore {
-            return Ok(());
+        let is_new = self.make_volume(volume, record, Durability::Synced)?;
+        if is_new || ignore {
+            return Ok(is_new);
         }
         Err(Error::conflict(format!(
             "volume with name {volume} already exists: volume already exists"
@@ -68,21 +69,18 @@ impl Engine {
             .flatten()
             .flatten()
             .filter_map(|entry| entry.file_name().into_string().ok())
-            // One that is being made has a dot before its name.
-            .filter(|name| name::validate(name).is_ok())
             .collect();
         names.sort();
+        // One that is being made has a dot before its name, and so no valid one.
         let read = names
             .iter()
-            .filter_map(|name| self.read_volume(name).ok().flatten());
+            .filter_map(|name| self.volume_named(name).ok().flatten());
         read.collect()
     }
 
     /// The volume that a name, or the only beginning of one, means.
     pub fn find_volume(&self, text: &str) -> Result<Volume, Error> {
-        if name::validate(text).is_ok()
-            && let Some(volume) = self.read_volume(text)?
-        {
+        if let Some(volume) = self.volume_named(text)? {
             return Ok(volume);
         }
         let absent = || Error::new(Kind::NotFound, format!("no such volume {text}"));
@@ -100,7 +98,11 @@ impl Engine {
         }
     }
 
-    fn read_volume(&self, name: &str) -> Result<Option<Volume>, Error> {
+    /// The volume that has this name, and none that only begins so.
+    pub fn volume_named(&self, name: &str) -> Result<Option<Volume>, Error> {
+        if name::validate(name).is_err() {
+            return Ok(None);
+        }
         let directory = self.paths.volumes().join(name);
         let data = directory.join("_data");
         let metadata = match fs::metadata(&data) {
@@ -240,5 +242,40 @@ impl Engine {
             self.delete_discarded(&volume)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Paths;
+    use crate::container::config::CgroupMode;
+
+    #[test]
+    fn a_volume_is_made_once_and_is_not_one_whose_name_it_begins() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let engine = Engine {
+            paths: Paths {
+                data: at("data"),
+                runtime: at("runtime"),
+                config: at("config"),
+            },
+            cgroup_mode: CgroupMode::Enabled,
+            storage: None,
+            additional_stores: None,
+            tell: None,
+        };
+        let record = VolumeRecord::default();
+        let make = |ignore| engine.create_volume("data-more", &record, ignore);
+        assert!(make(true).unwrap());
+        assert!(!make(true).unwrap());
+        assert_eq!(make(false).unwrap_err().kind(), Kind::Conflict);
+        assert_eq!(engine.find_volume("data").unwrap().name, "data-more");
+        let named = |name: &str| engine.volume_named(name).unwrap();
+        assert_eq!(named("data-more").unwrap().name, "data-more");
+        for name in ["data", "", "..", "../volumes/data-more"] {
+            assert_eq!(named(name), None, "{name}");
+        }
     }
 }

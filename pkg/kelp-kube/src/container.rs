@@ -1,6 +1,7 @@
 //! Containers of a pod.
 
 use crate::environment::{Surroundings, Variable};
+use crate::expand::expand;
 use crate::field::{Fields, Value};
 use crate::metadata::check_name;
 use crate::probe::Probe;
@@ -268,12 +269,7 @@ pub(crate) fn read(
         let words = fields
             .get(name, Value::texts)?
             .filter(|words| !words.is_empty());
-        Ok(words.map(|words| {
-            words
-                .iter()
-                .map(|word| crate::expand(word, variable))
-                .collect()
-        }))
+        Ok(words.map(|words| words.iter().map(|word| expand(word, variable)).collect()))
     };
     let command = words("command")?;
     let args = words("args")?;

@@ -5,7 +5,7 @@ use crate::data::{self, Claim, Sources};
 use crate::error::Error;
 use crate::field::{Fields, Value};
 use crate::metadata::Metadata;
-use crate::node::{Kind as NodeKind, Node, load};
+use crate::node::{Node, load};
 use crate::pod::{self, Kind, Pod, Restart};
 
 /// What a stream has.
@@ -65,15 +65,19 @@ pub fn parse(streams: &[Stream<'_>], known: &Sources) -> Result<Documents, Error
         sources: known.clone(),
         ..Documents::default()
     };
-    let mut heads = Vec::new();
+    let mut titled = Vec::new();
     for (name, nodes) in &nodes {
         for (number, node) in nodes {
             let plain = match *name {
                 "" => format!("document {number}"),
                 name => format!("{name}, document {number}"),
             };
-            flatten(&plain, node, &mut heads)?;
+            titled.push((plain, node));
         }
+    }
+    let mut heads = Vec::new();
+    for (plain, node) in &titled {
+        flatten(plain, node, false, &mut heads)?;
     }
     // Pods may come before what they refer to.
     for head in &heads {
@@ -112,25 +116,28 @@ struct Head<'a> {
     kind: String,
 }
 
-/// Finds the documents in one that may be a list.
-fn flatten<'a>(plain: &str, node: &'a Node, heads: &mut Vec<Head<'a>>) -> Result<(), Error> {
+/// Finds the documents in one that may be a list, unless it is an item of one.
+fn flatten<'a>(
+    plain: &'a str,
+    node: &'a Node,
+    is_item: bool,
+    heads: &mut Vec<Head<'a>>,
+) -> Result<(), Error> {
     let value = Value::document(node, plain);
     let mut fields = value.fields()?;
     let kind = fields.need("kind")?.text()?;
     if kind == "List" {
-        let Some((_, items)) = entry(node, "items") else {
-            return Err(value.error("items is missing"));
-        };
-        if let NodeKind::List(list) = &items.kind {
-            for item in list {
-                if matches!(entry(item, "kind"), Some((_, kind)) if matches!(&kind.kind, NodeKind::Scalar(text, _) if text == "List"))
-                {
-                    return Err(value.error("a List in a List is not supported by kelp"));
-                }
-                flatten(plain, item, heads)?;
-            }
+        if is_item {
+            return Err(value.error("a List in a List is not supported by kelp"));
         }
-        return Ok(());
+        check_version(&fields.need("apiVersion")?, &kind, "v1")?;
+        // Of the list, as a cluster sent it.
+        fields.pass_over(&["metadata"]);
+        let items = fields.need("items")?.items()?;
+        fields.end()?;
+        return items
+            .iter()
+            .try_for_each(|item| flatten(plain, item.node(), true, heads));
     }
     let name = fields.take("metadata").and_then(|metadata| {
         let mut fields = metadata.fields().ok()?;
@@ -144,11 +151,11 @@ fn flatten<'a>(plain: &str, node: &'a Node, heads: &mut Vec<Head<'a>>) -> Result
     Ok(())
 }
 
-fn entry<'a>(node: &'a Node, name: &str) -> Option<&'a (String, Node)> {
-    match &node.kind {
-        NodeKind::Map(map) => map.iter().find(|(key, _)| key == name),
-        _ => None,
+fn check_version(given: &Value<'_>, kind: &str, version: &str) -> Result<(), Error> {
+    if given.text()? == version {
+        return Ok(());
     }
+    Err(given.error(format!("a {kind} is of {version}")))
 }
 
 impl<'a> Head<'a> {
@@ -160,10 +167,7 @@ impl<'a> Head<'a> {
     fn open(&'a self, version: &str) -> Result<(Metadata, Fields<'a>), Error> {
         let mut fields = self.value().fields()?;
         fields.take("kind");
-        let given = fields.need("apiVersion")?;
-        if given.text()? != version {
-            return Err(given.error(format!("a {} is of {version}", self.kind)));
-        }
+        check_version(&fields.need("apiVersion")?, &self.kind, version)?;
         let metadata = fields.need("metadata")?;
         let read = Metadata::read(&metadata)?;
         if read.name.is_empty() {
@@ -176,24 +180,31 @@ impl<'a> Head<'a> {
 }
 
 fn data_of(head: &Head<'_>, documents: &mut Documents) -> Result<(), Error> {
+    let place = head.value();
     match head.kind.as_str() {
         "ConfigMap" => {
             let (metadata, mut fields) = head.open("v1")?;
             let values = data::config_map(&mut fields)?;
             fields.end()?;
+            let known = documents.sources.config_maps.keys().map(String::as_str);
+            pod::twice(&place, "config map", known.chain([&*metadata.name]))?;
             documents.sources.config_maps.insert(metadata.name, values);
         }
         "Secret" => {
             let (metadata, mut fields) = head.open("v1")?;
             let values = data::secret(&mut fields)?;
             fields.end()?;
+            let known = documents.sources.secrets.keys().map(String::as_str);
+            pod::twice(&place, "secret", known.chain([&*metadata.name]))?;
             documents.secrets.push(metadata.name.clone());
             documents.sources.secrets.insert(metadata.name, values);
         }
         "PersistentVolumeClaim" => {
             let (metadata, mut fields) = head.open("v1")?;
-            let claim = data::claim(&head.value(), metadata, &mut fields)?;
+            let claim = data::claim(&place, metadata, &mut fields)?;
             fields.end()?;
+            let all = documents.claims.iter().chain([&claim]);
+            pod::twice(&place, "claim", all.map(|it| &*it.metadata.name))?;
             documents.claims.push(claim);
         }
         kind => {

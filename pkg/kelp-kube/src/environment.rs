@@ -187,7 +187,11 @@ fn referred(from: &Value<'_>, around: &Surroundings<'_>) -> Result<Option<String
 /// A field of the pod.
 fn field(place: &Value<'_>, pod: &Metadata) -> Result<String, Error> {
     let mut fields = place.fields()?;
-    fields.pass_over(&["apiVersion"]);
+    if let Some(version) = fields.take("apiVersion")
+        && version.text()? != "v1"
+    {
+        return Err(version.error("a fieldPath is of v1"));
+    }
     let path = fields.need("fieldPath")?;
     let text = path.text()?;
     fields.end()?;

@@ -1,7 +1,7 @@
 //! `$(VARIABLE)` in commands, arguments and values of variables.
 
 /// Replaces references to variables that are known; others stay as they are, and `$$` is one dollar sign.
-pub fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> String {
+pub(crate) fn expand(text: &str, variable: impl Fn(&str) -> Option<String>) -> String {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(place) = rest.find('$') {

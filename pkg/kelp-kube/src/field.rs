@@ -30,6 +30,11 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// What was read.
+    pub(crate) fn node(&self) -> &'a Node {
+        self.node
+    }
+
     /// An error about it.
     pub(crate) fn error(&self, text: impl Into<String>) -> Error {
         Error {

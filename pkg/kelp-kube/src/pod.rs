@@ -15,8 +15,6 @@ pub struct Pod {
     /// What it is called, and what is noted of it. The name is that of the workload and `-pod` behind it, if it is of
     /// one.
     pub metadata: Metadata,
-    /// What asked for it.
-    pub kind: Kind,
     /// Containers that have to end, and well, before the others start.
     pub init: Vec<Container>,
     /// Containers.
@@ -51,7 +49,7 @@ pub struct Pod {
 
 /// What asked for a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Itself.
     Pod,
     /// A Deployment.
@@ -186,7 +184,6 @@ pub(crate) fn read(
         None => None,
     };
     let pod = Pod {
-        kind,
         init,
         containers,
         restart: restart(&mut fields, kind)?,
@@ -208,15 +205,16 @@ pub(crate) fn read(
     Ok(pod)
 }
 
-fn twice<'a>(
-    spec: &Value<'_>,
+/// Refuses a name that is there twice.
+pub(crate) fn twice<'a>(
+    place: &Value<'_>,
     what: &str,
     names: impl Iterator<Item = &'a str>,
 ) -> Result<(), Error> {
     let mut seen = std::collections::BTreeSet::new();
     for name in names {
         if !seen.insert(name) {
-            return Err(spec.error(format!("there are two {what}s of the name {name}")));
+            return Err(place.error(format!("there are two {what}s of the name {name}")));
         }
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 /// A quantity in thousandths, rounded up, as Kubernetes rounds what is smaller. It is `NUMBER[SUFFIX]`, where the
 /// suffix is n, u, m, k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi, Ei, or e and a decimal exponent.
-pub fn thousandths(text: &str) -> Result<i128, String> {
+pub(crate) fn thousandths(text: &str) -> Result<i128, String> {
     let bad = || format!("invalid quantity {text:?}: it is a number such as 2, 500m, 64Mi or 1e3");
     let (minus, rest) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -30,7 +30,7 @@ pub fn thousandths(text: &str) -> Result<i128, String> {
 }
 
 /// A quantity in whole units, rounded up: bytes.
-pub fn units(text: &str) -> Result<u64, String> {
+pub(crate) fn units(text: &str) -> Result<u64, String> {
     let thousandths = thousandths(text)?;
     let too = |how: &str| format!("invalid quantity {text:?}: it is {how}");
     if thousandths < 0 {

@@ -26,6 +26,8 @@ const DATA: &str = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: conf}\ndat
                     hello\n    there\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: keys}\ndata:\n  word: \
                     c2VzYW1l\nstringData:\n  other: open\n---\n";
 
+const CLAIM: &str = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\n---\n";
+
 #[test]
 fn a_pod_is_read_with_what_it_does_not_say() {
     let documents = read(&pod("", "")).unwrap();
@@ -33,7 +35,6 @@ fn a_pod_is_read_with_what_it_does_not_say() {
         panic!("one pod");
     };
     assert_eq!(pod.metadata.name, "web");
-    assert_eq!(pod.kind, Kind::Pod);
     assert_eq!(pod.restart, Restart::Always);
     assert!(!pod.host_network && !pod.share_processes);
     let container = &pod.containers[0];
@@ -62,23 +63,16 @@ fn policies_follow_from_the_image_where_nothing_is_said() {
 #[test]
 fn workloads_are_pods_of_their_template() {
     let template = "  template:\n    metadata: {labels: {app: x}}\n    spec:\n      containers: [{name: c, image: i:1}]\n";
-    for (head, spec, kind, restart) in [
+    for (head, spec, restart) in [
         (
             "apiVersion: apps/v1\nkind: Deployment",
             "  replicas: 1\n  selector: {matchLabels: {app: x}}\n",
-            Kind::Deployment,
             Restart::Always,
         ),
-        (
-            "apiVersion: apps/v1\nkind: DaemonSet",
-            "",
-            Kind::DaemonSet,
-            Restart::Always,
-        ),
+        ("apiVersion: apps/v1\nkind: DaemonSet", "", Restart::Always),
         (
             "apiVersion: batch/v1\nkind: Job",
             "  backoffLimit: 4\n",
-            Kind::Job,
             Restart::OnFailure(Some(4)),
         ),
     ] {
@@ -87,7 +81,7 @@ fn workloads_are_pods_of_their_template() {
         let pod = &documents.pods[0];
         assert_eq!(pod.metadata.name, "web-pod");
         assert_eq!(pod.metadata.labels["app"], "x");
-        assert_eq!((pod.kind, pod.restart), (kind, restart));
+        assert_eq!(pod.restart, restart);
     }
 }
 
@@ -267,7 +261,7 @@ fn documents_that_mean_nothing_here_are_told_of() {
 
 #[test]
 fn a_list_is_as_its_items() {
-    let list = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {x: y}}\n";
+    let list = "apiVersion: v1\nkind: List\nmetadata: {resourceVersion: ''}\nitems:\n- {apiVersion: v1, kind: ConfigMap, metadata: {name: a}, data: {x: y}}\n";
     assert_eq!(read(list).unwrap().sources.config_maps["a"]["x"], b"y");
 }
 
@@ -291,6 +285,16 @@ fn what_is_wrong_is_told_with_document_line_and_field() {
         ("kind: Ingress\napiVersion: v1\nmetadata: {name: x}\n".to_owned(), "document 1 (Ingress x), line 1: the kind Ingress is not supported by kelp: there are Pod, Deployment, DaemonSet, Job, ConfigMap, Secret and PersistentVolumeClaim".to_owned()),
         ("kind: Pod\napiVersion: v2\nmetadata: {name: x}\n".to_owned(), "document 1 (Pod x), line 2, apiVersion: a Pod is of v1".to_owned()),
         ("kind: Pod\napiVersion: v1\nmetadata: {}\n".to_owned(), "document 1 (Pod), line 3, metadata: name is missing".to_owned()),
+        (pod("  volumes: [{name: v, hostPath: {path: data, type: Directory}}]\n", ""), format!("{web}7, spec.volumes[0].hostPath.type: data is the name of a volume, which has no type: write ./data for a path")),
+        (pod("", "    env: [{name: A, valueFrom: {fieldRef: {apiVersion: v2, fieldPath: metadata.name}}}]\n"), format!("{web}10, spec.containers[0].env[0].valueFrom.fieldRef.apiVersion: a fieldPath is of v1")),
+        ("kind: List\napiVersion: v2\nitems: []\n".to_owned(), "document 1, line 2, apiVersion: a List is of v1".to_owned()),
+        ("kind: List\napiVersion: v1\nitems: {}\n".to_owned(), "document 1, line 3, items: it has to be a list".to_owned()),
+        ("kind: List\napiVersion: v1\n".to_owned(), "document 1, line 1: items is missing".to_owned()),
+        ("kind: List\napiVersion: v1\nitems: []\nitem: []\n".to_owned(), "document 1, line 4, item: there is no such field, or kelp does not know it".to_owned()),
+        ("kind: List\napiVersion: v1\nitems:\n- {kind: List, apiVersion: v1, items: []}\n".to_owned(), "document 1, line 4: a List in a List is not supported by kelp".to_owned()),
+        (format!("{DATA}{}", &DATA[..DATA.find("---").unwrap()]), "document 3 (ConfigMap conf), line 18: there are two config maps of the name conf".to_owned()),
+        (format!("{DATA}{}", &DATA[DATA.find("---").unwrap() + 4..]), "document 3 (Secret keys), line 18: there are two secrets of the name keys".to_owned()),
+        (CLAIM.repeat(2), "document 2 (PersistentVolumeClaim data), line 5: there are two claims of the name data".to_owned()),
         ("- a\n".to_owned(), "document 1, line 1: it has to be a mapping".to_owned()),
         ("a: b: c\n".to_owned(), "line 1: ".to_owned()),
         (format!("{}---\n{}", pod("", ""), pod("", "")), "there are two pods of the name web".to_owned()),

@@ -24,9 +24,9 @@ pub enum Source {
     Empty,
     /// The same, in memory; with a size in bytes.
     Memory(Option<u64>),
-    /// Files with what a config map or secret has, and whether only the user may read them.
+    /// Files with what a config map or secret has.
     Files(Vec<File>),
-    /// A volume by name.
+    /// A volume by name, and whether it can't be written.
     Claim(String, bool),
     /// The files of an image.
     Image(String, PullPolicy),
@@ -37,7 +37,7 @@ pub enum Source {
 /// What has to be at a place on this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostPath {
-    /// Anything, and it is not looked at.
+    /// Anything that is there.
     Any,
     /// A directory, made where there is none.
     DirectoryOrCreate,
@@ -152,7 +152,8 @@ pub(crate) fn read(value: &Value<'_>, sources: &Sources) -> Result<Volume, Error
 
 fn host_path(fields: &mut Fields<'_>) -> Result<Source, Error> {
     let path = fields.need("path")?;
-    let kind = match fields.take("type") {
+    let given = fields.take("type");
+    let kind = match &given {
         Some(value) => match value.literal()? {
             "" => HostPath::Any,
             "DirectoryOrCreate" => HostPath::DirectoryOrCreate,
@@ -172,6 +173,11 @@ fn host_path(fields: &mut Fields<'_>) -> Result<Source, Error> {
     }
     // As podman has it, what is no path is the name of a volume.
     if !text.contains('/') && text != "." && text != ".." {
+        if let Some(value) = given.filter(|_| kind != HostPath::Any) {
+            return Err(value.error(format!(
+                "{text} is the name of a volume, which has no type: write ./{text} for a path"
+            )));
+        }
         return Ok(Source::Claim(text, false));
     }
     Ok(Source::HostPath(text, kind))

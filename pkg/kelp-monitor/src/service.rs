@@ -7,10 +7,8 @@
 use std::fs;
 use std::os::fd::AsFd;
 
-use kelp_state::record::start_time;
 use kelp_state::{ContainerId, Paths, Record, file, pod};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 /// Has its program exit with 0, as `kelp internal pause` does.
@@ -130,15 +128,9 @@ fn pods(paths: &Paths, service: &ContainerId) -> Vec<Config> {
 /// Signals the program, if it runs.
 fn end(record: &Record, signal: i32) {
     let Ok(Some(run)) = record.run() else { return };
-    let Some(pid) = i32::try_from(run.pid).ok().and_then(Pid::from_raw) else {
+    let Some(process) = run.open_init() else {
         return;
     };
-    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
-        return;
-    };
-    if start_time(run.pid) != Some(run.start_time) {
-        return;
-    }
     // A program that has just begun does not wait for signals yet, and what finds no handler in the first process of a
     // namespace is lost (pid_namespaces(7)).
     for attempt in 0..ATTEMPTS {

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use kelp_sys::stat::Stat;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -44,6 +45,16 @@ pub struct RunRecord {
     /// Whether the kernel has killed a process of it for memory since somebody started it.
     #[serde(default)]
     pub oom_killed: bool,
+}
+
+impl RunRecord {
+    /// A pidfd of the init; `None` if that has been reaped, or its number was never one.
+    pub fn open_init(&self) -> Option<OwnedFd> {
+        let pid = Pid::from_raw(i32::try_from(self.pid).ok()?)?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        // Looked at after the pidfd was opened: the number can't change hands any more.
+        (start_time(self.pid) == Some(self.start_time)).then_some(pidfd)
+    }
 }
 
 /// How a container ended.
@@ -335,9 +346,39 @@ mod tests {
 
     use kelp_sys::clone::{CloneFlags, clone3};
     use kelp_sys::process::wait_pidfd;
-    use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
     use super::*;
+
+    #[test]
+    fn an_init_is_opened_by_its_number_and_start_time_until_it_is_reaped() {
+        let forked = clone3(CloneFlags::empty(), None, || 0).unwrap();
+        let pid = forked.pid.as_raw_nonzero().get().cast_unsigned();
+        let run = RunRecord {
+            pid,
+            start_time: start_time(pid).unwrap(),
+            monitor: 0,
+            boot_id: String::new(),
+            started: SystemTime::UNIX_EPOCH,
+            cgroup: String::new(),
+            paused: false,
+            restarts: 0,
+            oom_killed: false,
+        };
+        let pidfd = run.open_init().unwrap();
+        assert!(kelp_sys::fd::wait_input(pidfd.as_fd(), Duration::from_mins(1)).unwrap());
+        // Another that has the number.
+        let other = RunRecord {
+            start_time: run.start_time + 1,
+            ..run.clone()
+        };
+        assert!(other.open_init().is_none());
+        wait_pidfd(forked.pidfd.as_fd()).unwrap();
+        assert!(run.open_init().is_none());
+        for pid in [0, u32::MAX] {
+            let none = RunRecord { pid, ..run.clone() };
+            assert!(none.open_init().is_none(), "{pid}");
+        }
+    }
 
     #[test]
     fn whether_a_process_has_executed_is_known_until_it_is_reaped() {

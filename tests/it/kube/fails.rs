@@ -1,9 +1,13 @@
 //! Plays that are refused, and those that fail in the middle.
 
 use std::fs;
+use std::thread;
 
 use super::{SLEEPS, all, down, play, pod};
 use crate::env::Env;
+use crate::kelp::wait_until;
+
+const CLAIM: &str = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\n---\n";
 
 #[test]
 fn what_is_not_understood_is_refused_before_anything_is_made() {
@@ -54,6 +58,35 @@ fn what_is_not_understood_is_refused_before_anything_is_made() {
             "",
         ),
         (
+            pod(
+                &env,
+                "web",
+                "  volumes: [{name: e, emptyDir: {}}]\n",
+                &[(
+                    "one",
+                    "    volumeMounts: [{name: e, mountPath: /m}, {name: e, mountPath: /m/}]\n",
+                )],
+            ),
+            "pod web, container one: /m/: duplicate mount destination",
+        ),
+        (
+            pod(
+                &env,
+                "web",
+                "  volumes: [{name: h, hostPath: {path: data, type: DirectoryOrCreate}}]\n",
+                &[("one", "    volumeMounts: [{name: h, mountPath: /h}]\n")],
+            ),
+            "spec.volumes[0].hostPath.type: data is the name of a volume, which has no type: write ./data for a path",
+        ),
+        (
+            CLAIM.repeat(2),
+            "document 2 (PersistentVolumeClaim data), line 5: there are two claims of the name data",
+        ),
+        (
+            "apiVersion: v1\nkind: List\nitem: []\nitems: []\n".to_owned(),
+            "document 1, line 3, item: there is no such field, or kelp does not know it",
+        ),
+        (
             String::new(),
             "YAML document does not contain any supported kube kind",
         ),
@@ -67,7 +100,6 @@ fn what_is_not_understood_is_refused_before_anything_is_made() {
 #[test]
 fn a_failure_in_the_middle_leaves_nothing() {
     let Some(env) = Env::new() else { return };
-    let claim = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\n---\n";
     let spec = "  volumes: [{name: e, emptyDir: {}}]\n";
     let fields = "    command: [sleep, '1000']\n    volumeMounts: [{name: e, mountPath: /e}]\n";
     let good = pod(&env, "one", spec, &[("a", fields)]);
@@ -77,7 +109,7 @@ fn a_failure_in_the_middle_leaves_nothing() {
         "    command: [a]\n    workingDir: relative\n",
     ] {
         let text = format!(
-            "{claim}{good}---\n{}",
+            "{CLAIM}{good}---\n{}",
             pod(&env, "two", "", &[("a", SLEEPS), ("b", bad)])
         );
         let done = play(&env, &["--service-container"], &text).done();
@@ -94,6 +126,32 @@ fn a_failure_in_the_middle_leaves_nothing() {
     let line = play(&env, &[], &text).fails(125);
     assert!(line.contains("web-make exited with code 1"), "{line}");
     assert_eq!(all(&env), "");
+}
+
+#[test]
+fn a_claim_whose_name_another_volume_begins_with_takes_nothing_of_that() {
+    let Some(env) = Env::new() else { return };
+    env.kelp(&["volume", "create", "data-more"]).succeeds();
+    let image = env.busybox();
+    let init = format!(
+        "  initContainers: [{{name: make, image: '{image}', imagePullPolicy: IfNotPresent, command: [sleep, '1000']}}]\n"
+    );
+    let text = format!("{CLAIM}{}", pod(&env, "web", &init, &[("one", SLEEPS)]));
+    thread::scope(|scope| {
+        let played = scope.spawn(|| play(&env, &[], &text).done());
+        wait_until("the init container runs", || {
+            env.kelp(&["ps", "-q", "--filter=name=web-make"]).succeeds() != ""
+        });
+        // The play has made it, and finds nothing of its name when it takes away what it has made.
+        env.kelp(&["volume", "rm", "data"]).succeeds();
+        env.kelp(&["kill", "web-make"]).succeeds();
+        let done = played.join().unwrap();
+        assert_eq!(done.code, 125, "{done:#?}");
+    });
+    assert_eq!(all(&env), "data-more\n");
+    down(&env, &["--force"], &text).succeeds();
+    assert_eq!(all(&env), "data-more\n");
+    env.kelp(&["volume", "rm", "data-more"]).succeeds();
 }
 
 #[test]

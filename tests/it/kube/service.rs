@@ -163,3 +163,26 @@ fn a_unit_that_is_stopped_gives_its_containers_their_time() {
     of_unit(&env, &["kube", "down", &file]).succeeds();
     assert_eq!(all(&env), "");
 }
+
+#[test]
+fn a_container_that_has_the_name_of_the_main_process_stays_unless_it_is_to_be_replaced() {
+    let Some(env) = Env::new() else { return };
+    let _socket = UnixDatagram::bind(env.path("notify")).unwrap();
+    let file = env.word("app.yaml");
+    fs::write(&file, pod(&env, "app", "", &[("a", SLEEPS)])).unwrap();
+    let sleeps = ["run", "-d", "--network=none", "--name=app-service"];
+    let image = env.busybox();
+    let id = env.kelp(&[&sleeps[..], &[&image, "sleep", "1000"]].concat());
+    let id = id.succeeds();
+    let words: Vec<_> = PLAY.iter().filter(|it| **it != "--replace").collect();
+    let words: Vec<_> = words.into_iter().copied().chain([&*file]).collect();
+    let line = of_unit(&env, &words).fails(125);
+    assert!(line.contains("app-service"), "{line}");
+    let state = ["inspect", "-f", "{{.Id}} {{.State.Status}}", "app-service"];
+    let running = format!("{} running\n", id.trim());
+    assert_eq!(env.kelp(&state).succeeds(), running);
+    of_unit(&env, &[PLAY, &[&file]].concat()).succeeds();
+    assert!(!env.kelp(&state).succeeds().contains(id.trim()));
+    of_unit(&env, &["kube", "down", &file]).succeeds();
+    assert_eq!(all(&env), "");
+}

@@ -69,6 +69,12 @@ fn check_targets(mounts: &[Mount]) -> Result<(), Error> {
                 "{target}: duplicate mount destination"
             )));
         }
+        if mount.overlay && mount.subpath.is_some() {
+            return Err(Error::invalid(format!(
+                "invalid mount on {target:?}: a place in the volume and O exclude each other: leave out one or the \
+                 other"
+            )));
+        }
         if let Source::Artifact(artifact) = &mount.source {
             if artifact.title.is_some() && artifact.digest.is_some() {
                 return Err(Error::invalid("a digest and a title exclude each other"));
@@ -135,6 +141,16 @@ mod tests {
             (
                 mounted(&["type=artifact,src=x,dst=/a,name=.."]),
                 Some("is no file's name"),
+            ),
+            (
+                CreateOptions {
+                    volumes: vec![Mount {
+                        subpath: Some("x".to_owned()),
+                        ..kelp_args::mount::volume("v:/a:O", "/").unwrap()
+                    }],
+                    ..usual()
+                },
+                Some("a place in the volume and O exclude each other"),
             ),
             (
                 CreateOptions {

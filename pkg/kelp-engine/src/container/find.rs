@@ -189,12 +189,8 @@ pub(crate) fn kill_remains(record: &Record, run: Option<&RunRecord>, time: Durat
 
 /// The init has a parent-death signal, which a program that changes its credentials loses. What was killed.
 fn kill_init(run: &RunRecord) -> Option<OwnedFd> {
-    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-    let pidfd = pidfd_open(Pid::from_raw(run.pid as i32)?, PidfdFlags::empty()).ok()?;
-    // Looked at after the pidfd was opened: the number can't change hands any more.
-    if record::start_time(run.pid) != Some(run.start_time) {
-        return None;
-    }
+    use rustix::process::{Signal, pidfd_send_signal};
+    let pidfd = run.open_init()?;
     let _ = pidfd_send_signal(&pidfd, Signal::KILL);
     Some(pidfd)
 }

@@ -6,8 +6,7 @@ use std::time::Duration;
 use kelp_args::RestartPolicy;
 use kelp_monitor::attach::Connection;
 use kelp_runtime::cgroup::Cgroup;
-use kelp_state::{ContainerId, Record, RunRecord, Status, liveness, record};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use kelp_state::{ContainerId, Record, RunRecord, Status, liveness};
 
 use crate::container::config::{Config, Notify};
 use crate::container::deaf::is_deaf;
@@ -299,12 +298,7 @@ impl Engine {
             )
         };
         let run = self.running(id.as_str())?;
-        let pid = Pid::from_raw(run.pid as i32).ok_or_else(not_running)?;
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| not_running())?;
-        // Looked at after the pidfd was opened: the number can't change hands any more.
-        if record::start_time(run.pid) != Some(run.start_time) {
-            return Err(not_running());
-        }
+        let pidfd = run.open_init().ok_or_else(not_running)?;
         Ok((run, pidfd))
     }
 }

@@ -11,6 +11,7 @@ mod find;
 pub mod list;
 mod member;
 pub(crate) mod pause;
+pub mod place;
 pub mod prune;
 pub mod remove;
 pub mod service;

@@ -1,15 +1,16 @@
 //! A pod with its volumes and containers, made in one go: all of it, or nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use kelp_state::file::Durability;
+use kelp_state::file::{self, Durability};
 use kelp_state::{ContainerId, name, record};
 
 use crate::container::CreateOptions;
+use crate::pod::place::{HostPlace, MadePlaces};
 use crate::pod::remove::RemovePod;
 use crate::pod::{Membership, PodOptions, Role, Said};
 use crate::volumes::VolumeRecord;
@@ -25,6 +26,8 @@ pub struct WholePod {
     pub options: PodOptions,
     /// Volumes that its containers name, and that go with it.
     pub volumes: Vec<PodVolume>,
+    /// Places of the host that its containers are given.
+    pub places: Vec<HostPlace>,
     /// Its containers.
     pub members: Vec<Member>,
 }
@@ -67,18 +70,30 @@ pub struct MadePod {
     pub id: ContainerId,
     /// Its containers, without the infra container, in the order of the request.
     pub members: Vec<ContainerId>,
+    /// What was made at places of the host; it stays, unless its maker finds that all of it has failed.
+    pub places: MadePlaces,
 }
 
 impl Engine {
     /// Makes a pod, its volumes and its containers. Images have to be here.
     pub fn create_whole_pod(&self, whole: WholePod) -> Result<MadePod, Error> {
         let id = self.create_pod(whole.options)?;
-        let made = self.fill_pod(&id, &whole.volumes, whole.members);
+        let mut places = MadePlaces::default();
+        let made = (whole
+            .places
+            .iter()
+            .try_for_each(|place| places.settle(place)))
+        .and_then(|()| self.fill_pod(&id, &whole.volumes, whole.members));
         match made {
-            Ok(members) => Ok(MadePod { id, members }),
+            Ok(members) => Ok(MadePod {
+                id,
+                members,
+                places,
+            }),
             Err(error) => {
                 // What is said is why it could not be made.
                 let _ = self.remove_pod(&id, &RemovePod::FORCE);
+                places.take_away();
                 Err(error)
             }
         }
@@ -108,8 +123,7 @@ impl Engine {
     fn make_pod_volume(&self, pod: &ContainerId, volume: &PodVolume) -> Result<(), Error> {
         name::validate(&volume.name)?;
         // What a killed command has left of a pod of the same name.
-        if let Ok(found) = self.find_volume(&volume.name)
-            && found.name == volume.name
+        if let Some(found) = self.volume_named(&volume.name)?
             && let Some(owner) = found.record.labels.get(POD_LABEL)
             && owner
                 .parse()
@@ -122,19 +136,14 @@ impl Engine {
             labels: BTreeMap::from(labels),
             ..VolumeRecord::default()
         };
-        if !self.make_volume(&volume.name, &record, Durability::Synced)? {
-            return Err(Error::conflict(format!(
-                "volume {} of the pod already exists: remove it first (kelp volume rm {})",
-                volume.name, volume.name
-            )));
+        let fill = |data: &Path| fill(data, volume.files.as_deref());
+        if self.make_filled_volume(&volume.name, &record, Durability::Synced, &fill)? {
+            return Ok(());
         }
-        let data = self.paths.volumes().join(&volume.name).join("_data");
-        let what = || format!("fill volume {}", volume.name);
-        match &volume.files {
-            None => fs::set_permissions(&data, Permissions::from_mode(0o777)),
-            Some(files) => files.iter().try_for_each(|file| write(&data, file)),
-        }
-        .map_err(Error::io(what()))
+        Err(Error::conflict(format!(
+            "volume {} of the pod already exists: remove it first (kelp volume rm {})",
+            volume.name, volume.name
+        )))
     }
 
     /// Removes the volumes that go with a pod, whose containers are gone.
@@ -149,8 +158,26 @@ impl Engine {
     }
 }
 
-fn write(data: &Path, file: &VolumeFile) -> std::io::Result<()> {
-    let path = data.join(&file.path);
+/// Puts what a volume begins with into its directory, and has it on disk.
+fn fill(data: &Path, files: Option<&[VolumeFile]>) -> io::Result<()> {
+    let mut directories = BTreeSet::from([data.to_owned()]);
+    match files {
+        None => fs::set_permissions(data, Permissions::from_mode(0o777))?,
+        Some(files) => {
+            for file in files {
+                let path = data.join(&file.path);
+                let above = path.ancestors().skip(1);
+                directories.extend(above.take_while(|it| *it != data).map(Path::to_owned));
+                write(&path, file)?;
+            }
+        }
+    }
+    directories
+        .iter()
+        .try_for_each(|directory| file::sync_directory(directory))
+}
+
+fn write(path: &Path, file: &VolumeFile) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         DirBuilder::new()
             .recursive(true)
@@ -163,8 +190,35 @@ fn write(data: &Path, file: &VolumeFile) -> std::io::Result<()> {
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(&path)?;
+        .open(path)?;
     written.write_all(&file.content)?;
     // Whatever the umask is.
-    fs::set_permissions(&path, Permissions::from_mode(file.mode))
+    written.set_permissions(Permissions::from_mode(file.mode))?;
+    written.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_a_volume_have_their_places_and_modes() {
+        let data = tempfile::tempdir().unwrap();
+        let data = data.path();
+        let file = |path: &str, mode| VolumeFile {
+            path: path.to_owned(),
+            mode,
+            content: path.as_bytes().to_vec(),
+        };
+        let files = [file("a/./b/c", 0o640), file("a/d", 0o400), file("e", 0)];
+        fill(data, Some(&files)).unwrap();
+        for file in &files {
+            let metadata = fs::metadata(data.join(&file.path)).unwrap();
+            assert_eq!(metadata.permissions().mode() & 0o7777, file.mode);
+            assert_eq!(metadata.len(), file.content.len() as u64, "{file:?}");
+        }
+        fill(data, None).unwrap();
+        let metadata = fs::metadata(data).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o7777, 0o777);
+    }
 }
