@@ -179,6 +179,7 @@ impl Engine {
         options.mounted_images = mounting.images;
         options.mounted_artifacts = mounting.artifacts;
         let anonymous_volumes = mounting.anonymous.clone();
+        let secrets = self.give_secrets(options, &record.data, map)?;
         let hostname = self.hostname(options, &record.id);
         let joined = self.joined_namespaces(options)?;
         let mut spec = spec::build(options, image, &record.data, &hostname, &joined, self.tell)?;
@@ -246,6 +247,7 @@ impl Engine {
         let labels = labels(options, image);
         Ok(Launch {
             spec,
+            secrets,
             rootfs,
             extras,
             runtime,
