@@ -1,6 +1,6 @@
 //! `kelp secret create`.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::os::unix::ffi::OsStringExt;
@@ -62,7 +62,7 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     // Before anything is waited for.
     options.check(&args.name)?;
     let value = if args.env {
-        variable(args.file)?
+        variable(&args.file)?
     } else {
         content(&args.file)?
     };
@@ -70,15 +70,18 @@ pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
     Ok(0)
 }
 
-fn variable(name: OsString) -> anyhow::Result<Vec<u8>> {
-    match std::env::var_os(&name) {
+fn variable(name: &OsStr) -> anyhow::Result<Vec<u8>> {
+    match std::env::var_os(name) {
         Some(value) if !value.is_empty() => Ok(value.into_vec()),
-        _ => bail!("there is no variable {name:?}, or it is empty: set it, or leave --env out"),
+        _ => bail!(
+            "there is no variable {}, or it is empty: set it, or leave --env out",
+            name.display()
+        ),
     }
 }
 
 /// At most one byte more than a value may have.
-fn content(file: &OsString) -> anyhow::Result<Vec<u8>> {
+fn content(file: &OsStr) -> anyhow::Result<Vec<u8>> {
     let limit = MAX_SIZE as u64 + 1;
     let mut value = Vec::new();
     if file == "-" || file == "/dev/stdin" {

@@ -51,6 +51,7 @@ impl Engine {
         log::check(&options)?;
         network::choose(&mut options)?;
         policy::check(&options.labels, &options.image)?;
+        self.check_secrets(&options)?;
         // Before the images' lock is had, which a removal needs too.
         self.replace(&options)?;
         let _range = self.settle_user_namespace(&mut options, &id)?;

@@ -45,6 +45,12 @@ pub struct SecretFile {
 }
 
 impl Engine {
+    /// Refuses secrets that are not there, before anything is made or removed.
+    pub(crate) fn check_secrets(&self, options: &CreateOptions) -> Result<(), Error> {
+        let mut asked = options.secrets.iter();
+        asked.try_for_each(|asked| self.find_secret(&asked.source).map(drop))
+    }
+
     /// Copies the secrets that are asked for: files to the record, whose list becomes part of the request; the
     /// variables, as `KEY=VALUE`.
     pub(crate) fn give_secrets(

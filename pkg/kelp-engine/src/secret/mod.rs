@@ -166,32 +166,32 @@ impl Engine {
                 None => Place::of(&self.paths, &self.find_secret(text)?.name),
             };
         }
-        self.remove_secret_at(&place)?
-            .map(|known| known.unwrap_or_else(|| text.to_owned()))
+        self.remove_secret_at(&place, text)?
             .ok_or_else(|| absent(text))
     }
 
     /// Removes every secret, damaged or not; for each its id, if that is known, or why it is still there.
     pub fn remove_secrets(&self) -> Vec<Result<String, Error>> {
         let places = Place::all(&self.paths);
-        let removed = places.iter().filter_map(|place| {
-            let removed = self.remove_secret_at(place).transpose()?;
-            Some(removed.map(|known| known.unwrap_or_else(|| place.key().to_owned())))
-        });
-        removed.collect()
+        let removed = places.iter();
+        removed
+            .filter_map(|place| self.remove_secret_at(place, place.key()).transpose())
+            .collect()
     }
 
-    /// Removes one; `None` if it is gone already.
-    fn remove_secret_at(&self, place: &Place) -> Result<Option<Option<String>>, Error> {
+    /// Removes one: its id, or what it was called by if that is not known; `None` if it is gone already.
+    fn remove_secret_at(&self, place: &Place, called: &str) -> Result<Option<String>, Error> {
         let writing = place.write()?;
         if !place.is_taken() {
             return Ok(None);
         }
         let known = place.read().ok().flatten();
         writing.remove()?;
-        let (id, name) = known.map(|secret| (secret.id, secret.name)).unzip();
-        let told = id.as_deref().unwrap_or_default();
-        self.note_secret("remove", told, name.as_deref().unwrap_or_default());
+        let (id, name) = match known {
+            Some(secret) => (secret.id, secret.name),
+            None => (called.to_owned(), called.to_owned()),
+        };
+        self.note_secret("remove", &id, &name);
         Ok(Some(id))
     }
 
