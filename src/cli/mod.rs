@@ -279,7 +279,7 @@ fn dispatch(
         Command::Rmi(args) => rmi::run(engine, args),
         Command::Save(args) => save::run(engine, args),
         Command::Search(args) => search::run(engine, &args),
-        Command::Secret(args) => secret::run(engine, args),
+        Command::Secret(args) => secret::run(engine, &args),
         Command::System(args) => system::run(engine, before, &args),
         Command::Tag(args) => tag::tag(engine, &args),
         Command::Untag(args) => tag::untag(engine, &args),

@@ -27,13 +27,13 @@ enum Command {
 }
 
 /// Runs the command of the group.
-pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
-    match args.command {
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
+    match &args.command {
         Command::Create(args) => secret_create::run(engine, args),
-        Command::Exists { secret } => exists(engine, &secret),
-        Command::Inspect(args) => secret_inspect::run(engine, &args),
-        Command::Ls(args) => secret_ls::run(engine, &args),
-        Command::Rm(args) => secret_rm::run(engine, &args),
+        Command::Exists { secret } => exists(engine, secret),
+        Command::Inspect(args) => secret_inspect::run(engine, args),
+        Command::Ls(args) => secret_ls::run(engine, args),
+        Command::Rm(args) => secret_rm::run(engine, args),
     }
 }
 

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Read};
 use std::os::unix::ffi::OsStringExt;
 
-use anyhow::{Context, bail};
-use kelp_engine::Engine;
+use anyhow::bail;
 use kelp_engine::secret::{MAX_SIZE, SecretOptions};
+use kelp_engine::{Engine, Error};
 
 use super::output;
 
@@ -40,7 +40,7 @@ pub struct Args {
 }
 
 /// Makes it and prints its id.
-pub fn run(engine: &Engine, args: Args) -> anyhow::Result<i32> {
+pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     if args.driver != "file" {
         bail!("there is no secret driver {:?}: use file", args.driver);
     }
@@ -93,14 +93,14 @@ fn content(file: &OsStr) -> anyhow::Result<Vec<u8>> {
             .lock()
             .take(limit)
             .read_to_end(&mut value)
-            .context("read standard input")?;
+            .map_err(Error::io("read standard input"))?;
     } else {
         let what = || format!("read {}", file.display());
-        let opened = File::open(file).with_context(what)?;
+        let opened = File::open(file).map_err(Error::io(what()))?;
         opened
             .take(limit)
             .read_to_end(&mut value)
-            .with_context(what)?;
+            .map_err(Error::io(what()))?;
     }
     Ok(value)
 }

@@ -127,14 +127,11 @@ impl Place {
     /// Keeps others from writing secrets.
     pub(super) fn write(&self) -> Result<Writing<'_>, Error> {
         let what = || format!("make {}", self.all.display());
-        let made = fs::DirBuilder::new().mode(0o700).create(&self.all);
-        match made {
-            Ok(()) => {
-                let data = self.all.parent().unwrap_or(&self.all);
-                file::sync_directory(data).map_err(Error::io(what()))?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(Error::io(what())(error)),
+        // On a full disk not even a directory that is there can be made.
+        if !self.all.is_dir() {
+            make_directory(&self.all).map_err(Error::io(what()))?;
+            let data = self.all.parent().unwrap_or(&self.all);
+            file::sync_directory(data).map_err(Error::io(what()))?;
         }
         let lock = record::lock_directory(&self.all, FlockOperation::LockExclusive)?;
         Ok(Writing {
@@ -165,13 +162,7 @@ impl Writing<'_> {
         let (own, what) = (&self.place.own, || {
             format!("write secret {:?}", secret.name)
         });
-        let made = fs::DirBuilder::new().mode(0o700).create(own);
-        match made {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::io(what())(error));
-            }
-            _ => {}
-        }
+        make_directory(own).map_err(Error::io(what()))?;
         let path = own.join(&secret.id);
         let written = write_value(&path, value, 0o600, DURABILITY)
             .map_err(Error::io(what()))
@@ -210,6 +201,14 @@ impl Writing<'_> {
             None => place.clear(&[]).and_then(|()| fs::remove_dir(&place.own)),
         };
         tidied.map_err(Error::io(format!("tidy {}", place.own.display())))
+    }
+}
+
+/// Makes a directory that only the user enters; it may be there.
+fn make_directory(path: &Path) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
 
