@@ -337,7 +337,18 @@ fn container_config(inspection: &Inspection, spec: &Value) -> Value {
         .command
         .strip_prefix(entrypoint.as_slice())
         .unwrap_or(&config.command);
+    let secrets = options.secret_files.iter().map(|secret| {
+        json!({
+            "Name": secret.name,
+            "ID": secret.id,
+            "Size": secret.size,
+            "UID": secret.uid,
+            "GID": secret.gid,
+            "Mode": secret.mode,
+        })
+    });
     json!({
+        "Secrets": secrets.collect::<Vec<_>>(),
         "Hostname": spec["hostname"].as_str().unwrap_or_default(),
         "Domainname": "",
         "User": user.unwrap_or_default(),

@@ -148,6 +148,7 @@ fn human(event: &Event, whole_ids: bool) -> String {
             line.push(')');
             line
         }
+        "secret" => format!("{head} {id}"),
         "image" if event.error.is_empty() => format!("{head} {id} {}", event.name),
         "image" => format!("{head} {id} {} {}", event.name, event.error),
         _ => format!("{head} {}", event.name).trim_end().to_owned(),

@@ -23,6 +23,9 @@ pub struct LoginArgs {
     /// Read the password from standard input
     #[arg(long)]
     password_stdin: bool,
+    /// Take the password from this secret, whose name is the user's unless --username says another
+    #[arg(long, value_name = "SECRET", conflicts_with_all = ["password", "password_stdin"])]
+    secret: Option<String>,
     /// Tell where the credentials are kept
     #[arg(short, long)]
     verbose: bool,
@@ -58,11 +61,13 @@ pub fn login(engine: &Engine, args: LoginArgs) -> anyhow::Result<i32> {
         }
         return Ok(0);
     }
-    let user = match args.username {
+    let secret = args.secret.as_deref();
+    let user = match args.username.or_else(|| secret.map(str::to_owned)) {
         Some(user) => user,
         None => ask("Username: ")?,
     };
-    let password = match args.password {
+    let secret = secret.map(|secret| password(engine, secret)).transpose()?;
+    let password = match args.password.or(secret) {
         Some(_) if args.password_stdin => {
             bail!("--password and --password-stdin exclude each other")
         }
@@ -76,6 +81,15 @@ pub fn login(engine: &Engine, args: LoginArgs) -> anyhow::Result<i32> {
     }
     output::line("Login Succeeded!")?;
     Ok(0)
+}
+
+/// The password that a secret has; a line's end behind it is none of it.
+fn password(engine: &Engine, secret: &str) -> anyhow::Result<String> {
+    let (_, value) = engine.secret_value(secret)?;
+    let Ok(text) = String::from_utf8(value) else {
+        bail!("secret {secret:?} is no UTF-8 text, and no password");
+    };
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// Forgets credentials.

@@ -98,6 +98,11 @@ mod run;
 mod runtime_flags;
 mod save;
 mod search;
+mod secret;
+mod secret_create;
+mod secret_inspect;
+mod secret_ls;
+mod secret_rm;
 mod selection;
 mod sign_flags;
 mod start;
@@ -177,6 +182,7 @@ enum Command {
     Rmi(rmi::Args),
     Save(save::Args),
     Search(search::Args),
+    Secret(secret::Args),
     System(system::Args),
     Tag(tag::TagArgs),
     Untag(tag::UntagArgs),
@@ -273,6 +279,7 @@ fn dispatch(
         Command::Rmi(args) => rmi::run(engine, args),
         Command::Save(args) => save::run(engine, args),
         Command::Search(args) => search::run(engine, &args),
+        Command::Secret(args) => secret::run(engine, &args),
         Command::System(args) => system::run(engine, before, &args),
         Command::Tag(args) => tag::tag(engine, &args),
         Command::Untag(args) => tag::untag(engine, &args),

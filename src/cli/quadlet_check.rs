@@ -204,10 +204,16 @@ mod tests {
                 Some("unsupported pull policy \"sometimes\""),
             ),
             (&["run"], &["--network", "front"], Some("front")),
+            (&["run"], &["--secret", "key"], None),
             (
                 &["run"],
-                &["--secret", "key"],
-                Some("--secret is not supported by kelp yet"),
+                &["--secret", "key,mode=9"],
+                Some("the mode is an octal number up to 0777"),
+            ),
+            (
+                &["run"],
+                &["--secret", "a", "--secret", "b,target=a"],
+                Some("/run/secrets/a: duplicate mount destination"),
             ),
             (&["run"], &["--platform", "linux/"], Some("linux/")),
             (

@@ -66,10 +66,6 @@ fn a_flag_that_is_none_is_named() {
             "--memory is not supported by kelp yet: a pod has no cgroup of its own; give the limit to its containers",
         ),
         (
-            &["create", "--secret=x", &image],
-            "--secret is not supported by kelp yet: there is no store of secrets; mount a file with --volume",
-        ),
-        (
             &["exec", "--no-session", "x", "ls"],
             "--no-session is not supported by kelp yet",
         ),

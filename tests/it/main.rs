@@ -71,6 +71,7 @@ mod run_process;
 mod run_streams;
 mod runtimes;
 mod search;
+mod secrets;
 mod security;
 mod show;
 mod siblings;

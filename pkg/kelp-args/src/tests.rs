@@ -72,6 +72,8 @@ const PIECES: &[&str] = &[
     "k",
     "KiB",
     "label",
+    ",target=",
+    ",type=env",
     "mask",
     "max-size=",
     "[::1]",
@@ -118,6 +120,7 @@ fn no_text_makes_a_parser_panic_and_errors_are_one_line() {
         check::<LogOption>(&text);
         check::<PullPolicy>(&text);
         check::<RestartPolicy>(&text);
+        check::<Secret>(&text);
         check::<SecurityOption>(&text);
         check::<Signal>(&text);
         check::<StopTimeout>(&text);

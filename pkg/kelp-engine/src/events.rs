@@ -67,6 +67,11 @@ impl Engine {
         append(&self.paths, &Event::now("volume", action, "", name));
     }
 
+    /// Notes that something happened to a secret.
+    pub(crate) fn note_secret(&self, action: &str, id: &str, name: &str) {
+        append(&self.paths, &Event::now("secret", action, id, name));
+    }
+
     /// Gives events to `each`, the oldest first. One whose reader went away (`EPIPE`) ends it without
     /// an error.
     pub fn read_events(

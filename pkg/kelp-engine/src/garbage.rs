@@ -32,6 +32,7 @@ impl Engine {
             }
         }
         self.forget_half_made_pods();
+        self.forget_half_made_secrets();
         name::forget_stale(&self.paths);
         for id in names_in(&self.paths.runtime.join("c")) {
             let Ok(id) = id.parse() else { continue };

@@ -255,19 +255,61 @@ impl Engine {
             .host_uid(0)
             .zip(ids.host_gid(0))
             .ok_or_else(|| Error::invalid(NO_ROOT))?;
-        let words = [root.0.to_string(), root.1.to_string()];
-        let paths: Vec<_> = own.iter().map(|path| path.to_string_lossy()).collect();
-        let mut role = vec!["own", &words[0], &words[1]];
-        role.extend(paths.iter().map(AsRef::as_ref));
-        let userns = self.user_namespace(usual)?;
-        let exit = internal::run_role(&role, &userns)?;
-        if exit.code() == 0 {
+        if self.give(usual, root, own)? {
             return Ok(());
         }
         Err(Error::new(
             crate::Kind::Failed,
             "the container's directories and files could not be given to its root",
         ))
+    }
+
+    /// Gives what the user has made to ids of a container, which have to be among those of its map.
+    pub(crate) fn give_to_ids(
+        &self,
+        map: &IdMap,
+        (uid, gid): (u32, u32),
+        paths: &[PathBuf],
+    ) -> Result<(), Error> {
+        let missing = |what: &str, id: u32, file: &str| {
+            Error::invalid(format!(
+                "the container has no {what} {id}: choose one of its id map, or give this user more ids \
+                 in {file}"
+            ))
+        };
+        let host = (
+            map.host_uid(uid)
+                .ok_or_else(|| missing("user", uid, "/etc/subuid"))?,
+            map.host_gid(gid)
+                .ok_or_else(|| missing("group", gid, "/etc/subgid"))?,
+        );
+        if host == own::ids() {
+            return Ok(());
+        }
+        let (usual, ids) = translation(map)?;
+        let inside = match ids {
+            None => Some((uid, gid)),
+            Some(ids) => ids.host_uid(uid).zip(ids.host_gid(gid)),
+        };
+        if let Some(inside) = inside
+            && self.give(usual, inside, paths)?
+        {
+            return Ok(());
+        }
+        Err(Error::new(
+            crate::Kind::Failed,
+            format!("the container's files could not be given to {uid}:{gid}"),
+        ))
+    }
+
+    /// Gives files to ids of the usual map; whether all of them could be.
+    fn give(&self, usual: IdMap, (uid, gid): (u32, u32), own: &[PathBuf]) -> Result<bool, Error> {
+        let words = [uid.to_string(), gid.to_string()];
+        let paths: Vec<_> = own.iter().map(|path| path.to_string_lossy()).collect();
+        let mut role = vec!["own", &words[0], &words[1]];
+        role.extend(paths.iter().map(AsRef::as_ref));
+        let userns = self.user_namespace(usual)?;
+        Ok(internal::run_role(&role, &userns)?.code() == 0)
     }
 
     /// A user namespace with this map: the process's own, that of a live container, or a new one.

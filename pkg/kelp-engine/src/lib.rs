@@ -29,6 +29,7 @@ pub mod pod;
 mod relay;
 mod reset;
 pub mod runtime;
+pub mod secret;
 mod space;
 pub mod spec;
 pub mod storage;

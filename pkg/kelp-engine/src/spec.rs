@@ -17,7 +17,7 @@ use kelp_network::Mode;
 
 use crate::container::config::{CreateOptions, Namespace};
 use crate::container::environment::environment;
-use crate::container::system;
+use crate::container::{secrets, system};
 use crate::pod::Shared;
 
 /// Namespaces that are joined, and their files.
@@ -486,15 +486,15 @@ fn mounts(options: &CreateOptions, record: &Path) -> Vec<Mount> {
     }
     list.extend(system::file_systems(options, &list));
     list.extend(own_files(options, record));
+    let mut asked = options.mounts.clone();
+    asked.extend(secrets::mounts(options, record));
     // A request for a place that is already there replaces it.
     list.retain(|own| {
-        !options
-            .mounts
+        !asked
             .iter()
             .any(|asked| asked.destination() == own.destination())
     });
     // A mount on a directory comes before one inside of it.
-    let mut asked = options.mounts.clone();
     asked.sort_by_key(|mount| mount.destination().components().count());
     list.extend(asked);
     if system::is_one(options) {

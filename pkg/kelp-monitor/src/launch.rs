@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use kelp_runtime::foreign::Foreign;
 use kelp_runtime::plan::{Extras, Rootfs};
 use kelp_runtime::resources::Setting;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::health::HealthConfig;
@@ -20,6 +20,10 @@ use crate::service::Service;
 pub struct Launch {
     /// The container's specification.
     pub spec: Spec,
+    /// Variables of its program that are secrets, `KEY=VALUE`: others are shown the specification, so they
+    /// are not in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<String>,
     /// What its root is made of.
     pub rootfs: Rootfs,
     /// What the specification can't say.
@@ -85,6 +89,39 @@ pub struct Launch {
     pub serves: bool,
     /// Anonymous volumes that are removed with a `--rm` container.
     pub anonymous_volumes: Vec<PathBuf>,
+}
+
+impl Launch {
+    /// The program with all of its variables.
+    pub fn process(&self) -> Process {
+        let mut process = self.spec.process().clone().unwrap_or_default();
+        self.add_secrets(&mut process);
+        process
+    }
+
+    /// The specification with all of the program's variables; `resolved` is what takes its place already.
+    pub(crate) fn with_secrets(&self, resolved: Option<Spec>) -> Option<Spec> {
+        if self.secrets.is_empty() {
+            return resolved;
+        }
+        let mut spec = resolved.unwrap_or_else(|| self.spec.clone());
+        if let Some(process) = spec.process_mut() {
+            self.add_secrets(process);
+        }
+        Some(spec)
+    }
+
+    fn add_secrets(&self, process: &mut Process) {
+        if self.secrets.is_empty() {
+            return;
+        }
+        let key = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+        let names: Vec<_> = self.secrets.iter().map(|secret| key(secret)).collect();
+        let mut env = process.env().clone().unwrap_or_default();
+        env.retain(|entry| !names.contains(&key(entry)));
+        env.extend_from_slice(&self.secrets);
+        process.set_env(Some(env));
+    }
 }
 
 /// What cgroup a container gets.

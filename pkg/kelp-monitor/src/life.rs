@@ -224,7 +224,8 @@ impl Life<'_> {
             self.place = choice.finish(record, &launch, self.paths.session())?;
         }
         let joined = joined::resolve(self.paths, &launch.spec)?;
-        let spec = joined.as_ref().unwrap_or(&launch.spec);
+        let changed = launch.with_secrets(joined);
+        let spec = changed.as_ref().unwrap_or(&launch.spec);
         let ready = prepare(self, &launch, spec, starter)?;
         Ok(Prepared { ready, launch })
     }

@@ -76,6 +76,11 @@ impl Paths {
         self.data.join("names")
     }
 
+    /// The directory of the secrets.
+    pub fn secrets(&self) -> PathBuf {
+        self.data.join("secrets")
+    }
+
     /// The directory of the volumes.
     pub fn volumes(&self) -> PathBuf {
         self.data.join("volumes")

@@ -266,10 +266,7 @@ pub fn making(directory: &Path) -> Result<Option<OwnedFd>, Error> {
 }
 
 /// Locks a directory (flock(2)), for as long as what is returned is open; `None` if that would have to be waited for.
-pub(crate) fn lock_directory(
-    directory: &Path,
-    how: FlockOperation,
-) -> Result<Option<OwnedFd>, Error> {
+pub fn lock_directory(directory: &Path, how: FlockOperation) -> Result<Option<OwnedFd>, Error> {
     let lock = || {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let lock = rustix::fs::open(directory, flags, Mode::empty())?;

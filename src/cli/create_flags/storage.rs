@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use kelp_args::mount::{Mount, Source};
-use kelp_args::{Device, VolumesFrom, mount, size};
+use kelp_args::{Device, Secret, VolumesFrom, mount, size};
 use kelp_engine::container::CreateOptions;
 use kelp_engine::container::config::ImageVolumes;
 use kelp_engine::devices;
@@ -27,6 +27,10 @@ pub struct StorageFlags {
     /// Mount the volumes of another container: CONTAINER[:ro|rw]
     #[arg(long, value_name = "CONTAINER")]
     volumes_from: Vec<VolumesFrom>,
+    /// Give a secret, as a file in /run/secrets or as a variable:
+    /// NAME[,type=mount|env][,target=TARGET][,uid=ID][,gid=ID][,mode=MODE]
+    #[arg(long, value_name = "SECRET")]
+    secret: Vec<Secret>,
     /// Directories inside where /etc/hosts and its like are mounted as well
     #[arg(long, value_name = "DIR", value_delimiter = ',')]
     chrootdirs: Vec<PathBuf>,
@@ -59,6 +63,7 @@ impl StorageFlags {
             add_device(options, device)?;
         }
         options.volumes_from.clone_from(&self.volumes_from);
+        options.secrets.clone_from(&self.secret);
         if let Some(path) = self.chrootdirs.iter().find(|path| !path.is_absolute()) {
             bail!("--chrootdirs {}: the path must be absolute", path.display());
         }

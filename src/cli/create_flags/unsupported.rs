@@ -22,10 +22,6 @@ const CREATE: &[(&str, &str)] = &[
     ("--network-alias", ADDRESS),
     ("--oom-kill-disable", V2),
     ("--rdt-class", "only root may set Intel's RDT up"),
-    (
-        "--secret",
-        "there is no store of secrets; mount a file with --volume",
-    ),
     ("--subgidname", "use --gidmap, or --userns=keep-id"),
     ("--subuidname", "use --uidmap, or --userns=keep-id"),
 ];
@@ -83,13 +79,10 @@ const PULL: &[(&str, &str)] = &[("--decryption-key", "encrypted images can't be 
 const IMAGES: &[(&str, &str)] = &[("--history", "names that an image had are not remembered")];
 
 /// Of login and logout.
-const LOGIN: &[(&str, &str)] = &[
-    (
-        "--compat-auth-file",
-        "use --authfile, whose format is docker's",
-    ),
-    ("--secret", "there is no store of secrets"),
-];
+const LOGIN: &[(&str, &str)] = &[(
+    "--compat-auth-file",
+    "use --authfile, whose format is docker's",
+)];
 
 /// Of unshare.
 const UNSHARE: &[(&str, &str)] = &[("--rootless-netns", "no network is shared by containers")];
@@ -147,7 +140,6 @@ const COMMANDS: &[(&str, &[&str])] = &[
         "kelp",
         &[
             "build", "buildx", "compose", "farm", "generate", "init", "machine", "network",
-            "secret",
         ],
     ),
     (
@@ -284,8 +276,8 @@ mod tests {
             }
         }
         assert_eq!(
-            missing_command("kelp", "secret", None).unwrap(),
-            "secret is not supported by kelp yet"
+            missing_command("kelp", "network", None).unwrap(),
+            "network is not supported by kelp yet"
         );
         assert_eq!(
             missing_command("kelp pod", "clone", None).unwrap(),

@@ -219,10 +219,6 @@ fn what_other_commands_lack_is_named() {
             "--history is not supported by kelp yet: names that an image had are not remembered",
         ),
         (
-            &["login", "--secret=s"],
-            "--secret is not supported by kelp yet: there is no store of secrets",
-        ),
-        (
             &["unshare", "--rootless-netns", "true"],
             "--rootless-netns is not supported by kelp yet: no network is shared by containers",
         ),

@@ -252,6 +252,19 @@ fn removals_of_volumes_find_the_disk_full_at_every_call() {
     bench.succeeds(&["rm", "-v", "made"]);
 }
 
+#[test]
+fn removals_of_secrets_find_the_disk_full_at_every_call() {
+    let Some(bench) = Bench::new() else { return };
+    let file = bench.env.word("h/value");
+    fs::write(&file, "of a secret").unwrap();
+    for name in ["one", "other"] {
+        bench.succeeds(&["secret", "create", name, &file]);
+    }
+    each_step_of_removal(&bench, &["secret", "rm", "one"]);
+    each_step_of_removal(&bench, &["secret", "rm", "--all"]);
+    bench.succeeds(&["secret", "rm", "--all"]);
+}
+
 /// Where there is no space for another name, a volume is deleted by its own, after it was closed.
 #[test]
 fn a_removal_of_a_volume_that_was_killed_on_a_full_disk_is_finished_by_a_prune() {

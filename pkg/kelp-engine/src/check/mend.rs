@@ -52,6 +52,10 @@ impl Engine {
                         lost_artifacts.push(manifest.clone());
                     }
                 }
+                Damage::Secret { name, .. } => say(&format!(
+                    "Secret {name:?} can't be repaired: make it anew with kelp secret create --replace, or \
+                     remove it: kelp secret rm"
+                )),
                 Damage::Name(name) => {
                     store.forget_name(name)?;
                     say(&format!("Removed name {}", name.name));

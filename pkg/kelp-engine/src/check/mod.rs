@@ -76,6 +76,11 @@ enum Damage {
         id: ContainerId,
         what: String,
     },
+    Secret {
+        /// Its name, or where it is if that is not known.
+        name: String,
+        what: String,
+    },
     Unreferenced(Unreferenced),
 }
 
@@ -105,6 +110,7 @@ impl fmt::Display for Damage {
             Self::Container { id, what } => {
                 write!(formatter, "Damaged container {}: {what}", id.short())
             }
+            Self::Secret { name, what } => write!(formatter, "Damaged secret {name:?}: {what}"),
             Self::Unreferenced(Unreferenced::Blob(digest)) => {
                 write!(formatter, "Unreferenced blob {digest}")
             }

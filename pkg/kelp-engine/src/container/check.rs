@@ -11,7 +11,7 @@ use crate::auto_update::policy;
 use crate::container::config::{CreateOptions, Namespace};
 use crate::container::copy::clean;
 use crate::container::system::Systemd;
-use crate::container::{limits, log, system};
+use crate::container::{limits, log, secrets, system};
 use crate::{Error, spec};
 
 impl CreateOptions {
@@ -36,6 +36,7 @@ impl CreateOptions {
     /// The part of it that no later step of a creation looks at.
     pub(crate) fn check_words(&self) -> Result<(), Error> {
         check_targets(&self.volumes)?;
+        secrets::check(self)?;
         if self.hostname.is_some() && self.namespaces.uts != Namespace::Private {
             return Err(Error::invalid(
                 "cannot set a hostname when the UTS namespace is not the container's own: leave \

@@ -12,6 +12,7 @@ pub use kelp_monitor::notify::Notify;
 pub use crate::container::health::{HealthConfig, HealthOptions};
 pub use crate::container::limits::Limits;
 pub use crate::container::requires::Requirement;
+pub use crate::container::secrets::SecretFile;
 pub use crate::container::system::Systemd;
 use crate::pod::Membership;
 use kelp_network::{Mode, PublishedPort};
@@ -124,6 +125,12 @@ pub struct CreateOptions {
     /// Containers whose volumes are mounted as well; part of [`CreateOptions::mounts`] too.
     #[serde(skip)]
     pub volumes_from: Vec<kelp_args::VolumesFrom>,
+    /// Secrets that are asked for: files are [`CreateOptions::secret_files`] once the container is made, and
+    /// variables are nowhere in here.
+    #[serde(skip)]
+    pub secrets: Vec<kelp_args::Secret>,
+    /// Secrets that it has as files.
+    pub secret_files: Vec<SecretFile>,
     /// What is mounted where the image says that there are volumes.
     pub image_volumes: ImageVolumes,
     /// The same, as the specification has them.

@@ -51,6 +51,7 @@ impl Engine {
         log::check(&options)?;
         network::choose(&mut options)?;
         policy::check(&options.labels, &options.image)?;
+        self.check_secrets(&options)?;
         // Before the images' lock is had, which a removal needs too.
         self.replace(&options)?;
         let _range = self.settle_user_namespace(&mut options, &id)?;
@@ -170,6 +171,7 @@ impl Engine {
         options.mounted_images = mounting.images;
         options.mounted_artifacts = mounting.artifacts;
         let anonymous_volumes = mounting.anonymous.clone();
+        let secrets = self.give_secrets(options, &record.data, map)?;
         let hostname = self.hostname(options, &record.id);
         let joined = self.joined_namespaces(options)?;
         let mut spec = spec::build(options, image, &record.data, &hostname, &joined, self.tell)?;
@@ -237,6 +239,7 @@ impl Engine {
         let labels = labels(options, image);
         Ok(Launch {
             spec,
+            secrets,
             rootfs,
             extras,
             runtime,

@@ -220,7 +220,7 @@ impl Engine {
         let record = Record::new(&self.paths, id.clone());
         let mut launch: Launch = file::read_json(&record.data.join("launch.json"))?
             .ok_or_else(|| Error::new(Kind::NotFound, format!("no such container: {id}")))?;
-        let mut process = launch.spec.process().clone().unwrap_or_default();
+        let mut process = launch.process();
         process.set_terminal(Some(options.streams.tty));
         process.set_args(Some(options.command.clone()));
         if let Some(workdir) = &options.workdir {

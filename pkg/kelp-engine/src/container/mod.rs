@@ -31,6 +31,7 @@ pub mod remove;
 pub mod rename;
 pub mod requires;
 pub mod restart;
+pub mod secrets;
 mod select;
 pub mod signal;
 pub mod start;

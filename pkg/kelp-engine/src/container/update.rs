@@ -140,6 +140,14 @@ impl Documents {
             let env = process.env().clone().unwrap_or_default();
             let env = environment::changed(&env, &request.env, &request.unset_env);
             process.set_env(Some(env));
+            // What is said of a variable by name counts, also where that was a secret.
+            let said = request.env.iter().chain(&request.unset_env);
+            let said: Vec<_> = said.filter_map(|entry| entry.split('=').next()).collect();
+            let is_kept = |secret: &String| {
+                let name = secret.split('=').next();
+                name.is_some_and(|name| !said.contains(&name))
+            };
+            self.launch.secrets.retain(is_kept);
         }
         Ok(settings)
     }

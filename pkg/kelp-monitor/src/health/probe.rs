@@ -540,7 +540,7 @@ impl<'a> Planned<'a> {
     }
 
     fn process(&self, launch: &Launch) -> Process {
-        let mut process = launch.spec.process().clone().unwrap_or_default();
+        let mut process = launch.process();
         process.set_terminal(Some(false));
         process.set_args(Some(self.check.command()));
         // Its file is the host's root's, for who is not dumpable.
