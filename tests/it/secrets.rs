@@ -494,10 +494,8 @@ fn a_target_that_is_a_link_stays_in_the_container() {
     assert_eq!(names(&own), ["0"]);
     said(&env, &["rm", "box"]);
     // And a value is not read through a link that is in its place.
-    let secret = store(&env).into_iter().map(|(path, _)| path);
-    let value = secret
-        .filter(|path| path.is_file() && path.extension().is_none())
-        .next_back();
+    let mut secret = store(&env).into_iter().map(|(path, _)| path);
+    let value = secret.rfind(|path| path.is_file() && path.extension().is_none());
     let value = value.unwrap();
     fs::remove_file(&value).unwrap();
     symlink(&victim, &value).unwrap();
