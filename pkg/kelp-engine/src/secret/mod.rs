@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use kelp_image::Digest;
-use kelp_state::file::Durability;
 use serde::{Deserialize, Serialize};
 
 use crate::{Engine, Error, Kind};
@@ -221,9 +220,6 @@ impl Engine {
         self.paths.secrets()
     }
 }
-
-/// How a secret's record and a container's copy of it are written.
-pub(crate) const DURABILITY: Durability = Durability::Synced;
 
 fn absent(text: &str) -> Error {
     Error::new(

@@ -16,7 +16,7 @@ use kelp_state::file::{self, Durability};
 use kelp_state::{Paths, record};
 use rustix::fs::{FlockOperation, OFlags};
 
-use super::{DURABILITY, ID_DIGITS, MAX_SIZE, Secret};
+use super::{ID_DIGITS, MAX_SIZE, Secret};
 use crate::{Error, Kind};
 
 /// The record's file.
@@ -164,10 +164,10 @@ impl Writing<'_> {
         });
         make_directory(own).map_err(Error::io(what()))?;
         let path = own.join(&secret.id);
-        let written = write_value(&path, value, 0o600, DURABILITY)
+        let written = write_value(&path, value, 0o600, Durability::Synced)
             .map_err(Error::io(what()))
             .and_then(|()| {
-                file::write_json(&own.join(RECORD), secret, DURABILITY).map_err(Error::from)
+                file::write_json(&own.join(RECORD), secret, Durability::Synced).map_err(Error::from)
             })
             .and_then(|()| file::sync_directory(&self.place.all).map_err(Error::io(what())));
         if written.is_err() {
