@@ -115,6 +115,10 @@ const SERVES: &str = r#"sh -c "trap 'exit 0' TERM; echo serving; while :; do sle
 fn an_image_a_volume_and_a_container_become_a_service() {
     let Some(env) = Env::of_session() else { return };
     let image = env.busybox();
+    fs::write(env.path("value"), "of a secret").unwrap();
+    let value = env.path("value");
+    let secret = ["secret", "create", "kelptest", value.to_str().unwrap()];
+    env.kelp(&secret).succeeds();
     let units = Units::install(
         &env,
         &[
@@ -128,6 +132,7 @@ fn an_image_a_volume_and_a_container_become_a_service() {
                 format!(
                     "[Container]\nImage=kelptest.image\nContainerName=kelpweb\nNetwork=none\n\
                      Volume=kelptest.volume:/data\nNotify=healthy\nHealthCmd=[ -e /data ]\nHealthInterval=1s\n\
+                     Secret=kelptest\nSecret=kelptest,type=env,target=KEY\n\
                      Exec={SERVES}\n[Service]\nMemoryMax=64M\nTasksMax=30\n"
                 ),
             ),
@@ -152,6 +157,15 @@ fn an_image_a_volume_and_a_container_become_a_service() {
             .any(|line| line == "serving")
     });
     assert_eq!(env.kelp(&["logs", "kelpweb"]).succeeds(), "serving\n");
+    let secrets = [
+        "exec",
+        "kelpweb",
+        "sh",
+        "-c",
+        "cat /run/secrets/kelptest; echo \" $KEY\"",
+    ];
+    let secrets = env.kelp(&secrets).succeeds();
+    assert_eq!(secrets, "of a secret of a secret\n");
     // From a login's session only systemd brings a process there.
     let inside = env.kelp(&["exec", "kelpweb", "cat", "/proc/self/cgroup"]);
     let inside = inside.succeeds();
@@ -178,6 +192,7 @@ fn an_image_a_volume_and_a_container_become_a_service() {
     drop(units);
     assert_eq!(property("kelpweb.service", "LoadState"), "not-found");
     env.kelp(&["volume", "rm", "systemd-kelptest"]).succeeds();
+    env.kelp(&["secret", "rm", "kelptest"]).succeeds();
 }
 
 #[test]
