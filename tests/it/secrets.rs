@@ -555,7 +555,7 @@ fn what_no_container_can_have_is_refused_before_anything_is_done() {
             "secret \"null\" has a null byte and can't be a variable: use type=mount",
         ),
         (
-            &["--secret=latin,type=env"],
+            &["--replace", "--name=box", "--secret=latin,type=env"],
             "secret \"latin\" is no UTF-8 text and can't be a variable: use type=mount",
         ),
         (

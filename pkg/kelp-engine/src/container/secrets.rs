@@ -45,10 +45,15 @@ pub struct SecretFile {
 }
 
 impl Engine {
-    /// Refuses secrets that are not there, before anything is made or removed.
+    /// Refuses secrets that can't be had, before anything is made or removed.
     pub(crate) fn check_secrets(&self, options: &CreateOptions) -> Result<(), Error> {
-        let mut asked = options.secrets.iter();
-        asked.try_for_each(|asked| self.find_secret(&asked.source).map(drop))
+        for asked in &options.secrets {
+            let (secret, value) = self.secret_value(&asked.source)?;
+            if asked.kind == SecretKind::Variable {
+                variable(asked, &secret, value)?;
+            }
+        }
+        Ok(())
     }
 
     /// Copies the secrets that are asked for: files to the record, whose list becomes part of the request; the
