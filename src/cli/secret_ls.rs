@@ -34,7 +34,7 @@ const HEADERS: &[(&str, &str)] = &[("CreatedAt", "CREATED"), ("UpdatedAt", "UPDA
 /// Prints the list.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
     let filters = Filters::parse(&args.filter, KEYS)?;
-    let mut secrets = engine.secrets();
+    let mut secrets = engine.secrets()?;
     secrets.retain(|secret| {
         filters.matches(|key, _| match key {
             "name" => Field::Text(&secret.name),

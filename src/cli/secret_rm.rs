@@ -20,11 +20,13 @@ pub struct Args {
 
 /// Removes each and prints its id; what could not be removed is told of, and keeps no other.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
-    if args.all != args.secrets.is_empty() {
-        bail!("say which secrets, or --all, and not both");
+    match (args.all, args.secrets.is_empty()) {
+        (true, false) => bail!("no arguments are needed with --all"),
+        (false, true) => bail!("you must provide at least one name or id, or --all"),
+        _ => {}
     }
     let removed = if args.all {
-        engine.remove_secrets()
+        engine.remove_secrets()?
     } else {
         let names = args.secrets.iter();
         names.map(|name| engine.remove_secret(name)).collect()

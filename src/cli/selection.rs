@@ -164,7 +164,13 @@ impl Chosen {
                 Err(error) => errors.push(error),
             }
         });
-        printed.map(|()| errors)
+        match printed {
+            Ok(()) => Ok(errors),
+            Err(failure) => {
+                report(engine, errors);
+                Err(failure)
+            }
+        }
     }
 }
 

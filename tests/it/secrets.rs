@@ -137,9 +137,12 @@ fn secrets_are_made_listed_shown_and_removed() {
     let line = env.kelp(&["secret", "rm", "none", "a b"]).fails(125);
     assert_eq!(
         line,
-        "Error: no such secret: \"none\": make it with kelp secret create NAME FILE"
+        "Error: no such secret: \"none\": kelp secret ls shows those that are here, kelp secret create makes one"
     );
     assert_eq!(said(&env, &["secret", "rm", "-i", "a b"]), "");
+    // What it is called on the disk is a name of one that is damaged alone.
+    let place = names(&env.path("d/kelp/secrets")).remove(0);
+    env.kelp(&["secret", "rm", &place]).fails(125);
     assert_eq!(said(&env, &["secret", "rm", "--all"]), format!("{again}\n"));
     assert_eq!(store(&env).len(), 1);
 }
@@ -153,7 +156,11 @@ fn what_is_no_secret_is_refused_in_a_line() {
     let create = ["secret", "create", "whole", "-"];
     env.kelp(&create).input(&whole).succeeds();
     for (words, input, expected) in [
-        (&["none", "-"][..], &b""[..], size),
+        (
+            &["none", "-"][..],
+            &b""[..],
+            "a secret's value has 1 to 512000 bytes: this one is empty",
+        ),
         (&["none", "-"], &[&whole[..], b"x"].concat(), size),
         (
             &["key", "-"],
@@ -200,7 +207,7 @@ fn what_is_no_secret_is_refused_in_a_line() {
     }
     assert_eq!(
         env.kelp(&["secret", "rm"]).fails(125),
-        "Error: say which secrets, or --all, and not both"
+        "Error: you must provide at least one name or id, or --all"
     );
     assert_eq!(
         said(&env, &["secret", "ls", "--format={{.Name}}"]),
@@ -516,7 +523,7 @@ fn what_no_container_can_have_is_refused_before_anything_is_done() {
     }
     let image = env.busybox();
     said(&env, &["create", "--name=box", &image, "true"]);
-    let missing = "no such secret: \"none\": make it with kelp secret create NAME FILE";
+    let missing = "no such secret: \"none\": kelp secret ls shows those that are here, kelp secret create makes one";
     for (flags, expected) in [
         (&["--secret=none"][..], missing),
         (&["--secret=none,type=env"], missing),
@@ -734,8 +741,19 @@ fn damage_is_of_one_secret_alone() {
         done.stdout,
         "Damaged secret \"bad\": its value is not there\n"
     );
+    // That none can be seen is not that there is none.
+    let all = env.path("d/kelp/secrets");
+    let open = fs::metadata(&all).unwrap().permissions();
+    fs::set_permissions(&all, PermissionsExt::from_mode(0o000)).unwrap();
+    for words in [&["secret", "ls"][..], &["secret", "rm", "-a"]] {
+        let line = env.kelp(words).fails(125);
+        assert!(line.ends_with("secrets: permission denied"), "{line}");
+    }
+    let done = env.kelp(&["system", "check"]).done();
+    assert!(done.stdout.starts_with("Damaged secret "), "{done:#?}");
+    fs::set_permissions(&all, open).unwrap();
     said(&env, &["system", "reset", "-f"]);
-    assert!(!env.path("d/kelp/secrets").exists());
+    assert!(!all.exists());
     assert_eq!(said(&env, &["secret", "ls", "-n"]), "");
 }
 

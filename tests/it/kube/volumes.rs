@@ -121,3 +121,25 @@ fn places_are_made_with_the_pod_and_go_again_with_a_play_that_fails() {
     down(&env, &[], &good).succeeds();
     assert_eq!(all(&env), "");
 }
+
+#[test]
+fn a_volume_that_others_use_is_theirs_once_its_pod_is_gone() {
+    let Some(env) = Env::new() else { return };
+    let spec = "  volumes: [{name: v, emptyDir: {}}]\n";
+    let fields = format!("{SLEEPS}    volumeMounts: [{{name: v, mountPath: /v}}]\n");
+    let text = pod(&env, "web", spec, &[("one", &fields)]);
+    play(&env, &[], &text).succeeds();
+    env.waiting("other", &["--network=none", "-v", "web-v:/z"]);
+    exec(&env, "other", "echo theirs >/z/file");
+    down(&env, &[], &text).succeeds();
+    env.kelp(&["rm", "-f", "-t0", "other"]).succeeds();
+    // Nobody takes it for what a killed play has left.
+    let line = play(&env, &[], &text).fails(125);
+    assert!(
+        line.contains("volume web-v of the pod already exists"),
+        "{line}"
+    );
+    assert_eq!(env.shell(&["-v", "web-v:/z"], "cat /z/file"), "theirs\n");
+    env.kelp(&["volume", "rm", "web-v"]).succeeds();
+    assert_eq!(all(&env), "");
+}

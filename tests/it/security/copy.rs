@@ -163,3 +163,30 @@ fn an_archive_stays_below_its_target() {
     let (code, text) = run(&env, &[], &image, "echo fine");
     assert_eq!((code, text.as_str()), (0, "fine\n"));
 }
+
+/// What is mounted over a name stays so: an unlink from outside would take it away, and a commit would have the copy.
+#[test]
+fn what_is_mounted_in_a_container_is_not_replaced() {
+    let Some(env) = Env::new() else { return };
+    let create = ["secret", "create", "key", "-"];
+    env.kelp(&create).input(b"of a secret").succeeds();
+    fs::write(env.path("h/file"), "of a file").unwrap();
+    fs::write(env.path("h/new"), "new").unwrap();
+    let from = env.word("h/new");
+    let volume = format!("{}:/x/file", env.word("h/file"));
+    env.waiting("runs", &["--network=none", "--secret=key", "-v", &volume]);
+    for (path, content) in [
+        ("/run/secrets/key", "of a secret"),
+        ("/x/file", "of a file"),
+    ] {
+        let line = env.kelp(&["cp", &from, &format!("runs:{path}")]).fails(125);
+        assert!(line.contains("device or resource busy"), "{line}");
+        let read = ["exec", "runs", "cat", path, "/proc/mounts"];
+        let read = env.kelp(&read).succeeds();
+        assert!(read.starts_with(content), "{read}");
+        assert!(read.contains(&format!(" {path} ")), "{read}");
+    }
+    // Beside it there is room.
+    env.kelp(&["cp", &from, "runs:/x/other"]).succeeds();
+    env.kelp(&["rm", "-f", "-t0", "runs"]).succeeds();
+}

@@ -13,7 +13,7 @@ use crate::container::CreateOptions;
 use crate::pod::place::{HostPlace, MadePlaces};
 use crate::pod::remove::RemovePod;
 use crate::pod::{Membership, PodOptions, Role, Said};
-use crate::volumes::VolumeRecord;
+use crate::volumes::{Volume, VolumeRecord};
 use crate::{Engine, Error};
 
 /// The label of a volume that goes with a pod: the pod's id.
@@ -125,9 +125,7 @@ impl Engine {
         // What a killed command has left of a pod of the same name.
         if let Some(found) = self.volume_named(&volume.name)?
             && let Some(owner) = found.record.labels.get(POD_LABEL)
-            && owner
-                .parse()
-                .is_ok_and(|id| !record::is_finished(&self.paths.pod(&id)))
+            && owner.parse().is_ok_and(|id| self.is_no_pod(&id))
         {
             self.remove_volume(&found, None)?;
         }
@@ -146,15 +144,35 @@ impl Engine {
         )))
     }
 
+    /// Whether a pod is neither there nor being made.
+    fn is_no_pod(&self, id: &ContainerId) -> bool {
+        let pod = self.paths.pod(id);
+        // In this order: it may be finished between two looks.
+        !record::is_finished(&pod) && !record::is_being_made(&pod) && !record::is_finished(&pod)
+    }
+
     /// Removes the volumes that go with a pod, whose containers are gone.
     pub(crate) fn remove_pod_volumes(&self, pod: &ContainerId) -> Result<(), Error> {
         for volume in self.volumes() {
             if volume.record.labels.get(POD_LABEL).map(String::as_str) == Some(pod.as_str()) {
-                // One that containers of others use stays, as theirs.
-                self.discard_volume(&volume.name, Durability::Synced)?;
+                let users = self.discard_volume(&volume.name, Durability::Synced)?;
+                if !users.is_empty() {
+                    self.leave_volume(volume)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Leaves a volume to the containers of others that use it: no pod has it any more.
+    fn leave_volume(&self, mut volume: Volume) -> Result<(), Error> {
+        volume.record.labels.remove(POD_LABEL);
+        let record = self.paths.volumes().join(&volume.name).join("volume.json");
+        match file::write_json(&record, &volume.record, Durability::Synced) {
+            // They may have removed it meanwhile.
+            Err(_) if !volume.data.exists() => Ok(()),
+            written => Ok(written?),
+        }
     }
 }
 

@@ -71,8 +71,13 @@ impl Engine {
     ) -> Result<String, Error> {
         options.check(name)?;
         if value.is_empty() || value.len() > MAX_SIZE {
+            let hint = if value.is_empty() {
+                "this one is empty"
+            } else {
+                "mount what is larger with --volume"
+            };
             return Err(Error::invalid(format!(
-                "a secret's value has 1 to {MAX_SIZE} bytes: mount what is larger with --volume"
+                "a secret's value has 1 to {MAX_SIZE} bytes: {hint}"
             )));
         }
         let place = Place::of(&self.paths, name);
@@ -111,14 +116,14 @@ impl Engine {
     }
 
     /// Every secret that can be read, by name.
-    pub fn secrets(&self) -> Vec<Secret> {
-        let places = Place::all(&self.paths);
+    pub fn secrets(&self) -> Result<Vec<Secret>, Error> {
+        let places = Place::all(&self.paths)?;
         let mut secrets: Vec<_> = places
             .iter()
             .filter_map(|place| place.read().ok().flatten())
             .collect();
         secrets.sort_by(|one, other| one.name.cmp(&other.name));
-        secrets
+        Ok(secrets)
     }
 
     /// The secret that a name, an id, or the only beginning of one, means.
@@ -130,7 +135,7 @@ impl Engine {
         if text.is_empty() || text.len() > ID_DIGITS {
             return Err(absent(text));
         }
-        let mut fits = self.secrets();
+        let mut fits = self.secrets()?;
         fits.retain(|secret| secret.id.starts_with(text));
         match fits.pop() {
             Some(secret) if fits.is_empty() => Ok(secret),
@@ -170,12 +175,12 @@ impl Engine {
     }
 
     /// Removes every secret, damaged or not; for each its id, if that is known, or why it is still there.
-    pub fn remove_secrets(&self) -> Vec<Result<String, Error>> {
-        let places = Place::all(&self.paths);
+    pub fn remove_secrets(&self) -> Result<Vec<Result<String, Error>>, Error> {
+        let places = Place::all(&self.paths)?;
         let removed = places.iter();
-        removed
+        Ok(removed
             .filter_map(|place| self.remove_secret_at(place, place.key()).transpose())
-            .collect()
+            .collect())
     }
 
     /// Removes one: its id, or what it was called by if that is not known; `None` if it is gone already.
@@ -196,14 +201,17 @@ impl Engine {
 
     /// Deletes what killed commands have left among the secrets.
     pub(crate) fn forget_half_made_secrets(&self) {
-        for place in Place::all(&self.paths) {
+        for place in Place::all(&self.paths).unwrap_or_default() {
             let _ = place.write().and_then(|writing| writing.tidy());
         }
     }
 
     /// The secrets that are not as they should be: where each is, what it is called, and what is wrong.
     pub(crate) fn damaged_secrets(&self) -> Vec<(String, String)> {
-        let places = Place::all(&self.paths);
+        let places = match Place::all(&self.paths) {
+            Ok(places) => places,
+            Err(error) => return vec![("*".to_owned(), error.line())],
+        };
         let found = places.iter().filter_map(|place| {
             let secret = match place.read() {
                 Ok(secret) => secret?,
@@ -224,7 +232,9 @@ impl Engine {
 fn absent(text: &str) -> Error {
     Error::new(
         Kind::NotFound,
-        format!("no such secret: {text:?}: make it with kelp secret create NAME FILE"),
+        format!(
+            "no such secret: {text:?}: kelp secret ls shows those that are here, kelp secret create makes one"
+        ),
     )
 }
 

@@ -41,10 +41,10 @@ impl Place {
         Self::at(paths, Digest::of(name.as_bytes()).hex())
     }
 
-    /// The place that is called so on the disk, if something is there.
+    /// The place that is called so on the disk, if a damaged secret is there: another one has a name.
     pub(super) fn called(paths: &Paths, key: &str) -> Option<Self> {
         let place = Digest::from_sha256_hex(key).map(|_| Self::at(paths, key));
-        place.filter(Self::is_taken)
+        place.filter(|place| place.read().is_err())
     }
 
     fn at(paths: &Paths, key: &str) -> Self {
@@ -57,11 +57,15 @@ impl Place {
     }
 
     /// Every place where something is.
-    pub(super) fn all(paths: &Paths) -> Vec<Self> {
-        let entries = fs::read_dir(paths.secrets()).into_iter().flatten();
+    pub(super) fn all(paths: &Paths) -> Result<Vec<Self>, Error> {
+        let all = paths.secrets();
+        let entries = match fs::read_dir(&all) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(Error::io(format!("read {}", all.display())))?,
+        };
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let keys = names.filter(|name| Digest::from_sha256_hex(name).is_some());
-        keys.map(|key| Self::at(paths, &key)).collect()
+        Ok(keys.map(|key| Self::at(paths, &key)).collect())
     }
 
     /// What it is called on the disk.

@@ -4,8 +4,8 @@ use std::io::BufRead;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RawMode, ftruncate, linkat, mkdirat, mknodat, openat, statat,
-    symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RawMode, StatxFlags, ftruncate, linkat, mkdirat, mknodat,
+    openat, statat, statx, symlinkat, unlinkat,
 };
 use rustix::io::{Errno, pwrite, write};
 
@@ -372,6 +372,9 @@ impl Extractor {
             Err(Errno::NOENT) => return Ok(()),
             stat => stat.map_err(failed)?,
         };
+        if is_mount(at, name) {
+            return Err(failed(Errno::BUSY));
+        }
         let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
         if !replace_kinds && is_directory != for_directory {
             let (new, old) = if for_directory {
@@ -395,6 +398,17 @@ impl Extractor {
         self.targets.forget();
         Ok(())
     }
+}
+
+/// Whether something is mounted at a name. Where that is in a mount namespace of others, as in a container, nothing
+/// keeps an unlink from taking the mount away.
+fn is_mount(at: BorrowedFd<'_>, name: &[u8]) -> bool {
+    let mount = |name: &[u8], flags| {
+        let found = statx(at, name, flags, StatxFlags::MNT_ID).ok()?;
+        (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)
+    };
+    let there = mount(name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT);
+    there.is_some() && there != mount(b"", AtFlags::EMPTY_PATH)
 }
 
 fn same_inode(
