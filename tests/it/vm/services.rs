@@ -426,7 +426,8 @@ fn a_service_gets_new_images_and_keeps_the_old_one_where_it_does_not_work_with_t
     };
     let updated = |result: &str| format!("kelpupdated.service {result}\n");
     let version = || inspect(&env, "{{.Config.Labels.version}}", "kelpupdated");
-    let health = "HealthCmd=[ ! -e /ill ]\nHealthInterval=1s\nHealthRetries=2\n";
+    // The first check may come before the program has ended.
+    let health = "HealthCmd=[ ! -e /ill -a ! -e /dies ]\nHealthInterval=1s\nHealthRetries=2\n";
     for (rest, file, why) in [
         (
             health.to_owned(),
