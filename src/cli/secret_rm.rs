@@ -1,9 +1,8 @@
 //! `kelp secret rm`.
 
-use anyhow::bail;
 use kelp_engine::{Engine, Kind};
 
-use super::output;
+use super::{output, selection};
 
 /// Remove secrets; containers that have one keep what they got
 #[derive(clap::Args)]
@@ -20,11 +19,7 @@ pub struct Args {
 
 /// Removes each and prints its id; what could not be removed is told of, and keeps no other.
 pub fn run(engine: &Engine, args: &Args) -> anyhow::Result<i32> {
-    match (args.all, args.secrets.is_empty()) {
-        (true, false) => bail!("no arguments are needed with --all"),
-        (false, true) => bail!("you must provide at least one name or id, or --all"),
-        _ => {}
-    }
+    selection::check(args.all, false, !args.secrets.is_empty(), &[])?;
     let removed = if args.all {
         engine.remove_secrets()?
     } else {

@@ -91,6 +91,11 @@ pub struct Launch {
     pub anonymous_volumes: Vec<PathBuf>,
 }
 
+/// What a variable is called that is `KEY=VALUE`, or `KEY` alone.
+pub fn variable_name(entry: &str) -> &str {
+    entry.split_once('=').map_or(entry, |(name, _)| name)
+}
+
 impl Launch {
     /// The program with all of its variables.
     pub fn process(&self) -> Process {
@@ -115,10 +120,10 @@ impl Launch {
         if self.secrets.is_empty() {
             return;
         }
-        let key = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
-        let names: Vec<_> = self.secrets.iter().map(|secret| key(secret)).collect();
+        let secrets = self.secrets.iter();
+        let names: Vec<_> = secrets.map(|secret| variable_name(secret)).collect();
         let mut env = process.env().clone().unwrap_or_default();
-        env.retain(|entry| !names.contains(&key(entry)));
+        env.retain(|entry| !names.contains(&variable_name(entry)));
         env.extend_from_slice(&self.secrets);
         process.set_env(Some(env));
     }

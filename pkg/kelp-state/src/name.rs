@@ -16,7 +16,7 @@ use rustix::fs::FlockOperation;
 use crate::error::Error;
 use crate::id::ContainerId;
 use crate::paths::Paths;
-use crate::record::{self, Record};
+use crate::record;
 
 /// Checks `[a-zA-Z0-9][a-zA-Z0-9_.-]*`.
 pub fn validate(name: &str) -> Result<(), Error> {
@@ -52,19 +52,11 @@ impl Owner {
         }
     }
 
-    /// Whether it was given up while it was being made, or is gone.
     fn is_abandoned(&self, paths: &Paths) -> bool {
-        match self {
-            Self::Container(id) => Record::new(paths, id.clone()).is_abandoned(),
-            Self::Pod(id) => {
-                let record = paths.pod(id);
-                // One that is whole is not asked for its lock, which members that end want for themselves alone. The
-                // rest in this order, as for a container.
-                !record::is_finished(&record)
-                    && !record::is_being_made(&record)
-                    && !record::is_finished(&record)
-            }
-        }
+        record::is_abandoned(&match self {
+            Self::Container(id) => paths.container(id),
+            Self::Pod(id) => paths.pod(id),
+        })
     }
 
     fn in_the_way(self, name: &str) -> Error {

@@ -144,13 +144,6 @@ impl Record {
             .collect()
     }
 
-    /// Whether it was given up while it was being made, or is gone: nobody holds the lock that a maker
-    /// holds ([`making`]), and it lacks its config, which is written last.
-    pub fn is_abandoned(&self) -> bool {
-        // In this order: a maker that is done gives the lock up after it has written the config.
-        !is_being_made(&self.data) && !self.is_finished()
-    }
-
     /// Whether it was made to the end.
     pub fn is_finished(&self) -> bool {
         is_finished(&self.data)
@@ -300,6 +293,14 @@ pub fn is_being_made(directory: &Path) -> bool {
     rustix::fs::open(directory, flags, Mode::empty()).is_ok_and(|file| {
         flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
     })
+}
+
+/// Whether the record of a container or a pod was given up while it was being made, or is gone: nobody holds the lock
+/// that a maker holds ([`making`]), and it lacks its config, which is written last.
+pub fn is_abandoned(directory: &Path) -> bool {
+    // One that is whole is not asked for its lock, which members of a pod that end want for themselves alone. The rest
+    // in this order: a maker that is done gives the lock up after it has written the config.
+    !is_finished(directory) && !is_being_made(directory) && !is_finished(directory)
 }
 
 /// The id of this boot of the machine.

@@ -76,7 +76,7 @@ impl Engine {
         let all = [&images[..], &store.read_only_images()?].concat();
         self.find_layers(&store, &all, &bad, options.quick, &mut damages)?;
         self.find_containers(&store, &mut damages);
-        let secrets = self.damaged_secrets().into_iter();
+        let secrets = self.damaged_secrets()?.into_iter();
         damages.extend(secrets.map(|(name, what)| Damage::Secret { name, what }));
         // All that has to stay was looked at; who mends needs it yet, and who only reads may hold the shared
         // lock in its place, for which the exclusive one would wait.

@@ -7,6 +7,7 @@ use kelp_image::ingest::{LayerBlob, store_layer_as};
 use kelp_image::reference::Reference;
 use kelp_image::space::is_full;
 use kelp_monitor::Launch;
+use kelp_monitor::launch::variable_name;
 use kelp_runtime::plan::Rootfs;
 use kelp_state::{ContainerId, Record, Status, file};
 use oci_spec::runtime::Spec;
@@ -218,7 +219,7 @@ fn exposed(config: &Config) -> Vec<String> {
 /// The variables of the image and those that were asked for, with the values that they have.
 fn set_environment(draft: &mut Draft, config: &Config, spec: &Spec) {
     let options = &config.options;
-    let key = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let key = |entry: &str| variable_name(entry).to_owned();
     let before = draft.environment();
     let given: BTreeSet<String> = before
         .iter()

@@ -1,5 +1,6 @@
 //! The environment of a container's program.
 
+use kelp_monitor::launch::variable_name;
 use oci_spec::image::Config as ImageConfig;
 
 use crate::container::config::CreateOptions;
@@ -79,7 +80,7 @@ pub fn environment(options: &CreateOptions, image: &ImageConfig, hostname: &str)
     }
     let merged = |key: &str| {
         let mut entries = options.merged_env.iter();
-        entries.any(|entry| entry.split('=').next() == Some(key))
+        entries.any(|entry| variable_name(entry) == key)
     };
     variables.0.retain(|(key, _)| {
         merged(key) || !options.unset_all_env && !options.unset_env.contains(key)

@@ -9,6 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use kelp_args::{Secret as Asked, SecretKind};
+use kelp_monitor::launch::variable_name;
 use kelp_state::file::{self, Durability};
 use kelp_userns::IdMap;
 use oci_spec::runtime::Mount;
@@ -191,9 +192,8 @@ fn taken(place: &Path) -> Error {
 }
 
 fn check_variable(variables: &[String], variable: &str) -> Result<(), Error> {
-    let key = |text: &str| text.split('=').next().unwrap_or_default().to_owned();
-    let name = key(variable);
-    if variables.iter().any(|other| key(other) == name) {
+    let name = variable_name(variable);
+    if variables.iter().any(|other| variable_name(other) == name) {
         return Err(Error::invalid(format!(
             "two secrets are to be the variable {name}: give one of them another target"
         )));

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use kelp_args::RestartPolicy;
 use kelp_monitor::Launch;
 use kelp_monitor::attach::Connection;
+use kelp_monitor::launch::variable_name;
 use kelp_runtime::cgroup::{self, Cgroup, Undo};
 use kelp_runtime::resources::Setting;
 use kelp_state::file::{self, Durability};
@@ -142,12 +143,9 @@ impl Documents {
             process.set_env(Some(env));
             // What is said of a variable by name counts, also where that was a secret.
             let said = request.env.iter().chain(&request.unset_env);
-            let said: Vec<_> = said.filter_map(|entry| entry.split('=').next()).collect();
-            let is_kept = |secret: &String| {
-                let name = secret.split('=').next();
-                name.is_some_and(|name| !said.contains(&name))
-            };
-            self.launch.secrets.retain(is_kept);
+            let said: Vec<_> = said.map(|entry| variable_name(entry)).collect();
+            let secrets = &mut self.launch.secrets;
+            secrets.retain(|secret| !said.contains(&variable_name(secret)));
         }
         Ok(settings)
     }

@@ -65,7 +65,7 @@ impl HostPlace {
             return Ok(());
         }
         Err(Error::invalid(format!(
-            "host path {path} is not {wanted}: name another, or say what it is"
+            "host path {path} is not {wanted}: name another, or another type"
         )))
     }
 }

@@ -79,11 +79,10 @@ impl Engine {
     pub fn create_whole_pod(&self, whole: WholePod) -> Result<MadePod, Error> {
         let id = self.create_pod(whole.options)?;
         let mut places = MadePlaces::default();
-        let made = (whole
-            .places
-            .iter()
-            .try_for_each(|place| places.settle(place)))
-        .and_then(|()| self.fill_pod(&id, &whole.volumes, whole.members));
+        let mut asked = whole.places.iter();
+        let made = asked
+            .try_for_each(|place| places.settle(place))
+            .and_then(|()| self.fill_pod(&id, &whole.volumes, whole.members));
         match made {
             Ok(members) => Ok(MadePod {
                 id,
@@ -125,7 +124,9 @@ impl Engine {
         // What a killed command has left of a pod of the same name.
         if let Some(found) = self.volume_named(&volume.name)?
             && let Some(owner) = found.record.labels.get(POD_LABEL)
-            && owner.parse().is_ok_and(|id| self.is_no_pod(&id))
+            && owner
+                .parse()
+                .is_ok_and(|id| record::is_abandoned(&self.paths.pod(&id)))
         {
             self.remove_volume(&found, None)?;
         }
@@ -142,13 +143,6 @@ impl Engine {
             "volume {} of the pod already exists: remove it first (kelp volume rm {})",
             volume.name, volume.name
         )))
-    }
-
-    /// Whether a pod is neither there nor being made.
-    fn is_no_pod(&self, id: &ContainerId) -> bool {
-        let pod = self.paths.pod(id);
-        // In this order: it may be finished between two looks.
-        !record::is_finished(&pod) && !record::is_being_made(&pod) && !record::is_finished(&pod)
     }
 
     /// Removes the volumes that go with a pod, whose containers are gone.

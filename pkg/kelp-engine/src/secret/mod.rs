@@ -207,11 +207,8 @@ impl Engine {
     }
 
     /// The secrets that are not as they should be: where each is, what it is called, and what is wrong.
-    pub(crate) fn damaged_secrets(&self) -> Vec<(String, String)> {
-        let places = match Place::all(&self.paths) {
-            Ok(places) => places,
-            Err(error) => return vec![("*".to_owned(), error.line())],
-        };
+    pub(crate) fn damaged_secrets(&self) -> Result<Vec<(String, String)>, Error> {
+        let places = Place::all(&self.paths)?;
         let found = places.iter().filter_map(|place| {
             let secret = match place.read() {
                 Ok(secret) => secret?,
@@ -220,7 +217,7 @@ impl Engine {
             let fault = place.whole_value(&secret).err()?;
             Some((secret.name, fault.what()))
         });
-        found.collect()
+        Ok(found.collect())
     }
 
     /// Where values are.
